@@ -1,0 +1,61 @@
+//! Every bound of the system in one place, with the relations between them asserted.
+//!
+//! A bound is what lets the daemon promise that no input makes it grow without end: whatever a
+//! client can cause to be kept is counted against one of these.
+
+use crate::units::{EXTENT_BYTES, KIB};
+
+/// The largest message on the session socket, in bytes. A longer one is refused unread.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Descriptors in one message: below the kernel's `SCM_MAX_FD`, which is 253.
+pub const DESCRIPTORS_MAX: usize = 64;
+/// Pieces of one segment. Each travels with one descriptor, and all of them in one message.
+pub const SEGMENT_PIECES_MAX: usize = DESCRIPTORS_MAX;
+/// Segments that one client may hold: keeps its mappings far below the kernel's 65,530.
+pub const CLIENT_SEGMENTS_MAX: usize = 16_384;
+/// Clients attached to one daemon.
+pub const CLIENTS_MAX: usize = 4_096;
+/// Clients attached by one tenant.
+pub const TENANT_CLIENTS_MAX: usize = 1_024;
+/// Tenants known to one daemon.
+pub const TENANTS_MAX: usize = 1_024;
+/// Tiers and devices of one pool.
+pub const DEVICES_MAX: usize = 256;
+/// Segments of one pool.
+pub const SEGMENTS_MAX: usize = 1 << 20;
+/// Other tenants that one segment may be shared with.
+pub const SEGMENT_SHARES_MAX: usize = 64;
+/// Bytes of a name of a segment, tenant, tier, device or client.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Events that wait for one client which does not read them; past it the session is closed.
+pub const CLIENT_EVENTS_MAX: usize = 1_024;
+/// Bytes of the page through which a client shows that it lives.
+pub const LIVENESS_PAGE_BYTES: u64 = 4 * KIB;
+
+// All names of a grant and all its pieces fit one message: 64 pieces of at most 128 + 128 bytes of
+// names and 64 of numbers, and as much again for the segment itself.
+const _: () = assert!(SEGMENT_PIECES_MAX * 320 + 64 * 1024 / 2 <= MESSAGE_BYTES_MAX);
+const _: () = assert!(DESCRIPTORS_MAX <= 253);
+const _: () = assert!(CLIENT_SEGMENTS_MAX * 3 < 65_530);
+const _: () = assert!(LIVENESS_PAGE_BYTES < EXTENT_BYTES);
+
+/// Whether `name` may name something: 1 to [`NAME_BYTES_MAX`] bytes of ASCII letters, digits and
+/// `-`, `_`, `.`, `/`. A colon is left out: it parts the tenant from the name of its segment.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_short_plain_and_not_empty() {
+        assert!(is_name("weights/layer-0.w_1"));
+        for bad in ["", "a:b", "a b", "\u{e9}", "a\0", "a\n", &"x".repeat(NAME_BYTES_MAX + 1)] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+    }
+}
