@@ -85,8 +85,10 @@ pub struct WindowRangeError {
 impl WindowRange {
     /// 16 TiB at 0x2000_0000_0000: above what executables, heaps and stacks use on `x86_64` and
     /// `aarch64` Linux, below 2^47 which 4-level page tables can reach.
-    pub const DEFAULT: Self =
-        Self { base: PoolAddr::new(0x2000_0000_0000), len: Bytes::new(16 * TIB) };
+    pub const DEFAULT: Self = Self {
+        base: PoolAddr::new(0x2000_0000_0000),
+        len: Bytes::new(16 * TIB),
+    };
 
     /// The lowest base: below it lie non-PIE executables and 32-bit mappings.
     const BASE_MIN: u64 = 4 << 30;
@@ -155,7 +157,10 @@ mod tests {
             (1 << 46, 1 << 47),
             (u64::MAX - EXTENT_BYTES + 1, EXTENT_BYTES),
         ] {
-            assert!(WindowRange::new(PoolAddr::new(base), Bytes::new(len)).is_err(), "{base:#x}");
+            assert!(
+                WindowRange::new(PoolAddr::new(base), Bytes::new(len)).is_err(),
+                "{base:#x}"
+            );
         }
     }
 

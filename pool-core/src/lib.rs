@@ -13,6 +13,7 @@
 pub mod addr;
 pub mod id;
 pub mod limits;
+pub mod sync;
 pub mod units;
 
 pub use addr::{PoolAddr, WindowRange};

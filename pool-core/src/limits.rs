@@ -54,7 +54,15 @@ mod tests {
     #[test]
     fn a_name_is_short_plain_and_not_empty() {
         assert!(is_name("weights/layer-0.w_1"));
-        for bad in ["", "a:b", "a b", "\u{e9}", "a\0", "a\n", &"x".repeat(NAME_BYTES_MAX + 1)] {
+        for bad in [
+            "",
+            "a:b",
+            "a b",
+            "\u{e9}",
+            "a\0",
+            "a\n",
+            &"x".repeat(NAME_BYTES_MAX + 1),
+        ] {
             assert!(!is_name(bad), "{bad:?}");
         }
     }

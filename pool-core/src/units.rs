@@ -21,7 +21,8 @@ pub const PAGE_BYTES: u64 = 4 * KIB;
 /// Bytes in one cache line.
 pub const LINE_BYTES: u64 = 64;
 
-const _: () = assert!(EXTENT_BYTES.is_multiple_of(PAGE_BYTES) && PAGE_BYTES.is_multiple_of(LINE_BYTES));
+const _: () =
+    assert!(EXTENT_BYTES.is_multiple_of(PAGE_BYTES) && PAGE_BYTES.is_multiple_of(LINE_BYTES));
 
 /// An amount of memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -90,7 +91,9 @@ impl Bytes {
 
 /// Write an amount as a whole number and a unit: `4096`, `64 KiB`, `64 MiB`, `2 GiB` or `1 TiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an amount of memory: write a whole number and B, KiB, MiB, GiB or TiB, as in \"64 MiB\"")]
+#[error(
+    "not an amount of memory: write a whole number and B, KiB, MiB, GiB or TiB, as in \"64 MiB\""
+)]
 pub struct ParseBytesError;
 
 impl fmt::Display for Bytes {
@@ -128,7 +131,9 @@ impl Extents {
     /// The fewest extents that hold `bytes`, or `None` where that is more than can be counted.
     #[must_use]
     pub fn holding(bytes: Bytes) -> Option<Self> {
-        u32::try_from(bytes.get().div_ceil(EXTENT_BYTES)).ok().map(Self)
+        u32::try_from(bytes.get().div_ceil(EXTENT_BYTES))
+            .ok()
+            .map(Self)
     }
 
     /// What they hold. Never overflows: 2^32 extents are 2^53 bytes.
@@ -222,7 +227,15 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_is_refused() {
-        for text in ["", "MiB", "1.5 GiB", "-1", "64 MB", "99999999999999 TiB", "1 2"] {
+        for text in [
+            "",
+            "MiB",
+            "1.5 GiB",
+            "-1",
+            "64 MB",
+            "99999999999999 TiB",
+            "1 2",
+        ] {
             assert_eq!(Bytes::parse(text), Err(ParseBytesError), "{text}");
         }
     }
@@ -230,9 +243,15 @@ mod tests {
     #[test]
     fn extents_round_up_and_end_rather_than_wrap() {
         assert_eq!(Extents::holding(Bytes::new(1)), Some(Extents::new(1)));
-        assert_eq!(Extents::holding(Bytes::new(EXTENT_BYTES + 1)), Some(Extents::new(2)));
+        assert_eq!(
+            Extents::holding(Bytes::new(EXTENT_BYTES + 1)),
+            Some(Extents::new(2))
+        );
         assert_eq!(Extents::holding(Bytes::ZERO), Some(Extents::ZERO));
         assert_eq!(Extents::holding(Bytes::new(u64::MAX)), None);
-        assert_eq!(Extents::new(u32::MAX).bytes().get(), u64::from(u32::MAX) << 21);
+        assert_eq!(
+            Extents::new(u32::MAX).bytes().get(),
+            u64::from(u32::MAX) << 21
+        );
     }
 }
