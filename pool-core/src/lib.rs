@@ -11,6 +11,7 @@
 //! free but not reusable until every old mapping is proven gone.
 
 pub mod addr;
+pub mod clock;
 pub mod id;
 pub mod limits;
 pub mod sync;
