@@ -1,0 +1,163 @@
+//! What happens to the engine: requests of clients, wishes of operators, news of the world.
+
+use pool_core::{BackingId, ClientId, SegmentId};
+use pool_proto::common::v1::Pages;
+use pool_proto::session::v1 as session;
+
+/// One connection to the session socket, as the reactor numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// One operator's question, as the reactor numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TicketId(pub u64);
+
+/// The process at the other end of a socket, as the kernel names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Its process id, which the kernel may give to another process later.
+    pub pid: u32,
+    /// Clock ticks after boot at which it started; with the pid it names one process for ever.
+    pub started_ticks: u64,
+    /// Its user id when it connected.
+    pub uid: u32,
+    /// Its group id when it connected.
+    pub gid: u32,
+}
+
+/// One thing that happens to the engine.
+#[derive(Debug)]
+pub enum Command {
+    /// A connection asks for a session. `token` is fresh randomness.
+    Attach {
+        /// Where the answer goes.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// Who asks.
+        peer: PeerIdentity,
+        /// What it asks.
+        request: session::Attach,
+        /// The session's secret, from the kernel's random numbers.
+        token: [u8; 16],
+    },
+    /// A connection takes up a session of before.
+    Reattach {
+        /// Where the answer goes.
+        connection: ConnectionId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// Who asks.
+        peer: PeerIdentity,
+        /// What it asks.
+        request: session::Reattach,
+    },
+    /// An attached client asks for something.
+    Request {
+        /// Who asks.
+        client: ClientId,
+        /// What it asks; Attach, Reattach and Supply do not come this way.
+        request: session::Request,
+    },
+    /// A client brought a descriptor back, and the reactor found it to be the right file.
+    Supplied {
+        /// Who brought it.
+        client: ClientId,
+        /// Echoed in the answer.
+        request_id: u64,
+        /// What it backs.
+        backing: BackingId,
+    },
+    /// The process of a client has ended, or its session has.
+    ClientGone {
+        /// Which.
+        client: ClientId,
+    },
+    /// A file that the engine wanted built is there, or cannot be.
+    Built {
+        /// Its name.
+        backing: BackingId,
+        /// How it went.
+        result: Result<Built, WorldError>,
+    },
+    /// Contents that the engine wanted copied are, or cannot be.
+    Copied {
+        /// Of which segment.
+        segment: SegmentId,
+        /// How it went.
+        result: Result<(), WorldError>,
+    },
+    /// No mapping and no descriptor of a quarantined file is left anywhere, and its pages are freed.
+    Released {
+        /// Its name.
+        backing: BackingId,
+    },
+    /// An operator wants something changed.
+    Operate {
+        /// Where the answer goes.
+        ticket: TicketId,
+        /// What.
+        operation: Operation,
+    },
+    /// Time has passed: deadlines are looked at.
+    Tick,
+}
+
+/// What an operator may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Grant nothing more from this device.
+    Drain(String),
+    /// Grant from it again.
+    Activate(String),
+    /// Take it out of the pool; it must be drained and empty.
+    Remove(String),
+    /// Give it so many bytes.
+    Resize(String, u64),
+    /// End a segment.
+    Free {
+        /// Which.
+        segment: u64,
+        /// Even while it is held.
+        force: bool,
+    },
+}
+
+/// A file that was built: as many zeroed bytes as were asked, really there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Built {
+    /// The pages it got.
+    pub pages: Pages,
+    /// What tells it from any other file.
+    pub identity: FileIdentity,
+}
+
+/// Device and inode number of a file, as `fstat` gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Of the file system.
+    pub device: u64,
+    /// Of the file.
+    pub inode: u64,
+}
+
+/// Why the world could not do what the engine wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorldError {
+    /// The machine has not enough free memory. Free some, or make the pool smaller.
+    #[error("the machine has {available_bytes} bytes to spare and {asked_bytes} were asked")]
+    MachineShort {
+        /// What is free beyond the floor kept for the rest of the machine.
+        available_bytes: u64,
+        /// What was asked.
+        asked_bytes: u64,
+    },
+    /// A system call failed. The device is as before.
+    #[error("{call} failed with error number {errno}")]
+    Os {
+        /// Which.
+        call: &'static str,
+        /// The error number.
+        errno: i32,
+    },
+}

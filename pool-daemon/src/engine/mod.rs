@@ -1,0 +1,5 @@
+//! x
+
+pub mod command;
+pub mod effect;
+pub mod plan;
