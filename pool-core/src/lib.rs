@@ -12,6 +12,7 @@
 
 pub mod addr;
 pub mod clock;
+pub mod fault;
 pub mod id;
 pub mod limits;
 pub mod sync;

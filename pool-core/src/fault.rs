@@ -1,0 +1,116 @@
+//! Planned failures and deaths, for tests of what happens then.
+//!
+//! Code that must survive a death names its instructions by [`crate::crash_point!`]; code that must
+//! survive a failed system call asks [`syscall`] just before it. With the cargo feature `fault` a
+//! test, or the environment of a child process, plans which passing of which point ends the process
+//! and which call of which kind fails. Without the feature both compile to nothing.
+//!
+//! # The environment
+//! Read once, at the first point or call. A plan that does not parse ends the process with status 2:
+//! a test whose plan is misspelt must not pass.
+//! - `TIERPOOL_CRASH=<point>:<n>`: the n-th passing of the point ends the process, from 1.
+//! - `TIERPOOL_FAIL=<call>:<n>:<errno>[:persistent]`: the n-th call of that kind fails, from 1, as
+//!   in `mmap:3:ENOMEM`; with `persistent`, each one from there on.
+
+use nix::errno::Errno;
+
+#[cfg(feature = "fault")]
+mod plan;
+#[cfg(feature = "fault")]
+pub use plan::{CRASH_STATUS, arm_crash, arm_failure, crash_point, disarm, passed, reached};
+
+/// A kind of system call that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named for its system call, see `name`")]
+pub enum Call {
+    Mmap,
+    MemfdCreate,
+    Ftruncate,
+    Fallocate,
+    Fcntl,
+    Open,
+    Write,
+    Sync,
+    Send,
+    Receive,
+    Poll,
+    Accept,
+    Mbind,
+    Madvise,
+}
+
+impl Call {
+    /// Every kind, so that a test can plan the failure of each.
+    pub const ALL: [Self; 14] = [
+        Self::Mmap,
+        Self::MemfdCreate,
+        Self::Ftruncate,
+        Self::Fallocate,
+        Self::Fcntl,
+        Self::Open,
+        Self::Write,
+        Self::Sync,
+        Self::Send,
+        Self::Receive,
+        Self::Poll,
+        Self::Accept,
+        Self::Mbind,
+        Self::Madvise,
+    ];
+
+    /// The name that a plan in the environment uses.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mmap => "mmap",
+            Self::MemfdCreate => "memfd_create",
+            Self::Ftruncate => "ftruncate",
+            Self::Fallocate => "fallocate",
+            Self::Fcntl => "fcntl",
+            Self::Open => "open",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Poll => "poll",
+            Self::Accept => "accept",
+            Self::Mbind => "mbind",
+            Self::Madvise => "madvise",
+        }
+    }
+}
+
+/// Names a point at which the process may die: `crash_point!("grant.journaled")`.
+///
+/// Passes, and counts the passing, unless the point was armed; then the process ends as by a kill:
+/// no destructor runs and nothing is flushed.
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {
+        $crate::fault::crash_point($name)
+    };
+}
+
+/// Passes the point `name`; use [`crate::crash_point!`].
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub const fn crash_point(_name: &'static str) {}
+
+/// Asked just before a system call of kind `call`: whether it shall be made.
+///
+/// # Errors
+/// The planned error, which the caller treats as the system call's own.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub const fn syscall(_call: Call) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// Asked just before a system call of kind `call`: whether it shall be made.
+///
+/// # Errors
+/// The planned error, which the caller treats as the system call's own.
+#[cfg(feature = "fault")]
+pub fn syscall(call: Call) -> Result<(), Errno> {
+    plan::syscall(call)
+}
