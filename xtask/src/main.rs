@@ -1,0 +1,55 @@
+//! Developer commands, the same by hand and in continuous integration: `cargo xtask --help`.
+//!
+//! Each command is a module. They run cargo and read the tree, nothing else: no command installs
+//! anything, and none needs more than Rust and a C linker, but for `dist`, which says so.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod command;
+mod dist;
+mod gate;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Developer commands of Tierpool.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+enum Command {
+    /// Run every test of the workspace, and say which were skipped and why.
+    Test,
+    /// Check the rules that no compiler knows: sizes, text, unsafe files, directions, promises.
+    Tidy,
+    /// Run all checks a change must pass, in the order in which they are likely to fail.
+    Gate,
+    /// Measure one suite against its peers, in one run.
+    Bench(bench::Arguments),
+    /// Build the Debian package with its man pages and completions.
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match run(&Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes, and no backtrace: a failed check is no fault of this program.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    let root = command::workspace_root()?;
+    match command {
+        Command::Test => test::run(&root),
+        Command::Tidy => tidy::run(&root),
+        Command::Gate => gate::run(&root),
+        Command::Bench(arguments) => bench::run(&root, arguments),
+        Command::Dist => dist::run(&root),
+    }
+}

@@ -1,0 +1,240 @@
+//! What the rules want to know of a Rust file, taken from its tokens.
+//!
+//! Tokens, not a syntax tree: what stands inside a macro call or a `macro_rules!` body is code like
+//! any other, and a parser of items does not look there. Comments and strings are no tokens of
+//! their own, so that a word in them is not taken for code.
+
+use std::str::FromStr as _;
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+
+use super::Finding;
+use super::tree::File;
+
+/// A function, free or not, wherever it stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Function {
+    pub(super) name: String,
+    /// The line of `fn`.
+    pub(super) line: usize,
+    /// From the line of `fn` to that of the closing brace, both counted.
+    pub(super) lines: usize,
+    /// Carries `#[test]`, or the attribute of a runtime that ends in `::test`.
+    pub(super) is_test: bool,
+    /// Carries `#[ignore]`.
+    pub(super) is_ignored: bool,
+}
+
+/// The facts of one file.
+#[derive(Debug, Default)]
+pub(super) struct Rust {
+    pub(super) functions: Vec<Function>,
+    /// The lines on which `unsafe` is said, as a keyword or in an attribute.
+    pub(super) unsafe_lines: Vec<usize>,
+    /// Calls of macros that stand for code that is not there, as line and name.
+    unfinished: Vec<(usize, String)>,
+}
+
+impl Rust {
+    /// Reads the tokens of `text`, or says why they are none.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let tokens = TokenStream::from_str(text).map_err(|error| error.to_string())?;
+        let mut rust = Self::default();
+        rust.walk(tokens);
+        Ok(rust)
+    }
+
+    fn walk(&mut self, tokens: TokenStream) {
+        let tokens: Vec<_> = tokens.into_iter().collect();
+        let mut marks = Marks::default();
+        for (index, token) in tokens.iter().enumerate() {
+            let rest = tokens.get(index + 1..).unwrap_or_default();
+            match token {
+                TokenTree::Ident(ident) if ident == "unsafe" => {
+                    self.unsafe_lines.push(ident.span().start().line);
+                }
+                TokenTree::Ident(ident) if ident == "fn" => {
+                    self.functions
+                        .extend(function(ident.span().start().line, rest, &marks));
+                    marks = Marks::default();
+                }
+                TokenTree::Ident(ident) if is_unfinished(ident, rest) => {
+                    self.unfinished
+                        .push((ident.span().start().line, ident.to_string()));
+                }
+                TokenTree::Punct(punct) if punct.as_char() == '#' => marks.read(rest),
+                TokenTree::Punct(punct) if punct.as_char() == ';' => marks = Marks::default(),
+                TokenTree::Group(group) => {
+                    if group.delimiter() == Delimiter::Brace {
+                        marks = Marks::default();
+                    }
+                    self.walk(group.stream());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the attributes before an item say of it.
+#[derive(Debug, Default)]
+struct Marks {
+    test: bool,
+    ignore: bool,
+}
+
+impl Marks {
+    /// Reads the attribute whose `#` was just passed.
+    fn read(&mut self, rest: &[TokenTree]) {
+        let Some(TokenTree::Group(group)) = rest.first() else {
+            return;
+        };
+        match last_of_path(group).as_deref() {
+            Some("test") => self.test = true,
+            Some("ignore") => self.ignore = true,
+            _ => {}
+        }
+    }
+}
+
+/// The last word of the path an attribute begins with: `test` of `#[runtime::test(threads = 2)]`.
+fn last_of_path(attribute: &Group) -> Option<String> {
+    let mut last = None;
+    for token in attribute.stream() {
+        match token {
+            TokenTree::Ident(ident) => last = Some(ident.to_string()),
+            TokenTree::Punct(punct) if punct.as_char() == ':' => {}
+            _ => break,
+        }
+    }
+    last
+}
+
+/// The function after whose `fn` stands `rest`; `None` for a function pointer's type, a
+/// declaration without a body, and a name that a macro makes up.
+fn function(line: usize, rest: &[TokenTree], marks: &Marks) -> Option<Function> {
+    let TokenTree::Ident(name) = rest.first()? else {
+        return None;
+    };
+    let body = rest.iter().find_map(|token| match token {
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Some(Some(group)),
+        TokenTree::Punct(punct) if punct.as_char() == ';' => Some(None),
+        _ => None,
+    });
+    let lines = body??.span_close().end().line - line + 1;
+    let name = name.to_string();
+    Some(Function {
+        name,
+        line,
+        lines,
+        is_test: marks.test,
+        is_ignored: marks.ignore,
+    })
+}
+
+fn is_unfinished(ident: &proc_macro2::Ident, rest: &[TokenTree]) -> bool {
+    let called = matches!(rest.first(), Some(TokenTree::Punct(punct)) if punct.as_char() == '!');
+    called && (ident == "todo" || ident == "unimplemented")
+}
+
+/// Rust that cannot be read, and calls of macros that stand for missing code.
+pub(super) fn check(file: &File) -> Vec<Finding> {
+    match &file.rust {
+        None => Vec::new(),
+        Some(Err(error)) => {
+            vec![Finding::breach(
+                &file.path,
+                0,
+                format!("cannot be read as Rust: {error}"),
+            )]
+        }
+        Some(Ok(rust)) => rust
+            .unfinished
+            .iter()
+            .map(|(line, name)| {
+                Finding::breach(
+                    &file.path,
+                    *line,
+                    format!("`{name}!`: write the code, or leave it out"),
+                )
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_found_in_items_blocks_and_macros() {
+        let text = "\
+            impl A {\n    pub const fn in_impl(&self) -> [u8; { N }] {\n        x\n    }\n}\n\
+            laws! {\n    #[test]\n    fn in_macro(x in 0..3) {}\n}\n\
+            type Pointer = fn(u8) -> u8;\n\
+            trait T { fn declared(); }\n";
+        let rust = Rust::parse(text).unwrap();
+        let found: Vec<_> = rust
+            .functions
+            .iter()
+            .map(|f| (f.name.as_str(), f.line, f.lines, f.is_test))
+            .collect();
+        assert_eq!(found, [("in_impl", 2, 3, false), ("in_macro", 8, 1, true)]);
+    }
+
+    #[test]
+    fn a_test_is_known_by_its_own_attributes() {
+        let text = "\
+            #[cfg(test)] mod tests { fn helper() {} }\n\
+            #[test] /// doc\n #[ignore = \"slow\"] fn ignored() {}\n\
+            #[runtime::test(threads = 2)] async fn awaited() {}\n\
+            #[test] const X: u8 = 1; fn not_marked() {}\n";
+        let rust = Rust::parse(text).unwrap();
+        let found: Vec<_> = rust
+            .functions
+            .iter()
+            .map(|f| (f.name.as_str(), f.is_test, f.is_ignored))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("helper", false, false),
+                ("ignored", true, true),
+                ("awaited", true, false),
+                ("not_marked", false, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn unsafe_is_found_in_code_and_not_in_words() {
+        let text = "\
+            // unsafe\nconst S: &str = \"unsafe\";\n#![forbid(unsafe_code)]\n\
+            m! { unsafe { f() } }\n#[unsafe(no_mangle)] fn g() {}\n";
+        assert_eq!(Rust::parse(text).unwrap().unsafe_lines, [4, 5]);
+    }
+
+    #[test]
+    fn code_that_is_not_there_is_a_breach() {
+        let text = concat!(
+            "fn a() { to",
+            "do!() }\nfn b() { m!(unimple",
+            "mented!()) }\nlet todo = 1;"
+        );
+        let tree = super::super::Tree::of(&[("a.rs", text), ("b.rs", "fn {"), ("c.md", "fn {")]);
+        let lines: Vec<_> = tree
+            .files()
+            .iter()
+            .flat_map(check)
+            .map(|finding| (finding.path, finding.line))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                ("a.rs".to_owned(), 1),
+                ("a.rs".to_owned(), 2),
+                ("b.rs".to_owned(), 0)
+            ]
+        );
+    }
+}
