@@ -7,6 +7,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::units::Nanos;
@@ -66,6 +67,12 @@ impl Deadline {
     #[must_use]
     pub fn expired(self) -> bool {
         self.remaining() == Nanos::ZERO
+    }
+
+    /// The time left for a system call that takes a span, or `None` to wait without end.
+    pub(crate) fn remaining_timespec(self) -> Option<TimeSpec> {
+        (self != Self::NEVER)
+            .then(|| TimeSpec::from_duration(Duration::from_nanos(self.remaining().get())))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod fault;
 pub mod id;
 pub mod limits;
+pub mod packet;
 pub mod sync;
 pub mod units;
 
