@@ -11,4 +11,6 @@
 pub mod device;
 pub mod engine;
 pub mod journal;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod store;
