@@ -15,6 +15,8 @@ pub mod clock;
 pub mod fault;
 pub mod id;
 pub mod limits;
+#[cfg(not(loom))]
+pub mod mem;
 pub mod packet;
 pub mod sync;
 pub mod units;

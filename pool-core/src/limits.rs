@@ -11,8 +11,11 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const DESCRIPTORS_MAX: usize = 64;
 /// Pieces of one segment. Each travels with one descriptor, and all of them in one message.
 pub const SEGMENT_PIECES_MAX: usize = DESCRIPTORS_MAX;
-/// Segments that one client may hold: keeps its mappings far below the kernel's 65,530.
-pub const CLIENT_SEGMENTS_MAX: usize = 16_384;
+/// Segments that one client may hold: all of them are named in one message when it reattaches, and
+/// their mappings stay far below the kernel's 65,530.
+pub const CLIENT_SEGMENTS_MAX: usize = 1_024;
+/// Missing backings named in one message when a client reattaches.
+pub const MISSING_BACKINGS_MAX: usize = 2_048;
 /// Clients attached to one daemon.
 pub const CLIENTS_MAX: usize = 4_096;
 /// Clients attached by one tenant.
@@ -35,8 +38,11 @@ pub const LIVENESS_PAGE_BYTES: u64 = 4 * KIB;
 // All names of a grant and all its pieces fit one message: 64 pieces of at most 128 + 128 bytes of
 // names and 64 of numbers, and as much again for the segment itself.
 const _: () = assert!(SEGMENT_PIECES_MAX * 320 + 64 * 1024 / 2 <= MESSAGE_BYTES_MAX);
+// What a client holds (three numbers of at most 10 bytes, and their tags) and what is missing of it.
+const _: () =
+    assert!(CLIENT_SEGMENTS_MAX * 36 + MISSING_BACKINGS_MAX * 10 + 64 <= MESSAGE_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_MAX <= 253);
-const _: () = assert!(CLIENT_SEGMENTS_MAX * 3 < 65_530);
+const _: () = assert!(CLIENT_SEGMENTS_MAX * SEGMENT_PIECES_MAX <= 65_536);
 const _: () = assert!(LIVENESS_PAGE_BYTES < EXTENT_BYTES);
 
 /// Whether `name` may name something: 1 to [`NAME_BYTES_MAX`] bytes of ASCII letters, digits and
