@@ -1,10 +1,36 @@
 //! What the daemon remembers: rows that are durable before anything is answered.
 //!
-//! A journal is a set of tables of rows, each under its id. One [`Journal::commit`] is all or nothing, and is
-//! durable when it returns. Two implementations pass one conformance suite: an embedded
-//! database, and memory for tests and simulation.
+//! A journal is a set of tables of rows, each under its id. One [`Journal::commit`] is all or
+//! nothing, and is durable when it returns. Two implementations pass one conformance suite:
+//! [`DatabaseJournal`], an embedded database in one file, and [`MemoryJournal`] for tests and
+//! simulation.
+//!
+//! # Invariants
+//! 1. The rows of a journal are those of a whole number of commits, in their order. Every commit
+//!    that was acknowledged is among them; of one that failed or was cut short, all or nothing.
+//! 2. After a failed commit nothing is taken until [`Journal::load`] has said what is durable: the
+//!    caller's picture and the journal's may differ by exactly that commit.
+//! 3. A row lies under the id in it; [`Table::Pool`] has one row, under [`POOL_KEY`].
+//! 4. The row of the pool is read first, so that a journal of another format is refused as such and
+//!    none of its other rows is misread.
 
 use pool_proto::journal::v1 as row;
+
+mod codec;
+mod database;
+mod export;
+mod medium;
+mod memory;
+mod storage;
+
+pub use database::{DatabaseJournal, Durability};
+pub use export::export;
+pub use memory::MemoryJournal;
+
+/// The format of the journals that this version reads and writes, see `PoolRow.format`.
+pub const FORMAT: u32 = 1;
+/// The key of the one row of [`Table::Pool`].
+pub const POOL_KEY: u64 = 1;
 
 /// A table, and the kind of its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +47,31 @@ pub enum Table {
     Segments,
     /// Backings by backing id.
     Backings,
+}
+
+impl Table {
+    /// Every table, in the order in which they are read.
+    pub const ALL: [Self; 6] = [
+        Self::Pool,
+        Self::Devices,
+        Self::Tenants,
+        Self::Clients,
+        Self::Segments,
+        Self::Backings,
+    ];
+
+    /// The name of the table on disk and in an export.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::Devices => "devices",
+            Self::Tenants => "tenants",
+            Self::Clients => "clients",
+            Self::Segments => "segments",
+            Self::Backings => "backings",
+        }
+    }
 }
 
 /// One change of one row.
@@ -65,15 +116,18 @@ pub trait Journal: Send + std::fmt::Debug {
     ///
     /// # Errors
     /// Where the store cannot be read, or holds what this version does not understand.
+    /// [`JournalError::Store`] may be tried again.
     fn load(&mut self) -> Result<Rows, JournalError>;
 
     /// Makes all of `records` durable, in their order, or none of them.
     ///
     /// # Errors
-    /// Where that failed. What is durable then is what was before; `load` says so.
+    /// Where that failed. What is durable then is what was before, or, where the last step alone
+    /// failed, all of `records`; [`Self::load`] says which, and until then every commit fails.
     fn commit(&mut self, records: &[Record]) -> Result<(), JournalError>;
 
-    /// What a commit survives: `process` (the death of the daemon) or `power` (also of the machine).
+    /// What a commit survives: `process` (the death of the daemon) or `power` (also of the
+    /// machine).
     fn durability(&self) -> &'static str;
 }
 
@@ -81,7 +135,7 @@ pub trait Journal: Send + std::fmt::Debug {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The disk, or what lies between, failed. Make room or mend it; the daemon tries again with the next request.
+    /// The disk, or what lies between, failed. Make room or mend it, and load again.
     #[error("the journal at {path} failed: {reason}")]
     Store {
         /// Where it lies.
@@ -98,6 +152,20 @@ pub enum JournalError {
         key: u64,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The file is damaged, or is none of ours. Keep it and ask for help; nothing was changed.
+    #[error("the journal at {path} is damaged: {reason}")]
+    Corrupt {
+        /// Where it lies.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another daemon has it open. Stop that one, or give this one a state directory of its own.
+    #[error("the journal at {path} is in use by another process")]
+    InUse {
+        /// Where it lies.
+        path: String,
     },
     /// The journal was written by another version. Start that version, or move the file away.
     #[error("the journal has format {found}, this daemon reads format {supported}")]
