@@ -1,8 +1,8 @@
 //! The model and its arithmetic: one hidden layer, softmax, cross-entropy, momentum.
 //!
-//! Everything is computed in `f32` and in one fixed order, from values that are read one by one from
-//! wherever they lie ([`Values`]): private memory or a mapped segment. So the same inputs give the
-//! same bits in every process.
+//! Everything is computed in `f32` and in one fixed order, from values that are read one by one
+//! from wherever they lie ([`Values`]): private memory or a mapped segment. So the same inputs give
+//! the same bits in every process.
 //!
 //! # Layout of the parameters
 //! `weights from inputs to hidden` (input by input), `biases of hidden`, `weights from hidden to

@@ -1,8 +1,8 @@
 //! How trainer and worker take turns over memory that outlives both.
 //!
-//! The **worker** computes the gradient of a step from the weights; the **trainer** applies it. Either
-//! may be killed between any two stores and be started anew, knowing nothing but what the shared
-//! memory says; the steps that follow are the same, bit by bit.
+//! The **worker** computes the gradient of a step from the weights; the **trainer** applies it.
+//! Either may be killed between any two stores and be started anew, knowing nothing but what the
+//! shared memory says; the steps that follow are the same, bit by bit.
 //!
 //! # Layout
 //! Four words: `ready`, `posted`, `done` and `applied`; the gradient; two copies of the state
@@ -10,8 +10,8 @@
 //!
 //! # Invariants
 //! 1. `applied <= done <= posted <= applied + 1`, once `ready` is set.
-//! 2. Copy `n % 2` of the state is the state after `n` steps while `applied` is `n`. Whoever writes a
-//!    copy writes the other one.
+//! 2. Copy `n % 2` of the state is the state after `n` steps while `applied` is `n`. Whoever writes
+//!    a copy writes the other one.
 //! 3. The gradient is that of step `n` while `done` is `n + 1` and `posted` is `n + 1`.
 //! 4. `ready`, `posted` and `applied` are stored by the trainer alone, `done` by the worker alone.
 //!
@@ -24,9 +24,9 @@
 //!        applied = applied + 1
 //! ```
 //! By 1 only one of them has something to do at a time, so that neither writes what the other reads.
-//! What a role writes before its last store is read by nobody until that store, so that a role killed
-//! before it does the same again, from inputs that have not changed. A store to a word is a release
-//! and a load an acquire: who sees the count sees what it counts.
+//! What a role writes before its last store is read by nobody until that store, so that a role
+//! killed before it does the same again, from inputs that have not changed. A store to a word is a
+//! release and a load an acquire: who sees the count sees what it counts.
 
 use crate::job::Job;
 use crate::model::{self, Examples, Values};
