@@ -74,6 +74,12 @@ impl Deadline {
         (self != Self::NEVER)
             .then(|| TimeSpec::from_duration(Duration::from_nanos(self.remaining().get())))
     }
+
+    /// The point itself for a system call that takes one, or `None` to wait without end.
+    #[cfg(not(loom))]
+    pub(crate) fn timespec(self) -> Option<TimeSpec> {
+        (self != Self::NEVER).then(|| TimeSpec::from_duration(Duration::from_nanos(self.0.get())))
+    }
 }
 
 /// The deadline passed and the awaited thing had not come. Ask again with a later deadline, or

@@ -13,6 +13,8 @@
 pub mod addr;
 pub mod clock;
 pub mod fault;
+#[cfg(not(loom))]
+pub mod futex;
 pub mod id;
 pub mod limits;
 #[cfg(not(loom))]

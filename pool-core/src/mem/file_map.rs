@@ -1,11 +1,13 @@
 //! A file mapped anywhere in this process: liveness pages, and memory that is being copied.
 
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
+use nix::unistd::{Pid, getpid};
 
 use super::sys::{self, Span};
 use super::{Access, MapError, Mapped};
@@ -14,15 +16,18 @@ use crate::fault::{self, Call};
 use crate::units::Bytes;
 
 /// A mapping of a part of a file. It ends when the value is dropped.
+///
+/// A forked child does not inherit it: to access the bytes of an inherited value ends the child.
 pub struct FileMap {
-    map: MmapRaw,
+    map: ManuallyDrop<MmapRaw>,
+    owner: Pid,
     span: Span,
     access: Access,
 }
 
 impl FileMap {
     /// Maps the `len` bytes of `file` from `offset`, every page at once, shared with all who map the
-    /// file. Forked children do not inherit the mapping.
+    /// file.
     ///
     /// # Errors
     /// [`MapError::FileTooShort`], [`MapError::Os`].
@@ -58,9 +63,11 @@ impl FileMap {
         map.advise(Advice::DontFork).map_err(refused("madvise"))?;
         let start = NonNull::new(map.as_mut_ptr());
         let start = start.ok_or_else(|| refused("mmap")(Errno::EFAULT.into()))?;
+        let map = ManuallyDrop::new(map);
         Ok(Self {
             span: Span::new(start, size),
             map,
+            owner: getpid(),
             access,
         })
     }
@@ -71,6 +78,16 @@ impl FileMap {
         // SAFETY: `map` keeps these bytes mapped with this access for as long as `self` is borrowed,
         // and hands them to nobody else (invariant 1).
         unsafe { Mapped::new(self.span, self.access) }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        // In a forked child something else may lie at these addresses by now.
+        if self.owner == getpid() {
+            // SAFETY: dropped here only, and not used after.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
     }
 }
 
