@@ -23,10 +23,10 @@
 //!        other copy := next state              done = done + 1
 //!        applied = applied + 1
 //! ```
-//! By 1 only one of them has something to do at a time, so that neither writes what the other reads.
-//! What a role writes before its last store is read by nobody until that store, so that a role
-//! killed before it does the same again, from inputs that have not changed. A store to a word is a
-//! release and a load an acquire: who sees the count sees what it counts.
+//! By 1 only one of them has something to do at a time, so that neither writes what the other
+//! reads. What a role writes before its last store is read by nobody until that store, so that a
+//! role killed before it does the same again, from inputs that have not changed. A store to a word
+//! is a release and a load an acquire: who sees the count sees what it counts.
 
 use crate::job::Job;
 use crate::model::{self, Examples, Values};
