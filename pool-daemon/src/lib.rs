@@ -14,3 +14,4 @@ pub mod journal;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod store;
+pub mod sys;

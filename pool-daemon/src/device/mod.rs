@@ -31,7 +31,12 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Where the machine has not enough, or a system call failed. Nothing is left behind.
-    fn build(&self, backing: BackingId, bytes: Bytes, shareable: bool) -> Result<NewFile, WorldError>;
+    fn build(
+        &self,
+        backing: BackingId,
+        bytes: Bytes,
+        shareable: bool,
+    ) -> Result<NewFile, WorldError>;
 
     /// Opens a file that was built before the daemon restarted, where the device keeps files under
     /// names; `None` where it does not, or the file is gone.
