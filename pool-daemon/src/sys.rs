@@ -18,6 +18,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::MFdFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
@@ -70,9 +71,12 @@ pub struct FileStatus {
     pub dax: bool,
 }
 
-/// What the kernel answered, or `EILSEQ` where it was the text that std did not take.
-fn errno_of(error: std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EILSEQ, Errno::from_raw)
+/// The failure of a call that std made.
+#[must_use]
+pub fn failed(call: &'static str, error: &std::io::Error) -> Failed {
+    // What std says without the kernel is that it does not take what it read.
+    let errno = error.raw_os_error().map_or(Errno::EILSEQ, Errno::from_raw);
+    Failed { call, errno }
 }
 
 /// Makes a call, again while a signal interrupts it.
@@ -176,10 +180,9 @@ pub fn unlink_at(directory: BorrowedFd<'_>, name: &str) -> Result<(), Failed> {
 pub fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Failed> {
     let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
     planned(Call::Open, "open", || {
-        let entries = std::fs::read_dir(&path).map_err(errno_of)?;
-        entries
-            .map(|entry| entry.map(|entry| entry.file_name()).map_err(errno_of))
-            .collect()
+        let names = std::fs::read_dir(&path)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+        names.map_err(|error| failed("open", &error).errno)
     })
 }
 
@@ -346,6 +349,39 @@ pub fn sync(file: BorrowedFd<'_>) -> Result<(), Failed> {
 /// Where it is not there or cannot be read.
 pub fn read_text(path: &Path) -> Result<String, Failed> {
     planned(Call::Open, "open", || {
-        std::fs::read_to_string(path).map_err(errno_of)
+        std::fs::read_to_string(path).map_err(|error| failed("open", &error).errno)
     })
+}
+
+/// Another descriptor of the same file description.
+///
+/// # Errors
+/// `EMFILE` where this process may have no more.
+pub fn duplicate(file: BorrowedFd<'_>) -> Result<OwnedFd, Failed> {
+    planned(Call::Fcntl, "F_DUPFD_CLOEXEC", || {
+        file.try_clone_to_owned()
+            .map_err(|error| failed("F_DUPFD_CLOEXEC", &error).errno)
+    })
+}
+
+/// An event that one thread raises and another polls for.
+///
+/// # Errors
+/// `EMFILE` where this process may have no further descriptor.
+pub fn event() -> Result<EventFd, Failed> {
+    made("eventfd", || {
+        EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+    })
+}
+
+/// Makes the event readable.
+pub fn raise_event(event: &EventFd) {
+    // The kernel refuses one thing: a count past the end of its numbers. The event is raised then.
+    let _full = event.write(1);
+}
+
+/// Makes the event not readable, until it is raised again.
+pub fn take_event(event: &EventFd) {
+    // The kernel refuses one thing: to take an event that is not raised.
+    let _none = event.read();
 }

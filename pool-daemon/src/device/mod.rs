@@ -3,20 +3,45 @@
 //! A [`Device`] builds files; a file backs one piece of one segment and belongs to one tenant for
 //! all its life. It is never handed to another one: it is destroyed, and its pages go back to the
 //! kernel, which zeroes them.
+//!
+//! # Invariants
+//! 1. The daemon keeps one descriptor of each file, the *master*. Nobody else is ever given its file
+//!    description: a receiver gets one of its own, by [`open_for`]. Only stores that hold the
+//!    master for the daemon have duplicates of it. [`proof`] rests on this.
+//! 2. Before anybody is given a file, each of its pages exists, and its length and its mode stay as
+//!    they are: it is sealed, where it can be, against all but writing.
+//! 3. What a build leaves behind where it fails is nothing.
+//!
+//! Who does what: [`memfd`] and [`file`] are the devices; [`builder`] runs them on a thread of its
+//! own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes
+//! back.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use pool_core::{BackingId, Bytes};
 use pool_proto::common::v1::{Access, Pages};
 
 use crate::engine::command::{FileIdentity, WorldError};
+use crate::sys::{self, Failed};
+
+pub mod builder;
+pub mod copy;
+pub mod file;
+pub mod identity;
+pub mod memfd;
+pub mod proof;
+mod room;
+pub mod stock;
 
 /// A file just built: `bytes` zeroed bytes, every page of which exists.
 #[derive(Debug)]
 pub struct NewFile {
     /// The daemon's own descriptor, read-write, of a file description nobody else shares.
     pub file: OwnedFd,
-    /// The pages it got.
+    /// The pages it got; where they differ, the smallest.
     pub pages: Pages,
     /// What tells it from any other file.
     pub identity: FileIdentity,
@@ -38,6 +63,10 @@ pub trait Device: Send + Sync + std::fmt::Debug {
         shareable: bool,
     ) -> Result<NewFile, WorldError>;
 
+    /// Builds such a file before it is known what it will back. `None` where the device keeps files
+    /// under names.
+    fn build_ahead(&self, bytes: Bytes, shareable: bool) -> Option<Result<NewFile, WorldError>>;
+
     /// Opens a file that was built before the daemon restarted, where the device keeps files under
     /// names; `None` where it does not, or the file is gone.
     ///
@@ -48,14 +77,64 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// Frees the pages of a file that nobody else has open or mapped, and forgets it.
     ///
     /// # Errors
-    /// Where a system call failed; the file is then as before.
+    /// Where a system call failed. Nothing but the contents may be lost by then: try again.
     fn destroy(&self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError>;
+}
+
+/// A device cannot be set up. Mend what it names and start again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// Others than the daemon can enter the directory of a file device. Give it to the daemon's
+    /// user and take it from everybody else: `chmod 0700`.
+    #[error("{path} belongs to uid {uid} with mode {mode:04o}, not to the daemon alone")]
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The kernel does not tell here who has a file open, so no memory could ever be proven free.
+    /// Take another file system (an overlay cannot tell), or set `fs.leases-enable` to 1.
+    #[error("{files} do not tell whether they are still in use")]
+    NoProof {
+        /// What was tried.
+        files: &'static str,
+    },
+    /// A system call failed.
+    #[error("{call} failed with error number {errno}")]
+    Os {
+        /// Which.
+        call: &'static str,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+impl From<Failed> for SetupError {
+    fn from(Failed { call, errno }: Failed) -> Self {
+        let errno = errno as i32;
+        Self::Os { call, errno }
+    }
 }
 
 /// A descriptor of the same file to be given away: a file description of its own.
 ///
+/// One that may only read cannot be turned into one that writes by anybody but the owner of the
+/// file, which has mode 0600, and root.
+///
 /// # Errors
-/// Where a system call failed.
-pub fn open_for(_file: BorrowedFd<'_>, _access: Access) -> Result<OwnedFd, WorldError> {
-    unreachable!("written with the back ends")
+/// Where a system call failed, or `access` says nothing.
+pub fn open_for(file: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, WorldError> {
+    let flags = match access {
+        Access::ReadOnly => OFlag::O_RDONLY,
+        Access::ReadWrite => OFlag::O_RDWR,
+        Access::Unspecified => {
+            let (call, errno) = ("open", Errno::EINVAL as i32);
+            return Err(WorldError::Os { call, errno });
+        }
+    };
+    Ok(sys::reopen(file, flags)?)
 }

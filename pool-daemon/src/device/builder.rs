@@ -1,0 +1,397 @@
+//! The thread that builds, copies and destroys, so that the reactor never waits for memory.
+//!
+//! # Protocol
+//! The reactor gives jobs and collects outcomes; the worker takes the jobs one by one, in their
+//! order, and when there is none fills the [`Stock`]. Everything they share is under one lock,
+//! which is never held during a system call of a job. An outcome is there before the event is raised
+//! that announces it, and the event is taken back before outcomes are collected: none stays behind
+//! unannounced.
+//!
+//! # Invariants
+//! 1. There is at most one job for each backing and each segment: asking again for what is in hand
+//!    adds nothing. So the queue is no longer than what the engine has open.
+//! 2. Every job taken up has exactly one outcome, unless the builder is dropped first: what was
+//!    built by then is closed, and what was not begun is not.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::PoisonError;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::EventFd;
+use pool_core::sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread};
+use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES, SegmentId};
+
+use super::copy::{Part, copy};
+use super::stock::{Kind, Stock};
+use super::{Device, NewFile, SetupError};
+use crate::engine::command::WorldError;
+use crate::sys;
+
+/// Files of each kind that are kept ready where nothing else is said.
+pub const STOCK_TARGET: usize = 4;
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A file was to be built.
+    Built {
+        /// What for.
+        backing: BackingId,
+        /// The file.
+        result: Result<NewFile, WorldError>,
+    },
+    /// Contents were to be copied.
+    Copied {
+        /// Of which segment.
+        segment: SegmentId,
+        /// How it went.
+        result: Result<(), WorldError>,
+    },
+    /// A file was to be destroyed.
+    Destroyed {
+        /// Which.
+        backing: BackingId,
+        /// Nothing is left of it, or why something is, and the file to try again with.
+        result: Result<(), (WorldError, OwnedFd)>,
+    },
+}
+
+/// What a job is about: see invariant 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Backing(BackingId),
+    Segment(SegmentId),
+}
+
+#[derive(Debug)]
+enum Job {
+    Build {
+        backing: BackingId,
+        device: DeviceId,
+        bytes: Bytes,
+        shareable: bool,
+    },
+    Copy {
+        segment: SegmentId,
+        from: Vec<(OwnedFd, Bytes)>,
+        to: Vec<(OwnedFd, Bytes)>,
+    },
+    Destroy {
+        backing: BackingId,
+        device: DeviceId,
+        file: OwnedFd,
+    },
+    Restock(Kind),
+}
+
+#[derive(Debug)]
+struct State {
+    devices: BTreeMap<DeviceId, Arc<dyn Device>>,
+    stock: Stock,
+    jobs: VecDeque<Job>,
+    in_hand: BTreeSet<Subject>,
+    outcomes: Vec<Outcome>,
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Raised when there may be something to do for the worker.
+    work: Condvar,
+    /// Readable while there are outcomes.
+    event: EventFd,
+}
+
+/// The worker, its jobs and the stock. Dropping it waits for the job that is being done.
+#[derive(Debug)]
+pub struct Builder {
+    shared: Arc<Shared>,
+    worker: Option<thread::JoinHandle<()>>,
+}
+
+impl Builder {
+    /// Starts the worker over these devices, keeping `stock_target` files of each kind ready.
+    ///
+    /// # Errors
+    /// Where the process may have no further thread or descriptor.
+    pub fn new(
+        devices: BTreeMap<DeviceId, Arc<dyn Device>>,
+        stock_target: usize,
+    ) -> Result<Self, SetupError> {
+        let mut stock = Stock::default();
+        for device in devices.keys() {
+            stock.set_target(*device, stock_target);
+        }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                devices,
+                stock,
+                jobs: VecDeque::new(),
+                in_hand: BTreeSet::new(),
+                outcomes: Vec::new(),
+                ending: false,
+            }),
+            work: Condvar::new(),
+            event: sys::event()?,
+        });
+        let for_worker = Arc::clone(&shared);
+        let worker = thread::Builder::new()
+            .name("builder".to_owned())
+            .spawn(move || for_worker.work_until_the_end())
+            .map_err(|error| sys::failed("clone", &error))?;
+        let worker = Some(worker);
+        Ok(Self { shared, worker })
+    }
+
+    /// Readable while there are outcomes to be collected.
+    #[must_use]
+    pub fn event_fd(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+
+    /// Builds a file. It is returned at once where one lies ready; else it comes as an outcome.
+    #[must_use = "a file that is returned has no outcome"]
+    pub fn build(
+        &self,
+        device: DeviceId,
+        backing: BackingId,
+        bytes: Bytes,
+        shareable: bool,
+    ) -> Option<NewFile> {
+        let mut state = self.shared.lock();
+        if bytes.get() == EXTENT_BYTES
+            && let Some(file) = state.stock.take(Kind { device, shareable })
+        {
+            drop(state);
+            self.shared.work.notify_one();
+            return Some(file);
+        }
+        let job = Job::Build {
+            backing,
+            device,
+            bytes,
+            shareable,
+        };
+        self.shared.add(state, Subject::Backing(backing), job);
+        None
+    }
+
+    /// Copies the contents of `from`, end to end, to `to`.
+    ///
+    /// # Errors
+    /// Where the process may have no further descriptor; nothing was begun.
+    pub fn copy(
+        &self,
+        segment: SegmentId,
+        from: &[Part<'_>],
+        to: &[Part<'_>],
+    ) -> Result<(), WorldError> {
+        let (from, to) = (keep(from)?, keep(to)?);
+        let job = Job::Copy { segment, from, to };
+        let subject = Subject::Segment(segment);
+        self.shared.add(self.shared.lock(), subject, job);
+        Ok(())
+    }
+
+    /// Destroys a file that is proven to be held by nobody else, and closes it.
+    pub fn destroy(&self, device: DeviceId, backing: BackingId, file: OwnedFd) {
+        let job = Job::Destroy {
+            backing,
+            device,
+            file,
+        };
+        let subject = Subject::Backing(backing);
+        self.shared.add(self.shared.lock(), subject, job);
+    }
+
+    /// Every outcome since the last time, in the order in which the jobs were done.
+    #[must_use = "an outcome is told once"]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        sys::take_event(&self.shared.event);
+        core::mem::take(&mut self.shared.lock().outcomes)
+    }
+
+    /// Keeps up to `target` files of each kind of this device ready.
+    pub fn set_stock(&self, device: DeviceId, target: usize) {
+        let mut state = self.shared.lock();
+        if state.devices.contains_key(&device) {
+            state.stock.set_target(device, target);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// Gives the memory of the stock back, until files are asked for again. Tells how many there were.
+    pub fn drain_stock(&self) -> usize {
+        self.shared.lock().stock.drain()
+    }
+
+    /// Forgets a device that was removed from the pool, with its stock.
+    pub fn forget(&self, device: DeviceId) {
+        let mut state = self.shared.lock();
+        state.stock.forget(device);
+        state.devices.remove(&device);
+    }
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        self.shared.lock().ending = true;
+        self.shared.work.notify_one();
+        if self
+            .worker
+            .take()
+            .is_some_and(|worker| worker.join().is_err())
+        {
+            tracing::error!("the builder thread panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, subject: Subject, job: Job) {
+        if state.in_hand.insert(subject) {
+            state.jobs.push_back(job);
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
+    fn work_until_the_end(&self) {
+        while let Some(job) = self.next() {
+            let outcome = match job {
+                Job::Restock(kind) => {
+                    self.restock(kind);
+                    continue;
+                }
+                Job::Build {
+                    backing,
+                    device,
+                    bytes,
+                    shareable,
+                } => Outcome::Built {
+                    backing,
+                    result: self.build(device, backing, bytes, shareable),
+                },
+                Job::Copy { segment, from, to } => Outcome::Copied {
+                    segment,
+                    result: copy(&parts(&from), &parts(&to)),
+                },
+                Job::Destroy {
+                    backing,
+                    device,
+                    file,
+                } => Outcome::Destroyed {
+                    backing,
+                    result: self.destroy(device, backing, file),
+                },
+            };
+            self.tell(outcome);
+        }
+    }
+
+    /// Waits for a job, or for a shelf to fill; `None` when it is time to end.
+    fn next(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.ending {
+                return None;
+            }
+            let job = state.jobs.pop_front();
+            if let Some(job) = job.or_else(|| state.stock.wanted().map(Job::Restock)) {
+                return Some(job);
+            }
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        let subject = match outcome {
+            Outcome::Built { backing, .. } | Outcome::Destroyed { backing, .. } => {
+                Subject::Backing(backing)
+            }
+            Outcome::Copied { segment, .. } => Subject::Segment(segment),
+        };
+        let mut state = self.lock();
+        state.in_hand.remove(&subject);
+        state.outcomes.push(outcome);
+        drop(state);
+        sys::raise_event(&self.event);
+    }
+
+    fn device(&self, device: DeviceId) -> Result<Arc<dyn Device>, WorldError> {
+        let (call, errno) = ("device", Errno::ENODEV as i32);
+        let found = self.lock().devices.get(&device).map(Arc::clone);
+        found.ok_or(WorldError::Os { call, errno })
+    }
+
+    /// Where the machine is short, what lies in stock is given back and the file built of that.
+    fn build(
+        &self,
+        device: DeviceId,
+        backing: BackingId,
+        bytes: Bytes,
+        shareable: bool,
+    ) -> Result<NewFile, WorldError> {
+        let device = self.device(device)?;
+        let built = device.build(backing, bytes, shareable);
+        let short = matches!(built, Err(WorldError::MachineShort { .. }));
+        if short && self.lock().stock.drain() > 0 {
+            return device.build(backing, bytes, shareable);
+        }
+        built
+    }
+
+    fn destroy(
+        &self,
+        device: DeviceId,
+        backing: BackingId,
+        file: OwnedFd,
+    ) -> Result<(), (WorldError, OwnedFd)> {
+        let destroyed = self
+            .device(device)
+            .and_then(|device| device.destroy(backing, file.as_fd()));
+        destroyed.map_err(|error| (error, file))
+    }
+
+    fn restock(&self, kind: Kind) {
+        let built = self
+            .device(kind.device)
+            .map(|device| device.build_ahead(Bytes::new(EXTENT_BYTES), kind.shareable));
+        let mut state = self.lock();
+        match built {
+            Ok(Some(Ok(file))) => state.stock.put(kind, file),
+            // The device keeps no files without names.
+            Ok(None) => state.stock.set_target(kind.device, 0),
+            // Nobody waits for this file. Whoever wants one will be told why there is none.
+            Ok(Some(Err(_))) | Err(_) => state.stock.give_up(kind),
+        }
+    }
+}
+
+/// Descriptors of one's own for the length of a job. They share the master's description and so do
+/// not count as held elsewhere.
+fn keep(parts: &[Part<'_>]) -> Result<Vec<(OwnedFd, Bytes)>, WorldError> {
+    parts
+        .iter()
+        .map(|part| Ok((sys::duplicate(part.file)?, part.bytes)))
+        .collect()
+}
+
+fn parts(kept: &[(OwnedFd, Bytes)]) -> Vec<Part<'_>> {
+    kept.iter()
+        .map(|(file, bytes)| Part {
+            file: file.as_fd(),
+            bytes: *bytes,
+        })
+        .collect()
+}

@@ -1,0 +1,253 @@
+//! How much memory the machine can spare for the pool.
+//!
+//! Asked before each build, since taking more than there is does not fail: the kernel kills
+//! processes to satisfy it, this one perhaps. The answer is the least of what the machine, the NUMA
+//! node and each control group (version 2) above this process have left. It is an estimate, and
+//! others take memory meanwhile: hence the floor.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use pool_core::Bytes;
+use pool_core::units::{KIB, MIB};
+
+use crate::engine::command::WorldError;
+use crate::sys::{self, Failed};
+
+/// The files in which the kernel tells about memory.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    /// `/`, or a test's folder that stands for it.
+    root: PathBuf,
+}
+
+impl Room {
+    /// Of this machine.
+    pub(super) fn here() -> Self {
+        Self::under(Path::new("/"))
+    }
+
+    fn under(root: &Path) -> Self {
+        let root = root.to_owned();
+        Self { root }
+    }
+
+    /// Fails where `asked` bytes of ordinary memory would leave less than `floor` to everybody else.
+    pub(super) fn check(
+        &self,
+        node: Option<u32>,
+        floor: Bytes,
+        asked: Bytes,
+    ) -> Result<(), WorldError> {
+        let left = self.left(node)?;
+        short_of(left.saturating_sub(floor.get()), asked)
+    }
+
+    /// Fails where the machine, or the node, has not `asked` bytes of free huge pages of 2 MiB.
+    pub(super) fn check_huge(&self, node: Option<u32>, asked: Bytes) -> Result<(), WorldError> {
+        let pages = match node {
+            Some(node) => format!("sys/devices/system/node/node{node}/hugepages"),
+            None => "sys/kernel/mm/hugepages".to_owned(),
+        };
+        let free = self.number(format!("{pages}/hugepages-2048kB/free_hugepages"))?;
+        let reserved = match node {
+            // The kernel does not tell on which node a page that was reserved will be taken.
+            Some(_) => 0,
+            None => self.number(format!("{pages}/hugepages-2048kB/resv_hugepages"))?,
+        };
+        short_of(free.saturating_sub(reserved) * (2 * MIB), asked)
+    }
+
+    fn left(&self, node: Option<u32>) -> Result<u64, Failed> {
+        let machine = self.machine()?;
+        let groups = self.groups()?;
+        let node = node.map(|node| self.node(node)).transpose()?;
+        Ok([Some(machine), groups, node]
+            .into_iter()
+            .flatten()
+            .fold(u64::MAX, u64::min))
+    }
+
+    fn machine(&self) -> Result<u64, Failed> {
+        let text = self.text("proc/meminfo")?;
+        kib_of(&text, "MemAvailable:").ok_or(unreadable())
+    }
+
+    /// What is free, and half of what caches files: the kernel keeps some of that in any case.
+    fn node(&self, node: u32) -> Result<u64, Failed> {
+        let text = self.text(format!("sys/devices/system/node/node{node}/meminfo"))?;
+        let amount = |name| kib_of(&text, name).ok_or(unreadable());
+        let cached = amount("Active(file):")?.saturating_add(amount("Inactive(file):")?);
+        Ok(amount("MemFree:")?.saturating_add(cached / 2))
+    }
+
+    /// The least that a control group above this process has left; `None` where none is limited.
+    fn groups(&self) -> Result<Option<u64>, Failed> {
+        let Some(text) = there(self.text("proc/self/cgroup"))? else {
+            return Ok(None);
+        };
+        let Some(group) = text.lines().find_map(|line| line.strip_prefix("0::/")) else {
+            return Ok(None);
+        };
+        let mut least = None;
+        for group in Path::new(group).ancestors() {
+            let left = self.group(&Path::new("sys/fs/cgroup").join(group))?;
+            least = [least, left].into_iter().flatten().min();
+        }
+        Ok(least)
+    }
+
+    fn group(&self, group: &Path) -> Result<Option<u64>, Failed> {
+        let Some(limit) = there(self.text(group.join("memory.max")))? else {
+            return Ok(None);
+        };
+        if limit.trim() == "max" {
+            return Ok(None);
+        }
+        let limit: u64 = limit.trim().parse().map_err(|_| unreadable())?;
+        let used = self.number(group.join("memory.current"))?;
+        let stat = self.text(group.join("memory.stat"))?;
+        let cached = amount_of(&stat, "inactive_file").unwrap_or(0);
+        Ok(Some(limit.saturating_sub(used.saturating_sub(cached))))
+    }
+
+    fn number(&self, path: impl AsRef<Path>) -> Result<u64, Failed> {
+        self.text(path)?.trim().parse().map_err(|_| unreadable())
+    }
+
+    fn text(&self, path: impl AsRef<Path>) -> Result<String, Failed> {
+        sys::read_text(&self.root.join(path))
+    }
+}
+
+fn short_of(available_bytes: u64, asked: Bytes) -> Result<(), WorldError> {
+    let asked_bytes = asked.get();
+    if available_bytes >= asked_bytes {
+        return Ok(());
+    }
+    Err(WorldError::MachineShort {
+        available_bytes,
+        asked_bytes,
+    })
+}
+
+/// The text, or `None` where there is no such file.
+fn there(text: Result<String, Failed>) -> Result<Option<String>, Failed> {
+    match text {
+        Err(failed) if failed.errno == Errno::ENOENT => Ok(None),
+        text => text.map(Some),
+    }
+}
+
+/// A file of the kernel's is not as it has always been.
+fn unreadable() -> Failed {
+    let (call, errno) = ("read", Errno::EBADMSG);
+    Failed { call, errno }
+}
+
+/// The bytes that follow the word `name` in `text`, which counts KiB.
+fn kib_of(text: &str, name: &str) -> Option<u64> {
+    amount_of(text, name)?.checked_mul(KIB)
+}
+
+fn amount_of(text: &str, name: &str) -> Option<u64> {
+    let mut words = text.split_ascii_whitespace();
+    words.find(|&word| word == name)?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Room) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let room = Room::under(root.path());
+        (root, room)
+    }
+
+    const MEMINFO: (&str, &str) = (
+        "proc/meminfo",
+        "MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:    4000 kB\n",
+    );
+
+    #[test]
+    fn this_machine_has_some_memory_left() {
+        assert!(Room::here().left(None).unwrap() > 0);
+    }
+
+    #[test]
+    fn the_floor_is_left_to_everybody_else() {
+        let (_root, room) = machine(&[MEMINFO]);
+        let kib = |count: u64| Bytes::new(count * KIB);
+        assert_eq!(room.check(None, kib(1000), kib(3000)), Ok(()));
+        let short = WorldError::MachineShort {
+            available_bytes: 3000 * KIB,
+            asked_bytes: 3001 * KIB,
+        };
+        assert_eq!(room.check(None, kib(1000), kib(3001)), Err(short));
+        let none = room.check(None, kib(5000), kib(1));
+        assert!(matches!(
+            none,
+            Err(WorldError::MachineShort {
+                available_bytes: 0,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn the_tightest_control_group_counts() {
+        let groups = [
+            ("proc/self/cgroup", "1:cpu:/\n0::/pool/daemon\n"),
+            ("sys/fs/cgroup/pool/daemon/memory.max", "max\n"),
+            ("sys/fs/cgroup/pool/memory.max", "1000000\n"),
+            ("sys/fs/cgroup/pool/memory.current", "700000\n"),
+            (
+                "sys/fs/cgroup/pool/memory.stat",
+                "anon 1\ninactive_file 100000\nfile 3\n",
+            ),
+        ];
+        let (_root, room) = machine(&[&[MEMINFO][..], &groups[..]].concat());
+        assert_eq!(room.left(None), Ok(400_000));
+    }
+
+    #[test]
+    fn a_node_lends_what_is_free_and_half_of_its_cache() {
+        let node = (
+            "sys/devices/system/node/node3/meminfo",
+            "Node 3 MemFree:  100 kB\nNode 3 Active(file):  30 kB\nNode 3 Inactive(file):  10 kB\n",
+        );
+        let (_root, room) = machine(&[MEMINFO, node]);
+        assert_eq!(room.left(Some(3)), Ok(120 * KIB));
+    }
+
+    #[test]
+    fn a_reserved_huge_page_is_not_free() {
+        let (_root, room) = machine(&[
+            (
+                "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages",
+                "3\n",
+            ),
+            (
+                "sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages",
+                "1\n",
+            ),
+        ]);
+        assert_eq!(room.check_huge(None, Bytes::new(4 * MIB)), Ok(()));
+        assert!(room.check_huge(None, Bytes::new(6 * MIB)).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_not_no_limit() {
+        let (_root, room) = machine(&[("proc/meminfo", "MemAvailable: lots\n")]);
+        assert_eq!(room.left(None), Err(unreadable()));
+    }
+}
