@@ -18,6 +18,8 @@ pub struct Plan {
     pub devices: Vec<DevicePlan>,
     /// Who may use how much.
     pub tenancy: Tenancy,
+    /// The user the daemon runs as: clients of the same user are isolated by courtesy only.
+    pub daemon_uid: u32,
     /// How long tenants have to give burst memory back before it is revoked.
     pub pressure_deadline: Nanos,
     /// How long a restarted engine waits for the clients of before.

@@ -1,0 +1,259 @@
+//! The engine's accounting, proven anew from its tables.
+
+use std::collections::BTreeMap;
+
+use pool_core::{Extents, SegmentId};
+use pool_proto::admin::v1::{CheckReport, DeviceCheck};
+
+use super::runs::{Run, RunSet};
+use super::segment::{Segment, Stage};
+use super::{Device, Engine};
+
+/// What a device's extents are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// In service.
+    pub total: u32,
+    /// Free.
+    pub free: u32,
+    /// Of backings in use, and of those being built.
+    pub granted: u32,
+    /// Of backings in quarantine.
+    pub quarantined: u32,
+}
+
+impl Engine {
+    /// Walks every table, extent by extent, and names each broken invariant by its number.
+    #[must_use]
+    pub fn check(&self) -> CheckReport {
+        let mut findings = Vec::new();
+        let devices = self
+            .devices
+            .values()
+            .map(|device| self.check_device(device, &mut findings))
+            .collect();
+        self.check_window(&mut findings);
+        for segment in self.segments.values() {
+            self.check_segment(segment, &mut findings);
+        }
+        self.check_charges(&mut findings);
+        self.check_names(&mut findings);
+        CheckReport {
+            balanced: findings.is_empty(),
+            devices,
+            findings,
+        }
+    }
+
+    /// Engine invariant 1: free, retired and the backings' runs part the device.
+    fn check_device(&self, device: &Device, findings: &mut Vec<String>) -> DeviceCheck {
+        let name = &device.plan.name;
+        let (mut account, mut seen) = (Account::default(), RunSet::default());
+        let mut see = |run: Run, whose: &dyn std::fmt::Display| {
+            if seen.insert(run).is_err() {
+                findings.push(format!(
+                    "invariant 1: extents {}..{} of {name} are {whose} and something else",
+                    run.first,
+                    run.end()
+                ));
+            }
+        };
+        for run in device.free_runs() {
+            account.free += run.count;
+            see(run, &"free");
+        }
+        device.retired_runs().for_each(|run| see(run, &"retired"));
+        for backing in self
+            .backings
+            .values()
+            .filter(|backing| backing.device == device.id)
+        {
+            backing.runs.iter().for_each(|&run| see(run, &backing.id));
+            let part = if backing.quarantined {
+                &mut account.quarantined
+            } else {
+                &mut account.granted
+            };
+            *part += backing.extents().get();
+        }
+        account.total = device.total().get();
+        let whole = RunSet::of(Run {
+            first: 0,
+            count: device.index_space(),
+        });
+        if seen != whole {
+            findings.push(format!(
+                "invariant 1: of {} extents of {name} only {} are accounted for",
+                whole.count(),
+                seen.count()
+            ));
+        }
+        let said = (
+            device.free().get(),
+            device.granted().get(),
+            device.quarantined.get(),
+        );
+        if said != (account.free, account.granted, account.quarantined) {
+            findings.push(format!(
+                "invariant 1: the counters of {name} say {said:?}, the tables {account:?}"
+            ));
+        }
+        DeviceCheck {
+            device: name.clone(),
+            total_extents: account.total,
+            free_extents: account.free,
+            granted_extents: account.granted,
+            quarantined_extents: account.quarantined,
+        }
+    }
+
+    /// Engine invariant 3: the free addresses and the segments part the window.
+    fn check_window(&self, findings: &mut Vec<String>) {
+        let mut seen = self.window.clone();
+        for segment in self.segments.values() {
+            if seen.insert(segment.range).is_err() {
+                findings.push(format!(
+                    "invariant 3: the addresses of {} are another's too",
+                    segment.id
+                ));
+            }
+        }
+        let whole = self.plan.window.len().get() / pool_core::EXTENT_BYTES;
+        if u64::from(seen.count()) != whole {
+            findings.push(format!(
+                "invariant 3: {} of {whole} extents of the window are accounted for",
+                seen.count()
+            ));
+        }
+    }
+
+    /// Engine invariant 2 and the invariants of a segment.
+    fn check_segment(&self, segment: &Segment, findings: &mut Vec<String>) {
+        let (id, mut sum) = (segment.id, 0);
+        for backing in &segment.backings {
+            match self.backings.get(backing) {
+                Some(b) if b.segment == id && !b.quarantined && segment.files.contains(backing) => {
+                    sum += b.extents().get();
+                }
+                _ => findings.push(format!(
+                    "invariant 2: {backing} is a piece of {id} and does not say so"
+                )),
+            }
+        }
+        if segment.stage == Stage::Live && sum != segment.extents.get() {
+            findings.push(format!(
+                "segment invariant 1: the pieces of {id} have {sum} of {} extents",
+                segment.extents.get()
+            ));
+        }
+        for client in segment.holders.keys() {
+            if !self
+                .clients
+                .get(client)
+                .is_some_and(|client| client.held.contains(&id))
+            {
+                findings.push(format!(
+                    "segment invariant 2: {client} holds {id} and does not know it"
+                ));
+            }
+        }
+        let bare =
+            segment.name.is_empty() && segment.holders.is_empty() && segment.backings.is_empty();
+        if segment.stage == Stage::Freed && !bare {
+            findings.push(format!(
+                "segment invariant 3: {id} is freed and still has a name, a holder or a piece"
+            ));
+        }
+    }
+
+    /// Tenancy invariant 1: what tenants are charged is what the backings say.
+    fn check_charges(&self, findings: &mut Vec<String>) {
+        let mut due = BTreeMap::<_, (u32, u32)>::new();
+        for backing in self.backings.values() {
+            if !self
+                .segments
+                .get(&backing.segment)
+                .is_some_and(|segment| segment.files.contains(&backing.id))
+            {
+                findings.push(format!(
+                    "invariant 2: the segment of {} does not know it",
+                    backing.id
+                ));
+            }
+            let tier = self
+                .devices
+                .get(&backing.device)
+                .map_or(usize::MAX, |device| device.tier);
+            let (used, quarantined) = due.entry((backing.charged, tier)).or_default();
+            *used += backing.extents().get();
+            *quarantined += if backing.quarantined {
+                backing.extents().get()
+            } else {
+                0
+            };
+        }
+        for tenant in self.tenants.iter() {
+            for (tier, (used, quarantined)) in
+                tenant.used.iter().zip(&tenant.quarantined).enumerate()
+            {
+                let said = (used.get(), quarantined.get());
+                let due = due.remove(&(tenant.id, tier)).unwrap_or_default();
+                if said != due {
+                    let (tenant, tier) = (&tenant.name, self.tier_name(tier));
+                    findings.push(format!("tenancy invariant 1: {tenant} is charged {said:?} of {tier}, due are {due:?}"));
+                }
+            }
+        }
+        for ((tenant, _), due) in due.iter().filter(|(_, due)| **due != (0, 0)) {
+            findings.push(format!(
+                "tenancy invariant 1: {tenant} is unknown, due are {due:?}"
+            ));
+        }
+    }
+
+    fn check_names(&self, findings: &mut Vec<String>) {
+        for ((tenant, name), id) in &self.names {
+            if !self
+                .segments
+                .get(id)
+                .is_some_and(|s| s.tenant == *tenant && s.name == *name)
+            {
+                findings.push(format!(
+                    "the name {name} leads to {id}, which does not have it"
+                ));
+            }
+        }
+        for client in self.clients.values() {
+            let unknown = |id: &&SegmentId| {
+                !self
+                    .segments
+                    .get(id)
+                    .is_some_and(|s| s.holders.contains_key(&client.id))
+            };
+            for id in client.held.iter().filter(unknown) {
+                findings.push(format!(
+                    "segment invariant 2: {} holds {id}, which does not know it",
+                    client.id
+                ));
+            }
+        }
+    }
+
+    /// What all devices' extents are together, from the counters.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let sum = |of: fn(&Device) -> Extents| {
+            self.devices
+                .values()
+                .filter(|d| !d.removed)
+                .map(|d| of(d).get())
+                .sum()
+        };
+        Account {
+            total: sum(Device::total),
+            free: sum(Device::free),
+            granted: sum(Device::granted),
+            quarantined: sum(|device| device.quarantined),
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! Granting: carving extents and addresses, building files, and making a segment longer or shorter.
+
+use pool_core::{
+    BackingId, Bytes, ClientId, DeviceId, EXTENT_BYTES, Extents, Incarnation, SegmentId, TenantId,
+    limits,
+};
+use pool_proto::common::v1::{Access, Lifetime};
+use pool_proto::session::v1::{self as session, event};
+
+use super::job::{Job, Purpose};
+use super::runs::Run;
+use super::segment::{Backing, Segment, Stage};
+use super::{Engine, Refusal, take_id};
+
+/// A request to create, with every number checked.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) tenant: TenantId,
+    pub(super) tier: usize,
+    pub(super) extents: Extents,
+    capacity: Extents,
+    piece_max: u32,
+    name: String,
+    lifetime: Lifetime,
+}
+
+/// How a number of extents is spread: a device, and how many pieces of which size.
+type Layout = Vec<(DeviceId, Extents)>;
+
+impl Engine {
+    pub(super) fn create(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        ask: session::Create,
+    ) -> Result<(), Refusal> {
+        let wanted = self.wanted(client, &ask)?;
+        match self.start_create(Some((client, request_id)), &wanted) {
+            Err(full @ Refusal::TierFull { .. }) => {
+                self.wait_for_burst(client, request_id, wanted, ask.wait_ms, full)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn wanted(&self, client: ClientId, ask: &session::Create) -> Result<Wanted, Refusal> {
+        let client = self.clients.get(&client).ok_or(Refusal::UnknownClient)?;
+        let tier = self.tier_named(&ask.tier)?;
+        let extents = self.extents_of("bytes", ask.bytes)?;
+        let capacity = match ask.capacity_bytes {
+            0 => extents,
+            bytes if bytes < ask.bytes => {
+                let most = self.plan.window.len().get();
+                return Err(Refusal::OutOfRange {
+                    what: "capacity_bytes",
+                    asked: bytes,
+                    least: ask.bytes,
+                    most,
+                });
+            }
+            bytes => self.extents_of("capacity_bytes", bytes)?,
+        };
+        let piece_max = match ask.piece_bytes {
+            0 => 0,
+            bytes => self.extents_of("piece_bytes", bytes)?.get(),
+        };
+        let lifetime = match Lifetime::try_from(ask.lifetime) {
+            Ok(Lifetime::Unspecified | Lifetime::Held) => Lifetime::Held,
+            Ok(Lifetime::Persistent) => Lifetime::Persistent,
+            Err(_) => return Err(Refusal::Malformed("lifetime is none of the known ones")),
+        };
+        if !ask.name.is_empty() && !limits::is_name(&ask.name) {
+            return Err(Refusal::BadName(ask.name.clone()));
+        }
+        if lifetime == Lifetime::Persistent && ask.name.is_empty() {
+            return Err(Refusal::Malformed(
+                "a persistent segment needs a name, or nobody could open it",
+            ));
+        }
+        self.may_hold_more(client.id)?;
+        if self.segments.len() >= limits::SEGMENTS_MAX {
+            return Err(Refusal::Limit {
+                what: "segments",
+                limit: limits::SEGMENTS_MAX as u64,
+            });
+        }
+        Ok(Wanted {
+            tenant: client.tenant,
+            tier,
+            extents,
+            capacity,
+            piece_max,
+            name: ask.name.clone(),
+            lifetime,
+        })
+    }
+
+    pub(super) fn may_hold_more(&self, client: ClientId) -> Result<(), Refusal> {
+        let held = self
+            .clients
+            .get(&client)
+            .map_or(0, |client| client.held.len());
+        let limit = limits::CLIENT_SEGMENTS_MAX;
+        if held < limit {
+            return Ok(());
+        }
+        Err(Refusal::Limit {
+            what: "segments held by one client",
+            limit: limit as u64,
+        })
+    }
+
+    /// An amount of a request in whole extents: 1 byte to the size of the window.
+    fn extents_of(&self, what: &'static str, bytes: u64) -> Result<Extents, Refusal> {
+        let most = self.plan.window.len().get();
+        let extents = Extents::holding(Bytes::new(bytes)).filter(|_| (1..=most).contains(&bytes));
+        extents.ok_or(Refusal::OutOfRange {
+            what,
+            asked: bytes,
+            least: 1,
+            most,
+        })
+    }
+
+    /// Carves what is wanted and asks for its files. Refuses without having changed anything.
+    pub(super) fn start_create(
+        &mut self,
+        asker: Option<(ClientId, u64)>,
+        wanted: &Wanted,
+    ) -> Result<(), Refusal> {
+        if self
+            .names
+            .contains_key(&(wanted.tenant, wanted.name.clone()))
+        {
+            return Err(Refusal::NameTaken(wanted.name.clone()));
+        }
+        self.within_quota(wanted.tenant, wanted.tier, wanted.extents)?;
+        let layout = self.layout(wanted.tier, wanted.extents, wanted.piece_max, 0)?;
+        let capacity = wanted.capacity;
+        let range = self
+            .window
+            .take_run(capacity.get())
+            .ok_or(Refusal::WindowFull {
+                asked: capacity.bytes(),
+            })?;
+        let id = take_id!(self, segment);
+        let incarnation = self.next_incarnation()?;
+        let fresh = self.carve(id, wanted.tenant, layout)?;
+        let segment = Segment {
+            id,
+            tenant: wanted.tenant,
+            name: wanted.name.clone(),
+            tier: wanted.tier,
+            range,
+            extents: wanted.extents,
+            incarnation,
+            lifetime: wanted.lifetime,
+            burst: self.bursts(wanted.tenant, wanted.tier),
+            piece_max: wanted.piece_max,
+            stage: Stage::Building,
+            backings: Vec::new(),
+            files: fresh.iter().copied().collect(),
+            shares: std::collections::BTreeMap::new(),
+            holders: std::collections::BTreeMap::new(),
+            leaving: std::collections::BTreeSet::new(),
+        };
+        if !segment.name.is_empty() {
+            self.names
+                .insert((segment.tenant, segment.name.clone()), id);
+        }
+        let shareable = !segment.name.is_empty();
+        self.segments.insert(id, segment);
+        let unbuilt = fresh.len();
+        self.start_job(
+            id,
+            Job {
+                asker,
+                purpose: Purpose::Create,
+                fresh,
+                unbuilt,
+                failure: None,
+            },
+            shareable,
+        );
+        Ok(())
+    }
+
+    pub(super) fn next_incarnation(&mut self) -> Result<Incarnation, Refusal> {
+        Ok(take_id!(self, incarnation))
+    }
+
+    /// # Errors
+    /// [`Refusal::OverQuota`] where the tenant would pass its limit.
+    pub(super) fn within_quota(
+        &self,
+        tenant: TenantId,
+        tier: usize,
+        more: Extents,
+    ) -> Result<(), Refusal> {
+        let (_, limit) = self
+            .tenants
+            .quota(tenant, self.tier_name(tier), self.tier_total(tier));
+        let used = self.used(tenant, tier);
+        if used.checked_add(more).is_some_and(|sum| sum <= limit) {
+            return Ok(());
+        }
+        Err(Refusal::over_quota(
+            self.tenants.name(tenant),
+            self.tier_name(tier),
+            limit,
+            used,
+            more,
+        ))
+    }
+
+    pub(super) fn used(&self, tenant: TenantId, tier: usize) -> Extents {
+        let used = self
+            .tenants
+            .get(tenant)
+            .and_then(|tenant| tenant.used.get(tier));
+        used.copied().unwrap_or_default()
+    }
+
+    /// The tenant now uses more of the tier than it is guaranteed.
+    fn bursts(&self, tenant: TenantId, tier: usize) -> bool {
+        let (request, _) = self
+            .tenants
+            .quota(tenant, self.tier_name(tier), self.tier_total(tier));
+        self.used(tenant, tier) > request
+    }
+
+    /// Spreads extents over the devices of a tier, in pieces of at most `piece_max` (0: any): all on one device
+    /// where one has room, otherwise the roomiest first.
+    pub(super) fn layout(
+        &self,
+        tier: usize,
+        extents: Extents,
+        piece_max: u32,
+        pieces_before: usize,
+    ) -> Result<Layout, Refusal> {
+        let free = self.tier_grantable(tier);
+        if free < extents {
+            let (tier, total) = (
+                self.tier_name(tier).to_owned(),
+                self.tier_total(tier).bytes(),
+            );
+            return Err(Refusal::TierFull {
+                tier,
+                total,
+                free: free.bytes(),
+                asked: extents.bytes(),
+            });
+        }
+        let mut devices: Vec<_> = self
+            .devices_of(tier)
+            .map(|d| (d.id, d.grantable().get()))
+            .collect();
+        match devices.iter().find(|(_, room)| *room >= extents.get()) {
+            Some(&whole) => devices = vec![whole],
+            None => devices.sort_by_key(|&(id, room)| (std::cmp::Reverse(room), id)),
+        }
+        let (mut layout, mut missing) = (Layout::new(), extents.get());
+        for (device, room) in devices {
+            let mut part = room.min(missing);
+            missing -= part;
+            let step = if piece_max == 0 {
+                part.max(1)
+            } else {
+                piece_max
+            };
+            while part > 0 {
+                let piece = part.min(step);
+                part -= piece;
+                layout.push((device, Extents::new(piece)));
+                if pieces_before + layout.len() > limits::SEGMENT_PIECES_MAX {
+                    let limit = limits::SEGMENT_PIECES_MAX as u64;
+                    return Err(Refusal::Limit {
+                        what: "pieces of one segment",
+                        limit,
+                    });
+                }
+            }
+        }
+        Ok(layout)
+    }
+
+    /// Takes the extents of a layout and charges the tenant for them.
+    pub(super) fn carve(
+        &mut self,
+        segment: SegmentId,
+        tenant: TenantId,
+        layout: Layout,
+    ) -> Result<Vec<BackingId>, Refusal> {
+        let mut fresh = Vec::with_capacity(layout.len());
+        for (device_id, extents) in layout {
+            let id = take_id!(self, backing);
+            let device = self
+                .devices
+                .get_mut(&device_id)
+                .ok_or(Refusal::Broken("a device of the layout is gone"))?;
+            let runs = device
+                .carve(extents)
+                .ok_or(Refusal::Broken("the layout passes the device"))?;
+            self.tenants.charge(tenant, device.tier, extents);
+            let (built, charged, quarantined, present) = (None, tenant, false, false);
+            let backing = Backing {
+                id,
+                segment,
+                device: device_id,
+                runs,
+                built,
+                charged,
+                quarantined,
+                present,
+            };
+            self.backings.insert(id, backing);
+            fresh.push(id);
+        }
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.files.extend(&fresh);
+        }
+        Ok(fresh)
+    }
+
+    /// All files of a new segment are there: it is granted.
+    pub(super) fn finish_create(&mut self, id: SegmentId) {
+        let Some((client, request_id)) = self.jobs.get(&id).and_then(|job| job.asker) else {
+            return self.fail_job(id, &Refusal::UnknownClient); // The client is gone: nobody wants it.
+        };
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        let Some(segment) = self.segments.get_mut(&id) else {
+            return;
+        };
+        segment.stage = Stage::Live;
+        segment.backings.clone_from(&job.fresh);
+        self.hold(client, id, Access::ReadWrite);
+        self.enter(&job.fresh);
+        self.touch_pool();
+        self.remember(client, request_id, Some(id));
+        self.publish_segment("segment-granted", id, String::new());
+        self.answer_grant(client, request_id, id);
+    }
+
+    /// New backings are part of their segment now.
+    pub(super) fn enter(&mut self, fresh: &[BackingId]) {
+        for &backing in fresh {
+            self.touch_backing(backing);
+        }
+    }
+
+    pub(super) fn hold(&mut self, client: ClientId, id: SegmentId, access: Access) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.holders.insert(client, access);
+            segment.leaving.remove(&client);
+        }
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.held.insert(id);
+        }
+        self.touch_segment(id);
+    }
+
+    pub(super) fn answer_grant(&mut self, client: ClientId, request_id: u64, id: SegmentId) {
+        if let Err(refusal) = self.grant(client, request_id, id) {
+            self.refuse(client, request_id, &refusal);
+        }
+    }
+
+    pub(super) fn resize(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: u64,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        let id = self.owned_and_held(client, id)?;
+        self.not_busy(id)?;
+        let wanted = self.extents_of("bytes", bytes)?;
+        let segment = self.segment(id)?;
+        if wanted > segment.extents {
+            let more = wanted.saturating_sub(segment.extents);
+            return self.start_grow(client, request_id, id, wanted, more);
+        }
+        if wanted < segment.extents {
+            self.shrink(id, wanted)?;
+        }
+        self.remember(client, request_id, Some(id));
+        self.answer_grant(client, request_id, id);
+        Ok(())
+    }
+
+    fn start_grow(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: SegmentId,
+        wanted: Extents,
+        more: Extents,
+    ) -> Result<(), Refusal> {
+        let segment = self.segment(id)?;
+        let (tenant, tier, range) = (segment.tenant, segment.tier, segment.range);
+        let (piece_max, pieces, named) = (
+            segment.piece_max,
+            segment.backings.len(),
+            !segment.name.is_empty(),
+        );
+        self.within_quota(tenant, tier, more)?;
+        let layout = self.layout(tier, more, piece_max, pieces)?;
+        if let Some(lacking) = wanted
+            .get()
+            .checked_sub(range.count)
+            .filter(|&count| count > 0)
+        {
+            let behind = Run {
+                first: range.end(),
+                count: lacking,
+            };
+            let capacity = Extents::new(range.count).bytes();
+            self.window
+                .remove(behind)
+                .map_err(|_| Refusal::NoRoomBehind { capacity })?;
+            if let Some(segment) = self.segments.get_mut(&id) {
+                segment.range.count = wanted.get();
+            }
+            // Journaled although the growing may still fail: the segment then keeps the room.
+            self.touch_segment(id);
+        }
+        let fresh = self.carve(id, tenant, layout)?;
+        let (asker, unbuilt) = (Some((client, request_id)), fresh.len());
+        self.start_job(
+            id,
+            Job {
+                asker,
+                purpose: Purpose::Grow,
+                fresh,
+                unbuilt,
+                failure: None,
+            },
+            named,
+        );
+        Ok(())
+    }
+
+    /// All files of the grown part are there.
+    pub(super) fn finish_grow(&mut self, id: SegmentId) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        let more: u32 = job
+            .fresh
+            .iter()
+            .filter_map(|id| self.backings.get(id))
+            .map(|b| b.extents().get())
+            .sum();
+        let bursts = self
+            .segments
+            .get(&id)
+            .is_some_and(|segment| self.bursts(segment.tenant, segment.tier));
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.extents = Extents::new(segment.extents.get() + more);
+            segment.backings.extend(&job.fresh);
+            segment.burst |= bursts;
+        }
+        self.enter(&job.fresh);
+        self.touch_segment(id);
+        self.touch_pool();
+        self.publish_segment("segment-granted", id, "grown".to_owned());
+        self.tell_changed(id, job.asker.map(|(client, _)| client));
+        if let Some((client, request_id)) = job.asker {
+            self.remember(client, request_id, Some(id));
+            self.answer_grant(client, request_id, id);
+        }
+    }
+
+    /// Ends the pieces behind `wanted`, which must be a piece's end.
+    fn shrink(&mut self, id: SegmentId, wanted: Extents) -> Result<(), Refusal> {
+        let segment = self.segment(id)?;
+        let (mut kept, mut end) = (0, 0);
+        for backing in &segment.backings {
+            let piece = self
+                .backings
+                .get(backing)
+                .map_or(0, |backing| backing.extents().get());
+            if end + piece > wanted.get() {
+                break;
+            }
+            (kept, end) = (kept + 1, end + piece);
+        }
+        if end != wanted.get() {
+            let next = segment
+                .backings
+                .get(kept)
+                .and_then(|id| self.backings.get(id));
+            let above =
+                u64::from(end) + next.map_or(0, |backing| u64::from(backing.extents().get()));
+            let (asked, below) = (wanted.bytes(), Bytes::new(u64::from(end) * EXTENT_BYTES));
+            return Err(Refusal::NotAtBoundary {
+                asked,
+                below,
+                above: Bytes::new(above * EXTENT_BYTES),
+            });
+        }
+        let Some(segment) = self.segments.get_mut(&id) else {
+            return Ok(());
+        };
+        let (dropped, owner) = (segment.backings.split_off(kept), segment.tenant);
+        segment.extents = wanted;
+        self.touch_segment(id);
+        self.quarantine(&dropped, owner);
+        self.publish_segment("segment-shrunk", id, String::new());
+        self.tell_changed(id, None);
+        Ok(())
+    }
+
+    /// Tells the holders that the segment is another than they mapped; `but` learns it from its answer.
+    pub(super) fn tell_changed(&mut self, id: SegmentId, but: Option<ClientId>) {
+        let Some(segment) = self.segments.get(&id) else {
+            return;
+        };
+        let (segment_id, incarnation) = (id.number(), segment.incarnation.number());
+        let holders: Vec<_> = segment
+            .holders
+            .keys()
+            .copied()
+            .filter(|holder| Some(*holder) != but)
+            .collect();
+        for holder in holders {
+            self.tell(
+                holder,
+                event::Body::Changed(session::Changed {
+                    segment_id,
+                    incarnation,
+                }),
+            );
+        }
+    }
+}

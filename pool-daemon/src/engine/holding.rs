@@ -1,0 +1,363 @@
+//! Holding and letting go: opening, closing, freeing, and the way of a file through quarantine.
+
+use pool_core::{BackingId, ClientId, SegmentId, TenantId};
+use pool_proto::common::v1::{Access, Lifetime};
+use pool_proto::session::v1::{self as session, event};
+
+use super::effect::Action;
+use super::reply::covers;
+use super::segment::Stage;
+use super::{Engine, Refusal};
+
+impl Engine {
+    pub(super) fn open(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        ask: &session::Open,
+    ) -> Result<(), Refusal> {
+        let asked = Access::try_from(ask.access).unwrap_or_default();
+        if asked == Access::Unspecified {
+            return Err(Refusal::Malformed("access is none of the known ones"));
+        }
+        let own = self
+            .clients
+            .get(&client)
+            .map(|client| client.tenant)
+            .ok_or(Refusal::UnknownClient)?;
+        let id = self.find(own, &ask.name, asked)?;
+        self.not_busy(id)?;
+        let segment = self.segment(id)?;
+        if !segment.backings.iter().all(|id| self.is_present(*id)) {
+            return Err(super::reply::awaited(id));
+        }
+        let before = segment.holders.get(&client).copied();
+        if before.is_none() {
+            self.may_hold_more(client)?;
+        }
+        let access = before
+            .filter(|&before| covers(before, asked))
+            .unwrap_or(asked);
+        self.hold(client, id, access);
+        if let Some(share) = self
+            .segments
+            .get_mut(&id)
+            .and_then(|segment| segment.shares.get_mut(&own))
+        {
+            share.opened = true;
+        }
+        self.remember(client, request_id, Some(id));
+        self.answer_grant(client, request_id, id);
+        Ok(())
+    }
+
+    /// The segment of this name that a tenant may open with this access: `name` or `tenant:name`. What it may not
+    /// know of is not found.
+    fn find(&self, own: TenantId, name: &str, asked: Access) -> Result<SegmentId, Refusal> {
+        let not_found = || Refusal::not_found("segment", name);
+        let (owner, name) = match name.split_once(':') {
+            Some((tenant, name)) => (self.tenants.find(tenant).ok_or_else(not_found)?, name),
+            None => (own, name),
+        };
+        let id = self
+            .names
+            .get(&(owner, name.to_owned()))
+            .copied()
+            .ok_or_else(not_found)?;
+        let segment = self
+            .segments
+            .get(&id)
+            .filter(|segment| segment.stage == Stage::Live)
+            .ok_or_else(not_found)?;
+        if owner == own {
+            return Ok(id);
+        }
+        let share = segment.shares.get(&own).ok_or_else(not_found)?;
+        if covers(share.access, asked) {
+            return Ok(id);
+        }
+        Err(Refusal::NotPermitted(
+            "the segment is shared with your tenant read-only: open it read-only",
+        ))
+    }
+
+    pub(super) fn refresh(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: u64,
+    ) -> Result<(), Refusal> {
+        let id = self.held(client, id)?;
+        self.grant(client, request_id, id)
+    }
+
+    /// A segment the client holds.
+    pub(super) fn held(&self, client: ClientId, id: u64) -> Result<SegmentId, Refusal> {
+        let held = SegmentId::new(id).filter(|id| {
+            self.clients
+                .get(&client)
+                .is_some_and(|c| c.held.contains(id))
+        });
+        held.ok_or_else(|| Refusal::not_found("segment", id))
+    }
+
+    /// A live segment of the client's tenant.
+    pub(super) fn owned(&self, client: ClientId, id: u64) -> Result<SegmentId, Refusal> {
+        let tenant = self.clients.get(&client).map(|client| client.tenant);
+        let segment = SegmentId::new(id).and_then(|id| self.segments.get(&id));
+        let segment = segment
+            .filter(|segment| segment.stage == Stage::Live && Some(segment.tenant) == tenant);
+        segment
+            .map(|segment| segment.id)
+            .ok_or_else(|| Refusal::not_found("segment", id))
+    }
+
+    /// A segment of the client's tenant that the client holds read-write.
+    pub(super) fn owned_and_held(&self, client: ClientId, id: u64) -> Result<SegmentId, Refusal> {
+        let id = self.owned(client, id)?;
+        match self.segment(id)?.holders.get(&client) {
+            Some(Access::ReadWrite) => Ok(id),
+            _ => Err(Refusal::NotPermitted("open the segment read-write first")),
+        }
+    }
+
+    pub(super) fn close(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: u64,
+    ) -> Result<(), Refusal> {
+        let leaving = SegmentId::new(id).filter(|id| {
+            self.segments
+                .get(id)
+                .is_some_and(|segment| segment.leaving.contains(&client))
+        });
+        match leaving {
+            Some(id) => self.has_left(client, id),
+            None => {
+                let id = self.held(client, id)?;
+                self.let_go(client, id);
+            }
+        }
+        self.remember(client, request_id, None);
+        self.done(client, request_id);
+        Ok(())
+    }
+
+    pub(super) fn free(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: u64,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let id = self.owned(client, id)?;
+        self.not_busy(id)?;
+        let others = self
+            .segment(id)?
+            .holders
+            .keys()
+            .filter(|holder| **holder != client)
+            .count();
+        if others > 0 && !force {
+            return Err(Refusal::Busy(format!(
+                "{others} other clients hold {id}: ask them to close it, or force"
+            )));
+        }
+        self.drop_holder(client, id);
+        self.end_segment(id);
+        self.remember(client, request_id, None);
+        self.done(client, request_id);
+        Ok(())
+    }
+
+    fn drop_holder(&mut self, client: ClientId, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.holders.remove(&client);
+        }
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.held.remove(&id);
+        }
+        self.touch_segment(id);
+    }
+
+    /// The client holds the segment no more; a segment nobody holds ends, unless it is persistent.
+    pub(super) fn let_go(&mut self, client: ClientId, id: SegmentId) {
+        self.drop_holder(client, id);
+        let ends = |s: &super::Segment| {
+            s.stage == Stage::Live && s.holders.is_empty() && s.lifetime == Lifetime::Held
+        };
+        if self.segments.get(&id).is_some_and(ends) {
+            self.end_segment(id);
+        }
+        // It may have been the one who would have brought a descriptor back.
+        self.lose_if_nobody_comes(id);
+        self.release_unprovable(id);
+    }
+
+    /// A holder is told to let go: it holds no more, and is remembered until it answers or dies.
+    pub(super) fn evict(&mut self, client: ClientId, id: SegmentId, news: event::Body) {
+        self.drop_holder(client, id);
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.leaving.insert(client);
+        }
+        self.tell(client, news);
+    }
+
+    /// Ends a segment: its name is free at once, its memory and addresses after proof. Holders are told.
+    pub(super) fn end_segment(&mut self, id: SegmentId) {
+        self.fail_job(id, &Refusal::Revoked(id.number()));
+        let Some(segment) = self.segments.get(&id) else {
+            return;
+        };
+        let holders: Vec<_> = segment.holders.iter().map(|(&client, _)| client).collect();
+        // Whoever is made to let go pays until it has; the owner where it lets go itself.
+        let foreign = holders
+            .iter()
+            .filter_map(|client| self.clients.get(client))
+            .map(|client| client.tenant);
+        let payer = foreign
+            .filter(|tenant| *tenant != segment.tenant)
+            .min()
+            .unwrap_or(segment.tenant);
+        self.publish_segment("segment-freed", id, String::new());
+        for holder in holders {
+            self.evict(
+                holder,
+                id,
+                event::Body::Revoked(session::Revoked {
+                    segment_id: id.number(),
+                }),
+            );
+        }
+        let Some(segment) = self.segments.get_mut(&id) else {
+            return;
+        };
+        segment.stage = Stage::Freed;
+        segment.shares.clear();
+        let (name, backings) = (
+            std::mem::take(&mut segment.name),
+            std::mem::take(&mut segment.backings),
+        );
+        self.names.remove(&(segment.tenant, name));
+        self.stuck.remove(&id);
+        self.touch_segment(id);
+        self.quarantine(&backings, payer);
+        self.bury(id);
+    }
+
+    /// Takes files out of use. The world watches them, and says when nothing of them is left.
+    pub(super) fn quarantine(&mut self, backings: &[BackingId], payer: TenantId) {
+        for &id in backings {
+            let Some(backing) = self.backings.get_mut(&id) else {
+                continue;
+            };
+            let Some(device) = self.devices.get_mut(&backing.device) else {
+                continue;
+            };
+            let (extents, owner) = (backing.extents(), backing.charged);
+            (backing.quarantined, backing.charged) = (true, payer);
+            device.quarantined = device
+                .quarantined
+                .checked_add(extents)
+                .unwrap_or(device.quarantined);
+            self.tenants.discharge(owner, device.tier, extents);
+            self.tenants.charge(payer, device.tier, extents);
+            self.tenants.quarantine(payer, device.tier, extents);
+            if backing.present {
+                self.actions.push(Action::Watch { backing: id });
+            }
+            self.touch_backing(id);
+        }
+    }
+
+    /// A quarantined file is proven gone: its extents are free.
+    pub(super) fn released(&mut self, id: BackingId) {
+        let Some(backing) = self.backings.get(&id).filter(|backing| backing.quarantined) else {
+            return;
+        };
+        let (segment, extents, charged) = (backing.segment, backing.extents(), backing.charged);
+        if let Some(device) = self.devices.get_mut(&backing.device) {
+            // The runs were the backing's alone (engine invariant 1).
+            let back = device.give_back(&backing.runs);
+            debug_assert!(back.is_ok(), "engine invariant 1");
+            device.quarantined = device.quarantined.saturating_sub(extents);
+            self.tenants.release(charged, device.tier, extents);
+        }
+        self.backings.remove(&id);
+        self.untie(segment, id);
+        self.touch_backing(id);
+        self.publish("released", |event| {
+            (event.segment_id, event.bytes) = (segment.number(), extents.bytes().get());
+        });
+        self.bury(segment);
+    }
+
+    /// A client that was told to let go has.
+    pub(super) fn has_left(&mut self, client: ClientId, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.leaving.remove(&client);
+        }
+        self.touch_segment(id);
+        self.release_unprovable(id);
+    }
+
+    /// Files whose descriptors are lost cannot be watched. They are gone when nobody who could have mapped them is
+    /// left: no holder, none that was told to let go, none awaited after a restart.
+    pub(super) fn release_unprovable(&mut self, id: SegmentId) {
+        let unheld = |s: &super::Segment| s.holders.is_empty() && s.leaving.is_empty();
+        if self.grace_until.is_some() || !self.segments.get(&id).is_some_and(unheld) {
+            return;
+        }
+        let lost = |id: &BackingId| {
+            self.backings
+                .get(id)
+                .is_some_and(|b| b.quarantined && !b.present)
+        };
+        let files = self
+            .segments
+            .get(&id)
+            .map(|segment| segment.files.clone())
+            .unwrap_or_default();
+        let lost: Vec<_> = files.into_iter().filter(lost).collect();
+        for backing in lost {
+            self.released(backing);
+        }
+    }
+
+    /// Forgets a freed segment when nothing of it is left, and gives its addresses back.
+    pub(super) fn bury(&mut self, id: SegmentId) {
+        let freed = self
+            .segments
+            .get(&id)
+            .is_some_and(|segment| segment.stage == Stage::Freed);
+        if freed
+            && self
+                .segments
+                .get(&id)
+                .is_some_and(|segment| segment.files.is_empty())
+        {
+            self.forget_segment(id);
+        }
+    }
+
+    /// A backing that named the segment is no more.
+    pub(super) fn untie(&mut self, segment: SegmentId, backing: BackingId) {
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.files.remove(&backing);
+        }
+    }
+
+    pub(super) fn forget_segment(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.remove(&id) else {
+            return;
+        };
+        if !segment.name.is_empty() {
+            self.names.remove(&(segment.tenant, segment.name));
+        }
+        // The range was the segment's alone (engine invariant 3).
+        let back = self.window.insert(segment.range);
+        debug_assert!(back.is_ok(), "engine invariant 3");
+        self.touch_segment(id);
+    }
+}

@@ -1,0 +1,244 @@
+//! What operators change: devices drained, activated, removed and resized, segments ended.
+
+use pool_core::{Bytes, DeviceId, Extents, SegmentId};
+use pool_proto::admin::v1::Device as DeviceMessage;
+use pool_proto::common::v1::{DeviceState, Error};
+use pool_proto::session::v1::{self as session, event};
+
+use super::command::{Operation, TicketId};
+use super::device::Device;
+use super::effect::Action;
+use super::segment::Stage;
+use super::{Engine, Refusal};
+
+impl Engine {
+    pub(super) fn operate(&mut self, ticket: TicketId, operation: Operation) {
+        let outcome = match operation {
+            Operation::Drain(name) => self.drain(&name).map(Some),
+            Operation::Activate(name) => self.activate(&name).map(Some),
+            Operation::Remove(name) => self.remove(&name).map(|()| None),
+            Operation::Resize(name, bytes) => self.resize_device(&name, bytes).map(Some),
+            Operation::Free { segment, force } => {
+                self.free_as_operator(segment, force).map(|()| None)
+            }
+        };
+        let outcome = match outcome {
+            Ok(device) => Ok(device.map(|id| self.device_message(id))),
+            Err(refusal) => Err(Error::from(&refusal)),
+        };
+        self.actions.push(Action::Answer { ticket, outcome });
+    }
+
+    fn device_named(&self, name: &str) -> Result<&Device, Refusal> {
+        let device = self
+            .devices
+            .values()
+            .find(|device| device.plan.name == name);
+        device.ok_or_else(|| Refusal::not_found("device", name))
+    }
+
+    fn drain(&mut self, name: &str) -> Result<DeviceId, Refusal> {
+        let device = self.device_named(name)?;
+        if device.removed {
+            return Err(Refusal::not_found("device", name));
+        }
+        let id = device.id;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.draining = true;
+        }
+        self.stuck.clear();
+        self.touch_device(id);
+        self.tell_holders_on(id, |device, segment_ids| {
+            event::Body::DeviceLeaving(session::DeviceLeaving {
+                device,
+                segment_ids,
+            })
+        });
+        self.publish_device("device-draining", id);
+        Ok(id)
+    }
+
+    fn activate(&mut self, name: &str) -> Result<DeviceId, Refusal> {
+        let id = self.device_named(name)?.id;
+        if let Some(device) = self.devices.get_mut(&id) {
+            (device.draining, device.removed) = (false, false);
+        }
+        self.touch_device(id);
+        self.tell_holders_on(id, |device, _| {
+            event::Body::DeviceBack(session::DeviceBack { device })
+        });
+        self.publish_device("device-activated", id);
+        Ok(id)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), Refusal> {
+        let device = self.device_named(name)?;
+        let (id, total, used) = (
+            device.id,
+            device.total(),
+            device.total().saturating_sub(device.free()),
+        );
+        if device.removed {
+            return Err(Refusal::not_found("device", name));
+        }
+        if !device.draining {
+            return Err(Refusal::Busy(format!(
+                "device {name} is in service: drain it first"
+            )));
+        }
+        if used > Extents::ZERO {
+            let (device, used, asked) = (name.to_owned(), used.bytes(), Bytes::ZERO);
+            return Err(Refusal::InUse {
+                device,
+                used,
+                asked,
+            });
+        }
+        self.keeps_guarantees(device.tier, total)?;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.removed = true;
+        }
+        self.touch_device(id);
+        self.publish_device("device-removed", id);
+        Ok(())
+    }
+
+    /// # Errors
+    /// Where the tier, less so many extents, could not hold what its tenants are guaranteed.
+    fn keeps_guarantees(&self, tier: usize, less: Extents) -> Result<(), Refusal> {
+        let left = self.tier_total(tier).saturating_sub(less);
+        let guaranteed = self.tenants.guaranteed(self.tier_name(tier), left);
+        if guaranteed <= left {
+            return Ok(());
+        }
+        let tier = self.tier_name(tier).to_owned();
+        Err(Refusal::Guaranteed {
+            tier,
+            guaranteed: guaranteed.bytes(),
+            left: left.bytes(),
+        })
+    }
+
+    fn resize_device(&mut self, name: &str, bytes: u64) -> Result<DeviceId, Refusal> {
+        let device = self.device_named(name)?;
+        if device.removed {
+            return Err(Refusal::not_found("device", name));
+        }
+        // 2^26 extents are 128 TiB, what a window can address at most.
+        let most = Extents::new(1 << 26).bytes().get();
+        let least = pool_core::EXTENT_BYTES;
+        let wanted =
+            Extents::holding(Bytes::new(bytes)).filter(|_| (least..=most).contains(&bytes));
+        let wanted = wanted.ok_or(Refusal::OutOfRange {
+            what: "bytes",
+            asked: bytes,
+            least,
+            most,
+        })?;
+        let (id, tier) = (device.id, device.tier);
+        self.keeps_guarantees(tier, device.total().saturating_sub(wanted))?;
+        let Some(device) = self.devices.get_mut(&id) else {
+            return Ok(id);
+        };
+        device.resize(wanted).map_err(|in_use| {
+            let (device, used, asked) = (name.to_owned(), in_use.used.bytes(), wanted.bytes());
+            Refusal::InUse {
+                device,
+                used,
+                asked,
+            }
+        })?;
+        self.touch_device(id);
+        self.publish_device("device-resized", id);
+        Ok(id)
+    }
+
+    fn free_as_operator(&mut self, id: u64, force: bool) -> Result<(), Refusal> {
+        let segment = SegmentId::new(id).and_then(|id| self.segments.get(&id));
+        let segment = segment.filter(|segment| segment.stage == Stage::Live);
+        let segment = segment.ok_or_else(|| Refusal::not_found("segment", id))?;
+        let (id, holders) = (segment.id, segment.holders.len());
+        self.not_busy(id)?;
+        if holders > 0 && !force {
+            return Err(Refusal::Busy(format!(
+                "{holders} clients hold {id}: ask them to close it, or force"
+            )));
+        }
+        self.end_segment(id);
+        Ok(())
+    }
+
+    /// Tells each client that holds something on the device, with the ids of what it holds there.
+    fn tell_holders_on(&mut self, id: DeviceId, news: impl Fn(String, Vec<u64>) -> event::Body) {
+        let Some(name) = self.devices.get(&id).map(|device| device.plan.name.clone()) else {
+            return;
+        };
+        let mut held = std::collections::BTreeMap::<_, Vec<u64>>::new();
+        let on_device = |id: &pool_core::BackingId, device| {
+            self.backings.get(id).is_some_and(|b| b.device == device)
+        };
+        for segment in self
+            .segments
+            .values()
+            .filter(|s| s.backings.iter().any(|b| on_device(b, id)))
+        {
+            for &client in segment.holders.keys() {
+                held.entry(client).or_default().push(segment.id.number());
+            }
+        }
+        for (client, segments) in held {
+            self.tell(client, news(name.clone(), segments));
+        }
+    }
+
+    fn publish_device(&mut self, kind: &str, id: DeviceId) {
+        let Some(device) = self.devices.get(&id) else {
+            return;
+        };
+        let (name, bytes) = (device.plan.name.clone(), device.total().bytes().get());
+        self.publish(kind, |event| (event.device, event.bytes) = (name, bytes));
+    }
+
+    /// A device as operators see it.
+    pub(super) fn device_message(&self, id: DeviceId) -> DeviceMessage {
+        let Some(device) = self.devices.get(&id) else {
+            return DeviceMessage::default();
+        };
+        let state = if device.draining {
+            DeviceState::Draining
+        } else {
+            DeviceState::Online
+        };
+        let on_it = |s: &&super::Segment| {
+            s.files
+                .iter()
+                .filter_map(|file| self.backings.get(file))
+                .any(|backing| backing.device == id)
+        };
+        DeviceMessage {
+            device_id: id.number(),
+            name: device.plan.name.clone(),
+            tier: device.plan.tier.clone(),
+            kind: device.plan.kind.to_owned(),
+            emulated: device.plan.emulated,
+            state: state.into(),
+            total_bytes: device.total().bytes().get(),
+            free_bytes: device.free().bytes().get(),
+            granted_bytes: device.granted().bytes().get(),
+            quarantined_bytes: device.quarantined.bytes().get(),
+            segments: u32::try_from(self.segments.values().filter(on_it).count())
+                .unwrap_or(u32::MAX),
+            numa_node: device
+                .plan
+                .numa_node
+                .and_then(|node| i32::try_from(node).ok())
+                .unwrap_or(-1),
+            protection: if device.plan.sealed {
+                "sealed"
+            } else {
+                "unsealed"
+            }
+            .to_owned(),
+        }
+    }
+}

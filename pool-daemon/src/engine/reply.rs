@@ -1,0 +1,265 @@
+//! What clients are told, put together from the present state.
+
+use pool_core::{BackingId, ClientId, SegmentId, limits};
+use pool_proto::common::v1::{
+    Access, Piece, Segment as SegmentMessage, Share as ShareMessage, TierInfo,
+};
+use pool_proto::session::v1::{self as session, Event, event, reply};
+
+use super::effect::Action;
+use super::segment::{Segment, Stage};
+use super::{Engine, Refusal};
+
+impl Engine {
+    pub(super) fn reply(&mut self, client: ClientId, request_id: u64, body: reply::Body) {
+        let (reply, files) = (
+            session::Reply {
+                request_id,
+                body: Some(body),
+            },
+            Vec::new(),
+        );
+        self.actions.push(Action::Reply {
+            client,
+            reply,
+            files,
+        });
+    }
+
+    pub(super) fn done(&mut self, client: ClientId, request_id: u64) {
+        self.reply(client, request_id, reply::Body::Done(session::Done {}));
+    }
+
+    /// The daemon has the descriptor of the backing.
+    pub(super) fn is_present(&self, id: BackingId) -> bool {
+        self.backings
+            .get(&id)
+            .is_some_and(|backing| backing.present)
+    }
+
+    pub(super) fn tell(&mut self, client: ClientId, body: event::Body) {
+        if self
+            .clients
+            .get(&client)
+            .is_some_and(|client| client.attached)
+        {
+            self.actions.push(Action::Event {
+                client,
+                event: Event { body: Some(body) },
+            });
+        }
+    }
+
+    /// Answers with a segment the client holds, its pieces and their descriptors.
+    ///
+    /// # Errors
+    /// Where the client does not hold it, or a descriptor is still awaited after a restart.
+    pub(super) fn grant(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: SegmentId,
+    ) -> Result<(), Refusal> {
+        let segment = self
+            .segment(id)
+            .map_err(|_| Refusal::Revoked(id.number()))?;
+        let access = *segment
+            .holders
+            .get(&client)
+            .ok_or(Refusal::Revoked(id.number()))?;
+        if !segment.backings.iter().all(|id| self.is_present(*id)) {
+            return Err(awaited(id));
+        }
+        let files = segment
+            .backings
+            .iter()
+            .map(|&backing| (backing, access))
+            .collect();
+        let granted = session::Granted {
+            segment: Some(self.describe(segment)),
+            access: access.into(),
+        };
+        let reply = session::Reply {
+            request_id,
+            body: Some(reply::Body::Granted(granted)),
+        };
+        self.actions.push(Action::Reply {
+            client,
+            reply,
+            files,
+        });
+        Ok(())
+    }
+
+    /// A segment as clients and operators see it; piece `i` rides as descriptor `i`.
+    pub(super) fn describe(&self, segment: &Segment) -> SegmentMessage {
+        let mut message = self.outline(segment);
+        let mut offset = 0;
+        for (descriptor, id) in (0..).zip(&segment.backings) {
+            let Some(backing) = self.backings.get(id) else {
+                continue;
+            };
+            let device = self.devices.get(&backing.device).map(|device| &device.plan);
+            let bytes = backing.extents().bytes().get();
+            message.pieces.push(Piece {
+                offset,
+                bytes,
+                backing_id: id.number(),
+                descriptor,
+                device: device.map_or_else(String::new, |device| device.name.clone()),
+                emulated: device.is_some_and(|device| device.emulated),
+                pages: backing.built.map_or(0, |built| built.pages.into()),
+            });
+            offset += bytes;
+        }
+        message
+    }
+
+    /// A segment without its pieces.
+    fn outline(&self, segment: &Segment) -> SegmentMessage {
+        let share = |(&tenant, share): (&_, &super::segment::Share)| ShareMessage {
+            tenant: self.tenants.name(tenant).to_owned(),
+            access: share.access.into(),
+        };
+        SegmentMessage {
+            segment_id: segment.id.number(),
+            incarnation: segment.incarnation.number(),
+            addr: self.addr_of(segment.range.first).get(),
+            bytes: segment.extents.bytes().get(),
+            capacity_bytes: pool_core::Extents::new(segment.range.count).bytes().get(),
+            name: segment.name.clone(),
+            tenant: self.tenants.name(segment.tenant).to_owned(),
+            tier: self.tier_name(segment.tier).to_owned(),
+            lifetime: segment.lifetime.into(),
+            burst: segment.burst,
+            pieces: Vec::new(),
+            shares: segment.shares.iter().map(share).collect(),
+        }
+    }
+
+    /// The tiers as everybody may see them.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<TierInfo> {
+        (0..self.plan.tiers.len())
+            .map(|tier| self.tier_info(tier))
+            .collect()
+    }
+
+    fn tier_info(&self, tier: usize) -> TierInfo {
+        let sum = |of: fn(&super::Device) -> pool_core::Extents| {
+            self.devices_of(tier)
+                .map(|device| of(device).bytes().get())
+                .sum::<u64>()
+        };
+        TierInfo {
+            tier_id: u32::try_from(tier + 1).unwrap_or(u32::MAX),
+            name: self.tier_name(tier).to_owned(),
+            emulated: self.devices_of(tier).any(|device| device.plan.emulated)
+                && self.devices_of(tier).all(|device| device.plan.emulated),
+            total_bytes: sum(super::Device::total),
+            free_bytes: sum(super::Device::free),
+            granted_bytes: sum(super::Device::granted),
+            quarantined_bytes: sum(|device| device.quarantined),
+        }
+    }
+
+    pub(super) fn answer_tiers(&mut self, client: ClientId, request_id: u64) {
+        let tiers = session::TierList {
+            tiers: self.tiers(),
+        };
+        self.reply(client, request_id, reply::Body::Tiers(tiers));
+    }
+
+    /// Lists what the client's tenant owns or may open.
+    pub(super) fn answer_list(&mut self, client: ClientId, request_id: u64) {
+        use prost::Message as _;
+        let Some(tenant) = self.clients.get(&client).map(|client| client.tenant) else {
+            return;
+        };
+        let visible = |s: &&Segment| {
+            s.stage == Stage::Live && (s.tenant == tenant || s.shares.contains_key(&tenant))
+        };
+        // Half of a message is left for what surrounds the list.
+        let (mut room, mut truncated, mut segments) =
+            (limits::MESSAGE_BYTES_MAX / 2, false, Vec::new());
+        for segment in self.segments.values().filter(visible) {
+            let mut message = self.outline(segment);
+            if segment.tenant != tenant {
+                message
+                    .shares
+                    .retain(|share| share.tenant == self.tenants.name(tenant));
+            }
+            let Some(rest) = room.checked_sub(message.encoded_len() + 8) else {
+                truncated = true;
+                break;
+            };
+            room = rest;
+            segments.push(message);
+        }
+        self.reply(
+            client,
+            request_id,
+            reply::Body::Listed(session::Listed {
+                segments,
+                truncated,
+            }),
+        );
+    }
+
+    pub(super) fn attached_body(&self, id: ClientId) -> reply::Body {
+        let client = self.clients.get(&id);
+        reply::Body::Attached(session::Attached {
+            client_id: id.number(),
+            token: client.map_or_else(Vec::new, |client| client.token.to_vec()),
+            tenant: client
+                .map_or("?", |client| self.tenants.name(client.tenant))
+                .to_owned(),
+            window_base: self.plan.window.base().get(),
+            window_bytes: self.plan.window.len().get(),
+            tiers: self.tiers(),
+            daemon_epoch: self.epoch,
+            reattach_grace_ms: self.plan.reattach_grace.get() / 1_000_000,
+            advisory_isolation: client
+                .is_some_and(|client| client.peer.uid == self.plan.daemon_uid),
+        })
+    }
+
+    pub(super) fn reattached_body(&self, id: ClientId) -> reply::Body {
+        let held = self
+            .clients
+            .get(&id)
+            .map(|client| client.held.clone())
+            .unwrap_or_default();
+        let segments = || held.iter().filter_map(|id| self.segments.get(id));
+        let missing = |id: &&BackingId| !self.is_present(**id);
+        let holding = |segment: &Segment| session::Holding {
+            segment_id: segment.id.number(),
+            incarnation: segment.incarnation.number(),
+            bytes: segment.extents.bytes().get(),
+        };
+        let all_missing = || {
+            segments()
+                .flat_map(|s| s.backings.iter().filter(missing))
+                .map(|id| id.number())
+        };
+        reply::Body::Reattached(session::Reattached {
+            daemon_epoch: self.epoch,
+            missing_backings: all_missing().take(limits::MISSING_BACKINGS_MAX).collect(),
+            missing_more: all_missing().nth(limits::MISSING_BACKINGS_MAX).is_some(),
+            held: segments().map(holding).collect(),
+            reattach_grace_ms: self.plan.reattach_grace.get() / 1_000_000,
+        })
+    }
+}
+
+/// Its descriptors are still awaited after a restart of the daemon.
+pub(super) fn awaited(id: SegmentId) -> Refusal {
+    Refusal::Busy(format!(
+        "{id} waits for its descriptors after a restart: retry in a moment"
+    ))
+}
+
+/// The rights of `access` include those of `asked`.
+pub(super) fn covers(access: Access, asked: Access) -> bool {
+    access == Access::ReadWrite || access == asked
+}

@@ -1,0 +1,262 @@
+//! A set of numbers kept as runs: the free extents of a device, the free addresses of the window.
+//!
+//! # Invariants
+//! 1. Runs are not empty, do not overlap and do not touch: neighbours are merged.
+//! 2. `len` (what `count` says) is the sum of the runs' counts.
+
+use std::collections::BTreeMap;
+
+/// `count` neighbouring numbers from `first`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Run {
+    /// The lowest.
+    pub first: u32,
+    /// How many; never 0 inside a set.
+    pub count: u32,
+}
+
+impl Run {
+    /// One past the highest. The number space ends at `u32::MAX`, which no run contains.
+    #[must_use]
+    pub fn end(self) -> u32 {
+        self.first.saturating_add(self.count)
+    }
+}
+
+/// Disjoint runs of numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunSet {
+    /// First number to count.
+    runs: BTreeMap<u32, u32>,
+    len: u32,
+}
+
+/// The run is not what the set has: it overlaps, is missing, or passes the end of the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the run of {} from {} does not fit the set", run.count, run.first)]
+pub struct Misfit {
+    /// The run.
+    pub run: Run,
+}
+
+impl RunSet {
+    /// The numbers of one run.
+    #[must_use]
+    pub fn of(run: Run) -> Self {
+        let mut set = Self::default();
+        if run.count > 0 {
+            set.runs.insert(run.first, run.count);
+            set.len = run.count;
+        }
+        set
+    }
+
+    /// How many numbers.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.len
+    }
+
+    /// The runs from the lowest.
+    pub fn iter(&self) -> impl Iterator<Item = Run> + '_ {
+        self.runs
+            .iter()
+            .map(|(&first, &count)| Run { first, count })
+    }
+
+    /// Adds a run.
+    ///
+    /// # Errors
+    /// [`Misfit`], and the set is unchanged, where a number of it is there already.
+    pub fn insert(&mut self, run: Run) -> Result<(), Misfit> {
+        if run.count == 0 {
+            return Ok(());
+        }
+        let end = run.first.checked_add(run.count).ok_or(Misfit { run })?;
+        let before = self
+            .runs
+            .range(..=run.first)
+            .next_back()
+            .map(|(&f, &c)| Run { first: f, count: c });
+        let after = self
+            .runs
+            .range(run.first..)
+            .next()
+            .map(|(&f, &c)| Run { first: f, count: c });
+        if before.is_some_and(|b| b.end() > run.first) || after.is_some_and(|a| a.first < end) {
+            return Err(Misfit { run });
+        }
+        let mut merged = run;
+        if let Some(b) = before.filter(|b| b.end() == run.first) {
+            self.runs.remove(&b.first);
+            merged = Run {
+                first: b.first,
+                count: b.count + merged.count,
+            };
+        }
+        if let Some(a) = after.filter(|a| a.first == end) {
+            self.runs.remove(&a.first);
+            merged.count += a.count;
+        }
+        self.runs.insert(merged.first, merged.count);
+        self.len += run.count;
+        Ok(())
+    }
+
+    /// Takes just this run out.
+    ///
+    /// # Errors
+    /// [`Misfit`], and the set is unchanged, where a number of it is missing.
+    pub fn remove(&mut self, run: Run) -> Result<(), Misfit> {
+        if run.count == 0 {
+            return Ok(());
+        }
+        let end = run.first.checked_add(run.count).ok_or(Misfit { run })?;
+        let holding = self
+            .runs
+            .range(..=run.first)
+            .next_back()
+            .map(|(&f, &c)| Run { first: f, count: c });
+        let holding = holding.filter(|h| h.end() >= end).ok_or(Misfit { run })?;
+        self.runs.remove(&holding.first);
+        if holding.first < run.first {
+            self.runs.insert(holding.first, run.first - holding.first);
+        }
+        if end < holding.end() {
+            self.runs.insert(end, holding.end() - end);
+        }
+        self.len -= run.count;
+        Ok(())
+    }
+
+    /// Takes `count` neighbours out, from the lowest place where they fit.
+    pub fn take_run(&mut self, count: u32) -> Option<Run> {
+        let fits = self.iter().find(|run| run.count >= count)?;
+        let run = Run {
+            first: fits.first,
+            count,
+        };
+        self.remove(run).ok()?;
+        Some(run)
+    }
+
+    /// Takes `count` numbers out: as one run where one is long enough, otherwise the lowest there
+    /// are. `None`, and the set is unchanged, where there are fewer.
+    pub fn take(&mut self, count: u32) -> Option<Vec<Run>> {
+        if count > self.len {
+            return None;
+        }
+        if let Some(run) = self.take_run(count) {
+            return Some(vec![run]);
+        }
+        let mut taken = Vec::new();
+        let mut missing = count;
+        while missing > 0 {
+            let lowest = self.iter().next()?;
+            let run = Run {
+                first: lowest.first,
+                count: lowest.count.min(missing),
+            };
+            self.remove(run).ok()?;
+            missing -= run.count;
+            taken.push(run);
+        }
+        Some(taken)
+    }
+
+    /// Takes the `count` highest numbers out. `None`, and the set is unchanged, where there are fewer.
+    pub fn take_highest(&mut self, count: u32) -> Option<Vec<Run>> {
+        if count > self.len {
+            return None;
+        }
+        let mut taken = Vec::new();
+        let mut missing = count;
+        while missing > 0 {
+            let (&first, &length) = self.runs.iter().next_back()?;
+            let part = length.min(missing);
+            let run = Run {
+                first: first + (length - part),
+                count: part,
+            };
+            self.remove(run).ok()?;
+            missing -= part;
+            taken.push(run);
+        }
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn numbers(runs: &[Run]) -> BTreeSet<u32> {
+        runs.iter().flat_map(|r| r.first..r.end()).collect()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Insert(Run),
+        Remove(Run),
+        TakeRun(u32),
+        Take(u32),
+        TakeHighest(u32),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let run = (0..60_u32, 0..12_u32).prop_map(|(first, count)| Run { first, count });
+        prop_oneof![
+            3 => run.clone().prop_map(Op::Insert),
+            2 => run.prop_map(Op::Remove),
+            1 => (1..12_u32).prop_map(Op::TakeRun),
+            1 => (1..24_u32).prop_map(Op::Take),
+            1 => (1..24_u32).prop_map(Op::TakeHighest),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_run_set_is_a_set_of_numbers(ops in proptest::collection::vec(op(), 1..200)) {
+            let (mut set, mut oracle) = (RunSet::default(), BTreeSet::new());
+            for op in ops {
+                match op {
+                    Op::Insert(run) => {
+                        let wanted = numbers(&[run]);
+                        let fits = wanted.is_disjoint(&oracle);
+                        prop_assert_eq!(set.insert(run).is_ok(), fits);
+                        if fits { oracle.extend(wanted); }
+                    }
+                    Op::Remove(run) => {
+                        let wanted = numbers(&[run]);
+                        let fits = wanted.is_subset(&oracle);
+                        prop_assert_eq!(set.remove(run).is_ok(), fits);
+                        if fits { oracle.retain(|n| !wanted.contains(n)); }
+                    }
+                    Op::TakeRun(count) => if let Some(run) = set.take_run(count) {
+                        prop_assert_eq!(run.count, count);
+                        for n in numbers(&[run]) { prop_assert!(oracle.remove(&n)); }
+                    },
+                    Op::Take(count) | Op::TakeHighest(count) => {
+                        let highest = matches!(op, Op::TakeHighest(_));
+                        let taken = if highest { set.take_highest(count) } else { set.take(count) };
+                        prop_assert_eq!(taken.is_some(), oracle.len() >= count as usize);
+                        let taken = numbers(&taken.unwrap_or_default());
+                        if !taken.is_empty() { prop_assert_eq!(taken.len(), count as usize); }
+                        for n in &taken { prop_assert!(oracle.remove(n)); }
+                        if highest && let (Some(low), Some(rest)) = (taken.first(), oracle.last()) {
+                            prop_assert!(rest < low);
+                        }
+                    }
+                }
+                let runs: Vec<Run> = set.iter().collect();
+                prop_assert_eq!(&numbers(&runs), &oracle);
+                prop_assert_eq!(set.count() as usize, oracle.len());
+                for pair in runs.windows(2) { prop_assert!(pair[0].end() < pair[1].first, "invariant 1"); }
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Sharing with other tenants, and taking a share back.
+//!
+//! A share that was ever used cannot be taken back on the same file: its holder may have kept a
+//! mapping. So revoking moves the contents to a new incarnation, on files that tenant has never
+//! seen, and leaves the old ones in quarantine, charged to it.
+
+use pool_core::ClientId;
+use pool_proto::common::v1::{Access, Pages};
+use pool_proto::session::v1 as session;
+
+use super::job::Purpose;
+use super::reply::covers;
+use super::segment::Share;
+use super::{Engine, Refusal};
+use pool_core::{SegmentId, limits};
+
+impl Engine {
+    pub(super) fn share(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        ask: &session::Share,
+    ) -> Result<(), Refusal> {
+        let id = self.owned(client, ask.segment_id)?;
+        self.not_busy(id)?;
+        let access = Access::try_from(ask.access).unwrap_or_default();
+        if access == Access::Unspecified {
+            return Err(Refusal::Malformed("access is none of the known ones"));
+        }
+        let segment = self.segment(id)?;
+        if segment.name.is_empty() {
+            return Err(Refusal::Malformed(
+                "a segment without a name cannot be shared: nobody could open it",
+            ));
+        }
+        if segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
+            let limit = limits::SEGMENT_SHARES_MAX as u64;
+            return Err(Refusal::Limit {
+                what: "tenants that one segment is shared with",
+                limit,
+            });
+        }
+        self.safe_to_share(id)?;
+        let owner = segment.tenant;
+        let tenant = self.known_tenant(&ask.tenant)?;
+        if tenant == owner {
+            return Err(Refusal::Malformed("the segment is the tenant's own"));
+        }
+        let Some(segment) = self.segments.get_mut(&id) else {
+            return Ok(());
+        };
+        let before = segment.shares.get(&tenant).copied();
+        if before.is_some_and(|before| before.opened && !covers(access, before.access)) {
+            return Err(Refusal::Busy(
+                "the tenant may write already: revoke its share first".to_owned(),
+            ));
+        }
+        segment.shares.insert(
+            tenant,
+            Share {
+                access,
+                opened: before.is_some_and(|before| before.opened),
+            },
+        );
+        self.touch_segment(id);
+        self.remember(client, request_id, None);
+        self.done(client, request_id);
+        Ok(())
+    }
+
+    /// Every page of the segment stays where it is, whatever those do who may write it.
+    fn safe_to_share(&self, id: SegmentId) -> Result<(), Refusal> {
+        for backing in self
+            .segment(id)?
+            .backings
+            .iter()
+            .filter_map(|id| self.backings.get(id))
+        {
+            let Some(device) = self.devices.get(&backing.device) else {
+                continue;
+            };
+            let unsealed = |why| {
+                Err(Refusal::Unsealed {
+                    device: device.plan.name.clone(),
+                    why,
+                })
+            };
+            if !device.plan.sealed {
+                return unsealed(
+                    "keeps files whose holders can resize them: move the segment to another tier to share it",
+                );
+            }
+            if backing
+                .built
+                .is_some_and(|built| built.pages == Pages::Hugetlb)
+            {
+                return unsealed(
+                    "gave pages that a writer can take away from readers: create the segment with a name",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        ask: &session::Revoke,
+    ) -> Result<(), Refusal> {
+        let id = self.owned_and_held(client, ask.segment_id)?;
+        self.not_busy(id)?;
+        let segment = self.segment(id)?;
+        let tenant = self.tenants.find(&ask.tenant);
+        let share = tenant.and_then(|tenant| Some((tenant, *segment.shares.get(&tenant)?)));
+        let (tenant, share) =
+            share.ok_or_else(|| Refusal::not_found("share with tenant", &ask.tenant))?;
+        if !share.opened {
+            if let Some(segment) = self.segments.get_mut(&id) {
+                segment.shares.remove(&tenant);
+            }
+            self.touch_segment(id);
+            self.remember(client, request_id, Some(id));
+            self.answer_grant(client, request_id, id);
+            return Ok(());
+        }
+        let tier = segment.tier;
+        self.start_move(
+            id,
+            Some((client, request_id)),
+            Purpose::Move {
+                dropped: Some(tenant),
+                tier,
+            },
+        )
+    }
+}

@@ -1,0 +1,218 @@
+//! What operators and users see of the pool.
+
+use pool_core::{SegmentId, TenantId};
+use pool_proto::admin::v1 as admin;
+
+use super::Engine;
+use super::segment::{Client, Segment, Stage};
+use super::tenancy::Tenant;
+
+/// Segments in one answer.
+const SEGMENTS_MAX: usize = 1_000;
+
+/// Whose things a caller may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visible {
+    /// Everybody's: an operator.
+    All,
+    /// Those of the tenants this user belongs to.
+    OfUser {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
+impl Engine {
+    fn sees(&self, visible: Visible, tenant: TenantId) -> bool {
+        match visible {
+            Visible::All => true,
+            Visible::OfUser { uid, gid } => self.tenants.is_of(tenant, uid, gid),
+        }
+    }
+
+    /// The pool in one message. What the engine does not know is left empty.
+    #[must_use]
+    pub fn status(&self) -> admin::Status {
+        let account = self.account();
+        let bytes = |extents: u32| pool_core::Extents::new(extents).bytes().get();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        admin::Status {
+            daemon_epoch: self.epoch,
+            uptime_ms: self.now.saturating_since(self.started).get() / 1_000_000,
+            total_bytes: bytes(account.total),
+            free_bytes: bytes(account.free),
+            granted_bytes: bytes(account.granted),
+            quarantined_bytes: bytes(account.quarantined),
+            clients: count(self.clients.len()),
+            segments: count(self.segments.len()),
+            tenants: count(self.tenants.len()),
+            window_base: self.plan.window.base().get(),
+            window_bytes: self.plan.window.len().get(),
+            requests_total: self.counters.requests,
+            errors_total: self.counters.refused,
+            emulated: self.plan.devices.iter().any(|device| device.emulated),
+            ..admin::Status::default()
+        }
+    }
+
+    /// The devices in service.
+    #[must_use]
+    pub fn devices(&self) -> Vec<admin::Device> {
+        let in_service = self.devices.values().filter(|device| !device.removed);
+        in_service
+            .map(|device| self.device_message(device.id))
+            .collect()
+    }
+
+    /// Segments from the lowest id, a page of them.
+    #[must_use]
+    pub fn segments(
+        &self,
+        visible: Visible,
+        ask: &admin::ListSegmentsRequest,
+    ) -> admin::ListSegmentsReply {
+        let shown = |s: &&Segment| {
+            s.id.number() > ask.after_segment_id
+                && s.stage != Stage::Building
+                && self.sees(visible, s.tenant)
+                && (ask.tenant.is_empty() || self.tenants.name(s.tenant) == ask.tenant)
+        };
+        let mut found = self.segments.values().filter(shown);
+        let segments = found
+            .by_ref()
+            .take(SEGMENTS_MAX)
+            .map(|segment| self.segment_detail(segment))
+            .collect();
+        admin::ListSegmentsReply {
+            segments,
+            more: found.next().is_some(),
+        }
+    }
+
+    fn segment_detail(&self, segment: &Segment) -> admin::SegmentDetail {
+        let state = match segment.stage {
+            Stage::Freed => "quarantined",
+            _ if !segment.backings.iter().all(|id| self.is_present(*id)) => "awaiting",
+            _ => "live",
+        };
+        let holders = segment
+            .holders
+            .iter()
+            .map(|(client, access)| admin::Holder {
+                client_id: client.number(),
+                pid: self.clients.get(client).map_or(0, |client| client.peer.pid),
+                access: (*access).into(),
+            });
+        let (message, holders, state) =
+            (self.describe(segment), holders.collect(), state.to_owned());
+        admin::SegmentDetail {
+            segment: Some(message),
+            holders,
+            state,
+        }
+    }
+
+    /// Tenants with their quotas and use.
+    #[must_use]
+    pub fn tenants(&self, visible: Visible) -> Vec<admin::Tenant> {
+        let shown = self
+            .tenants
+            .iter()
+            .filter(|tenant| self.sees(visible, tenant.id));
+        shown.map(|tenant| self.tenant_message(tenant)).collect()
+    }
+
+    fn tenant_message(&self, tenant: &Tenant) -> admin::Tenant {
+        let uses = tenant.used.iter().zip(&tenant.quarantined).enumerate().map(
+            |(tier, (used, quarantined))| {
+                let (name, total) = (self.tier_name(tier), self.tier_total(tier));
+                let (request, limit) = self.tenants.quota(tenant.id, name, total);
+                admin::TierUse {
+                    tier: name.to_owned(),
+                    request_bytes: request.bytes().get(),
+                    limit_bytes: limit.bytes().get(),
+                    used_bytes: used.bytes().get(),
+                    burst_bytes: used.saturating_sub(request).bytes().get(),
+                    quarantined_bytes: quarantined.bytes().get(),
+                }
+            },
+        );
+        let owned = self
+            .segments
+            .values()
+            .filter(|s| s.tenant == tenant.id && s.stage == Stage::Live)
+            .count();
+        admin::Tenant {
+            tenant_id: tenant.id.number(),
+            name: tenant.name.clone(),
+            clients: u32::try_from(tenant.clients).unwrap_or(u32::MAX),
+            segments: u32::try_from(owned).unwrap_or(u32::MAX),
+            tiers: uses.collect(),
+        }
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn clients(&self, visible: Visible) -> Vec<admin::Client> {
+        let shown = self
+            .clients
+            .values()
+            .filter(|client| self.sees(visible, client.tenant));
+        shown.map(|client| self.client_message(client)).collect()
+    }
+
+    fn client_message(&self, client: &Client) -> admin::Client {
+        let bytes = |id: &SegmentId| {
+            self.segments
+                .get(id)
+                .map_or(0, |segment| segment.extents.bytes().get())
+        };
+        admin::Client {
+            client_id: client.id.number(),
+            name: client.name.clone(),
+            pid: client.peer.pid,
+            uid: client.peer.uid,
+            tenant: self.tenants.name(client.tenant).to_owned(),
+            state: if client.attached {
+                "attached"
+            } else {
+                "awaited"
+            }
+            .to_owned(),
+            segments: u32::try_from(client.held.len()).unwrap_or(u32::MAX),
+            held_bytes: client.held.iter().map(bytes).sum(),
+            requests_total: client.requests,
+        }
+    }
+
+    /// What each tenant uses of each tier in bytes, for the metrics.
+    pub fn uses(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        self.tenants.iter().flat_map(|tenant| {
+            let tiers = tenant.used.iter().enumerate();
+            tiers.map(|(tier, used)| {
+                (
+                    tenant.name.as_str(),
+                    self.tier_name(tier),
+                    used.bytes().get(),
+                )
+            })
+        })
+    }
+
+    /// Whether a user may hear of this event: events of no tenant are everybody's.
+    #[must_use]
+    pub fn hears(&self, visible: Visible, event: &admin::PoolEvent) -> bool {
+        match visible {
+            Visible::All => true,
+            Visible::OfUser { .. } if event.tenant.is_empty() => {
+                event.segment_id == 0 && event.client_id == 0
+            }
+            Visible::OfUser { .. } => self
+                .tenants
+                .find(&event.tenant)
+                .is_some_and(|id| self.sees(visible, id)),
+        }
+    }
+}
