@@ -253,7 +253,8 @@ impl Region {
     /// Puts the reservation back, as a drop does, and says whether that went well.
     ///
     /// # Errors
-    /// [`MapError::Os`], and the files stay mapped until the process ends.
+    /// [`MapError::Os`]. The drop that follows tries once more; where that fails too, the files stay
+    /// mapped and the addresses in use until the process ends.
     pub fn release(self) -> Result<(), MapError> {
         self.give_back()
     }
