@@ -283,17 +283,11 @@ impl Engine {
         }
     }
 
-    /// Whether `client` may bring back the descriptor of `backing`, and it is wanted.
-    #[must_use]
-    pub fn awaits(&self, client: ClientId, backing: BackingId) -> bool {
-        let held = |segment| {
-            self.clients
-                .get(&client)
-                .is_some_and(|c| c.held.contains(&segment))
-        };
-        self.backings
-            .get(&backing)
-            .is_some_and(|backing| !backing.present && held(backing.segment))
+    /// The connection has ended: the client is awaited, and told nothing.
+    pub(super) fn disconnected(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.attached = false;
+        }
     }
 
     /// The process has ended, or ended its session: what only it held is taken back.

@@ -68,6 +68,11 @@ pub enum Command {
         /// What it backs.
         backing: BackingId,
     },
+    /// The connection of a client has ended. Its process may still live, and take its session up again.
+    Disconnected {
+        /// Which.
+        client: ClientId,
+    },
     /// The process of a client has ended, or its session has.
     ClientGone {
         /// Which.

@@ -61,7 +61,7 @@ pub use check::Account;
 pub use recover::{Found, RecoverError};
 pub use refusal::Refusal;
 pub use runs::{Misfit, Run, RunSet};
-pub use view::Visible;
+pub use view::{Expected, Visible};
 
 use command::Command;
 use device::Device;
@@ -166,6 +166,7 @@ impl Engine {
                 request_id,
                 backing,
             } => self.supplied(client, request_id, backing),
+            Command::Disconnected { client } => self.disconnected(client),
             Command::ClientGone { client } => self.client_gone(client),
             Command::Built { backing, result } => self.built(backing, result),
             Command::Copied { segment, result } => self.copied(segment, result),

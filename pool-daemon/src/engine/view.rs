@@ -1,14 +1,28 @@
 //! What operators and users see of the pool.
 
-use pool_core::{SegmentId, TenantId};
+use pool_core::{BackingId, Bytes, ClientId, DeviceId, SegmentId, TenantId};
 use pool_proto::admin::v1 as admin;
 
 use super::Engine;
+use super::command::{FileIdentity, PeerIdentity};
 use super::segment::{Client, Segment, Stage};
 use super::tenancy::Tenant;
 
 /// Segments in one answer.
 const SEGMENTS_MAX: usize = 1_000;
+
+/// What the file of a backing must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Which file.
+    pub identity: FileIdentity,
+    /// How long it is.
+    pub bytes: Bytes,
+    /// Where it lies.
+    pub device: DeviceId,
+    /// Nobody can resize it.
+    pub sealed: bool,
+}
 
 /// Whose things a caller may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +44,45 @@ impl Engine {
             Visible::All => true,
             Visible::OfUser { uid, gid } => self.tenants.is_of(tenant, uid, gid),
         }
+    }
+
+    /// What the file of a backing must be; nothing while it is being built.
+    #[must_use]
+    pub fn expected(&self, backing: BackingId) -> Option<Expected> {
+        let backing = self.backings.get(&backing)?;
+        let device = self.devices.get(&backing.device)?;
+        let (identity, bytes) = (backing.built?.identity, backing.extents().bytes());
+        Some(Expected {
+            identity,
+            bytes,
+            device: device.id,
+            sealed: device.plan.sealed,
+        })
+    }
+
+    /// What the descriptor must be that `client` may bring back for a backing of what it holds.
+    #[must_use]
+    pub fn awaited_from(&self, client: ClientId, backing: BackingId) -> Option<Expected> {
+        let held = &self.clients.get(&client)?.held;
+        let state = self.backings.get(&backing)?;
+        (!state.present && held.contains(&state.segment)).then(|| self.expected(backing))?
+    }
+
+    /// The devices by name, removed ones included.
+    pub fn device_ids(&self) -> impl Iterator<Item = (DeviceId, &str)> {
+        self.devices
+            .values()
+            .map(|device| (device.id, device.plan.name.as_str()))
+    }
+
+    /// The clients that are known, and the processes they are.
+    pub fn processes(&self) -> impl Iterator<Item = (ClientId, PeerIdentity)> {
+        self.clients.values().map(|client| (client.id, client.peer))
+    }
+
+    /// The backings that are known.
+    pub fn backing_ids(&self) -> impl Iterator<Item = BackingId> {
+        self.backings.keys().copied()
     }
 
     /// The pool in one message. What the engine does not know is left empty.
