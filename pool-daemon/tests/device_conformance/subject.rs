@@ -1,0 +1,157 @@
+//! The devices under test.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+use pool_core::clock::{Deadline, eventually};
+use pool_core::{BackingId, Bytes, EXTENT_BYTES, Nanos};
+use pool_daemon::device::file::FileDevice;
+use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
+use pool_daemon::device::{Device, NewFile, proof};
+use pool_proto::common::v1::Pages;
+use tempfile::TempDir;
+
+/// Extents of the files that the laws build.
+pub(crate) const EXTENTS: u64 = 2;
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+/// Huge pages that one law may have in use at once.
+const HUGE_PAGES_NEEDED: u64 = 12;
+/// Left to the machine that runs the tests.
+const FLOOR: Bytes = Bytes::new(64 << 20);
+
+/// A device and what is particular about it.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) device: Box<dyn Device>,
+    /// What its files may consist of.
+    pub(crate) pages: &'static [Pages],
+    pub(crate) sealed: bool,
+    pub(crate) named: bool,
+    // Dropped after the device.
+    _directory: Option<TempDir>,
+    _huge: Option<HugePages>,
+}
+
+impl Subject {
+    fn memfd(policy: PagePolicy, node: Option<u32>, pages: &'static [Pages]) -> Self {
+        Self {
+            device: Box::new(MemfdDevice::new(policy, node, FLOOR).unwrap()),
+            pages,
+            sealed: true,
+            named: false,
+            _directory: None,
+            _huge: None,
+        }
+    }
+
+    pub(crate) fn base() -> Option<Self> {
+        Some(Self::memfd(PagePolicy::Base, None, &[Pages::Base]))
+    }
+
+    pub(crate) fn collapsed() -> Option<Self> {
+        let pages = &[Pages::Collapsed, Pages::Base];
+        Some(Self::memfd(PagePolicy::Collapsed, None, pages))
+    }
+
+    pub(crate) fn bound() -> Option<Self> {
+        if !Path::new("/sys/devices/system/node/node0").exists() {
+            return None;
+        }
+        let pages = &[Pages::Collapsed, Pages::Base];
+        Some(Self::memfd(PagePolicy::Collapsed, Some(0), pages))
+    }
+
+    /// Keeps others from raising the number of huge pages meanwhile, and so leaves them theirs.
+    pub(crate) fn auto() -> Option<Self> {
+        let huge = HugePages::locked();
+        let pages = &[Pages::Hugetlb, Pages::Collapsed, Pages::Base];
+        let mut subject = Self::memfd(PagePolicy::Auto, None, pages);
+        subject._huge = huge;
+        Some(subject)
+    }
+
+    pub(crate) fn hugetlb() -> Option<Self> {
+        let huge = HugePages::locked()?.with_free_pages()?;
+        let mut subject = Self::memfd(PagePolicy::Hugetlb, None, &[Pages::Hugetlb]);
+        subject._huge = Some(huge);
+        Some(subject)
+    }
+
+    pub(crate) fn file() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        Some(Self {
+            device: Box::new(FileDevice::open(&directory.path().join("device")).unwrap()),
+            pages: &[Pages::File],
+            sealed: false,
+            named: true,
+            _directory: Some(directory),
+            _huge: None,
+        })
+    }
+
+    /// A file of a few extents that may not be shared, under the number `number`.
+    pub(crate) fn build(&self, number: u64) -> NewFile {
+        self.build_extents(number, EXTENTS)
+    }
+
+    pub(crate) fn build_extents(&self, number: u64, extents: u64) -> NewFile {
+        let bytes = Bytes::new(extents * EXTENT_BYTES);
+        self.device.build(backing(number), bytes, false).unwrap()
+    }
+}
+
+pub(crate) fn backing(number: u64) -> BackingId {
+    BackingId::new(number).unwrap()
+}
+
+/// Whether somebody else has the file, told as soon as it is not: a process that another test has
+/// just begun holds duplicates of every descriptor for a moment.
+pub(crate) fn becomes_free(master: &OwnedFd) -> bool {
+    let free = || (!proof::is_held_elsewhere(master.as_fd()).unwrap()).then_some(());
+    eventually(Deadline::after(Nanos::from_millis(30_000)), free).is_ok()
+}
+
+/// The machine's pool of huge pages, for this test alone, as it was found when dropped.
+#[derive(Debug)]
+struct HugePages {
+    before: u64,
+    _lock: Flock<File>,
+}
+
+impl HugePages {
+    /// `None` where the kernel has no such pages.
+    fn locked() -> Option<Self> {
+        let file = File::open(HUGE_PAGES).ok()?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+        Some(Self {
+            before: count_of(HUGE_PAGES),
+            _lock: lock,
+        })
+    }
+
+    /// With as many more as a law needs; `None` where the machine has not so many together, or this
+    /// process may not ask.
+    fn with_free_pages(self) -> Option<Self> {
+        if !geteuid().is_root() {
+            return None;
+        }
+        let wanted = self.before + HUGE_PAGES_NEEDED;
+        fs::write(HUGE_PAGES, wanted.to_string()).unwrap();
+        (count_of(HUGE_PAGES) >= wanted).then_some(self)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        if count_of(HUGE_PAGES) != self.before {
+            fs::write(HUGE_PAGES, self.before.to_string()).unwrap();
+        }
+    }
+}
+
+fn count_of(path: &str) -> u64 {
+    fs::read_to_string(path).unwrap().trim().parse().unwrap()
+}
