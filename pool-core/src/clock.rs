@@ -12,11 +12,6 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::units::Nanos;
 
-/// The longest wait between two polls of [`eventually`].
-const POLL_WAIT_MAX: Duration = Duration::from_millis(5);
-/// The wait after the first poll that failed; each further one is twice as long.
-const POLL_WAIT_FIRST: Duration = Duration::from_micros(50);
-
 /// The present, in nanoseconds since boot.
 #[must_use]
 #[expect(
@@ -91,6 +86,33 @@ pub struct TimedOut {
     pub waited: Nanos,
 }
 
+/// Ever longer pauses between attempts that fail.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// Pauses that start with `first`, double each time, and are never longer than `longest`.
+    #[must_use]
+    pub const fn new(first: Nanos, longest: Nanos) -> Self {
+        Self {
+            next: Duration::from_nanos(first.get()),
+            longest: Duration::from_nanos(longest.get()),
+        }
+    }
+
+    /// Pauses, at most until `deadline`. Returns false, and at once, where that has passed.
+    #[must_use]
+    pub fn pause(&mut self, deadline: Deadline) -> bool {
+        let left = Duration::from_nanos(deadline.remaining().get());
+        pause(self.next.min(left));
+        self.next = (self.next * 2).min(self.longest);
+        !left.is_zero()
+    }
+}
+
 /// Asks `check` until it answers, at most 5 ms apart.
 ///
 /// It is asked at least once, and once more after the deadline has passed, so that a slow machine
@@ -105,19 +127,15 @@ pub fn eventually<T>(
     mut check: impl FnMut() -> Option<T>,
 ) -> Result<T, TimedOut> {
     let start = now();
-    let mut wait = POLL_WAIT_FIRST;
+    let mut backoff = Backoff::new(Nanos::new(50_000), Nanos::from_millis(5));
     loop {
-        let last = deadline.expired();
         if let Some(answer) = check() {
             return Ok(answer);
         }
-        if last {
-            return Err(TimedOut {
-                waited: now().saturating_since(start),
-            });
+        if !backoff.pause(deadline) {
+            let waited = now().saturating_since(start);
+            return check().ok_or(TimedOut { waited });
         }
-        pause(wait.min(Duration::from_nanos(deadline.remaining().get())));
-        wait = (wait * 2).min(POLL_WAIT_MAX);
     }
 }
 
@@ -173,6 +191,17 @@ mod tests {
     #[test]
     fn an_answer_that_is_there_is_found_after_the_deadline() {
         assert_eq!(eventually(Deadline::at(Nanos::ZERO), || Some(7)), Ok(7));
+    }
+
+    #[test]
+    fn pauses_grow_and_end_with_the_deadline() {
+        let mut backoff = Backoff::new(Nanos::new(1_000), Nanos::new(3_000));
+        let start = now();
+        assert!((0..3).all(|_| backoff.pause(Deadline::NEVER)));
+        assert!(now().saturating_since(start) >= Nanos::new(1_000 + 2_000 + 3_000));
+        assert!(
+            !Backoff::new(Nanos::from_millis(60_000), Nanos::ZERO).pause(Deadline::at(Nanos::ZERO))
+        );
     }
 
     #[test]

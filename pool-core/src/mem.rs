@@ -21,8 +21,8 @@
 //!    one kind of atomic access that is defined there.
 //! 4. A reservation is made by `MAP_FIXED_NOREPLACE`, and `MAP_FIXED` is used only inside one, by the
 //!    process that made it: nothing but pool memory is ever mapped over.
-//! 5. Regions of a window do not overlap. A region's bytes from its start to `mapped` are accessible
-//!    until it is dropped, and only those are handed out.
+//! 5. Regions of a window do not overlap. A region's bytes from its start to `readable` are accessible
+//!    until it is dropped, and only those are handed out; those to `writable` may be written as long.
 //!
 //! A file shorter than its mapping would raise `SIGBUS`. The length is checked when it is mapped;
 //! that it stays is for the daemon to see to (sealed files, [`FileMap`]s of its own files).
@@ -36,6 +36,7 @@ use crate::units::Bytes;
 
 mod error;
 mod file_map;
+mod own_word;
 mod plain;
 mod sys;
 #[cfg(test)]
@@ -45,6 +46,7 @@ mod window;
 
 pub use error::{BoundsError, MapError};
 pub use file_map::FileMap;
+pub use own_word::OwnWord;
 pub use plain::Plain;
 pub use view::{View, WriteView};
 pub use window::{Region, Window};

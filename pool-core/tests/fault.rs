@@ -128,10 +128,16 @@ fn a_region_outlives_the_failure_of_every_call_it_makes() {
         );
     }
     let window = Window::reserve(range).unwrap();
-    let region = window
-        .claim(range.base(), EXTENT, Access::ReadOnly)
-        .unwrap();
-    let map = || region.map(Bytes::ZERO, EXTENT, file.as_fd(), Bytes::ZERO);
+    let region = window.claim(range.base(), EXTENT).unwrap();
+    let map = || {
+        region.map(
+            Bytes::ZERO,
+            EXTENT,
+            file.as_fd(),
+            Bytes::ZERO,
+            Access::ReadOnly,
+        )
+    };
     map().unwrap();
 
     // Before the old mapping is gone nothing is lost; after it, zero pages stand in its place.
@@ -148,9 +154,7 @@ fn a_region_outlives_the_failure_of_every_call_it_makes() {
     fault::arm_failure(Call::Mmap, 1, Errno::ENOMEM, true);
     region.release().unwrap_err();
     fault::disarm();
-    let claimed = window
-        .claim(range.base(), EXTENT, Access::ReadOnly)
-        .unwrap_err();
+    let claimed = window.claim(range.base(), EXTENT).unwrap_err();
     assert_eq!(
         claimed,
         MapError::Claimed {

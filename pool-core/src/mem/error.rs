@@ -84,6 +84,15 @@ pub enum MapError {
         /// The end of what is mapped.
         mapped: PoolAddr,
     },
+    /// The bytes may be written, and would be mapped read-only under whoever writes them. Map the
+    /// file read-write, or drop the region.
+    #[error("{len} at {at} are in use for writing and cannot become read-only")]
+    Narrower {
+        /// Where the part was to start.
+        at: PoolAddr,
+        /// How long it was to be.
+        len: Bytes,
+    },
     /// The file ends before the range does: a load there would end the process. The file is broken,
     /// or is not the one it is said to be.
     #[error("a file of {size} cannot be mapped up to its byte {needed}")]

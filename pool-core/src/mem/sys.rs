@@ -47,6 +47,14 @@ impl Span {
         Bytes::new(self.len as u64)
     }
 
+    /// No bytes, at the same place.
+    pub(super) const fn empty(self) -> Self {
+        Self {
+            start: self.start,
+            len: 0,
+        }
+    }
+
     /// The `len` bytes from `offset`, or `None` where they are not all inside.
     pub(super) fn part(self, offset: Bytes, len: Bytes) -> Option<Self> {
         let end = offset.checked_add(len)?;
@@ -204,9 +212,14 @@ pub(super) fn populate(span: Span) -> Result<(), MapError> {
     }
 }
 
+/// Has forked children find zeros at `span`, which is private memory.
+pub(super) fn wipe_on_fork(span: Span) -> Result<(), MapError> {
+    advise(span, MmapAdvise::MADV_WIPEONFORK)
+}
+
 fn advise(span: Span, advice: MmapAdvise) -> Result<(), MapError> {
     fault::syscall(Call::Madvise).map_err(span.error("madvise"))?;
-    // SAFETY: none of the three kinds of advice used here changes what the bytes are.
+    // SAFETY: no kind of advice used here changes what the bytes are in this process.
     unsafe { madvise(span.start.cast::<c_void>(), span.len, advice) }.map_err(span.error("madvise"))
 }
 

@@ -12,6 +12,7 @@ use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::units::{EXTENT_BYTES, PAGE_BYTES, TIB};
 
 mod file_map;
+mod own_word;
 mod view;
 mod window;
 

@@ -4,7 +4,8 @@
 //! in use: files are mapped into it one after the other from its start on, and what is mapped stays
 //! accessible until the region is dropped. In between, other files or zero pages can be put in the
 //! place of what is there, in one step and under the eyes of readers: that is how a segment moves
-//! to a new incarnation, and how one that was taken away ends without a fault.
+//! to a new incarnation, and how one that was taken away ends without a fault. What may be written
+//! may be written until then, too: a writable part is never replaced by a read-only one.
 //!
 //! # Forks
 //! A child inherits neither the reservation nor the mappings (`MADV_DONTFORK`), and all calls on a
@@ -22,7 +23,8 @@ use nix::unistd::{Pid, getpid};
 use super::sys::{self, Span};
 use super::{Access, MapError, Mapped};
 use crate::addr::{PoolAddr, WindowRange};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Arc, Mutex, lock};
 use crate::units::{Bytes, EXTENT_BYTES};
 
@@ -69,36 +71,49 @@ impl Window {
         self.0.range
     }
 
-    /// Takes the `len` bytes at `at` for a region with `access`, nothing of which is mapped yet.
+    /// Takes the `len` bytes at `at` for a region, nothing of which is mapped yet.
     ///
     /// # Errors
     /// [`MapError::Claimed`] while a region there is in use, [`MapError::Outside`] of the window,
     /// [`MapError::NotExtents`], [`MapError::Forked`].
-    pub fn claim(&self, at: PoolAddr, len: Bytes, access: Access) -> Result<Region, MapError> {
+    pub fn claim(&self, at: PoolAddr, len: Bytes) -> Result<Region, MapError> {
         self.0.check_owner()?;
-        let span = self.0.part(at, len)?;
+        let _inside = self.0.part(at, len)?;
         let mut claims = lock(&self.0.claims);
-        // The claims do not overlap, so only the last one that starts before the end of this one
-        // can reach into it.
-        let end = at.checked_add(len).ok_or(MapError::Claimed { at, len })?;
-        if let Some((&start, &other)) = claims.range(..end).next_back()
-            && at
-                .checked_offset_from(start)
-                .is_none_or(|distance| distance < other)
+        if !claims
+            .range(..=at)
+            .next_back()
+            .is_none_or(|(&start, &other)| ends_by(start, other, at))
+            || !is_free_behind(&claims, at, len)
         {
             return Err(MapError::Claimed { at, len });
         }
         claims.insert(at, len);
-        let reservation = Arc::clone(&self.0);
-        let state = Mutex::new(State::InUse);
         Ok(Region {
-            reservation,
-            span,
-            access,
-            mapped: AtomicU64::new(0),
-            state,
+            reservation: Arc::clone(&self.0),
+            at,
+            readable: AtomicU64::new(0),
+            writable: AtomicU64::new(0),
+            state: Mutex::new(State {
+                claimed: len,
+                released: false,
+            }),
         })
     }
+}
+
+/// Whether a claim of `len` from `start` has ended by `at`, which is not before `start`.
+fn ends_by(start: PoolAddr, len: Bytes, at: PoolAddr) -> bool {
+    at.checked_offset_from(start)
+        .is_some_and(|distance| distance >= len)
+}
+
+/// Whether no claim starts behind `at` and within `len` of it.
+fn is_free_behind(claims: &BTreeMap<PoolAddr, Bytes>, at: PoolAddr, len: Bytes) -> bool {
+    let behind = at
+        .checked_add(Bytes::new(1))
+        .map(|behind| claims.range(behind..).next());
+    behind.is_some_and(|next| next.is_none_or(|(&start, _)| ends_by(at, len, start)))
 }
 
 impl Reservation {
@@ -125,6 +140,14 @@ impl Reservation {
         check_extents(at, len)?;
         Ok(span)
     }
+
+    /// The `len` bytes from `at` of a claim, which are inside.
+    fn span_of(&self, at: PoolAddr, len: Bytes) -> Span {
+        let span = at.checked_offset_from(self.range.base());
+        let span = span.and_then(|offset| self.span.part(offset, len));
+        // A claim was checked to be inside. Were it not, no bytes would be the safe answer.
+        span.unwrap_or(self.span.empty())
+    }
 }
 
 impl Drop for Reservation {
@@ -148,31 +171,55 @@ fn check_extents(at: PoolAddr, len: Bytes) -> Result<(), MapError> {
 /// A part of the window in use. Dropping it puts the reservation back.
 pub struct Region {
     reservation: Arc<Reservation>,
-    span: Span,
-    access: Access,
+    at: PoolAddr,
     /// Bytes from the start that are accessible. Never less than before (invariant 5).
-    mapped: AtomicU64,
+    readable: AtomicU64,
+    /// Bytes from the start that may be written. Never less than before, and never more than
+    /// `readable` (invariant 5).
+    writable: AtomicU64,
     /// Held while the mapping is changed.
     state: Mutex<State>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    InUse,
-    Released,
+#[derive(Debug)]
+struct State {
+    /// What the claim in the reservation says.
+    claimed: Bytes,
+    released: bool,
 }
 
 impl Region {
     /// Where the region starts.
     #[must_use]
-    pub fn addr(&self) -> PoolAddr {
-        self.span.addr()
+    pub const fn addr(&self) -> PoolAddr {
+        self.at
     }
 
-    /// How many bytes it has, mapped or not.
+    /// How many bytes of the window it has, mapped or not.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
-        self.span.bytes()
+        lock(&self.state).claimed
+    }
+
+    /// Takes addresses behind the region until it has `len` bytes. Does nothing where it has them.
+    ///
+    /// # Errors
+    /// [`MapError::Claimed`] where a region there is in use, [`MapError::Outside`] of the window,
+    /// [`MapError::NotExtents`], [`MapError::Forked`].
+    pub fn extend(&self, len: Bytes) -> Result<(), MapError> {
+        self.reservation.check_owner()?;
+        let mut state = lock(&self.state);
+        if len <= state.claimed {
+            return Ok(());
+        }
+        let _inside = self.reservation.part(self.at, len)?;
+        let mut claims = lock(&self.reservation.claims);
+        if !is_free_behind(&claims, self.at, len) {
+            return Err(MapError::Claimed { at: self.at, len });
+        }
+        claims.insert(self.at, len);
+        state.claimed = len;
+        Ok(())
     }
 
     /// Maps the `len` bytes of `file` from `file_offset` at `offset`: behind what is mapped, or in
@@ -187,11 +234,12 @@ impl Region {
         len: Bytes,
         file: BorrowedFd<'_>,
         file_offset: Bytes,
+        access: Access,
     ) -> Result<(), MapError> {
         sys::check_file_len(file, file_offset, len)?;
-        let part = self.change(offset, len, |part| {
-            // SAFETY: `change` says why the place is ours; the access is the region's.
-            unsafe { sys::place_file(part, file, file_offset, self.access) }
+        let part = self.change(offset, len, Some(access), |part, access| {
+            // SAFETY: `change` says why the place is ours and the access enough.
+            unsafe { sys::place_file(part, file, file_offset, access) }
         })?;
         // Not under the lock: this may take 100 ms for each GiB of small pages.
         sys::populate(part).or_else(|error| self.zero(offset, len).and(Err(error)))
@@ -203,51 +251,81 @@ impl Region {
     /// # Errors
     /// [`MapError`].
     pub fn zero(&self, offset: Bytes, len: Bytes) -> Result<(), MapError> {
-        // SAFETY: as in `map`.
-        self.change(offset, len, |part| unsafe {
-            sys::place_zeros(part, self.access)
+        self.change(offset, len, None, |part, access| {
+            // SAFETY: as in `map`.
+            unsafe { sys::place_zeros(part, access) }
         })?;
         Ok(())
     }
 
-    /// Has `place` put memory at a part of the region, which lies in a reservation of this process
-    /// (invariant 4) and is behind what is mapped or in its place, and hides it from children.
+    /// Has `place` put memory with `access`, or else with what there was, at a part of the region. The
+    /// part lies in a reservation of this process (invariant 4), is behind what is mapped or in its
+    /// place, and may be written only if the access says so. Hides it from children.
     fn change(
         &self,
         offset: Bytes,
         len: Bytes,
-        place: impl FnOnce(Span) -> Result<(), MapError>,
+        access: Option<Access>,
+        place: impl FnOnce(Span, Access) -> Result<(), MapError>,
     ) -> Result<Span, MapError> {
         self.reservation.check_owner()?;
-        let part = self.part(offset, len)?;
-        let _changing = lock(&self.state);
-        let mapped = self.mapped().bytes();
-        if offset > mapped {
-            let mapped = self.addr().checked_add(mapped).unwrap_or(part.addr());
+        let state = lock(&self.state);
+        let part = self.part(offset, len, state.claimed)?;
+        let (readable, writable) = (Bytes::new(self.readable.load(Relaxed)), self.writable());
+        if offset > readable {
+            let mapped = self.at.checked_add(readable).unwrap_or(self.at);
             return Err(MapError::Gap {
                 at: part.addr(),
                 mapped,
             });
         }
-        place(part)?;
+        let before = if offset < writable {
+            Access::ReadWrite
+        } else {
+            Access::ReadOnly
+        };
+        let access = access.unwrap_or(before);
+        if access < before {
+            return Err(MapError::Narrower {
+                at: part.addr(),
+                len,
+            });
+        }
+        place(part, access)?;
         sys::hide(part).or_else(|error| {
             // SAFETY: the place is ours, as above.
-            unsafe { sys::place_zeros(part, self.access) }.and(Err(error))
+            unsafe { sys::place_zeros(part, access) }.and(Err(error))
         })?;
-        let end = mapped.get().max(offset.get() + len.get());
-        // Release pairs with the acquire in `mapped`.
-        self.mapped.store(end, Ordering::Release);
+        let end = part
+            .addr()
+            .checked_offset_from(self.at)
+            .and_then(|start| start.checked_add(len));
+        let end = end.unwrap_or(readable);
+        // Release pairs with the acquire in `mapped`: `writable` first, so that what is readable is
+        // never thought writable before it is.
+        if access == Access::ReadWrite && offset <= writable {
+            self.writable.store(end.max(writable).get(), Release);
+        }
+        self.readable.store(end.max(readable).get(), Release);
         Ok(part)
     }
 
-    /// The accessible bytes of the region, from its start on.
+    /// The accessible bytes of the region, from its start on: to write, where all of them may be.
     #[must_use]
     pub fn mapped(&self) -> Mapped<'_> {
         // Acquire pairs with the release in `change`: whoever sees the length sees the mapping.
-        let len = Bytes::new(self.mapped.load(Ordering::Acquire));
-        let span = self.span.part(Bytes::ZERO, len).unwrap_or(self.span);
+        let readable = Bytes::new(self.readable.load(Acquire));
+        let access = if self.writable() >= readable {
+            Access::ReadWrite
+        } else {
+            Access::ReadOnly
+        };
         // SAFETY: these bytes stay accessible for as long as the region is borrowed (invariant 5).
-        unsafe { Mapped::new(span, self.access) }
+        unsafe { Mapped::new(self.reservation.span_of(self.at, readable), access) }
+    }
+
+    fn writable(&self) -> Bytes {
+        Bytes::new(self.writable.load(Acquire))
     }
 
     /// Puts the reservation back, as a drop does, and says whether that went well.
@@ -259,33 +337,34 @@ impl Region {
         self.give_back()
     }
 
-    fn part(&self, offset: Bytes, len: Bytes) -> Result<Span, MapError> {
-        let (start, size) = (self.addr(), self.bytes());
+    fn part(&self, offset: Bytes, len: Bytes, size: Bytes) -> Result<Span, MapError> {
+        let start = self.at;
         let at = start.checked_add(offset).unwrap_or(PoolAddr::new(u64::MAX));
-        let part = self.span.part(offset, len).filter(|part| part.len() > 0);
-        let part = part.ok_or(MapError::Outside {
-            at,
-            len,
-            start,
-            size,
-        })?;
-        check_extents(at, len)?;
-        Ok(part)
+        if offset.checked_add(len).is_none_or(|end| end > size) {
+            return Err(MapError::Outside {
+                at,
+                len,
+                start,
+                size,
+            });
+        }
+        self.reservation.part(at, len)
     }
 
     fn give_back(&self) -> Result<(), MapError> {
         let mut state = lock(&self.state);
         // A forked child has inherited the value, but neither reservation nor mapping.
-        if *state == State::Released || self.reservation.check_owner().is_err() {
+        if state.released || self.reservation.check_owner().is_err() {
             return Ok(());
         }
+        let span = self.reservation.span_of(self.at, state.claimed);
         // SAFETY: the region lies in a reservation of this process (invariant 4), and nothing borrows
         // from it any more: its owner drops it.
-        unsafe { sys::place_reservation(self.span) }?;
+        unsafe { sys::place_reservation(span) }?;
         // Only now, so that no other region can have the addresses before.
-        lock(&self.reservation.claims).remove(&self.addr());
-        *state = State::Released;
-        sys::hide(self.span)
+        lock(&self.reservation.claims).remove(&self.at);
+        state.released = true;
+        sys::hide(span)
     }
 }
 
