@@ -12,6 +12,8 @@ pub mod device;
 pub mod engine;
 pub mod journal;
 #[cfg(feature = "server")]
+pub mod reactor;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod store;
 pub mod sys;

@@ -1,1 +1,3 @@
+//! `pool-daemon`, the program.
+
 fn main() {}

@@ -93,6 +93,13 @@ impl Device for Gated {
         self.inner.find(backing)
     }
 
+    fn remove_leftovers(
+        &self,
+        known: &std::collections::BTreeSet<BackingId>,
+    ) -> Result<usize, WorldError> {
+        self.inner.remove_leftovers(known)
+    }
+
     fn destroy(&self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
         self.inner.destroy(backing, file)
     }

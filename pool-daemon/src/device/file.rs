@@ -6,7 +6,7 @@
 //!
 //! A file is durable under its name before it is returned, and its name is durably gone before it is
 //! called destroyed. A daemon that dies between leaves a file that nothing knows:
-//! [`FileDevice::remove_leftovers`].
+//! [`Device::remove_leftovers`].
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -60,26 +60,6 @@ impl FileDevice {
     #[must_use]
     pub fn is_dax(&self) -> bool {
         self.dax
-    }
-
-    /// Destroys the files that are not among `known`: what a daemon had built when it died, before it
-    /// wrote down that it had. Tells how many. Called once, at start.
-    ///
-    /// # Errors
-    /// Where the directory cannot be read or a file not be removed.
-    pub fn remove_leftovers(&self, known: &BTreeSet<BackingId>) -> Result<usize, WorldError> {
-        let mut removed = 0;
-        for name in sys::names_in(self.directory.as_fd())? {
-            let Some(backing) = name.to_str().and_then(backing_of) else {
-                continue;
-            };
-            if !known.contains(&backing) {
-                sys::unlink_at(self.directory.as_fd(), &name_of(backing))?;
-                removed += 1;
-            }
-        }
-        sys::sync(self.directory.as_fd())?;
-        Ok(removed)
     }
 
     /// Fills a file that was just made, and makes it durable under its name.
@@ -137,6 +117,21 @@ impl Device for FileDevice {
     }
 
     /// A file whose name is gone already is destroyed: a daemon that died half way comes here again.
+    fn remove_leftovers(&self, known: &BTreeSet<BackingId>) -> Result<usize, WorldError> {
+        let mut removed = 0;
+        for name in sys::names_in(self.directory.as_fd())? {
+            let Some(backing) = name.to_str().and_then(backing_of) else {
+                continue;
+            };
+            if !known.contains(&backing) {
+                sys::unlink_at(self.directory.as_fd(), &name_of(backing))?;
+                removed += 1;
+            }
+        }
+        sys::sync(self.directory.as_fd())?;
+        Ok(removed)
+    }
+
     fn destroy(&self, backing: BackingId, _file: BorrowedFd<'_>) -> Result<(), WorldError> {
         match sys::unlink_at(self.directory.as_fd(), &name_of(backing)) {
             Err(failed) if failed.errno != Errno::ENOENT => return Err(failed.into()),

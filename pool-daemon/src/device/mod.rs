@@ -16,6 +16,7 @@
 //! own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes
 //! back.
 
+use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -73,6 +74,13 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Where a system call failed.
     fn find(&self, backing: BackingId) -> Result<Option<OwnedFd>, WorldError>;
+
+    /// Removes the files of ours that no id in `known` names: a daemon died between building and
+    /// remembering them. Tells how many; none where the device keeps no files under names.
+    ///
+    /// # Errors
+    /// Where a system call failed.
+    fn remove_leftovers(&self, known: &BTreeSet<BackingId>) -> Result<usize, WorldError>;
 
     /// Frees the pages of a file that nobody else has open or mapped, and forgets it.
     ///

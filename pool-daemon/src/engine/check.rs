@@ -200,7 +200,10 @@ impl Engine {
                 let due = due.remove(&(tenant.id, tier)).unwrap_or_default();
                 if said != due {
                     let (tenant, tier) = (&tenant.name, self.tier_name(tier));
-                    findings.push(format!("tenancy invariant 1: {tenant} is charged {said:?} of {tier}, due are {due:?}"));
+                    findings.push(format!(
+                        "tenancy invariant 1: {tenant} is charged {said:?} of \
+                     {tier}, due are {due:?}"
+                    ));
                 }
             }
         }

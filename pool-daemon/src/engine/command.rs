@@ -68,7 +68,8 @@ pub enum Command {
         /// What it backs.
         backing: BackingId,
     },
-    /// The connection of a client has ended. Its process may still live, and take its session up again.
+    /// The connection of a client has ended. Its process may still live, and take its session up
+    /// again.
     Disconnected {
         /// Which.
         client: ClientId,
@@ -92,7 +93,8 @@ pub enum Command {
         /// How it went.
         result: Result<(), WorldError>,
     },
-    /// No mapping and no descriptor of a quarantined file is left anywhere, and its pages are freed.
+    /// No mapping and no descriptor of a quarantined file is left anywhere, and its pages are
+    /// freed.
     Released {
         /// Its name.
         backing: BackingId,

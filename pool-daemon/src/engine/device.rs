@@ -135,8 +135,8 @@ impl Device {
         runs.iter().try_for_each(|&run| self.free.insert(run))
     }
 
-    /// Gives the device a new size: retired extents come back first when it grows, and the highest free ones
-    /// are retired when it shrinks.
+    /// Gives the device a new size: retired extents come back first when it grows, and the highest
+    /// free ones are retired when it shrinks.
     pub(super) fn resize(&mut self, wanted: Extents) -> Result<(), InUse> {
         let total = self.total();
         if let Some(less) = total.checked_sub(wanted).filter(|less| less.get() > 0) {

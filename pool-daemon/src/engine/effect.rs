@@ -20,15 +20,16 @@ pub struct Effects {
 /// One thing to be done in the world.
 #[derive(Debug)]
 pub enum Action {
-    /// From now on requests on `connection` are those of `client`. A connection it had before is closed.
+    /// From now on requests on `connection` are those of `client`. A connection it had before is
+    /// closed.
     Bind {
         /// The connection.
         connection: ConnectionId,
         /// The client.
         client: ClientId,
     },
-    /// Answer the first request of a connection. The event socket and the liveness page of its client ride along
-    /// where `welcome` is set.
+    /// Answer the first request of a connection. The event socket and the liveness page of its
+    /// client ride along where `welcome` is set.
     Welcome {
         /// Where to.
         connection: ConnectionId,
@@ -66,7 +67,8 @@ pub enum Action {
         device: DeviceId,
         /// How large: whole extents.
         bytes: Bytes,
-        /// Other tenants may come to map it: no page of it may ever be missing, whatever a writer does.
+        /// Other tenants may come to map it: no page of it may ever be missing, whatever a writer
+        /// does.
         shareable: bool,
     },
     /// Copy the contents of some files, end to end, into others; the outcome comes back as

@@ -229,8 +229,8 @@ impl Engine {
         self.used(tenant, tier) > request
     }
 
-    /// Spreads extents over the devices of a tier, in pieces of at most `piece_max` (0: any): all on one device
-    /// where one has room, otherwise the roomiest first.
+    /// Spreads extents over the devices of a tier, in pieces of at most `piece_max` (0: any): all
+    /// on one device where one has room, otherwise the roomiest first.
     pub(super) fn layout(
         &self,
         tier: usize,
@@ -325,7 +325,8 @@ impl Engine {
     /// All files of a new segment are there: it is granted.
     pub(super) fn finish_create(&mut self, id: SegmentId) {
         let Some((client, request_id)) = self.jobs.get(&id).and_then(|job| job.asker) else {
-            return self.fail_job(id, &Refusal::UnknownClient); // The client is gone: nobody wants it.
+            // The client is gone: nobody wants it.
+            return self.fail_job(id, &Refusal::UnknownClient);
         };
         let Some(job) = self.jobs.remove(&id) else {
             return;
@@ -513,7 +514,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells the holders that the segment is another than they mapped; `but` learns it from its answer.
+    /// Tells the holders that the segment is another than they mapped; `but` learns it from its
+    /// answer.
     pub(super) fn tell_changed(&mut self, id: SegmentId, but: Option<ClientId>) {
         let Some(segment) = self.segments.get(&id) else {
             return;

@@ -51,8 +51,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The segment of this name that a tenant may open with this access: `name` or `tenant:name`. What it may not
-    /// know of is not found.
+    /// The segment of this name that a tenant may open with this access: `name` or `tenant:name`.
+    /// What it may not know of is not found.
     fn find(&self, own: TenantId, name: &str, asked: Access) -> Result<SegmentId, Refusal> {
         let not_found = || Refusal::not_found("segment", name);
         let (owner, name) = match name.split_once(':') {
@@ -204,7 +204,8 @@ impl Engine {
         self.tell(client, news);
     }
 
-    /// Ends a segment: its name is free at once, its memory and addresses after proof. Holders are told.
+    /// Ends a segment: its name is free at once, its memory and addresses after proof. Holders are
+    /// told.
     pub(super) fn end_segment(&mut self, id: SegmentId) {
         self.fail_job(id, &Refusal::Revoked(id.number()));
         let Some(segment) = self.segments.get(&id) else {
@@ -302,8 +303,8 @@ impl Engine {
         self.release_unprovable(id);
     }
 
-    /// Files whose descriptors are lost cannot be watched. They are gone when nobody who could have mapped them is
-    /// left: no holder, none that was told to let go, none awaited after a restart.
+    /// Files whose descriptors are lost cannot be watched. They are gone when nobody who could have
+    /// mapped them is left: no holder, none that was told to let go, none awaited after a restart.
     pub(super) fn release_unprovable(&mut self, id: SegmentId) {
         let unheld = |s: &super::Segment| s.holders.is_empty() && s.leaving.is_empty();
         if self.grace_until.is_some() || !self.segments.get(&id).is_some_and(unheld) {

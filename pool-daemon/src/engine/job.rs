@@ -1,8 +1,8 @@
 //! What waits for the world: files to be built, contents to be copied.
 //!
-//! A job belongs to one segment, and while it runs nothing else changes the segment. Its `fresh` backings are
-//! carved and charged, but not journaled and not part of the segment yet; whatever goes wrong, they are
-//! destroyed and everything is as before.
+//! A job belongs to one segment, and while it runs nothing else changes the segment. Its `fresh`
+//! backings are carved and charged, but not journaled and not part of the segment yet; whatever
+//! goes wrong, they are destroyed and everything is as before.
 
 use pool_core::{BackingId, ClientId, SegmentId, TenantId};
 

@@ -1,15 +1,15 @@
 //! The engine: who has which memory. A pure state machine.
 //!
-//! [`Engine::step`] takes the time and one [`Command`] and returns [`Effects`]: records to be made durable, then
-//! actions to be performed. It reads no clock, does no I/O and knows no runtime, so that tests and simulation
-//! run the very code that the daemon runs.
+//! [`Engine::step`] takes the time and one [`Command`] and returns [`Effects`]: records to be made
+//! durable, then actions to be performed. It reads no clock, does no I/O and knows no runtime, so
+//! that tests and simulation run the very code that the daemon runs.
 //!
 //! # Protocol
 //! A grant takes two steps. The first carves extents and addresses and asks for files to be built;
 //! nothing of it is journaled, and a crash forgets it. The second, when all files are there, makes
 //! the grant: it is journaled, and only then answered. Taking back takes two steps as well: the
-//! segment ends (journaled), its files are in quarantine; when the world proves that no mapping
-//! and no descriptor of a file is left, its extents are free again (journaled).
+//! segment ends (journaled), its files are in quarantine; when the world proves that no mapping and
+//! no descriptor of a file is left, its extents are free again (journaled).
 //!
 //! # Invariants
 //! 1. Each extent in service is free, or belongs to exactly one backing.

@@ -46,7 +46,8 @@ pub struct DevicePlan {
     pub emulated: bool,
     /// What operators see: `memfd` or `file`.
     pub kind: &'static str,
-    /// Its files cannot be resized by whoever holds them. Unsealed files are shared with no other tenant.
+    /// Its files cannot be resized by whoever holds them. Unsealed files are shared with no other
+    /// tenant.
     pub sealed: bool,
     /// Its files outlive the machine's power.
     pub persistent: bool,
@@ -96,7 +97,8 @@ pub struct Quota {
 pub enum Amount {
     /// So many bytes, rounded down to whole extents.
     Bytes(Bytes),
-    /// So many hundredths of the tier as it is at the moment, 0 to 100, rounded down to whole extents.
+    /// So many hundredths of the tier as it is at the moment, 0 to 100, rounded down to whole
+    /// extents.
     Percent(u8),
 }
 

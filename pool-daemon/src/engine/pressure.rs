@@ -1,9 +1,10 @@
 //! Burst memory comes back first: requests that a tenant is guaranteed, and that wait for it.
 //!
-//! A tenant whose request would stay within what it is guaranteed, in a full tier, may wait. Tenants that use
-//! more than they are guaranteed are told how much to give back by when. At the deadline their burst segments
-//! are revoked, newest first, until enough is on its way; each of it is announced and journaled. What is
-//! revoked is granted anew only after proof, like everything else.
+//! A tenant whose request would stay within what it is guaranteed, in a full tier, may wait.
+//! Tenants that use more than they are guaranteed are told how much to give back by when. At the
+//! deadline their burst segments are revoked, newest first, until enough is on its way; each of it
+//! is announced and journaled. What is revoked is granted anew only after proof, like everything
+//! else.
 
 use pool_core::{ClientId, Nanos, SegmentId, TenantId};
 use pool_proto::session::v1::{self as session, event};
@@ -108,7 +109,8 @@ impl Engine {
             .map(|segment| segment.id)
     }
 
-    /// Grants what now fits, revokes where the deadline has passed, refuses where the client has given up.
+    /// Grants what now fits, revokes where the deadline has passed, refuses where the client has
+    /// given up.
     pub(super) fn relieve_pressure(&mut self) {
         for mut waiting in std::mem::take(&mut self.waiting) {
             let asker = (waiting.client, waiting.request_id);

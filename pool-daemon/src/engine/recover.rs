@@ -1,13 +1,15 @@
 //! Starting from a journal: the state of before, in a new life.
 //!
 //! # Protocol
-//! The world has collected the descriptors that survived and says which backings are present. Every client of
-//! before is awaited until it reattaches or its process ends. Descriptors that are missing are awaited from their
-//! holders for the grace period; a segment that then still misses one, and whose holders are all back or gone, is lost:
-//! its holders are told, and what is left of it goes into quarantine. After a new boot of the machine everything
-//! that lived in its memory is gone, with all clients; what lies whole on persistent devices stays.
+//! The world has collected the descriptors that survived and says which backings are present. Every
+//! client of before is awaited until it reattaches or its process ends. Descriptors that are
+//! missing are awaited from their holders for the grace period; a segment that then still misses
+//! one, and whose holders are all back or gone, is lost: its holders are told, and what is left of
+//! it goes into quarantine. After a new boot of the machine everything that lived in its memory is
+//! gone, with all clients; what lies whole on persistent devices stays.
 //!
-//! Recovering is idempotent: a second recovery of the same rows yields the same state but for the epoch.
+//! Recovering is idempotent: a second recovery of the same rows yields the same state but for the
+//! epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,9 +63,11 @@ pub enum RecoverError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The configured window differs from the one segments live in. Configure the old one until they are freed.
+    /// The configured window differs from the one segments live in. Configure the old one until
+    /// they are freed.
     #[error(
-        "the journal holds segments in a window of {len} at {base}: configure that window until they are freed"
+        "the journal holds segments in a window of {len} at {base}: configure that window until \
+         they are freed"
     )]
     WindowChanged {
         /// The base of before.
@@ -71,9 +75,11 @@ pub enum RecoverError {
         /// The size of before.
         len: Bytes,
     },
-    /// The configuration has lost a device that holds memory. Put it back, then drain and remove it.
+    /// The configuration has lost a device that holds memory. Put it back, then drain and remove
+    /// it.
     #[error(
-        "device {name} holds memory, and the configuration no longer names it: put it back, drain it, remove it"
+        "device {name} holds memory, and the configuration no longer names it: put it back, \
+         drain it, remove it"
     )]
     DeviceMissing {
         /// Its name.
@@ -81,7 +87,8 @@ pub enum RecoverError {
     },
     /// The configuration makes a device smaller than what is in use of it.
     #[error(
-        "device {name} has {used} in use, and the configuration gives it {configured}: raise its size"
+        "device {name} has {used} in use, and the configuration gives it {configured}: raise its \
+         size"
     )]
     DeviceInUse {
         /// Its name.
@@ -187,6 +194,17 @@ impl Engine {
             dirty: BTreeSet::new(),
             actions: Vec::new(),
         })
+    }
+
+    /// Hands out no id that `other` has handed out: what it began in the world may still come back.
+    pub fn never_reuse_ids_of(&mut self, other: &Self) {
+        let (next, theirs) = (&mut self.next, &other.next);
+        next.segment = next.segment.max(theirs.segment);
+        next.backing = next.backing.max(theirs.backing);
+        next.client = next.client.max(theirs.client);
+        next.device = next.device.max(theirs.device);
+        next.incarnation = next.incarnation.max(theirs.incarnation);
+        self.tenants.restore_next(other.tenants.next_id());
     }
 
     fn restore_window(&self, pool: &row::PoolRow, rows: &Rows) -> Result<(), RecoverError> {
@@ -551,8 +569,8 @@ impl Engine {
         Ok(())
     }
 
-    /// When descriptors have been awaited long enough, segments that still miss one are lost, unless a holder that
-    /// may bring it is still to come.
+    /// When descriptors have been awaited long enough, segments that still miss one are lost,
+    /// unless a holder that may bring it is still to come.
     pub(super) fn end_grace(&mut self) {
         if self.grace_until.is_none_or(|until| self.now < until) {
             return;

@@ -57,7 +57,8 @@ pub enum Refusal {
     NotPermitted(&'static str),
     /// The tenant would have more of the tier than its limit.
     #[error(
-        "over quota: tenant {tenant} may have {limit} of tier {tier}, uses {used} and asked for {asked} more"
+        "over quota: tenant {tenant} may have {limit} of tier {tier}, uses {used} and asked for \
+         {asked} more"
     )]
     OverQuota {
         /// Whose quota.
@@ -73,7 +74,8 @@ pub enum Refusal {
     },
     /// The tier has not so much free.
     #[error(
-        "tier {tier} is full: {free} of {total} are free and {asked} were asked; free some or use another tier"
+        "tier {tier} is full: {free} of {total} are free and {asked} were asked; free some or \
+         use another tier"
     )]
     TierFull {
         /// Which tier.
@@ -120,7 +122,8 @@ pub enum Refusal {
     },
     /// A segment ends only where one of its pieces does.
     #[error(
-        "a segment of this shape can have {below} or {above}, not {asked}: create it with smaller pieces"
+        "a segment of this shape can have {below} or {above}, not {asked}: create it with \
+         smaller pieces"
     )]
     NotAtBoundary {
         /// What was asked.
@@ -147,7 +150,8 @@ pub enum Refusal {
     UnknownClient,
     /// A device cannot give up what is in use.
     #[error(
-        "device {device} has {used} in use: free or move it before shrinking to {asked} or removing it"
+        "device {device} has {used} in use: free or move it before shrinking to {asked} or \
+         removing it"
     )]
     InUse {
         /// Which device.
@@ -159,7 +163,8 @@ pub enum Refusal {
     },
     /// Tenants are guaranteed more than would be left.
     #[error(
-        "tier {tier} guarantees {guaranteed} to its tenants and would have {left}: lower their requests first"
+        "tier {tier} guarantees {guaranteed} to its tenants and would have {left}: lower their \
+         requests first"
     )]
     Guaranteed {
         /// Which tier.

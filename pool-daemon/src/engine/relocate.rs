@@ -1,8 +1,8 @@
 //! Moving the contents of a segment to other files at the same address: a new incarnation.
 //!
 //! The contents are copied while nobody may write them: a move is refused while any client may that
-//! is neither the one who asks (its call blocks, and its library lends out no view meanwhile) nor of the
-//! tenant that loses its share (whose late writes end in the old incarnation). The new files
+//! is neither the one who asks (its call blocks, and its library lends out no view meanwhile) nor
+//! of the tenant that loses its share (whose late writes end in the old incarnation). The new files
 //! become the segment in one commit; before it the old ones are, after it the new ones.
 
 use pool_core::{ClientId, SegmentId, TenantId};
@@ -91,7 +91,8 @@ impl Engine {
         match holders.filter(writes).count() {
             0 => Ok(()),
             others => Err(Refusal::Busy(format!(
-                "{others} other clients may write {id}: the contents can only be moved while they do not hold it"
+                "{others} other clients may write {id}: the contents can only be moved while \
+                 they do not hold it"
             ))),
         }
     }

@@ -1,7 +1,7 @@
 //! The engine's state as rows of the journal.
 //!
-//! A step marks what it touched; at its end each touched thing becomes one record: its row as it now
-//! is, or its deletion where it is no more (or was never granted).
+//! A step marks what it touched; at its end each touched thing becomes one record: its row as it
+//! now is, or its deletion where it is no more (or was never granted).
 
 use pool_core::{BackingId, ClientId, DeviceId, Extents, SegmentId, TenantId};
 use pool_proto::common::v1::{Access, ExtentRun};

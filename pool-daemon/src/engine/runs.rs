@@ -164,7 +164,8 @@ impl RunSet {
         Some(taken)
     }
 
-    /// Takes the `count` highest numbers out. `None`, and the set is unchanged, where there are fewer.
+    /// Takes the `count` highest numbers out. `None`, and the set is unchanged, where there are
+    /// fewer.
     pub fn take_highest(&mut self, count: u32) -> Option<Vec<Run>> {
         if count > self.len {
             return None;
@@ -255,7 +256,9 @@ mod tests {
                 let runs: Vec<Run> = set.iter().collect();
                 prop_assert_eq!(&numbers(&runs), &oracle);
                 prop_assert_eq!(set.count() as usize, oracle.len());
-                for pair in runs.windows(2) { prop_assert!(pair[0].end() < pair[1].first, "invariant 1"); }
+                for pair in runs.windows(2) {
+                    prop_assert!(pair[0].end() < pair[1].first, "invariant 1");
+                }
             }
         }
     }

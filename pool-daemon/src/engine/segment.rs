@@ -4,8 +4,8 @@
 //! 1. The backings of a live segment follow each other without a gap: their extents sum up to the
 //!    segment's.
 //! 2. A client is among `holders` of a live segment exactly if the segment is among its `held`.
-//! 3. A freed segment has no name, no holders and no backings in use; it is forgotten, and its addresses
-//!    are free again, when the last backing that was ever mapped there is proven gone.
+//! 3. A freed segment has no name, no holders and no backings in use; it is forgotten, and its
+//!    addresses are free again, when the last backing that was ever mapped there is proven gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

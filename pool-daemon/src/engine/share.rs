@@ -87,7 +87,8 @@ impl Engine {
             };
             if !device.plan.sealed {
                 return unsealed(
-                    "keeps files whose holders can resize them: move the segment to another tier to share it",
+                    "keeps files whose holders can resize them: move the segment to another tier \
+                     to share it",
                 );
             }
             if backing
@@ -95,7 +96,8 @@ impl Engine {
                 .is_some_and(|built| built.pages == Pages::Hugetlb)
             {
                 return unsealed(
-                    "gave pages that a writer can take away from readers: create the segment with a name",
+                    "gave pages that a writer can take away from readers: create the segment \
+                     with a name",
                 );
             }
         }

@@ -68,6 +68,12 @@ impl Engine {
         (!state.present && held.contains(&state.segment)).then(|| self.expected(backing))?
     }
 
+    /// The device a backing lies on, or is being built on.
+    #[must_use]
+    pub fn device_of(&self, backing: BackingId) -> Option<DeviceId> {
+        self.backings.get(&backing).map(|backing| backing.device)
+    }
+
     /// The devices by name, removed ones included.
     pub fn device_ids(&self) -> impl Iterator<Item = (DeviceId, &str)> {
         self.devices
@@ -240,18 +246,21 @@ impl Engine {
         }
     }
 
-    /// What each tenant uses of each tier in bytes, for the metrics.
-    pub fn uses(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        self.tenants.iter().flat_map(|tenant| {
-            let tiers = tenant.used.iter().enumerate();
-            tiers.map(|(tier, used)| {
-                (
-                    tenant.name.as_str(),
-                    self.tier_name(tier),
-                    used.bytes().get(),
-                )
-            })
+    /// What each tenant uses, in all tiers together.
+    pub fn uses(&self) -> impl Iterator<Item = (&str, Bytes)> {
+        let bytes = |used: &pool_core::Extents| used.bytes().get();
+        self.tenants.iter().map(move |tenant| {
+            (
+                tenant.name.as_str(),
+                Bytes::new(tenant.used.iter().map(bytes).sum()),
+            )
         })
+    }
+
+    /// How many clients and segments there are.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.clients.len() as u64, self.segments.len() as u64)
     }
 
     /// Whether a user may hear of this event: events of no tenant are everybody's.

@@ -1,8 +1,8 @@
 //! Where descriptors wait while the daemon is dead.
 //!
 //! A memfd lives as long as somebody has it open. So that the daemon may die, each descriptor is
-//! also held by another process: the service manager, where there is one, or else a keeper, a small process the
-//! daemon starts once and finds again.
+//! also held by another process: the service manager, where there is one, or else a keeper, a small
+//! process the daemon starts once and finds again.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

@@ -1,0 +1,195 @@
+//! The daemon's descriptors: one master a backing, its duplicate in the descriptor store, and the
+//! watch over what is in quarantine.
+//!
+//! # Invariants
+//! 1. A master's file description is the daemon's and the store's alone: what is given away is
+//!    opened anew. So the proof of release (see [`crate::device`]) speaks of everybody else.
+//! 2. A descriptor is in the store before the journal knows its backing, and until the journal
+//!    knows it no more: what a restarted daemon finds there and its journal does not name was never
+//!    granted, or is proven gone.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pool_core::{BackingId, DeviceId, Nanos, crash_point};
+use pool_proto::common::v1::Access;
+
+use crate::device::open_for;
+use crate::device::proof::is_held_elsewhere;
+use crate::engine::command::WorldError;
+use crate::store::DescriptorStore;
+
+/// The first and the longest time between two looks at a file in quarantine.
+const LOOK_FIRST: Nanos = Nanos::from_millis(1);
+const LOOK_LAST: Nanos = Nanos::from_millis(1_000);
+
+#[derive(Debug)]
+struct Master {
+    file: OwnedFd,
+    device: DeviceId,
+}
+
+/// When a file in quarantine is looked at next.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Nanos,
+    pause: Nanos,
+    since: Nanos,
+}
+
+/// Every descriptor of a backing that the daemon has.
+#[derive(Debug)]
+pub(super) struct Files {
+    masters: BTreeMap<BackingId, Master>,
+    quarantined: BTreeMap<BackingId, Look>,
+    store: Box<dyn DescriptorStore>,
+}
+
+impl Files {
+    pub(super) fn new(store: Box<dyn DescriptorStore>) -> Self {
+        Self {
+            masters: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
+            store,
+        }
+    }
+
+    pub(super) fn store_kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    pub(super) fn store_mut(&mut self) -> &mut dyn DescriptorStore {
+        &mut *self.store
+    }
+
+    /// Takes a file over that the store does not have yet.
+    ///
+    /// A store that fails costs nothing but what it is for: the file is then kept by its clients
+    /// alone.
+    pub(super) fn add(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) {
+        crash_point!("store.before-put");
+        if let Err(error) = self.store.put(backing, file.as_fd()) {
+            tracing::error!(%backing, %error, "a descriptor is not in the store: it would not \
+             survive the daemon alone");
+        }
+        crash_point!("store.after-put");
+        self.take_over(backing, device, file);
+    }
+
+    /// Takes a file over that came from the store, or needs none.
+    pub(super) fn take_over(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) {
+        self.masters.insert(backing, Master { file, device });
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = BackingId> {
+        self.masters.keys().copied()
+    }
+
+    pub(super) fn master(&self, backing: BackingId) -> Option<BorrowedFd<'_>> {
+        self.masters.get(&backing).map(|master| master.file.as_fd())
+    }
+
+    /// A descriptor to be given away.
+    pub(super) fn open_for(
+        &self,
+        backing: BackingId,
+        access: Access,
+    ) -> Result<OwnedFd, WorldError> {
+        let master = self.master(backing).ok_or(WorldError::Os {
+            call: "open",
+            errno: libc::ENOENT,
+        })?;
+        open_for(master, access)
+    }
+
+    /// Looks at a file from now on until nothing of it is left elsewhere.
+    pub(super) fn watch(&mut self, backing: BackingId, now: Nanos) {
+        let look = Look {
+            at: now,
+            pause: LOOK_FIRST,
+            since: now,
+        };
+        self.quarantined.entry(backing).or_insert(look);
+    }
+
+    /// Somebody has let go of something: looks at everything again at once.
+    pub(super) fn look_at_all(&mut self, now: Nanos) {
+        for look in self.quarantined.values_mut() {
+            (look.at, look.pause) = (now, LOOK_FIRST);
+        }
+    }
+
+    pub(super) fn next_look(&self) -> Option<Nanos> {
+        self.quarantined.values().map(|look| look.at).min()
+    }
+
+    /// When the file entered quarantine that has been there longest.
+    pub(super) fn oldest_quarantine(&self) -> Option<Nanos> {
+        self.quarantined.values().map(|look| look.since).min()
+    }
+
+    /// Takes out the files that are proven to be nobody else's any more.
+    pub(super) fn proven(&mut self, now: Nanos) -> Vec<(BackingId, DeviceId, OwnedFd)> {
+        let due: Vec<_> = self
+            .quarantined
+            .iter()
+            .filter(|(_, look)| look.at <= now)
+            .map(|(&id, _)| id)
+            .collect();
+        due.into_iter()
+            .filter_map(|id| self.prove(id, now))
+            .collect()
+    }
+
+    fn prove(&mut self, id: BackingId, now: Nanos) -> Option<(BackingId, DeviceId, OwnedFd)> {
+        let held = match self.master(id).map(is_held_elsewhere) {
+            Some(Ok(held)) => held,
+            Some(Err(error)) => {
+                tracing::error!(backing = %id, %error, "a file in quarantine cannot be looked at");
+                true
+            }
+            None => {
+                // Taken out by `discard` meanwhile.
+                self.quarantined.remove(&id);
+                return None;
+            }
+        };
+        if held {
+            let look = self.quarantined.get_mut(&id)?;
+            look.pause = Nanos::new(look.pause.get().saturating_mul(2)).min(LOOK_LAST);
+            look.at = now.saturating_add(look.pause);
+            return None;
+        }
+        self.quarantined.remove(&id);
+        let (device, file) = self.discard(id)?;
+        Some((id, device, file))
+    }
+
+    /// Takes a file out that is to be destroyed.
+    pub(super) fn discard(&mut self, id: BackingId) -> Option<(DeviceId, OwnedFd)> {
+        self.quarantined.remove(&id);
+        self.masters
+            .remove(&id)
+            .map(|master| (master.device, master.file))
+    }
+
+    /// Puts a file back that could not be destroyed; it is tried again.
+    pub(super) fn restore(&mut self, id: BackingId, device: DeviceId, file: OwnedFd, now: Nanos) {
+        self.take_over(id, device, file);
+        let look = Look {
+            at: now.saturating_add(LOOK_LAST),
+            pause: LOOK_LAST,
+            since: now,
+        };
+        self.quarantined.insert(id, look);
+    }
+
+    /// Nothing of the file is left: the store lets go of it too.
+    pub(super) fn forget(&mut self, id: BackingId) {
+        if let Err(error) = self.store.remove(id) {
+            // A restarted daemon finds it there, does not know it, and closes it.
+            tracing::warn!(backing = %id, %error, "the descriptor store keeps a file that is no \
+             more");
+        }
+    }
+}

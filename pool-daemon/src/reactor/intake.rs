@@ -1,0 +1,310 @@
+//! From sockets to commands: accepting, reading, and what a client may not send.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{SockFlag, accept4};
+use pool_core::fault::{self, Call};
+use pool_core::packet::{self, PacketError};
+use pool_core::{BackingId, ClientId, Nanos, clock};
+use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
+use pool_proto::session::v1::{Reply, Request, reply, request};
+use prost::Message as _;
+
+use super::poller::{Interest, Token};
+use super::{Reactor, ReactorError, process};
+use crate::device::identity::{WrongFile, adopt};
+use crate::engine::Refusal;
+use crate::engine::command::{Command, ConnectionId};
+
+/// Connections accepted in one round, so that a crowd of them does not starve the sessions.
+const ACCEPT_MAX: usize = 32;
+/// How long nothing is accepted when the process is out of descriptors.
+const ACCEPT_PAUSE: Nanos = Nanos::from_millis(100);
+
+impl Reactor {
+    pub(super) fn accept(&mut self) {
+        for _ in 0..ACCEPT_MAX {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let accepted = fault::syscall(Call::Accept)
+                .and_then(|()| accept4(self.listener.as_raw_fd(), flags));
+            match accepted {
+                Ok(socket) => self.welcome_stranger(owned(socket)),
+                Err(Errno::EAGAIN) => return,
+                // The peer has given up already, or a signal came.
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(errno) => {
+                    tracing::error!(%errno, "no connection can be accepted for a moment: raise \
+                     LimitNOFILE");
+                    self.poller.remove(&self.listener);
+                    self.accept_again_at = Some(clock::now().saturating_add(ACCEPT_PAUSE));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome_stranger(&mut self, socket: OwnedFd) {
+        let peer = match packet::peer(socket.as_fd()) {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(%error, "a peer could not be identified"),
+        };
+        // A process that has ended meanwhile wants nothing.
+        let Some(identity) = process::identity(&peer) else {
+            return;
+        };
+        let Some(id) = self
+            .sessions
+            .admit(socket, identity, peer.pidfd, clock::now())
+        else {
+            return tracing::warn!(
+                uid = identity.uid,
+                "too many connections of one user have not said who they are"
+            );
+        };
+        let Some(connection) = self.sessions.connections.get(&id) else {
+            return;
+        };
+        if let Err(error) = self.poller.add(
+            &connection.socket,
+            Token::Connection(id),
+            Interest::Readable,
+        ) {
+            tracing::error!(%error, "a connection cannot be waited for");
+            self.close_connection(id);
+        }
+    }
+
+    /// Reads one message; what waits behind it has its turn in the next round, after everybody
+    /// else.
+    pub(super) fn read(&mut self, id: ConnectionId) {
+        let Some(connection) = self.sessions.connections.get(&id) else {
+            return;
+        };
+        let packet = match packet::receive(connection.socket.as_fd(), &mut self.buffer) {
+            Ok(packet) => packet,
+            Err(PacketError::WouldBlock) => return,
+            Err(PacketError::Closed) => return self.close_connection(id),
+            Err(error) => return self.break_off(id, &error.to_string()),
+        };
+        let bytes = self.buffer.get(..packet.len).unwrap_or_default();
+        let request = match Request::decode(bytes) {
+            Ok(request) => request,
+            Err(error) => return self.break_off(id, &error.to_string()),
+        };
+        if self.journal_down {
+            return self.answer(id, request.request_id, Err(&Refusal::Journal));
+        }
+        let (client, supplies) = (
+            connection.client,
+            matches!(request.body, Some(request::Body::Supply(_))),
+        );
+        if !packet.descriptors.is_empty() && !supplies {
+            let refusal = Refusal::Malformed("descriptors ride along with Supply only");
+            return self.answer(id, request.request_id, Err(&refusal));
+        }
+        match client {
+            Some(client) => self.hear(id, client, request, packet.descriptors),
+            None => self.greet(id, request),
+        }
+    }
+
+    /// The first request of a connection.
+    fn greet(&mut self, connection: ConnectionId, request: Request) {
+        let Some(peer) = self.sessions.connections.get(&connection).map(|c| c.peer) else {
+            return;
+        };
+        let request_id = request.request_id;
+        match request.body {
+            Some(request::Body::Attach(request)) => match token() {
+                Ok(token) => self.step(Command::Attach {
+                    connection,
+                    request_id,
+                    peer,
+                    request,
+                    token,
+                }),
+                Err(errno) => {
+                    let refusal = Refusal::World(crate::engine::command::WorldError::Os {
+                        call: "getrandom",
+                        errno: errno as i32,
+                    });
+                    self.answer(connection, request_id, Err(&refusal));
+                }
+            },
+            Some(request::Body::Reattach(request)) => {
+                self.step(Command::Reattach {
+                    connection,
+                    request_id,
+                    peer,
+                    request,
+                });
+            }
+            _ => {
+                let refusal = Refusal::OutOfOrder("the first request is Attach or Reattach");
+                self.answer(connection, request_id, Err(&refusal));
+            }
+        }
+    }
+
+    /// A request of an attached client.
+    fn hear(
+        &mut self,
+        id: ConnectionId,
+        client: ClientId,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) {
+        let request_id = request.request_id;
+        if let (Some(attached), Some(body)) =
+            (self.sessions.clients.get_mut(&client), &request.body)
+        {
+            attached.asked = Some((kind(body), clock::now()));
+        }
+        let Some(request::Body::Supply(supply)) = &request.body else {
+            return self.step(Command::Request { client, request });
+        };
+        match self.take_supplied(client, supply.backing_id, descriptors) {
+            Ok(backing) => self.step(Command::Supplied {
+                client,
+                request_id,
+                backing,
+            }),
+            Err(refusal) => self.answer(id, request_id, Err(&refusal)),
+        }
+    }
+
+    /// Takes a descriptor back that is the daemon's own file, and nothing else.
+    fn take_supplied(
+        &mut self,
+        client: ClientId,
+        id: u64,
+        mut brought: Vec<OwnedFd>,
+    ) -> Result<BackingId, Refusal> {
+        let (Some(file), true) = (brought.pop(), brought.is_empty()) else {
+            return Err(Refusal::Malformed("Supply takes exactly one descriptor"));
+        };
+        let not_found = || Refusal::NotFound {
+            what: "awaited backing",
+            name: id.to_string(),
+        };
+        let backing = BackingId::new(id).ok_or_else(not_found)?;
+        let expected = self
+            .engine
+            .awaited_from(client, backing)
+            .ok_or_else(not_found)?;
+        let master = adopt(
+            file.as_fd(),
+            expected.identity,
+            expected.bytes,
+            expected.sealed,
+        )
+        .map_err(|wrong| wrong_file(&wrong))?;
+        drop(file);
+        self.files.add(backing, expected.device, master);
+        Ok(backing)
+    }
+
+    /// Answers a request that never reached the engine.
+    pub(super) fn answer(
+        &mut self,
+        id: ConnectionId,
+        request_id: u64,
+        outcome: Result<reply::Body, &Refusal>,
+    ) {
+        let body = outcome.unwrap_or_else(|refusal| reply::Body::Error(refusal.into()));
+        self.send_to(
+            id,
+            &Reply {
+                request_id,
+                body: Some(body),
+            },
+            &[],
+        );
+    }
+
+    /// Says what was wrong, and closes: what follows on this connection could not be understood
+    /// either.
+    fn break_off(&mut self, id: ConnectionId, reason: &str) {
+        let error = Error {
+            class: ErrorClass::Caller.into(),
+            reason: ErrorReason::Malformed.into(),
+            message: format!(
+                "the message cannot be understood ({reason}); the connection is closed"
+            ),
+            ..Error::default()
+        };
+        self.send_to(
+            id,
+            &Reply {
+                request_id: 0,
+                body: Some(reply::Body::Error(error)),
+            },
+            &[],
+        );
+        self.close_connection(id);
+    }
+
+    pub(super) fn take_signals(&mut self) -> Result<(), ReactorError> {
+        while let Some(signal) = self
+            .signals
+            .read_signal()
+            .map_err(|errno| ReactorError::os("read", errno))?
+        {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
+            let name = Signal::try_from(number).map_or("a signal", Signal::as_str);
+            tracing::info!(signal = name, "stopping");
+            self.stopping = true;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a request in the metrics.
+fn kind(body: &request::Body) -> &'static str {
+    use request::Body;
+    match body {
+        Body::Attach(_) => "attach",
+        Body::Reattach(_) => "reattach",
+        Body::Create(_) => "create",
+        Body::Open(_) => "open",
+        Body::Refresh(_) => "refresh",
+        Body::Close(_) => "close",
+        Body::Free(_) => "free",
+        Body::Resize(_) => "resize",
+        Body::Share(_) => "share",
+        Body::Revoke(_) => "revoke",
+        Body::Relocate(_) => "relocate",
+        Body::List(_) => "list",
+        Body::Supply(_) => "supply",
+        Body::Tiers(_) => "tiers",
+        Body::Detach(_) => "detach",
+    }
+}
+
+fn wrong_file(wrong: &WrongFile) -> Refusal {
+    tracing::warn!(%wrong, "a client brought back a descriptor of another file");
+    Refusal::Malformed("the descriptor is not of the file that backs it")
+}
+
+fn token() -> nix::Result<[u8; 16]> {
+    let mut token = [0; 16];
+    #[expect(unsafe_code, reason = "nix has no getrandom")]
+    // SAFETY: the kernel writes at most 16 bytes into 16 bytes that are ours.
+    let filled = Errno::result(unsafe {
+        libc::getrandom(token.as_mut_ptr().cast::<libc::c_void>(), token.len(), 0)
+    })?;
+    // So few bytes come whole or not at all, once the kernel has collected enough of them.
+    if filled.cast_unsigned() == token.len() {
+        Ok(token)
+    } else {
+        Err(Errno::EAGAIN)
+    }
+}
+
+#[expect(unsafe_code, reason = "nix accepts into a bare number")]
+fn owned(socket: std::os::fd::RawFd) -> OwnedFd {
+    // SAFETY: accept4 has just opened it for us, and nobody else knows of it.
+    unsafe { OwnedFd::from_raw_fd(socket) }
+}

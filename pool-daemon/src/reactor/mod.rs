@@ -1,0 +1,482 @@
+//! The one thread that owns the engine, and does what it wants done.
+//!
+//! # Protocol
+//! The reactor waits for all its descriptors at once. What is ready together is one batch: each
+//! request becomes a command, each command a step of the engine; builds are begun at once, since
+//! nothing of them is remembered; then the records of the whole batch are committed to the journal,
+//! in one commit, and only then are the other actions performed: replies sent, descriptors handed
+//! out, files watched. So the journal is always ahead of what anybody was told, and one commit
+//! serves all that came together.
+//!
+//! A commit that fails is a restart without a death: the askers are told that nothing was changed,
+//! the journal is opened anew, and an engine is recovered from it, just as after a crash. Until
+//! that succeeds every request is refused.
+//!
+//! # Invariants
+//! 1. Nothing is sent, handed out or freed on the strength of a record that is not durable.
+//! 2. A file is in the descriptor store before its backing is journaled, and leaves it after the
+//!    journal forgot it.
+//! 3. Every wait is bounded, and nothing here waits for a client: what would block is dropped with
+//!    its session.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::signalfd::SignalFd;
+use pool_core::mem::MapError;
+use pool_core::packet::PacketError;
+use pool_core::sync::Arc;
+use pool_core::{ClientId, Nanos, SegmentId, clock, crash_point};
+
+use crate::device::SetupError;
+use crate::device::builder::Builder;
+use crate::engine::command::{Command, ConnectionId, TicketId, WorldError};
+use crate::engine::effect::{Action, Effects};
+use crate::engine::plan::Plan;
+use crate::engine::{Engine, Found, RecoverError};
+use crate::journal::{Journal, JournalError, Record};
+use crate::server::ServerError;
+use crate::server::handle::{Inbox, Question};
+use crate::server::metrics::Metrics;
+use crate::store::StoreError;
+use crate::sys::Failed;
+
+mod files;
+mod gauges;
+mod intake;
+mod liveness;
+mod outcomes;
+mod perform;
+mod poller;
+mod process;
+mod questions;
+mod sessions;
+mod start;
+
+pub use questions::Doctor;
+pub use start::{OnStop, Setup};
+
+use files::Files;
+use gauges::Gauges;
+use liveness::Liveness;
+use poller::{Poller, Token};
+use sessions::Sessions;
+
+/// Every named point at which a test may end the daemon, in the order of a request's way.
+pub const CRASH_POINTS: &[&str] = &[
+    "recover.loaded",
+    "recover.adopted",
+    "recover.committed",
+    "store.before-put",
+    "store.after-put",
+    "batch.before-commit",
+    "batch.after-commit",
+    "reply.before-send",
+    "reply.after-send",
+    "release.before-destroy",
+    "release.before-commit",
+    "release.after-commit",
+    "release.after-forget",
+];
+
+/// The longest wait: the service manager's watchdog is fed at least so often.
+const WAIT_MAX: Nanos = Nanos::from_millis(1_000);
+
+/// Why the daemon cannot start, or cannot go on. Whoever holds memory goes on without it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReactorError {
+    /// A system call failed that the daemon cannot do without.
+    #[error("{call} failed with {errno}")]
+    Os {
+        /// Which.
+        call: &'static str,
+        /// How.
+        errno: Errno,
+    },
+    /// The session socket cannot be set up at this path.
+    #[error("the session socket {path} cannot be set up: {reason}")]
+    Socket {
+        /// Where it was to be.
+        path: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A page cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A socket failed.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    /// A device cannot be set up.
+    #[error("device {name}: {source}")]
+    Device {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: SetupError,
+    },
+    /// A device failed at the start.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// The builder cannot be started.
+    #[error(transparent)]
+    Builder(#[from] SetupError),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal and the configuration do not fit.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The descriptor store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operators' servers ended unasked. Their log says why.
+    #[error("the servers for operators have ended")]
+    ServersEnded,
+    /// The way to the servers failed.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+impl ReactorError {
+    fn os(call: &'static str, errno: Errno) -> Self {
+        Self::Os { call, errno }
+    }
+}
+
+impl From<Failed> for ReactorError {
+    fn from(Failed { call, errno }: Failed) -> Self {
+        Self::Os { call, errno }
+    }
+}
+
+/// The state of the thread.
+#[derive(Debug)]
+pub struct Reactor {
+    engine: Engine,
+    plan: Plan,
+    boot_id: String,
+    journal: Box<dyn Journal>,
+    /// The journal failed, and could not be read again yet.
+    journal_down: bool,
+    files: Files,
+    builder: Builder,
+    /// Segments whose contents are being copied, and those of them whom a failed journal has
+    /// orphaned.
+    copying: BTreeSet<SegmentId>,
+    orphaned_copies: BTreeSet<SegmentId>,
+    sessions: Sessions,
+    poller: Poller,
+    listener: OwnedFd,
+    /// Set while the process has no descriptor for another connection.
+    accept_again_at: Option<Nanos>,
+    inbox: Inbox,
+    questions: BTreeMap<TicketId, Question>,
+    last_ticket: u64,
+    liveness: Liveness,
+    signals: SignalFd,
+    gauges: Gauges,
+    doctor: Doctor,
+    batch: Batch,
+    /// Where messages are received.
+    buffer: Box<[u8]>,
+    on_stop: OnStop,
+    session_socket: PathBuf,
+    stopping: bool,
+}
+
+/// What the steps of one round want done.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Record>,
+    actions: Vec<Action>,
+    /// Files that the journal knows no more once the records are durable.
+    forgotten: Vec<pool_core::BackingId>,
+}
+
+impl Reactor {
+    /// Serves until a signal says to stop, or something fails that cannot be done without;
+    /// `healthy` says whether the rest of the daemon still runs.
+    ///
+    /// # Errors
+    /// [`ReactorError`]; clients keep what they have, and a restarted daemon takes up from the
+    /// journal.
+    pub fn run(mut self, healthy: impl Fn() -> bool) -> Result<(), ReactorError> {
+        while !self.stopping {
+            notify_watchdog();
+            if !healthy() {
+                return Err(ReactorError::ServersEnded);
+            }
+            let ready = self.poller.wait(self.patience())?;
+            for token in ready {
+                self.take(token)?;
+            }
+            self.keep_time()?;
+            self.finish_batch()?;
+            self.gauges
+                .update(&self.engine, self.files.oldest_quarantine(), clock::now());
+        }
+        self.stop()
+    }
+
+    /// How long there is nothing to do unasked.
+    fn patience(&self) -> Nanos {
+        let deadlines = [
+            self.engine.next_deadline(),
+            self.files.next_look(),
+            self.sessions.next_deadline(),
+            self.accept_again_at,
+        ];
+        let next = deadlines.into_iter().flatten().min();
+        next.map_or(WAIT_MAX, |at| {
+            at.saturating_since(clock::now()).min(WAIT_MAX)
+        })
+    }
+
+    fn take(&mut self, token: Token) -> Result<(), ReactorError> {
+        match token {
+            Token::Listener => self.accept(),
+            Token::Connection(connection) => self.read(connection),
+            Token::Inbox => self.take_questions()?,
+            Token::Builder => self.take_outcomes(),
+            Token::Liveness => {
+                for client in self.liveness.dead() {
+                    self.client_is_dead(client);
+                }
+            }
+            Token::Process(client) => self.client_is_dead(client),
+            Token::Events(client) => self.flush_events(client),
+            Token::Signals => self.take_signals()?,
+        }
+        Ok(())
+    }
+
+    /// What is due.
+    fn keep_time(&mut self) -> Result<(), ReactorError> {
+        let now = clock::now();
+        if self.journal_down {
+            self.recover_from_journal();
+        }
+        for connection in self.sessions.overdue_strangers(now) {
+            self.close_connection(connection);
+        }
+        for client in self.sessions.overdue_clients(now) {
+            self.client_is_dead(client);
+        }
+        if self.accept_again_at.is_some_and(|at| at <= now) {
+            self.accept_again_at = None;
+            self.poller
+                .add(&self.listener, Token::Listener, poller::Interest::Readable)?;
+        }
+        if self.engine.next_deadline().is_some_and(|at| at <= now) {
+            self.step(Command::Tick);
+        }
+        self.destroy_proven(now);
+        Ok(())
+    }
+
+    /// One step of the engine; what it wants done joins the batch, but for builds, which begin at
+    /// once.
+    fn step(&mut self, command: Command) {
+        let effects = self.engine.step(clock::now(), command);
+        self.absorb(effects);
+    }
+
+    fn absorb(&mut self, effects: Effects) {
+        self.batch.records.extend(effects.records);
+        for action in effects.actions {
+            match action {
+                Action::Build {
+                    backing,
+                    device,
+                    bytes,
+                    shareable,
+                } => {
+                    if let Some(file) = self.builder.build(device, backing, bytes, shareable) {
+                        self.adopt_built(backing, Ok(file));
+                    }
+                }
+                action => self.batch.actions.push(action),
+            }
+        }
+    }
+
+    /// Makes the batch durable and performs it, with what that leads to.
+    fn finish_batch(&mut self) -> Result<(), ReactorError> {
+        while !(self.batch.records.is_empty()
+            && self.batch.actions.is_empty()
+            && self.batch.forgotten.is_empty())
+        {
+            let batch = std::mem::take(&mut self.batch);
+            if !batch.records.is_empty() {
+                crash_point!("batch.before-commit");
+                let begun = clock::now();
+                if let Err(error) = self.journal.commit(&batch.records) {
+                    tracing::error!(%error, "the journal failed: everything since the last \
+                     commit is undone");
+                    self.undo(batch.actions);
+                    continue;
+                }
+                self.gauges
+                    .metrics()
+                    .journal_commit(clock::now().saturating_since(begun));
+                crash_point!("batch.after-commit");
+            }
+            for action in batch.actions {
+                self.perform(action)?;
+            }
+            if !batch.forgotten.is_empty() {
+                crash_point!("release.after-commit");
+                batch
+                    .forgotten
+                    .into_iter()
+                    .for_each(|backing| self.files.forget(backing));
+                crash_point!("release.after-forget");
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the askers of a lost batch that nothing was changed, and goes back to what the journal
+    /// says.
+    fn undo(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.refuse_lost(action);
+        }
+        self.journal_down = true;
+        self.recover_from_journal();
+    }
+
+    /// An engine anew from the journal, in the midst of life.
+    fn recover_from_journal(&mut self) {
+        let recovered = self
+            .journal
+            .load()
+            .map_err(ReactorError::from)
+            .and_then(|rows| {
+                let present = self.files.ids().collect();
+                let attached = self
+                    .sessions
+                    .clients
+                    .iter()
+                    .filter(|(_, client)| client.connection.is_some());
+                let attached = attached.map(|(&id, _)| id).collect();
+                let found = Found {
+                    boot_id: self.boot_id.clone(),
+                    present,
+                    attached,
+                };
+                Ok(Engine::recover(
+                    self.plan.clone(),
+                    rows,
+                    &found,
+                    clock::now(),
+                )?)
+            });
+        let (mut engine, effects) = match recovered {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be read: every request is refused \
+                 until it can");
+                return;
+            }
+        };
+        engine.never_reuse_ids_of(&self.engine);
+        self.engine = engine;
+        self.journal_down = false;
+        self.orphaned_copies.append(&mut self.copying);
+        self.drop_unknown();
+        self.absorb(effects);
+    }
+
+    /// Files and clients that only the lost steps knew.
+    fn drop_unknown(&mut self) {
+        let known: BTreeSet<_> = self.engine.backing_ids().collect();
+        let unknown: Vec<_> = self.files.ids().filter(|id| !known.contains(id)).collect();
+        for backing in unknown {
+            if let Some((device, file)) = self.files.discard(backing) {
+                self.builder.destroy(device, backing, file);
+            }
+        }
+        let known: BTreeSet<_> = self.engine.processes().map(|(client, _)| client).collect();
+        let unknown: Vec<_> = self
+            .sessions
+            .clients
+            .keys()
+            .filter(|id| !known.contains(id))
+            .copied()
+            .collect();
+        for client in unknown {
+            self.drop_client(client);
+        }
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        self.gauges.metrics()
+    }
+
+    /// A new name for an operator's question.
+    fn next_ticket(&mut self) -> TicketId {
+        self.last_ticket += 1;
+        TicketId(self.last_ticket)
+    }
+
+    /// The client is dead, or given up: what it has in this process is closed.
+    fn client_is_dead(&mut self, client: ClientId) {
+        self.drop_client(client);
+        self.step(Command::ClientGone { client });
+        self.files.look_at_all(clock::now());
+    }
+
+    fn drop_client(&mut self, client: ClientId) {
+        let Some(attached) = self.sessions.clients.remove(&client) else {
+            return;
+        };
+        if let Some(pidfd) = &attached.pidfd {
+            self.poller.remove(pidfd);
+        }
+        if let Some(events) = &attached.events {
+            self.poller.remove(&events.socket);
+        }
+        if let Some(connection) = attached
+            .connection
+            .and_then(|id| self.sessions.connections.remove(&id))
+        {
+            self.poller.remove(&connection.socket);
+        }
+        self.liveness.forget(client);
+    }
+
+    fn close_connection(&mut self, id: ConnectionId) {
+        let Some(connection) = self.sessions.connections.remove(&id) else {
+            return;
+        };
+        self.poller.remove(&connection.socket);
+        let Some(client) = connection.client else {
+            return;
+        };
+        if let Some(attached) = self
+            .sessions
+            .clients
+            .get_mut(&client)
+            .filter(|a| a.connection == Some(id))
+        {
+            attached.connection = None;
+            attached.give_up_at = Some(clock::now().saturating_add(self.plan.reattach_grace));
+            if let Some(events) = attached.events.take() {
+                self.poller.remove(events.socket.as_fd());
+            }
+            self.step(Command::Disconnected { client });
+        }
+    }
+}
+
+/// Feeds the service manager's watchdog, where there is one: a reactor that hangs is restarted.
+fn notify_watchdog() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+        tracing::debug!(%error, "the service manager does not hear the watchdog");
+    }
+}

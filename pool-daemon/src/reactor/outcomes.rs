@@ -1,0 +1,79 @@
+//! What the builder has done: files built, contents copied, files destroyed.
+
+use pool_core::{BackingId, Nanos, clock, crash_point};
+use pool_proto::common::v1::ErrorClass;
+
+use super::Reactor;
+use crate::device::NewFile;
+use crate::device::builder::Outcome;
+use crate::engine::command::{Built, Command, WorldError};
+
+impl Reactor {
+    pub(super) fn take_outcomes(&mut self) {
+        for outcome in self.builder.outcomes() {
+            match outcome {
+                Outcome::Built { backing, result } => self.adopt_built(backing, result),
+                Outcome::Copied { segment, result } => {
+                    // A copy begun before the journal failed means nothing to the engine of after.
+                    if !self.orphaned_copies.remove(&segment) {
+                        self.copying.remove(&segment);
+                        self.step(Command::Copied { segment, result });
+                    }
+                }
+                Outcome::Destroyed {
+                    backing,
+                    result: Ok(()),
+                } => self.is_destroyed(backing),
+                Outcome::Destroyed {
+                    backing,
+                    result: Err((error, file)),
+                } => {
+                    tracing::error!(%backing, %error, "a file could not be destroyed: it is \
+                     tried again");
+                    if let Some(expected) = self.engine.expected(backing) {
+                        self.files
+                            .restore(backing, expected.device, file, clock::now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A file that was built is the daemon's, and in the store, before the engine knows of it.
+    pub(super) fn adopt_built(&mut self, backing: BackingId, result: Result<NewFile, WorldError>) {
+        let class = |error: &WorldError| match error {
+            WorldError::MachineShort { .. } => ErrorClass::Exhausted,
+            WorldError::Os { .. } => ErrorClass::Unreachable,
+        };
+        self.metrics().build(result.as_ref().err().map(class));
+        let result = match (result, self.engine.device_of(backing)) {
+            (Ok(file), Some(device)) => {
+                let built = Built {
+                    pages: file.pages,
+                    identity: file.identity,
+                };
+                self.files.add(backing, device, file.file);
+                Ok(built)
+            }
+            // Wanted by nobody any more: dropped, which closes it, and its memory is the kernel's
+            // again.
+            (Ok(_), None) => return,
+            (Err(error), _) => Err(error),
+        };
+        self.step(Command::Built { backing, result });
+    }
+
+    /// Destroys what is proven to be nobody else's.
+    pub(super) fn destroy_proven(&mut self, now: Nanos) {
+        for (backing, device, file) in self.files.proven(now) {
+            crash_point!("release.before-destroy");
+            self.builder.destroy(device, backing, file);
+        }
+    }
+
+    fn is_destroyed(&mut self, backing: BackingId) {
+        crash_point!("release.before-commit");
+        self.step(Command::Released { backing });
+        self.batch.forgotten.push(backing);
+    }
+}

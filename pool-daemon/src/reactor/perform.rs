@@ -1,0 +1,340 @@
+//! From actions to the world: replies with descriptors, events, copies, files given up.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pool_core::packet::{self, PacketError};
+use pool_core::{BackingId, ClientId, SegmentId, clock, crash_point};
+use pool_proto::common::v1::{Access, Error};
+use pool_proto::session::v1::{Event, Reply, reply};
+use prost::Message as _;
+
+use super::poller::{Interest, Token};
+use super::sessions::{Attached, Events};
+use super::{Reactor, ReactorError};
+use crate::device::copy::Part;
+use crate::engine::Refusal;
+use crate::engine::command::{Command, ConnectionId, WorldError};
+use crate::engine::effect::Action;
+use crate::server::handle::Answer;
+
+impl Reactor {
+    pub(super) fn perform(&mut self, action: Action) -> Result<(), ReactorError> {
+        match action {
+            Action::Bind { connection, client } => self.bind(connection, client)?,
+            Action::Welcome {
+                connection,
+                reply,
+                welcome,
+            } => self.welcome(connection, &reply, welcome),
+            Action::Reply {
+                client,
+                reply,
+                files,
+            } => self.reply(client, &reply, &files),
+            Action::Event { client, event } => self.tell(client, &event),
+            Action::Close { client } => self.drop_client(client),
+            // Begun when the engine asked for it.
+            Action::Build { .. } => {}
+            Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
+            Action::Watch { backing } => self.files.watch(backing, clock::now()),
+            Action::Discard { backing } => self.discard(backing),
+            Action::Answer { ticket, outcome } => {
+                if let Some(question) = self.questions.remove(&ticket) {
+                    question.reply(outcome.map(Answer::Operated));
+                }
+            }
+            Action::Publish(event) => {
+                tracing::info!(
+                    kind = %event.kind,
+                    tenant = %event.tenant,
+                    segment = event.segment_id,
+                    client = event.client_id,
+                    device = %event.device,
+                    bytes = event.bytes,
+                    detail = %event.detail,
+                    "event"
+                );
+                self.inbox.publish(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on the connection is the client's. One it had before is closed.
+    fn bind(&mut self, id: ConnectionId, client: ClientId) -> Result<(), ReactorError> {
+        let Some(connection) = self.sessions.connections.get_mut(&id) else {
+            return Ok(());
+        };
+        connection.client = Some(client);
+        let pidfd = connection.pidfd.take();
+        let new = Attached {
+            pidfd: None,
+            connection: None,
+            events: None,
+            asked: None,
+            give_up_at: None,
+        };
+        let attached = self.sessions.clients.entry(client).or_insert(new);
+        attached.give_up_at = None;
+        let before = attached
+            .connection
+            .replace(id)
+            .filter(|before| *before != id);
+        if attached.pidfd.is_none()
+            && let Some(pidfd) = pidfd
+        {
+            self.poller
+                .add(&pidfd, Token::Process(client), Interest::Readable)?;
+            attached.pidfd = Some(pidfd);
+        }
+        if let Some(before) = before.and_then(|before| self.sessions.connections.remove(&before)) {
+            self.poller.remove(&before.socket);
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, id: ConnectionId, reply: &Reply, welcome: bool) {
+        let client = self
+            .sessions
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.client);
+        let (Some(client), true) = (client, welcome) else {
+            return self.send_to(id, reply, &[]);
+        };
+        match self.gifts(client) {
+            Ok((events, page)) => self.send_to(id, reply, &[events.as_fd(), page.as_fd()]),
+            Err(error) => {
+                tracing::error!(%client, %error, "a client cannot be given its event socket and \
+                 its page");
+                let failed = WorldError::Os {
+                    call: "memfd_create",
+                    errno: libc::EMFILE,
+                };
+                self.answer(id, reply.request_id, Err(&Refusal::World(failed)));
+                self.close_connection(id);
+            }
+        }
+    }
+
+    /// What an attached client gets: its end of the event socket, and its liveness page.
+    fn gifts(&mut self, client: ClientId) -> Result<(OwnedFd, OwnedFd), ReactorError> {
+        let (ours, theirs) = packet::pair()?;
+        let page = self.liveness.page_for(client)?;
+        let Some(attached) = self.sessions.clients.get_mut(&client) else {
+            return Ok((theirs, page));
+        };
+        if let Some(before) = attached.events.take() {
+            self.poller.remove(before.socket.as_fd());
+        }
+        self.poller
+            .add(&ours, Token::Events(client), Interest::End)?;
+        attached.events = Some(Events::new(ours));
+        Ok((theirs, page))
+    }
+
+    fn reply(&mut self, client: ClientId, reply: &Reply, files: &[(BackingId, Access)]) {
+        let Some(attached) = self.sessions.clients.get_mut(&client) else {
+            return;
+        };
+        let asked = attached.asked.take();
+        let Some(id) = attached.connection else {
+            return; // It will ask again when it is back.
+        };
+        if let Some((kind, since)) = asked {
+            let error = match &reply.body {
+                Some(reply::Body::Error(error)) => Some(error.class()),
+                _ => None,
+            };
+            self.metrics()
+                .request(kind, error, clock::now().saturating_since(since));
+        }
+        let opened: Result<Vec<_>, _> = files
+            .iter()
+            .map(|&(id, access)| self.files.open_for(id, access))
+            .collect();
+        match opened {
+            Ok(opened) => {
+                let descriptors: Vec<BorrowedFd<'_>> = opened.iter().map(OwnedFd::as_fd).collect();
+                self.send_to(id, reply, &descriptors);
+            }
+            // What was granted is journaled: the same request, repeated, is answered when
+            // descriptors are to be had.
+            Err(error) => self.answer(id, reply.request_id, Err(&Refusal::World(error))),
+        }
+    }
+
+    /// Sends a reply. A client that does not read its replies, or is gone, loses its connection.
+    pub(super) fn send_to(
+        &mut self,
+        id: ConnectionId,
+        reply: &Reply,
+        descriptors: &[BorrowedFd<'_>],
+    ) {
+        let Some(connection) = self.sessions.connections.get(&id) else {
+            return;
+        };
+        crash_point!("reply.before-send");
+        let sent = packet::send(
+            connection.socket.as_fd(),
+            &reply.encode_to_vec(),
+            descriptors,
+        );
+        crash_point!("reply.after-send");
+        match sent {
+            Ok(()) => {}
+            Err(PacketError::Closed) => self.close_connection(id),
+            Err(error) => {
+                tracing::warn!(client = ?connection.client, %error, "a reply could not be sent: \
+                 the connection is closed");
+                self.close_connection(id);
+            }
+        }
+    }
+
+    fn tell(&mut self, client: ClientId, event: &Event) {
+        let Some(events) = self
+            .sessions
+            .clients
+            .get_mut(&client)
+            .and_then(|client| client.events.as_mut())
+        else {
+            return; // It re-reads what it holds when it is back.
+        };
+        let sent = events.send(event.encode_to_vec());
+        self.after_events(client, sent);
+    }
+
+    pub(super) fn flush_events(&mut self, client: ClientId) {
+        let Some(events) = self
+            .sessions
+            .clients
+            .get_mut(&client)
+            .and_then(|client| client.events.as_mut())
+        else {
+            return;
+        };
+        let sent = events.flush();
+        // Told of an end with nothing to send: the peer has closed it.
+        let ended = sent == Ok(false) && has_ended(events.socket.as_fd());
+        self.after_events(
+            client,
+            if ended {
+                Err(super::sessions::TooSlow)
+            } else {
+                sent
+            },
+        );
+    }
+
+    fn after_events(&mut self, client: ClientId, sent: Result<bool, super::sessions::TooSlow>) {
+        let Some(attached) = self.sessions.clients.get(&client) else {
+            return;
+        };
+        let (Some(events), connection) = (&attached.events, attached.connection) else {
+            return;
+        };
+        let waits = match sent {
+            Ok(false) => Interest::End,
+            Ok(true) => Interest::Writable,
+            Err(super::sessions::TooSlow) => {
+                self.metrics().events_dropped(1);
+                tracing::warn!(%client, "a client does not read its events: its session is \
+                 closed, it may come back");
+                return connection
+                    .into_iter()
+                    .for_each(|id| self.close_connection(id));
+            }
+        };
+        if let Err(error) = self
+            .poller
+            .change(&events.socket, Token::Events(client), waits)
+        {
+            tracing::error!(%error, "an event socket cannot be waited for");
+        }
+    }
+
+    fn copy(&mut self, segment: SegmentId, from: &[BackingId], to: &[BackingId]) {
+        if self.orphaned_copies.contains(&segment) {
+            let busy = WorldError::Os {
+                call: "copy",
+                errno: libc::EBUSY,
+            };
+            return self.step(Command::Copied {
+                segment,
+                result: Err(busy),
+            });
+        }
+        let begun = self
+            .parts(from)
+            .and_then(|from| self.builder.copy(segment, &from, &self.parts(to)?));
+        match begun {
+            Ok(()) => _ = self.copying.insert(segment),
+            Err(error) => self.step(Command::Copied {
+                segment,
+                result: Err(error),
+            }),
+        }
+    }
+
+    fn parts(&self, backings: &[BackingId]) -> Result<Vec<Part<'_>>, WorldError> {
+        let part = |id: &BackingId| {
+            let (file, expected) = (self.files.master(*id)?, self.engine.expected(*id)?);
+            Some(Part {
+                file,
+                bytes: expected.bytes,
+            })
+        };
+        let missing = WorldError::Os {
+            call: "copy",
+            errno: libc::ENOENT,
+        };
+        backings
+            .iter()
+            .map(part)
+            .collect::<Option<_>>()
+            .ok_or(missing)
+    }
+
+    fn discard(&mut self, backing: BackingId) {
+        if let Some((device, file)) = self.files.discard(backing) {
+            self.builder.destroy(device, backing, file);
+        }
+    }
+
+    /// An action of a batch that was never committed: whoever waits for it is told so.
+    pub(super) fn refuse_lost(&mut self, action: Action) {
+        match action {
+            Action::Welcome {
+                connection, reply, ..
+            } => {
+                self.answer(connection, reply.request_id, Err(&Refusal::Journal));
+            }
+            Action::Reply {
+                client, mut reply, ..
+            } => {
+                // A refusal stands, whatever the journal does.
+                if !matches!(reply.body, Some(reply::Body::Error(_))) {
+                    reply.body = Some(reply::Body::Error(Error::from(&Refusal::Journal)));
+                }
+                self.reply(client, &reply, &[]);
+            }
+            Action::Answer { ticket, outcome } => {
+                if let Some(question) = self.questions.remove(&ticket) {
+                    let refused = outcome
+                        .err()
+                        .unwrap_or_else(|| Error::from(&Refusal::Journal));
+                    question.reply(Err(refused));
+                }
+            }
+            // The files are unknown to the journal: they are found and destroyed with the rest.
+            _ => {}
+        }
+    }
+}
+
+fn has_ended(socket: BorrowedFd<'_>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
