@@ -27,8 +27,10 @@ use pool_core::fault::{self, Call};
 use crate::engine::command::{FileIdentity, WorldError};
 
 mod mapping;
+mod session;
 
 pub use mapping::Mapping;
+pub use session::{accept, open_process, random_token};
 
 /// The operation that libc does not name.
 const F_SETSIG: libc::c_int = 10;

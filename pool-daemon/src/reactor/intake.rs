@@ -1,11 +1,9 @@
 //! From sockets to commands: accepting, reading, and what a client may not send.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{SockFlag, accept4};
-use pool_core::fault::{self, Call};
 use pool_core::packet::{self, PacketError};
 use pool_core::{BackingId, ClientId, Nanos, clock};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
@@ -17,6 +15,7 @@ use super::{Reactor, ReactorError, process};
 use crate::device::identity::{WrongFile, adopt};
 use crate::engine::Refusal;
 use crate::engine::command::{Command, ConnectionId};
+use crate::sys;
 
 /// Connections accepted in one round, so that a crowd of them does not starve the sessions.
 const ACCEPT_MAX: usize = 32;
@@ -26,11 +25,8 @@ const ACCEPT_PAUSE: Nanos = Nanos::from_millis(100);
 impl Reactor {
     pub(super) fn accept(&mut self) {
         for _ in 0..ACCEPT_MAX {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let accepted = fault::syscall(Call::Accept)
-                .and_then(|()| accept4(self.listener.as_raw_fd(), flags));
-            match accepted {
-                Ok(socket) => self.welcome_stranger(owned(socket)),
+            match sys::accept(self.listener.as_fd()) {
+                Ok(socket) => self.welcome_stranger(socket),
                 Err(Errno::EAGAIN) => return,
                 // The peer has given up already, or a signal came.
                 Err(Errno::ECONNABORTED | Errno::EINTR) => {}
@@ -117,7 +113,7 @@ impl Reactor {
         };
         let request_id = request.request_id;
         match request.body {
-            Some(request::Body::Attach(request)) => match token() {
+            Some(request::Body::Attach(request)) => match sys::random_token() {
                 Ok(token) => self.step(Command::Attach {
                     connection,
                     request_id,
@@ -125,12 +121,8 @@ impl Reactor {
                     request,
                     token,
                 }),
-                Err(errno) => {
-                    let refusal = Refusal::World(crate::engine::command::WorldError::Os {
-                        call: "getrandom",
-                        errno: errno as i32,
-                    });
-                    self.answer(connection, request_id, Err(&refusal));
+                Err(failed) => {
+                    self.answer(connection, request_id, Err(&Refusal::World(failed.into())))
                 }
             },
             Some(request::Body::Reattach(request)) => {
@@ -286,25 +278,4 @@ fn kind(body: &request::Body) -> &'static str {
 fn wrong_file(wrong: &WrongFile) -> Refusal {
     tracing::warn!(%wrong, "a client brought back a descriptor of another file");
     Refusal::Malformed("the descriptor is not of the file that backs it")
-}
-
-fn token() -> nix::Result<[u8; 16]> {
-    let mut token = [0; 16];
-    #[expect(unsafe_code, reason = "nix has no getrandom")]
-    // SAFETY: the kernel writes at most 16 bytes into 16 bytes that are ours.
-    let filled = Errno::result(unsafe {
-        libc::getrandom(token.as_mut_ptr().cast::<libc::c_void>(), token.len(), 0)
-    })?;
-    // So few bytes come whole or not at all, once the kernel has collected enough of them.
-    if filled.cast_unsigned() == token.len() {
-        Ok(token)
-    } else {
-        Err(Errno::EAGAIN)
-    }
-}
-
-#[expect(unsafe_code, reason = "nix accepts into a bare number")]
-fn owned(socket: std::os::fd::RawFd) -> OwnedFd {
-    // SAFETY: accept4 has just opened it for us, and nobody else knows of it.
-    unsafe { OwnedFd::from_raw_fd(socket) }
 }

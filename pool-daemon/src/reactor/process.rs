@@ -1,6 +1,6 @@
 //! Which process is at the other end, so that a reused process id is never taken for it.
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,6 +8,7 @@ use pool_core::packet::Peer;
 
 use super::ReactorError;
 use crate::engine::command::PeerIdentity;
+use crate::sys;
 
 /// The identity of a process that a pidfd names. `None` where it has ended.
 ///
@@ -27,7 +28,7 @@ pub(super) fn identity(peer: &Peer) -> Option<PeerIdentity> {
 
 /// Finds a process of before again: a pidfd, or `None` where it has ended, its id reused or not.
 pub(super) fn find(process: &PeerIdentity) -> Result<Option<OwnedFd>, ReactorError> {
-    let pidfd = match pidfd_open(process.pid) {
+    let pidfd = match sys::open_process(process.pid) {
         Ok(pidfd) => pidfd,
         Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
         Err(errno) => return Err(ReactorError::os("pidfd_open", errno)),
@@ -49,16 +50,6 @@ fn started_ticks(pid: u32) -> Option<u64> {
     // The name in parentheses may hold anything, parentheses included: count from the last one.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-#[expect(unsafe_code, reason = "nix has no pidfd_open")]
-fn pidfd_open(pid: u32) -> nix::Result<OwnedFd> {
-    let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::ESRCH)?;
-    // SAFETY: takes two numbers and returns one.
-    let pidfd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let pidfd = i32::try_from(pidfd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just opened it for us, closed on exec, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
 #[cfg(test)]
