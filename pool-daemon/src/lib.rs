@@ -8,7 +8,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod device;
+pub mod discover;
 pub mod engine;
 pub mod journal;
 #[cfg(feature = "server")]

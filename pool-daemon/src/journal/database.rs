@@ -1,9 +1,9 @@
 //! The journal on disk: an embedded database in one locked file.
 //!
 //! # How durable
-//! With [`Durability::Power`] a commit waits for the disk, twice: once for its contents and once for
-//! the header that makes them valid. With [`Durability::Process`] it waits for nothing. What was
-//! written then survives the death of the daemon, since it is in the kernel's hands, and ends with
+//! With [`Durability::Power`] a commit waits for the disk, twice: once for its contents and once
+//! for the header that makes them valid. With [`Durability::Process`] it waits for nothing: what
+//! was written survives the death of the daemon, since it is in the kernel's hands, and ends with
 //! the machine, as does the memory that it describes.
 //!
 //! # Invariants

@@ -2,8 +2,7 @@
 //!
 //! A journal is a set of tables of rows, each under its id. One [`Journal::commit`] is all or
 //! nothing, and is durable when it returns. Two implementations pass one conformance suite:
-//! [`DatabaseJournal`], an embedded database in one file, and [`MemoryJournal`] for tests and
-//! simulation.
+//! [`database`], an embedded database in one file, and [`memory`], for tests and simulation.
 //!
 //! # Invariants
 //! 1. The rows of a journal are those of a whole number of commits, in their order. Every commit
@@ -17,15 +16,11 @@
 use pool_proto::journal::v1 as row;
 
 mod codec;
-mod database;
-mod export;
+pub mod database;
+pub mod export;
 mod medium;
-mod memory;
+pub mod memory;
 mod storage;
-
-pub use database::{DatabaseJournal, Durability};
-pub use export::export;
-pub use memory::MemoryJournal;
 
 /// The format of the journals that this version reads and writes, see `PoolRow.format`.
 pub const FORMAT: u32 = 1;

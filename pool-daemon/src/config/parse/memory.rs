@@ -1,0 +1,147 @@
+//! `[window]`, `[[tier]]` and `[[device]]`.
+
+use std::path::PathBuf;
+
+use pool_core::units::TIB;
+use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange};
+
+use super::super::reader::Section;
+use super::super::{ConfigError, Device, DeviceKind, PagePolicy};
+use super::{name, path, required, size};
+
+/// Linux numbers its NUMA nodes from 0 to below 2^10.
+const NUMA_NODE_MAX: u64 = 1_023;
+/// Half of the extents that 32 bits can count.
+const DEVICE_BYTES_MAX: u64 = 4_096 * TIB;
+const _: () = assert!(DEVICE_BYTES_MAX / EXTENT_BYTES < u32::MAX as u64);
+/// What the kernel takes as a path, less its final zero.
+const PATH_BYTES_MAX: usize = 4_095;
+
+pub(super) fn window(section: Option<Section<'_>>) -> Result<WindowRange, ConfigError> {
+    let default = WindowRange::DEFAULT;
+    let Some(mut section) = section else {
+        return Ok(default);
+    };
+    let allowed = "an address from 4 GiB to below 2^47 in steps of 2 MiB, as \"0x2000_0000_0000\"";
+    let base = section
+        .text_or_number("base", allowed)?
+        .map(|text| text.convert(allowed, base))
+        .transpose()?
+        .map_or(default.base(), |base| base.value);
+    let allowed =
+        "an amount from \"2 MiB\" in steps of 2 MiB that with the base ends at 2^47 at most";
+    let size = size(&mut section, "size", allowed, |size| {
+        WindowRange::new(base, size).is_ok()
+    })?;
+    let size = size.map_or(default.len(), |size| size.value);
+    // Only the default size can still be too much for the base.
+    let window = WindowRange::new(base, size).map_err(|_| section.missing("size", allowed))?;
+    section.finish()?;
+    Ok(window)
+}
+
+/// A base as `0x2000_0000_0000` or in decimal digits.
+fn base(text: String) -> Option<PoolAddr> {
+    let digits = text.replace('_', "");
+    let base = match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok()?,
+        None => digits.parse().ok()?,
+    };
+    let base = PoolAddr::new(base);
+    WindowRange::new(base, Bytes::new(EXTENT_BYTES))
+        .is_ok()
+        .then_some(base)
+}
+
+pub(super) fn tiers(sections: Vec<Section<'_>>) -> Result<Vec<String>, ConfigError> {
+    let mut tiers: Vec<String> = Vec::new();
+    for mut section in sections {
+        let taken: Vec<_> = tiers.iter().map(String::as_str).collect();
+        let tier = name(&mut section, &taken)?.value;
+        section.finish()?;
+        tiers.push(tier);
+    }
+    Ok(tiers)
+}
+
+pub(super) fn devices(
+    sections: Vec<Section<'_>>,
+    tiers: &[String],
+) -> Result<Vec<Device>, ConfigError> {
+    let mut devices: Vec<Device> = Vec::new();
+    for mut section in sections {
+        let taken: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+        let device = device(&mut section, &taken, tiers)?;
+        section.finish()?;
+        devices.push(device);
+    }
+    Ok(devices)
+}
+
+fn device(
+    section: &mut Section<'_>,
+    taken: &[&str],
+    tiers: &[String],
+) -> Result<Device, ConfigError> {
+    let name = name(section, taken)?.value;
+    let tiers: Vec<_> = tiers
+        .iter()
+        .map(|tier| (tier.as_str(), tier.as_str()))
+        .collect();
+    let written = section.word("tier", &tiers)?;
+    let tier = required(section, "tier", "the name of a [[tier]]", written)?
+        .value
+        .to_owned();
+    let allowed = format!(
+        "an amount from \"2 MiB\" to \"{}\" in steps of 2 MiB",
+        Bytes::new(DEVICE_BYTES_MAX)
+    );
+    let fits = |size: Bytes| {
+        (EXTENT_BYTES..=DEVICE_BYTES_MAX).contains(&size.get())
+            && size.get().is_multiple_of(EXTENT_BYTES)
+    };
+    let written = size(section, "size", &allowed, fits)?;
+    let size = required(section, "size", &allowed, written)?.value;
+    let kinds: [(&str, ReadKind); 2] = [("memfd", memfd), ("file", file)];
+    let written = section.word("kind", &kinds)?;
+    let read = required(section, "kind", "\"memfd\" or \"file\"", written)?.value;
+    let (kind, emulated) = read(section)?;
+    Ok(Device {
+        name,
+        tier,
+        size,
+        emulated,
+        kind,
+    })
+}
+
+/// Reads the keys that devices of one kind have, and whether it is emulated.
+type ReadKind = fn(&mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError>;
+
+fn memfd(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
+    let policies = [
+        ("auto", PagePolicy::Auto),
+        ("hugetlb", PagePolicy::Hugetlb),
+        ("collapsed", PagePolicy::Collapsed),
+        ("base", PagePolicy::Base),
+    ];
+    let pages = section
+        .word("pages", &policies)?
+        .map_or(PagePolicy::Auto, |pages| pages.value);
+    let node = section.number("numa_node", 0..=NUMA_NODE_MAX)?;
+    let numa_node = node.and_then(|node| u32::try_from(node.value).ok());
+    // Not left to a default: whether bytes are what their tier says is the operator's to state.
+    let allowed = "true where ordinary memory stands for something else, else false";
+    let written = section.boolean("emulated")?;
+    let emulated = required(section, "emulated", allowed, written)?.value;
+    Ok((DeviceKind::Memfd { pages, numa_node }, emulated))
+}
+
+fn file(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
+    let written = path(section, "directory", PATH_BYTES_MAX)?;
+    let directory: PathBuf = required(section, "directory", "an absolute path", written)?.value;
+    let emulated = section
+        .boolean("emulated")?
+        .is_some_and(|emulated| emulated.value);
+    Ok((DeviceKind::File { directory }, emulated))
+}

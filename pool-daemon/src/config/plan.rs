@@ -1,0 +1,245 @@
+//! From a configuration to a plan: what depends on the machine, or on several values at once.
+
+use std::collections::BTreeMap;
+
+use pool_core::{Bytes, Extents};
+
+use super::reader::Written;
+use super::{Config, ConfigError, Device, DeviceKind, DeviceSpec, defaults};
+use crate::discover::Machine;
+use crate::engine::plan::{Amount, DevicePlan, Plan, Quota, Tenancy, TierPlan};
+
+/// What a tenant has whom the configuration does not name, in a tier for which it says nothing.
+const DEFAULT_QUOTA: Quota = Quota {
+    request: Amount::Percent(0),
+    limit: Amount::Percent(100),
+};
+
+pub(super) fn plan(
+    config: &Config,
+    machine: &Machine,
+) -> Result<(Plan, Vec<DeviceSpec>), ConfigError> {
+    let (tiers, devices) = match (&config.tiers[..], &config.devices[..]) {
+        ([], []) => (
+            defaults::TIERS.map(str::to_owned).to_vec(),
+            defaults::devices(machine)?,
+        ),
+        _ => (config.tiers.clone(), config.devices.clone()),
+    };
+    let check = Check {
+        config,
+        machine,
+        devices: &devices,
+    };
+    let totals = check.tiers(&tiers)?;
+    check.devices()?;
+    check.window(&totals)?;
+    let default_quotas = check.tenancy(&totals)?;
+    let plan = Plan {
+        window: config.window,
+        tiers: tiers.into_iter().map(|name| TierPlan { name }).collect(),
+        devices: devices.iter().map(device_plan).collect(),
+        tenancy: Tenancy {
+            tenants: config.tenants.clone(),
+            default_quotas,
+            admit_unlisted: config.default_tenant.admit_unlisted,
+        },
+        daemon_uid: machine.uid,
+        pressure_deadline: config.daemon.pressure_deadline,
+        reattach_grace: config.daemon.reattach_grace,
+    };
+    Ok((plan, devices.iter().map(device_spec).collect()))
+}
+
+fn device_plan(device: &Device) -> DevicePlan {
+    let (kind, is_file, numa_node) = match device.kind {
+        DeviceKind::Memfd { numa_node, .. } => ("memfd", false, numa_node),
+        DeviceKind::File { .. } => ("file", true, None),
+    };
+    DevicePlan {
+        name: device.name.clone(),
+        tier: device.tier.clone(),
+        extents: extents(device.size),
+        emulated: device.emulated,
+        kind,
+        sealed: !is_file,
+        persistent: is_file,
+        numa_node,
+    }
+}
+
+fn device_spec(device: &Device) -> DeviceSpec {
+    let size = device.size;
+    match &device.kind {
+        &DeviceKind::Memfd { pages, numa_node } => DeviceSpec::Memfd {
+            pages,
+            numa_node,
+            size,
+        },
+        DeviceKind::File { directory } => DeviceSpec::File {
+            directory: directory.clone(),
+            size,
+        },
+    }
+}
+
+/// Sizes are whole extents, fewer than 2^32 of them, since they were read.
+fn extents(size: Bytes) -> Extents {
+    Extents::holding(size).unwrap_or(Extents::new(u32::MAX))
+}
+
+/// A configuration with the devices it has on this machine.
+struct Check<'c> {
+    config: &'c Config,
+    machine: &'c Machine,
+    devices: &'c [Device],
+}
+
+impl Check<'_> {
+    /// The error that the value of `key` is not `allowed`; `value` where it was not written.
+    fn refused(&self, key: String, value: impl ToString, allowed: String) -> ConfigError {
+        let default = || Written {
+            key: key.clone(),
+            text: value.to_string(),
+            place: None,
+        };
+        self.config
+            .written
+            .get(&key)
+            .cloned()
+            .unwrap_or_else(default)
+            .refused(allowed)
+    }
+
+    /// The size of each tier, none of which is empty.
+    fn tiers<'t>(&self, tiers: &'t [String]) -> Result<BTreeMap<&'t str, Extents>, ConfigError> {
+        let mut totals = BTreeMap::new();
+        for (index, tier) in tiers.iter().enumerate() {
+            let sizes = self.devices.iter().filter(|device| device.tier == *tier);
+            let bytes = sum(sizes.map(|device| device.size));
+            match Extents::holding(bytes) {
+                Some(Extents::ZERO) => {
+                    let allowed = "the tier of at least one [[device]]".to_owned();
+                    return Err(self.refused(format!("tier[{index}].name"), tier, allowed));
+                }
+                Some(total) => totals.insert(tier.as_str(), total),
+                None => {
+                    let most = Extents::new(u32::MAX).bytes();
+                    let allowed = format!("a tier of at most {most} in all its devices");
+                    return Err(self.refused(format!("tier[{index}].name"), tier, allowed));
+                }
+            };
+        }
+        Ok(totals)
+    }
+
+    /// That the machine has the nodes and the memory.
+    fn devices(&self) -> Result<(), ConfigError> {
+        let mut left = self.machine.memory_total;
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceKind::Memfd { numa_node, .. } = device.kind else {
+                continue;
+            };
+            if let Some(id) = numa_node {
+                self.node(index, id)?;
+            }
+            left = left.checked_sub(device.size).ok_or_else(|| {
+                let total = self.machine.memory_total;
+                let allowed = format!(
+                    "at most {left}: what the devices before it leave of this machine's {total}"
+                );
+                self.refused(format!("device[{index}].size"), device.size, allowed)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn node(&self, index: usize, id: u32) -> Result<(), ConfigError> {
+        if self.machine.nodes.iter().any(|node| node.id == id) {
+            return Ok(());
+        }
+        let nodes: Vec<_> = self
+            .machine
+            .nodes
+            .iter()
+            .map(|node| node.id.to_string())
+            .collect();
+        let allowed = if nodes.is_empty() {
+            "left out: this machine has no NUMA nodes".to_owned()
+        } else {
+            format!("a node with memory of this machine: {}", nodes.join(", "))
+        };
+        Err(self.refused(format!("device[{index}].numa_node"), id, allowed))
+    }
+
+    /// That every extent can have an address.
+    fn window(&self, totals: &BTreeMap<&str, Extents>) -> Result<(), ConfigError> {
+        let pool = sum(totals.values().map(|extents| extents.bytes()));
+        if self.config.window.len() >= pool {
+            return Ok(());
+        }
+        let allowed = format!("at least {pool}, the size of all devices");
+        Err(self.refused("window.size".to_owned(), self.config.window.len(), allowed))
+    }
+
+    /// That every quota is of a tier there is, and that what is guaranteed fits it.
+    ///
+    /// Returns the default quotas with every tier in them.
+    fn tenancy(
+        &self,
+        totals: &BTreeMap<&str, Extents>,
+    ) -> Result<BTreeMap<String, Quota>, ConfigError> {
+        let mut left = totals.clone();
+        for (index, tenant) in self.config.tenants.iter().enumerate() {
+            for (tier, &quota) in &tenant.quotas {
+                let key = format!("tenant[{index}].quota.{tier}");
+                self.quota(key, tier, quota, totals, &mut left)?;
+            }
+        }
+        let mut defaults: BTreeMap<_, _> = totals
+            .keys()
+            .map(|&tier| (tier.to_owned(), DEFAULT_QUOTA))
+            .collect();
+        for (tier, &quota) in &self.config.default_tenant.quotas {
+            let key = format!("default_tenant.quota.{tier}");
+            self.quota(key, tier, quota, totals, &mut left)?;
+            defaults.insert(tier.clone(), quota);
+        }
+        Ok(defaults)
+    }
+
+    /// Takes what `quota` guarantees of `tier` out of what is `left`.
+    fn quota<'t>(
+        &self,
+        key: String,
+        tier: &str,
+        quota: Quota,
+        totals: &BTreeMap<&'t str, Extents>,
+        left: &mut BTreeMap<&'t str, Extents>,
+    ) -> Result<(), ConfigError> {
+        let (Some(&total), Some(left)) = (totals.get(tier), left.get_mut(tier)) else {
+            let tiers: Vec<_> = totals.keys().copied().collect();
+            let allowed = format!("a quota of one of the tiers {}", tiers.join(", "));
+            return Err(self.refused(key, tier, allowed));
+        };
+        let (request, limit) = (quota.request.of(total), quota.limit.of(total));
+        if limit < request {
+            let allowed = format!("no less than the request, {request}");
+            return Err(self.refused(format!("{key}.limit"), limit, allowed));
+        }
+        let before = *left;
+        *left = before.checked_sub(request).ok_or_else(|| {
+            let allowed = format!(
+                "at most {before}: what the requests before it leave of the tier's {total}"
+            );
+            self.refused(format!("{key}.request"), request, allowed)
+        })?;
+        Ok(())
+    }
+}
+
+fn sum(amounts: impl Iterator<Item = Bytes>) -> Bytes {
+    amounts.fold(Bytes::ZERO, |sum, bytes| {
+        Bytes::new(sum.get().saturating_add(bytes.get()))
+    })
+}
