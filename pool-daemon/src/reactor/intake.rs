@@ -89,7 +89,7 @@ impl Reactor {
             Ok(request) => request,
             Err(error) => return self.break_off(id, &error.to_string()),
         };
-        if self.journal_down {
+        if self.journal_down_until.is_some() {
             return self.answer(id, request.request_id, Err(&Refusal::Journal));
         }
         let (client, supplies) = (

@@ -28,7 +28,7 @@ use nix::sys::signalfd::SignalFd;
 use pool_core::mem::MapError;
 use pool_core::packet::PacketError;
 use pool_core::sync::Arc;
-use pool_core::{ClientId, Nanos, SegmentId, clock, crash_point};
+use pool_core::{BackingId, ClientId, DeviceId, Nanos, SegmentId, clock, crash_point};
 
 use crate::device::SetupError;
 use crate::device::builder::Builder;
@@ -83,6 +83,8 @@ pub const CRASH_POINTS: &[&str] = &[
 
 /// The longest wait: the service manager's watchdog is fed at least so often.
 const WAIT_MAX: Nanos = Nanos::from_millis(1_000);
+/// The time between two tries of a journal that fails.
+const JOURNAL_PAUSE: Nanos = Nanos::from_millis(200);
 
 /// Why the daemon cannot start, or cannot go on. Whoever holds memory goes on without it.
 #[derive(Debug, thiserror::Error)]
@@ -160,10 +162,12 @@ pub struct Reactor {
     plan: Plan,
     boot_id: String,
     journal: Box<dyn Journal>,
-    /// The journal failed, and could not be read again yet.
-    journal_down: bool,
+    /// Set while the journal has failed: when it is tried again.
+    journal_down_until: Option<Nanos>,
     files: Files,
     builder: Builder,
+    /// What is being built, and where.
+    building: BTreeMap<BackingId, DeviceId>,
     /// Segments whose contents are being copied, and those of them whom a failed journal has
     /// orphaned.
     copying: BTreeSet<SegmentId>,
@@ -194,7 +198,7 @@ struct Batch {
     records: Vec<Record>,
     actions: Vec<Action>,
     /// Files that the journal knows no more once the records are durable.
-    forgotten: Vec<pool_core::BackingId>,
+    forgotten: Vec<BackingId>,
 }
 
 impl Reactor {
@@ -229,6 +233,7 @@ impl Reactor {
             self.files.next_look(),
             self.sessions.next_deadline(),
             self.accept_again_at,
+            self.journal_down_until,
         ];
         let next = deadlines.into_iter().flatten().min();
         next.map_or(WAIT_MAX, |at| {
@@ -257,8 +262,8 @@ impl Reactor {
     /// What is due.
     fn keep_time(&mut self) -> Result<(), ReactorError> {
         let now = clock::now();
-        if self.journal_down {
-            self.recover_from_journal();
+        if self.journal_down_until.is_some_and(|at| at <= now) {
+            self.recover_from_journal()?;
         }
         for connection in self.sessions.overdue_strangers(now) {
             self.close_connection(connection);
@@ -279,8 +284,11 @@ impl Reactor {
     }
 
     /// One step of the engine; what it wants done joins the batch, but for builds, which begin at
-    /// once.
+    /// once. While the journal is down nothing is done: the engine of after learns it from the world.
     fn step(&mut self, command: Command) {
+        if self.journal_down_until.is_some() {
+            return;
+        }
         let effects = self.engine.step(clock::now(), command);
         self.absorb(effects);
     }
@@ -295,6 +303,7 @@ impl Reactor {
                     bytes,
                     shareable,
                 } => {
+                    self.building.insert(backing, device);
                     if let Some(file) = self.builder.build(device, backing, bytes, shareable) {
                         self.adopt_built(backing, Ok(file));
                     }
@@ -340,56 +349,51 @@ impl Reactor {
         Ok(())
     }
 
-    /// Tells the askers of a lost batch that nothing was changed, and goes back to what the journal
-    /// says.
+    /// Tells the askers of a lost batch that nothing was changed. The journal is tried again soon.
     fn undo(&mut self, actions: Vec<Action>) {
         for action in actions {
             self.refuse_lost(action);
         }
-        self.journal_down = true;
-        self.recover_from_journal();
+        self.batch = Batch::default();
+        self.journal_down_until = Some(clock::now());
     }
 
     /// An engine anew from the journal, in the midst of life.
-    fn recover_from_journal(&mut self) {
-        let recovered = self
-            .journal
-            .load()
-            .map_err(ReactorError::from)
-            .and_then(|rows| {
-                let present = self.files.ids().collect();
-                let attached = self
-                    .sessions
-                    .clients
-                    .iter()
-                    .filter(|(_, client)| client.connection.is_some());
-                let attached = attached.map(|(&id, _)| id).collect();
-                let found = Found {
-                    boot_id: self.boot_id.clone(),
-                    present,
-                    attached,
-                };
-                Ok(Engine::recover(
-                    self.plan.clone(),
-                    rows,
-                    &found,
-                    clock::now(),
-                )?)
-            });
-        let (mut engine, effects) = match recovered {
-            Ok(recovered) => recovered,
-            Err(error) => {
-                tracing::error!(%error, "the journal cannot be read: every request is refused \
-                 until it can");
-                return;
+    fn recover_from_journal(&mut self) -> Result<(), ReactorError> {
+        match self.recovered() {
+            Ok((mut engine, effects)) => {
+                engine.never_reuse_ids_of(&self.engine);
+                self.engine = engine;
+                self.journal_down_until = None;
+                self.orphaned_copies.append(&mut self.copying);
+                self.absorb(effects);
+                self.drop_unknown();
+                self.await_clients()
             }
+            Err(error) => {
+                tracing::error!(%error, "the journal is down: changes are refused until it is back");
+                self.journal_down_until = Some(clock::now().saturating_add(JOURNAL_PAUSE));
+                Ok(())
+            }
+        }
+    }
+
+    /// The engine that the journal describes, once the journal takes its first record.
+    fn recovered(&mut self) -> Result<(Engine, Effects), ReactorError> {
+        let rows = self.journal.load()?;
+        let connected = self
+            .sessions
+            .clients
+            .iter()
+            .filter(|(_, client)| client.connection.is_some());
+        let found = Found {
+            boot_id: self.boot_id.clone(),
+            present: self.files.ids().collect(),
+            attached: connected.map(|(&id, _)| id).collect(),
         };
-        engine.never_reuse_ids_of(&self.engine);
-        self.engine = engine;
-        self.journal_down = false;
-        self.orphaned_copies.append(&mut self.copying);
-        self.drop_unknown();
-        self.absorb(effects);
+        let (engine, mut effects) = Engine::recover(self.plan.clone(), rows, &found, clock::now())?;
+        self.journal.commit(&std::mem::take(&mut effects.records))?;
+        Ok((engine, effects))
     }
 
     /// Files and clients that only the lost steps knew.

@@ -46,8 +46,11 @@ impl Reactor {
             WorldError::Os { .. } => ErrorClass::Unreachable,
         };
         self.metrics().build(result.as_ref().err().map(class));
-        let result = match (result, self.engine.device_of(backing)) {
-            (Ok(file), Some(device)) => {
+        let Some(device) = self.building.remove(&backing) else {
+            return;
+        };
+        let result = match result {
+            Ok(file) if self.engine.device_of(backing).is_some() => {
                 let built = Built {
                     pages: file.pages,
                     identity: file.identity,
@@ -55,10 +58,9 @@ impl Reactor {
                 self.files.add(backing, device, file.file);
                 Ok(built)
             }
-            // Wanted by nobody any more: dropped, which closes it, and its memory is the kernel's
-            // again.
-            (Ok(_), None) => return,
-            (Err(error), _) => Err(error),
+            // Wanted only by steps that a failed journal has undone.
+            Ok(file) => return self.builder.destroy(device, backing, file.file),
+            Err(error) => Err(error),
         };
         self.step(Command::Built { backing, result });
     }

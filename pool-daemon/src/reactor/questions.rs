@@ -42,7 +42,7 @@ impl Reactor {
     }
 
     fn answer_question(&mut self, question: Question) {
-        if self.journal_down && matches!(question.query, Query::Operate(_)) {
+        if self.journal_down_until.is_some() && matches!(question.query, Query::Operate(_)) {
             return question.reply(Err(Error::from(&Refusal::Journal)));
         }
         let visible = visible(question.caller);

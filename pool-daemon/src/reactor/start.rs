@@ -128,9 +128,10 @@ impl Reactor {
             plan: setup.plan,
             boot_id: setup.boot_id,
             journal: setup.journal,
-            journal_down: false,
+            journal_down_until: None,
             files,
             builder,
+            building: BTreeMap::new(),
             copying: BTreeSet::new(),
             orphaned_copies: BTreeSet::new(),
             sessions: Sessions::default(),
@@ -158,10 +159,14 @@ impl Reactor {
         Ok(reactor)
     }
 
-    /// Looks for the processes of before: those that are gone are clients that are gone.
-    fn await_clients(&mut self) -> Result<(), ReactorError> {
+    /// Looks for the processes that the engine knows and the reactor does not: those that are gone
+    /// are clients that are gone, the others are awaited.
+    pub(super) fn await_clients(&mut self) -> Result<(), ReactorError> {
         let processes: Vec<_> = self.engine.processes().collect();
         for (client, process) in processes {
+            if self.sessions.clients.contains_key(&client) {
+                continue;
+            }
             let Some(pidfd) = process::find(&process)? else {
                 self.step(Command::ClientGone { client });
                 continue;
