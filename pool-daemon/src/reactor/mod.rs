@@ -54,6 +54,7 @@ mod process;
 mod questions;
 mod sessions;
 mod start;
+mod watchdog;
 
 pub use questions::Doctor;
 pub use start::{OnStop, Setup};
@@ -63,6 +64,7 @@ use gauges::Gauges;
 use liveness::Liveness;
 use poller::{Poller, Token};
 use sessions::Sessions;
+use watchdog::Watchdog;
 
 /// Every named point at which a test may end the daemon, in the order of a request's way.
 pub const CRASH_POINTS: &[&str] = &[
@@ -189,6 +191,7 @@ pub struct Reactor {
     buffer: Box<[u8]>,
     on_stop: OnStop,
     session_socket: PathBuf,
+    watchdog: Watchdog,
     stopping: bool,
 }
 
@@ -210,7 +213,7 @@ impl Reactor {
     /// journal.
     pub fn run(mut self, healthy: impl Fn() -> bool) -> Result<(), ReactorError> {
         while !self.stopping {
-            notify_watchdog();
+            self.watchdog.feed();
             if !healthy() {
                 return Err(ReactorError::ServersEnded);
             }
@@ -475,12 +478,5 @@ impl Reactor {
             }
             self.step(Command::Disconnected { client });
         }
-    }
-}
-
-/// Feeds the service manager's watchdog, where there is one: a reactor that hangs is restarted.
-fn notify_watchdog() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
-        tracing::debug!(%error, "the service manager does not hear the watchdog");
     }
 }

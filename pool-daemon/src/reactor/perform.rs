@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pool_core::packet::{self, PacketError};
 use pool_core::{BackingId, ClientId, SegmentId, clock, crash_point};
+use pool_proto::admin::v1::PoolEvent;
 use pool_proto::common::v1::{Access, Error};
 use pool_proto::session::v1::{Event, Reply, reply};
 use prost::Message as _;
@@ -44,16 +45,7 @@ impl Reactor {
                 }
             }
             Action::Publish(event) => {
-                tracing::info!(
-                    kind = %event.kind,
-                    tenant = %event.tenant,
-                    segment = event.segment_id,
-                    client = event.client_id,
-                    device = %event.device,
-                    bytes = event.bytes,
-                    detail = %event.detail,
-                    "event"
-                );
+                log(&event);
                 self.inbox.publish(event);
             }
         }
@@ -330,6 +322,28 @@ impl Reactor {
             // The files are unknown to the journal: they are found and destroyed with the rest.
             _ => {}
         }
+    }
+}
+
+/// What happens with every grant is for those who look closely; the rest is news.
+fn log(event: &PoolEvent) {
+    macro_rules! at {
+        ($level:ident) => {
+            tracing::$level!(
+                kind = %event.kind,
+                tenant = %event.tenant,
+                segment = event.segment_id,
+                client = event.client_id,
+                device = %event.device,
+                bytes = event.bytes,
+                detail = %event.detail,
+                "event"
+            )
+        };
+    }
+    match event.kind.as_str() {
+        "segment-granted" | "segment-freed" | "segment-shrunk" | "released" => at!(debug),
+        _ => at!(info),
     }
 }
 

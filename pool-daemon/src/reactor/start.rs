@@ -33,6 +33,7 @@ use super::liveness::Liveness;
 use super::poller::{Interest, Poller, Token};
 use super::questions::Doctor;
 use super::sessions::{Attached, Sessions};
+use super::watchdog::Watchdog;
 use super::{Batch, Reactor, ReactorError, process};
 use crate::device::Device;
 use crate::device::builder::Builder;
@@ -149,6 +150,7 @@ impl Reactor {
             buffer: vec![0; MESSAGE_BYTES_MAX].into_boxed_slice(),
             on_stop: setup.on_stop,
             session_socket: setup.session_socket,
+            watchdog: Watchdog::from_environment(),
             stopping: false,
         };
         reactor.absorb(effects);
