@@ -11,6 +11,7 @@
 pub mod config;
 pub mod device;
 pub mod discover;
+pub mod doctor;
 pub mod engine;
 pub mod journal;
 #[cfg(feature = "server")]

@@ -1,9 +1,9 @@
 //! The directories the daemon needs, made where they are missing and not trusted where they are not
 //! the daemon's own.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Daemon;
@@ -72,9 +72,11 @@ fn make(path: &Path, mode: u32) -> Result<(), DirectoryError> {
             .create(parent)
             .map_err(failed)?;
     }
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
+    match DirBuilder::new().mode(PRIVATE).create(path) {
+        // Not by the mode it is made with: the process's mask would take from that.
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
     }
     let found = fs::symlink_metadata(path).map_err(failed)?;
     let uid = nix::unistd::geteuid().as_raw();
