@@ -1,1 +1,50 @@
-//! x
+//! The client library of Tierpool: attach to the pool of this machine, and hold memory of it at the
+//! same address as every other process.
+//!
+//! # Words
+//! A [`Pool`] is a session with the daemon. A [`Segment`] is a contiguous range of memory in one tier;
+//! a [`View`] is a typed part of it, [`SharedU32`] and [`SharedU64`] are words that processes share.
+//! A [`Reserve`] keeps segments ready. [`Events`] tell what happens unasked. See [`pool_core`] for the
+//! words of the whole system.
+//!
+//! # What it promises
+//! - A call that returns a segment returns memory that is there: no access to it ends in a signal.
+//! - No wrong byte is returned: what was taken away is an error from then on, whatever is mapped.
+//! - The daemon may be killed and restarted at any time. What is held stays usable; calls wait until it is
+//!   back, within their timeout, and are carried out exactly once.
+//! - Nothing is left behind: what a call that failed had been granted is given back.
+//!
+//! No runtime is needed and none is started but one thread a session. No call is safe in a signal
+//! handler.
+
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod attach;
+mod background;
+mod connection;
+mod error;
+mod event;
+mod held;
+mod info;
+mod pool;
+mod reserve;
+mod segment;
+mod session;
+mod shared;
+mod table;
+mod view;
+mod wire;
+
+pub use atomic::{SharedU32, SharedU64, Waited};
+pub use attach::AttachOptions;
+pub use error::{AccessError, Error, ErrorClass, ProtocolError, Reason, Refused};
+pub use event::{Event, Events};
+pub use info::{Lifetime, Pages, PieceInfo, SegmentInfo, SegmentList, TierInfo};
+pub use pool::{Create, Pool};
+pub use pool_core::mem::Access;
+pub use pool_core::sync::atomic::Ordering;
+pub use pool_core::{Bytes, ClientId, Incarnation, PoolAddr, SegmentId};
+pub use reserve::Reserve;
+pub use segment::{Force, Segment};
+pub use view::{Element, View, ViewMut};

@@ -352,9 +352,13 @@ impl Region {
     }
 
     fn give_back(&self) -> Result<(), MapError> {
+        // A forked child has inherited the value, but neither reservation nor mapping, and perhaps a
+        // lock that nobody is left to free.
+        if self.reservation.check_owner().is_err() {
+            return Ok(());
+        }
         let mut state = lock(&self.state);
-        // A forked child has inherited the value, but neither reservation nor mapping.
-        if state.released || self.reservation.check_owner().is_err() {
+        if state.released {
             return Ok(());
         }
         let span = self.reservation.span_of(self.at, state.claimed);

@@ -1,0 +1,202 @@
+//! Attaching: finding the daemon, opening a session, reserving the window.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use pool_core::clock::{Backoff, Deadline, now};
+use pool_core::mem::Window;
+use pool_core::sync::{Arc, Mutex, lock};
+use pool_core::{Nanos, WindowRange};
+use pool_proto::session::v1::{self as session, request};
+
+use crate::background;
+use crate::connection::{Connection, Trip};
+use crate::error::Error;
+use crate::pool::{Life, Pool};
+use crate::session::{Session, newcomer};
+use crate::shared::{Parts, Shared};
+use crate::wire::{self, PROTOCOL};
+
+/// The name of the session socket in the daemon's runtime folder.
+const SOCKET: &str = "session.sock";
+/// The id of a session's first request.
+const FIRST_ID: u64 = 1;
+
+/// How to attach. All that is not said has a default.
+#[derive(Debug, Clone)]
+pub struct AttachOptions {
+    socket: Option<PathBuf>,
+    tenant: String,
+    name: String,
+    timeout: Nanos,
+}
+
+impl Default for AttachOptions {
+    fn default() -> Self {
+        let (tenant, name) = (String::new(), String::new());
+        Self {
+            socket: None,
+            tenant,
+            name,
+            timeout: Nanos::from_millis(10_000),
+        }
+    }
+}
+
+impl AttachOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first that exists
+    /// of `/run/tierpool/session.sock`, `$XDG_RUNTIME_DIR/tierpool/session.sock` and
+    /// `/tmp/tierpool-<uid>/session.sock`.
+    #[must_use]
+    pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.socket = Some(path.into());
+        self
+    }
+
+    /// The tenant to attach as: a configured one that this user may use, or, where the user has no
+    /// configured tenant, a label that parts it into several. The default is the first that fits.
+    #[must_use]
+    pub fn tenant(mut self, tenant: &str) -> Self {
+        tenant.clone_into(&mut self.tenant);
+        self
+    }
+
+    /// What operators see of this process.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// How long attaching, and each call after it, may take: 10 s by default. A call that waits for
+    /// another call of the same session to end begins to count after it.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Nanos::new(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        self
+    }
+
+    pub(crate) fn attach(&self) -> Result<Pool, Error> {
+        let socket = self.find_socket()?;
+        let deadline = Deadline::after(self.timeout);
+        let mut connection = connect(&socket, deadline)?;
+        let ask = session::Attach {
+            protocol: PROTOCOL,
+            tenant: self.tenant.clone(),
+            name: self.name.clone(),
+        };
+        let body = request::Body::Attach(ask);
+        let answer = connection.round_trip(FIRST_ID, &body, &[], deadline);
+        let answer = answer.map_err(|trip| self.refused(&socket, trip))?;
+        let attached = wire::attached(answer)?;
+        let client = attached.client;
+        let session = Session::new(connection, client, attached.token, FIRST_ID);
+        match window(attached.window).and_then(|w| Ok((w, newcomer(attached.welcome, 1)?))) {
+            Ok((window, newcomer)) => start(Parts {
+                socket,
+                timeout: self.timeout,
+                client,
+                tenant: attached.tenant,
+                advisory_isolation: attached.advisory_isolation,
+                epoch: attached.epoch,
+                window,
+                session,
+                newcomer,
+            }),
+            Err(error) => {
+                let mut session = session;
+                session.detach();
+                Err(error)
+            }
+        }
+    }
+
+    fn refused(&self, socket: &Path, trip: Trip) -> Error {
+        match trip {
+            Trip::TimedOut | Trip::Gone => Error::Unreachable {
+                socket: socket.to_owned(),
+                waited: self.timeout,
+            },
+            Trip::Broken(error) => error.into(),
+            Trip::Unsent(error) | Trip::Unreceived(error) => Error::Packet(error),
+        }
+    }
+
+    fn find_socket(&self) -> Result<PathBuf, Error> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        if let Some(socket) = std::env::var_os("TIERPOOL_SOCKET") {
+            return Ok(socket.into());
+        }
+        let mut tried = vec![Path::new("/run/tierpool").join(SOCKET)];
+        if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR") {
+            tried.push(PathBuf::from(runtime).join("tierpool").join(SOCKET));
+        }
+        let own = format!("/tmp/tierpool-{}", nix::unistd::geteuid());
+        tried.push(Path::new(&own).join(SOCKET));
+        match tried.iter().find(|path| path.exists()) {
+            Some(socket) => Ok(socket.clone()),
+            None => Err(Error::NoSocket { tried }),
+        }
+    }
+}
+
+fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
+    let start = now();
+    let mut backoff = Backoff::new(Nanos::from_millis(1), Nanos::from_millis(100));
+    loop {
+        match Connection::open(socket) {
+            Ok(connection) => return Ok(connection),
+            // It is starting, or has more callers than it can take at once.
+            Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN) => {}
+            Err(errno) => {
+                return Err(Error::Socket {
+                    socket: socket.to_owned(),
+                    errno,
+                });
+            }
+        }
+        if !backoff.pause(deadline) {
+            let waited = now().saturating_since(start);
+            return Err(Error::Unreachable {
+                socket: socket.to_owned(),
+                waited,
+            });
+        }
+    }
+}
+
+fn start(parts: Parts) -> Result<Pool, Error> {
+    let shared = Arc::new(Shared::new(parts)?);
+    match background::spawn(Arc::clone(&shared)) {
+        Ok(thread) => Ok(Pool::new(Arc::new(Life::new(shared, thread)))),
+        Err(error) => {
+            shared.session()?.detach();
+            Err(error)
+        }
+    }
+}
+
+/// The window at `range`. It is reserved once and stays so for the life of the process: sessions
+/// share it, and a session that follows another finds it where it was.
+fn window(range: WindowRange) -> Result<Window, Error> {
+    static WINDOWS: Mutex<Vec<(u32, Window)>> = Mutex::new(Vec::new());
+    let process = std::process::id();
+    let mut windows = lock(&WINDOWS);
+    // A forked child has inherited the list, but not the reservations.
+    windows.retain(|(owner, _)| *owner == process);
+    if let Some((_, window)) = windows.iter().find(|(_, window)| window.range() == range) {
+        return Ok(window.clone());
+    }
+    let window = Window::reserve(range)?;
+    windows.push((process, window.clone()));
+    Ok(window)
+}

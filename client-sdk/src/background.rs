@@ -1,0 +1,320 @@
+//! The one thread of a session: it hears events, takes the session up again, tells the daemon what
+//! was released, and keeps reserves filled.
+//!
+//! It also holds the session's robust word (see [`pool_core::futex::RobustWord`]), by which the
+//! daemon learns of the death of the process before its memory is taken down.
+//!
+//! Events are acted upon as they come, whatever call is under way. What needs the session is done
+//! when the session is free: where a call holds it, the end of the call wakes the thread.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use pool_core::clock::Deadline;
+use pool_core::futex::RobustWord;
+use pool_core::packet::{self, PacketError};
+use pool_core::sync::atomic::Ordering;
+use pool_core::sync::{Arc, lock, thread};
+use pool_core::{Bytes, Nanos, SegmentId};
+use pool_proto::session::v1::{self as session, event, request};
+
+use crate::error::{Error, ErrorClass};
+use crate::event::Event;
+use crate::held::Fate;
+use crate::reserve::Reserves;
+use crate::shared::{SessionGuard, Shared};
+use crate::table::News;
+use crate::wire;
+
+/// Where the robust word lies in the liveness page.
+const ROBUST_WORD: Bytes = Bytes::ZERO;
+/// The first and the longest pause before work that failed is tried again.
+const RETRY_FIRST: Nanos = Nanos::from_millis(1);
+const RETRY_LONGEST: Nanos = Nanos::from_millis(100);
+/// How long callers wait for a segment to be brought up to date that is still being moved.
+const REFRESH: Nanos = Nanos::from_millis(200);
+
+struct Background {
+    shared: Arc<Shared>,
+    listening: Option<Listening>,
+    robust: Option<RobustWord>,
+    reserves: Reserves,
+    /// When to look after work that failed.
+    retry: Option<Deadline>,
+    /// How long that is put off, should it fail again.
+    pause: Nanos,
+    buffer: Vec<u8>,
+}
+
+/// The event socket of a connection of the session.
+struct Listening {
+    generation: u64,
+    events: OwnedFd,
+    /// The daemon has closed it, or broke the protocol.
+    broken: bool,
+}
+
+/// Starts the thread of a session, which has registered its word when this returns.
+pub(crate) fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
+    let (ready, started) = sync_channel(1);
+    let thread = thread::Builder::new().name("tierpool".to_owned());
+    let thread = thread.spawn(move || Background::new(shared).run(&ready));
+    let thread = thread.map_err(|error| Error::System {
+        call: "pthread_create",
+        errno: error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw),
+    })?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::System {
+            call: "pthread_create",
+            errno: Errno::ECHILD,
+        }),
+    }
+}
+
+impl Background {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            reserves: Reserves::new(Arc::clone(&shared)),
+            shared,
+            listening: None,
+            robust: None,
+            retry: None,
+            pause: RETRY_FIRST,
+            buffer: wire::buffer(),
+        }
+    }
+
+    fn run(mut self, ready: &SyncSender<Result<(), Error>>) {
+        // The program's signals are for its own threads.
+        let blocked = SigSet::all().thread_block();
+        let blocked = blocked.map_err(|errno| Error::System {
+            call: "pthread_sigmask",
+            errno,
+        });
+        let started = blocked.and_then(|()| self.welcome());
+        let failed = started.is_err();
+        if ready.send(started).is_err() || failed {
+            return;
+        }
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            self.wait();
+            self.shared.woken();
+            // A word that cannot be registered is missed by nobody but a stopwatch: the daemon
+            // watches the process as well.
+            drop(self.welcome());
+            self.hear();
+            self.work();
+        }
+    }
+
+    /// Takes what a new connection brought.
+    fn welcome(&mut self) -> Result<(), Error> {
+        let Some(newcomer) = lock(&self.shared.news).take() else {
+            return Ok(());
+        };
+        let (generation, events) = (newcomer.generation, newcomer.events);
+        self.listening = Some(Listening {
+            generation,
+            events,
+            broken: false,
+        });
+        // One at a time: the one before leaves first.
+        self.robust = None;
+        let robust = RobustWord::register(newcomer.liveness, ROBUST_WORD);
+        let refused = |_| Error::System {
+            call: "set_robust_list",
+            errno: Errno::EPERM,
+        };
+        self.robust = Some(robust.map_err(refused)?);
+        Ok(())
+    }
+
+    /// Waits for an event, for being woken, or for the time of something.
+    fn wait(&self) {
+        let timeout = [self.retry, self.reserves.next_look()]
+            .into_iter()
+            .flatten()
+            .min();
+        let timeout = timeout.map_or(PollTimeout::NONE, |deadline| {
+            // Rounded up, so that the time has come when the wait ends.
+            let millis = deadline.remaining().get().div_ceil(1_000_000);
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+        });
+        let listening = self
+            .listening
+            .as_ref()
+            .filter(|listening| !listening.broken);
+        let sockets = listening.map(|listening| listening.events.as_fd());
+        let mut polled: Vec<PollFd<'_>> = sockets
+            .into_iter()
+            .chain([self.shared.waker()])
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
+            .collect();
+        // An interruption, or a failure for want of memory, is one more look at everything.
+        let _ = poll(&mut polled, timeout);
+    }
+
+    /// Acts on every event there is.
+    fn hear(&mut self) {
+        while let Some(listening) = self
+            .listening
+            .as_mut()
+            .filter(|listening| !listening.broken)
+        {
+            let event = match packet::receive(listening.events.as_fd(), &mut self.buffer) {
+                Ok(packet) => wire::decode_event(&self.buffer[..packet.len]),
+                Err(PacketError::WouldBlock) => return,
+                Err(_) => {
+                    listening.broken = true;
+                    return;
+                }
+            };
+            let understood = event.is_ok_and(|event| self.act_on(event).is_some());
+            if !understood && let Some(listening) = &mut self.listening {
+                listening.broken = true;
+            }
+        }
+    }
+
+    /// `None` for an event that breaks the protocol.
+    fn act_on(&self, body: event::Body) -> Option<()> {
+        let event = match body {
+            event::Body::Pressure(pressure) => {
+                let session::Pressure {
+                    tier,
+                    bytes,
+                    deadline_ms,
+                } = pressure;
+                let deadline = Duration::from_millis(deadline_ms);
+                self.reserves.give_back(&tier, deadline);
+                Event::Pressure {
+                    tier,
+                    bytes: Bytes::new(bytes),
+                    deadline,
+                }
+            }
+            event::Body::Revoked(revoked) => {
+                let segment = SegmentId::new(revoked.segment_id)?;
+                self.end(segment, Fate::Revoked);
+                Event::Revoked { segment }
+            }
+            event::Body::Lost(lost) => {
+                let segment = SegmentId::new(lost.segment_id)?;
+                self.end(segment, Fate::Lost);
+                Event::Lost { segment }
+            }
+            event::Body::Changed(changed) => {
+                // Told to the program when it has happened.
+                let segment = SegmentId::new(changed.segment_id)?;
+                return self.shared.tell(segment, News::Changed).ok();
+            }
+            event::Body::DeviceLeaving(leaving) => {
+                let session::DeviceLeaving {
+                    device,
+                    segment_ids,
+                } = leaving;
+                let segments = segment_ids.into_iter().map(SegmentId::new);
+                Event::DeviceLeaving {
+                    device,
+                    segments: segments.collect::<Option<_>>()?,
+                }
+            }
+            event::Body::DeviceBack(back) => Event::DeviceBack {
+                device: back.device,
+            },
+        };
+        self.shared.events.publish(&event);
+        Some(())
+    }
+
+    fn end(&self, segment: SegmentId, fate: Fate) {
+        // What could not be replaced stays mapped, and nobody accesses it: the daemon will not have
+        // its proof before the process ends.
+        drop(self.shared.tell(segment, News::Ended(fate)));
+    }
+
+    /// Does what needs the session, if there is anything and the session is free.
+    fn work(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.retry = None;
+        let table = lock(&shared.table);
+        let queued = !table.releases.is_empty() || !table.stale.is_empty();
+        drop(table);
+        let broken = self
+            .listening
+            .as_ref()
+            .is_none_or(|listening| listening.broken);
+        if !queued && !broken && !self.reserves.want_something() {
+            return;
+        }
+        let Some(mut session) = shared.try_session() else {
+            return;
+        };
+        if let Some(listening) = self.listening.take_if(|listening| listening.broken) {
+            session.give_up(&shared, listening.generation);
+        }
+        if session.has_ended() {
+            return;
+        }
+        if self.serve(&shared, &mut session).is_ok() {
+            self.pause = RETRY_FIRST;
+        } else {
+            self.retry = Some(Deadline::after(self.pause));
+            self.pause = RETRY_LONGEST.min(self.pause.saturating_add(self.pause));
+        }
+    }
+
+    fn serve(&mut self, shared: &Arc<Shared>, session: &mut SessionGuard<'_>) -> Result<(), Error> {
+        if !session.is_connected() {
+            session.take_up_once(shared)?;
+        }
+        session.flush(shared, Deadline::after(shared.timeout))?;
+        let stale = std::mem::take(&mut lock(&shared.table).stale);
+        let mut done = Ok(());
+        for id in stale {
+            if let Err(error) = refresh(shared, session, id) {
+                lock(&shared.table).stale.insert(id);
+                done = Err(error);
+            }
+        }
+        self.reserves.fill(session);
+        done
+    }
+}
+
+/// Brings a segment up to date. What fails otherwise than for now is told by the segment itself.
+fn refresh(
+    shared: &Arc<Shared>,
+    session: &mut SessionGuard<'_>,
+    segment: SegmentId,
+) -> Result<(), Error> {
+    let Some(held) = shared.find(segment) else {
+        return Ok(());
+    };
+    let body = request::Body::Refresh(session::Refresh {
+        segment_id: segment.number(),
+    });
+    let answer = session.call_by(body, Deadline::after(REFRESH));
+    let grant = match answer.and_then(|answer| answer.granted(shared.window.range())) {
+        Ok(grant) => grant,
+        // Moving, or waiting for its files: later.
+        Err(error) if error.class() == ErrorClass::Lost => return Err(error),
+        Err(error @ Error::Unreachable { .. }) => return Err(error),
+        // It is held no more: an event says so, or has.
+        Err(_) => return Ok(()),
+    };
+    let event = match shared.update(&held, grant) {
+        Ok(()) => Event::Changed { segment },
+        Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
+        Err(_) => return Ok(()),
+    };
+    shared.events.publish(&event);
+    Ok(())
+}

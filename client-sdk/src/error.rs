@@ -1,0 +1,297 @@
+//! What can go wrong, in one enum, with a class that says whose fault it is and what to do next.
+
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use pool_core::mem::{BoundsError, MapError};
+use pool_core::packet::PacketError;
+use pool_core::{Bytes, Nanos, PoolAddr, SegmentId};
+use pool_proto::common::v1 as common;
+
+/// Which rule of the daemon refused a request.
+pub use pool_proto::common::v1::ErrorReason as Reason;
+
+/// Whose fault an error is, and so what its receiver does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The call was wrong. Mend it; the same one fails again.
+    Caller,
+    /// Memory, quota or another bounded thing is used up. Free some, or ask for less, then retry.
+    Exhausted,
+    /// The contents are gone, or a race was lost. Build anew from what is left.
+    Lost,
+    /// What was held is held no more. Drop it, and ask anew.
+    Revoked,
+    /// The daemon does not answer. What is held stays usable; retry later.
+    Unreachable,
+    /// Bytes are not what they must be. Stop using them.
+    Corrupt,
+}
+
+/// Why a call failed.
+#[expect(
+    clippy::error_impl_error,
+    reason = "the one error of the crate, named as its users name it"
+)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The daemon refused, and changed nothing. Its class and message say what to do.
+    #[error(transparent)]
+    Refused(Box<Refused>),
+    /// An access to a segment's memory failed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// No socket of a daemon was found. Start the daemon, or name its socket.
+    #[error("no daemon's socket among {tried:?}: start pool-daemon, or set TIERPOOL_SOCKET")]
+    NoSocket {
+        /// Where one was looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// The daemon did not answer in time. What is held stays usable; retry, or raise the timeout.
+    /// The request may have been carried out: if so, its result is given back by the next call.
+    #[error("no answer from the daemon at {} within {} ms", socket.display(), waited.get() / 1_000_000)]
+    Unreachable {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// How long was waited.
+        waited: Nanos,
+    },
+    /// The daemon may not be talked to. Ask the operator for access to the socket.
+    #[error("{} cannot be connected to: {errno}", socket.display())]
+    Socket {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// The daemon does not know this session any more: what was held is lost. Attach anew.
+    #[error("the daemon does not know this session any more: attach anew")]
+    SessionEnded,
+    /// This process was forked from the one that attached. Attach anew.
+    #[error("this process was forked from the one that attached: attach anew")]
+    Forked,
+    /// Other handles of this process hold the segment, and would be cut off. Drop them first.
+    #[error("{others} other handles of this process hold {segment}: drop them first")]
+    HeldHere {
+        /// Which segment.
+        segment: SegmentId,
+        /// How many others.
+        others: usize,
+    },
+    /// A handle of a segment that was taken away still has the addresses. Drop it, then ask again.
+    #[error("a handle of a revoked or lost segment still has {len} at {addr}: drop it first")]
+    AddressHeld {
+        /// Where the new segment was to be.
+        addr: PoolAddr,
+        /// Its size.
+        len: Bytes,
+    },
+    /// Memory could not be reserved or mapped.
+    #[error(transparent)]
+    Map(MapError),
+    /// The daemon's answer is not what the protocol says. Nothing of it was used. Report it.
+    #[error("the daemon broke the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// A message could not be sent or received. Usually the process is out of descriptors: a
+    /// segment needs one for each piece (see `ulimit -n`).
+    #[error(transparent)]
+    Packet(PacketError),
+    /// A thread or another object of the kernel could not be had. Raise the limits of the process.
+    #[error("{call}: {errno}")]
+    System {
+        /// What was asked for.
+        call: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+}
+
+impl Error {
+    /// Whose fault it is, and so what to do next.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Refused(refused) => refused.class,
+            Self::Access(error) => error.class(),
+            Self::NoSocket { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
+            Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
+            Self::AddressHeld { .. } => ErrorClass::Caller,
+            Self::SessionEnded => ErrorClass::Lost,
+            Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
+            Self::Map(MapError::Os { .. }) | Self::Packet(_) => ErrorClass::Exhausted,
+            Self::Map(_) => ErrorClass::Caller,
+            Self::System { .. } => ErrorClass::Exhausted,
+        }
+    }
+
+    /// Which rule of the daemon refused, where it was the daemon.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refused(refused) => Some(refused.reason),
+            _ => None,
+        }
+    }
+}
+
+impl From<MapError> for Error {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Forked => Self::Forked,
+            MapError::Claimed { at, len } => Self::AddressHeld { addr: at, len },
+            error => Self::Map(error),
+        }
+    }
+}
+
+/// A refusal of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// Whose fault it is.
+    pub class: ErrorClass,
+    /// Which rule.
+    pub reason: Reason,
+    /// One sentence that names the numbers and says what to do next.
+    pub message: String,
+    /// The bound, where the reason has one.
+    pub limit: u64,
+    /// How much of it is used.
+    pub used: u64,
+    /// How much was asked.
+    pub asked: u64,
+}
+
+impl From<common::Error> for Error {
+    fn from(error: common::Error) -> Self {
+        use common::ErrorClass as Wire;
+        let class = match error.class() {
+            Wire::Unspecified | Wire::Corrupt => ErrorClass::Corrupt,
+            Wire::Caller => ErrorClass::Caller,
+            Wire::Exhausted => ErrorClass::Exhausted,
+            Wire::Lost => ErrorClass::Lost,
+            Wire::Revoked => ErrorClass::Revoked,
+            Wire::Unreachable => ErrorClass::Unreachable,
+        };
+        let reason = error.reason();
+        let common::Error {
+            message,
+            limit,
+            used,
+            asked,
+            ..
+        } = error;
+        Self::Refused(Box::new(Refused {
+            class,
+            reason,
+            message,
+            limit,
+            used,
+            asked,
+        }))
+    }
+}
+
+/// An access to a segment's memory failed. No wrong byte was returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The range is not inside the segment, or not inside it any more. Ask for one that is.
+    #[error("{len} at offset {offset} are not inside the {size} there are")]
+    Outside {
+        /// Where the range starts.
+        offset: Bytes,
+        /// How long it is.
+        len: Bytes,
+        /// How much there is.
+        size: Bytes,
+    },
+    /// Elements of this type cannot start there. Choose a multiple of `align`.
+    #[error("{addr} is no multiple of {align}")]
+    Misaligned {
+        /// Where the first element was to be.
+        addr: PoolAddr,
+        /// What its address must be a multiple of.
+        align: usize,
+    },
+    /// The segment is held read-only. Open it read-write.
+    #[error("the segment is held read-only")]
+    ReadOnly,
+    /// The segment was taken away. Drop it, and ask anew.
+    #[error("{segment} was revoked: drop it and ask anew")]
+    Revoked {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// The contents of the segment are gone. Build them anew.
+    #[error("the contents of {segment} are lost: build them anew")]
+    Lost {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// This process was forked from the one that holds the segment. Attach anew.
+    #[error("this process was forked from the one that attached: attach anew")]
+    Forked,
+}
+
+impl AccessError {
+    /// Whose fault it is, and so what to do next.
+    #[must_use]
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Outside { .. } | Self::Misaligned { .. } | Self::ReadOnly | Self::Forked => {
+                ErrorClass::Caller
+            }
+            Self::Revoked { .. } => ErrorClass::Revoked,
+            Self::Lost { .. } => ErrorClass::Lost,
+        }
+    }
+}
+
+impl From<BoundsError> for AccessError {
+    fn from(error: BoundsError) -> Self {
+        match error {
+            BoundsError::Outside { offset, len, size } => Self::Outside { offset, len, size },
+            BoundsError::Misaligned { addr, align } => Self::Misaligned { addr, align },
+            _ => Self::ReadOnly,
+        }
+    }
+}
+
+/// What was wrong with a message of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// It cannot be decoded.
+    #[error("a message cannot be decoded")]
+    Undecodable,
+    /// It answers a request that was not sent.
+    #[error("an answer to request {got} while {sent} was asked")]
+    RequestId {
+        /// The request in flight.
+        sent: u64,
+        /// What the answer says.
+        got: u64,
+    },
+    /// It is not an answer to this kind of request.
+    #[error("an answer of another kind than the request")]
+    Kind,
+    /// It came with another number of descriptors than it says.
+    #[error("{got} descriptors where there should be {expected}")]
+    Descriptors {
+        /// What the message needs.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A field does not hold what it must.
+    #[error("the field {0} does not hold what it must")]
+    Field(&'static str),
+    /// The pieces of a segment are not all of it, one after the other.
+    #[error("the pieces of a segment do not cover it")]
+    Pieces,
+    /// A segment is not where it was, or not in the window.
+    #[error("a segment is at another address than it can be")]
+    Place,
+}

@@ -1,0 +1,272 @@
+//! The pool as a program sees it: create segments, open them, ask about them.
+
+use std::sync::PoisonError;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pool_core::clock::Deadline;
+use pool_core::mem::Access;
+use pool_core::sync::atomic::Ordering;
+use pool_core::sync::{Arc, Mutex};
+use pool_core::{Bytes, ClientId, Nanos};
+use pool_proto::common::v1::Lifetime;
+use pool_proto::session::v1::{self as session, request};
+
+use crate::attach::AttachOptions;
+use crate::error::Error;
+use crate::event::Events;
+use crate::info::{SegmentList, TierInfo};
+use crate::reserve::Reserve;
+use crate::segment::Segment;
+use crate::session::unwanted;
+use crate::shared::{SessionGuard, Shared};
+use crate::table::HeldRef;
+use crate::wire;
+
+/// A session with the daemon of a pool. Clones are the same session; it ends, and its thread with
+/// it, when the last clone and the last segment are dropped.
+///
+/// Every call may be made from any thread. Calls that ask the daemon are made one after the other,
+/// and wait until it answers or the timeout of [`AttachOptions`] has passed; where the daemon
+/// restarts meanwhile they go on with the new one.
+///
+/// In a forked child every call fails with [`Error::Forked`]: attach anew there.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    life: Arc<Life>,
+}
+
+impl Pool {
+    /// Attaches this process.
+    ///
+    /// # Errors
+    /// [`Error`], and nothing is left behind.
+    pub fn attach(options: &AttachOptions) -> Result<Self, Error> {
+        options.attach()
+    }
+
+    pub(crate) const fn new(life: Arc<Life>) -> Self {
+        Self { life }
+    }
+
+    /// Creates a segment: zeroed memory that is really there, held read-write.
+    ///
+    /// # Errors
+    /// [`Error`]; of class exhausted where quota, tier or machine have not so much.
+    pub fn create(&self, create: &Create) -> Result<Segment, Error> {
+        self.life.create(create)
+    }
+
+    /// Opens a segment by its name: `name` of the own tenant, or `tenant:name`.
+    ///
+    /// # Errors
+    /// [`Error`]; what may not be opened is not found.
+    pub fn open(&self, name: &str, access: Access) -> Result<Segment, Error> {
+        let shared = self.life.shared();
+        let mut session = shared.session()?;
+        let ask = session::Open {
+            name: name.to_owned(),
+            access: wire::access(access),
+        };
+        let held = take(
+            shared,
+            &mut session,
+            request::Body::Open(ask),
+            Deadline::after(shared.timeout),
+        )?;
+        Ok(Segment::new(Arc::clone(&self.life), held, access))
+    }
+
+    /// Keeps `depth` segments (at most 256) of `bytes` ready, for [`Reserve::take`].
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn reserve(&self, tier: &str, bytes: Bytes, depth: usize) -> Result<Reserve, Error> {
+        self.life.shared().check_owner()?;
+        Ok(Reserve::new(Arc::clone(&self.life), tier, bytes, depth))
+    }
+
+    /// Every event from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        let shared = self.life.shared();
+        shared.events.subscribe(Arc::clone(shared))
+    }
+
+    /// The segments that the tenant owns or may open.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn segments(&self) -> Result<SegmentList, Error> {
+        self.life
+            .shared()
+            .call(request::Body::List(session::List {}))?
+            .listed()
+    }
+
+    /// The tiers of the pool, fastest first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn tiers(&self) -> Result<Vec<TierInfo>, Error> {
+        self.life
+            .shared()
+            .call(request::Body::Tiers(session::Tiers {}))?
+            .tiers()
+    }
+
+    /// The daemon's name for this session.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        self.life.shared().client
+    }
+
+    /// The tenant that pays for what this session creates.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.life.shared().tenant
+    }
+
+    /// Rises with each start of the daemon.
+    #[must_use]
+    pub fn daemon_epoch(&self) -> u64 {
+        self.life.shared().epoch.load(Ordering::Relaxed)
+    }
+
+    /// Daemon and client run as the same user: what may be written is up to courtesy.
+    #[must_use]
+    pub fn advisory_isolation(&self) -> bool {
+        self.life.shared().advisory_isolation
+    }
+}
+
+/// Asks for a segment and takes it over.
+fn take(
+    shared: &Arc<Shared>,
+    session: &mut SessionGuard<'_>,
+    body: request::Body,
+    deadline: Deadline,
+) -> Result<HeldRef, Error> {
+    let answer = session.call_by(body.clone(), deadline)?;
+    let grant = answer.granted(shared.window.range())?;
+    let unwanted = unwanted(&body, grant.info.id);
+    shared.hold(grant, unwanted)
+}
+
+/// A segment to be created.
+#[derive(Debug, Clone)]
+pub struct Create {
+    ask: session::Create,
+}
+
+impl Create {
+    /// `bytes` of the tier, rounded up to whole extents of 2 MiB. It has no name and is freed when
+    /// its last handle is dropped.
+    #[must_use]
+    pub fn new(tier: &str, bytes: Bytes) -> Self {
+        let ask = session::Create {
+            tier: tier.to_owned(),
+            bytes: bytes.get(),
+            lifetime: Lifetime::Held.into(),
+            ..session::Create::default()
+        };
+        Self { ask }
+    }
+
+    /// A name, unique within the tenant, by which it is opened.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.ask.name);
+        self
+    }
+
+    /// Kept until it is freed, even where nobody holds it. It needs a name.
+    #[must_use]
+    pub fn persistent(mut self) -> Self {
+        self.ask.lifetime = Lifetime::Persistent.into();
+        self
+    }
+
+    /// Address space for it to grow into.
+    #[must_use]
+    pub fn capacity(mut self, bytes: Bytes) -> Self {
+        self.ask.capacity_bytes = bytes.get();
+        self
+    }
+
+    /// In pieces of at most this size, so that it can shrink in such steps.
+    #[must_use]
+    pub fn piece(mut self, bytes: Bytes) -> Self {
+        self.ask.piece_bytes = bytes.get();
+        self
+    }
+
+    /// How long to wait for burst memory of others to be given back, on top of the timeout.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.ask.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    pub(crate) fn ask(
+        &self,
+        shared: &Arc<Shared>,
+        session: &mut SessionGuard<'_>,
+    ) -> Result<HeldRef, Error> {
+        let wait = shared
+            .timeout
+            .saturating_add(Nanos::from_millis(self.ask.wait_ms));
+        take(
+            shared,
+            session,
+            request::Body::Create(self.ask.clone()),
+            Deadline::after(wait),
+        )
+    }
+}
+
+/// What keeps a session going: it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Life {
+    shared: Arc<Shared>,
+    /// `None` once it is joined.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Life {
+    pub(crate) const fn new(shared: Arc<Shared>, thread: JoinHandle<()>) -> Self {
+        Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn create(self: &Arc<Self>, create: &Create) -> Result<Segment, Error> {
+        let held = create.ask(&self.shared, &mut self.shared.session()?)?;
+        Ok(Segment::new(Arc::clone(self), held, Access::ReadWrite))
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if self.shared.check_owner().is_err() {
+            return; // A forked child: neither thread nor session are its own.
+        }
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake();
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // A thread that panicked has ended as well.
+        let _ended = thread.map(JoinHandle::join);
+        if let Ok(mut session) = self.shared.session() {
+            session.detach();
+        }
+    }
+}

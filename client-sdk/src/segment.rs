@@ -1,0 +1,284 @@
+//! A segment in the hands of a program.
+
+use pool_core::mem::Access;
+use pool_core::sync::Arc;
+use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
+use pool_proto::session::v1::{self as session, request};
+
+use crate::atomic::{SharedU32, SharedU64};
+use crate::error::{AccessError, Error};
+use crate::held::Fate;
+use crate::info::PieceInfo;
+use crate::pool::Life;
+use crate::table::{HeldRef, Release};
+use crate::view::{Element, View, ViewMut};
+use crate::wire;
+
+/// Whether a segment may be ended under others who hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Force {
+    /// It may not: the call is refused.
+    No,
+    /// It may: they are told that it was revoked.
+    Yes,
+}
+
+/// A handle of a segment: memory at the same address in every process.
+///
+/// A process maps a segment once, however many handles it has. The last one that is dropped closes
+/// the segment; a segment that was not created persistent ends when its last holder has closed it.
+///
+/// Other processes may change the memory at any time. Views and atomic words copy in and out and
+/// never lend a reference; once the segment is revoked or lost every access is an error.
+#[derive(Debug)]
+pub struct Segment {
+    // In this order: the segment is released while the session lives.
+    held: HeldRef,
+    life: Arc<Life>,
+    access: Access,
+}
+
+impl Segment {
+    pub(crate) const fn new(life: Arc<Life>, held: HeldRef, access: Access) -> Self {
+        Self { held, life, access }
+    }
+
+    /// The daemon's name for it, never used again.
+    #[must_use]
+    pub fn id(&self) -> SegmentId {
+        self.held.id()
+    }
+
+    /// Where it is, in this and every other process.
+    #[must_use]
+    pub fn addr(&self) -> PoolAddr {
+        self.held.addr()
+    }
+
+    /// The address as a pointer, for code that takes one. It stays readable (and writable, where the
+    /// segment is held read-write) for as long as the handle lives, but whoever reads through it is
+    /// not told of a revocation and finds zeros after one, and must expect other processes to change
+    /// what is there.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.held.mapped().as_ptr()
+    }
+
+    /// How large it is. Other processes of the tenant may resize it.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.held.detail().info.bytes
+    }
+
+    /// Rises with each new backing of the same addresses.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.held.detail().info.incarnation
+    }
+
+    /// Empty where it has none.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.held.detail().info.name.clone()
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn tier(&self) -> String {
+        self.held.detail().info.tier.clone()
+    }
+
+    /// What this handle may do.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
+    /// All of it is ordinary DRAM that stands for something else.
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        let detail = self.held.detail();
+        !detail.pieces.is_empty() && detail.pieces.iter().all(|piece| piece.emulated)
+    }
+
+    /// Its parts, in order.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<PieceInfo> {
+        let info = |piece: &wire::Piece| PieceInfo {
+            offset: piece.offset,
+            bytes: piece.bytes,
+            device: piece.device.clone(),
+            emulated: piece.emulated,
+            pages: piece.pages,
+        };
+        self.held.detail().pieces.iter().map(info).collect()
+    }
+
+    /// The `count` elements from `offset`, to read.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn view<T: Element>(
+        &self,
+        offset: Bytes,
+        count: usize,
+    ) -> Result<View<'_, T>, AccessError> {
+        View::new(&self.held, offset, count)
+    }
+
+    /// The `count` elements from `offset`, to read and write.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn view_mut<T: Element>(
+        &self,
+        offset: Bytes,
+        count: usize,
+    ) -> Result<ViewMut<'_, T>, AccessError> {
+        self.check_writable()?;
+        ViewMut::new(&self.held, offset, count)
+    }
+
+    /// The word at `offset`, to be shared with other processes.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn atomic_u32(&self, offset: Bytes) -> Result<SharedU32<'_>, AccessError> {
+        self.check_writable()?;
+        SharedU32::new(&self.held, offset)
+    }
+
+    /// The word at `offset`, to be shared with other processes.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn atomic_u64(&self, offset: Bytes) -> Result<SharedU64<'_>, AccessError> {
+        self.check_writable()?;
+        SharedU64::new(&self.held, offset)
+    }
+
+    fn check_writable(&self) -> Result<(), AccessError> {
+        match self.access {
+            Access::ReadOnly => Err(AccessError::ReadOnly),
+            Access::ReadWrite => Ok(()),
+        }
+    }
+
+    /// Lets another tenant open the segment.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn share(&self, tenant: &str, access: Access) -> Result<(), Error> {
+        let ask = session::Share {
+            segment_id: self.id().number(),
+            tenant: tenant.to_owned(),
+            access: wire::access(access),
+        };
+        self.life.shared().call(request::Body::Share(ask))?.done()
+    }
+
+    /// Takes the segment away from another tenant: its clients are cut off at once, and the contents
+    /// go on in a new incarnation that it has never seen.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
+    pub fn revoke(&mut self, tenant: &str) -> Result<(), Error> {
+        let ask = session::Revoke {
+            segment_id: self.id().number(),
+            tenant: tenant.to_owned(),
+        };
+        self.only_handle()?;
+        self.change(request::Body::Revoke(ask))
+    }
+
+    /// Makes the segment larger or smaller, in its place. What is added is zero; a smaller size must
+    /// end where a piece does.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn resize(&mut self, bytes: Bytes) -> Result<(), Error> {
+        let ask = session::Resize {
+            segment_id: self.id().number(),
+            bytes: bytes.get(),
+        };
+        self.change(request::Body::Resize(ask))
+    }
+
+    /// Moves the contents to another tier, at the same address.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
+    pub fn relocate(&mut self, tier: &str) -> Result<(), Error> {
+        let ask = session::Relocate {
+            segment_id: self.id().number(),
+            tier: tier.to_owned(),
+        };
+        self.only_handle()?;
+        self.change(request::Body::Relocate(ask))
+    }
+
+    /// Brings size and mapping up to date now. An event does the same a moment later by itself.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        let ask = session::Refresh {
+            segment_id: self.id().number(),
+        };
+        self.change(request::Body::Refresh(ask))
+    }
+
+    /// Ends the segment for everybody. Its memory is zeroed and its name is free again.
+    ///
+    /// # Errors
+    /// [`Error`]; where others hold it and `force` says no. The handle is gone either way.
+    pub fn free(self, force: Force) -> Result<(), Error> {
+        let Self { held, life, .. } = self;
+        let (shared, id) = (life.shared(), held.id());
+        let mut session = shared.session()?;
+        let others = held.others();
+        if others > 0 {
+            if force == Force::No {
+                return Err(Error::HeldHere {
+                    segment: id,
+                    others,
+                });
+            }
+            held.end(Fate::Revoked)?;
+        }
+        held.let_go();
+        let ask = session::Free {
+            segment_id: id.number(),
+            force: force == Force::Yes,
+        };
+        let freed = session.call(request::Body::Free(ask))?.done();
+        if freed.is_err() {
+            // Unmapped before it was to be freed, so that the memory is back at once.
+            shared.release(Release::Close(id));
+        }
+        freed
+    }
+
+    /// Closes the handle. To drop it does the same.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    fn only_handle(&self) -> Result<(), Error> {
+        match self.held.others() {
+            0 => Ok(()),
+            others => Err(Error::HeldHere {
+                segment: self.id(),
+                others,
+            }),
+        }
+    }
+
+    /// Asks for a change, and maps what came of it.
+    fn change(&self, body: request::Body) -> Result<(), Error> {
+        let shared = self.life.shared();
+        let mut session = shared.session()?;
+        let grant = session.call(body)?.granted(shared.window.range())?;
+        shared.update(&self.held, grant)
+    }
+}

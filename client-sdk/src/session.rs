@@ -1,0 +1,431 @@
+//! The session: one request in flight, answered exactly once whatever happens to the daemon.
+//!
+//! # Protocol
+//! Requests have rising ids. A connection that breaks is made anew until the deadline, by Reattach,
+//! and the request is sent again with its id: the daemon has it done once and answers it from its
+//! journal. A request whose deadline passed has an unknown outcome. It is kept, and the next call
+//! first sends it again and gives back what it brought, so that nothing is held that nobody knows.
+//!
+//! Releases are queued (see [`crate::table`]) and sent before the next request.
+//!
+//! A segment that moves, or waits after a restart of the daemon for its holders to bring its files
+//! back, is `BUSY`. A request that meets one is repeated, see [`Session::patience`].
+
+use std::os::fd::AsFd;
+
+use pool_core::clock::{Backoff, Deadline, now};
+use pool_core::limits::LIVENESS_PAGE_BYTES;
+use pool_core::mem::{Access, FileMap};
+use pool_core::sync::atomic::Ordering;
+use pool_core::sync::{Arc, lock};
+use pool_core::{BackingId, Bytes, ClientId, Nanos, SegmentId};
+use pool_proto::common::v1::{ErrorReason, Lifetime};
+use pool_proto::session::v1::{self as session, reply, request};
+
+use crate::connection::{Connection, Trip};
+use crate::error::Error;
+use crate::event::Event;
+use crate::held::Fate;
+use crate::shared::{Newcomer, Shared};
+use crate::table::{News, Release};
+use crate::wire::{self, Answer, PROTOCOL, Welcome};
+
+/// Pauses between attempts to reach the daemon.
+const RETRY_FIRST: Nanos = Nanos::from_millis(1);
+const RETRY_LONGEST: Nanos = Nanos::from_millis(100);
+/// How long one attempt to take the session up may take.
+const ATTEMPT: Nanos = Nanos::from_millis(2_000);
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Option<Connection>,
+    /// How many connections there have been.
+    generation: u64,
+    client: ClientId,
+    token: Vec<u8>,
+    next_id: u64,
+    /// Sent, with an unknown outcome.
+    unresolved: Option<Sent>,
+    /// Until when `BUSY` may mean that files are awaited.
+    awaiting_files: Deadline,
+    /// The daemon does not know the session any more.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Sent {
+    id: u64,
+    body: request::Body,
+}
+
+/// Why the session could not be taken up.
+enum Failed {
+    /// Perhaps later.
+    Now,
+    /// It never will.
+    ForGood(Error),
+}
+
+impl Session {
+    /// A session whose first request was `last_id`.
+    pub(crate) fn new(
+        connection: Connection,
+        client: ClientId,
+        token: Vec<u8>,
+        last_id: u64,
+    ) -> Self {
+        Self {
+            connection: Some(connection),
+            generation: 1,
+            client,
+            token,
+            next_id: last_id + 1,
+            unresolved: None,
+            awaiting_files: Deadline::at(Nanos::ZERO),
+            ended: false,
+        }
+    }
+
+    pub(crate) fn call(
+        &mut self,
+        shared: &Arc<Shared>,
+        body: request::Body,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        self.resolve(shared, deadline)?;
+        self.flush(shared, deadline)?;
+        let id = self.take_id();
+        self.exchange(shared, Sent { id, body }, deadline)
+    }
+
+    fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// Sends a request until it is answered.
+    fn exchange(
+        &mut self,
+        shared: &Arc<Shared>,
+        sent: Sent,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        let start = now();
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        let mut outcome_unknown = false;
+        let failed = loop {
+            if let Err(error) = self.connect(shared, deadline) {
+                break error;
+            }
+            let Some(connection) = &mut self.connection else {
+                break Error::SessionEnded;
+            };
+            let wait = match connection.round_trip(sent.id, &sent.body, &[], deadline) {
+                Ok(answer) => match refusal(&answer) {
+                    Some(ErrorReason::UnknownClient) => return Err(self.end(shared)),
+                    Some(ErrorReason::Busy)
+                        if backoff.pause(self.patience(&sent.body, deadline)) =>
+                    {
+                        continue;
+                    }
+                    _ => return Ok(answer),
+                },
+                Err(Trip::Gone) => {
+                    self.disconnect(shared);
+                    outcome_unknown = true;
+                    backoff.pause(deadline)
+                }
+                Err(Trip::TimedOut) => {
+                    outcome_unknown = true;
+                    false
+                }
+                Err(Trip::Broken(error)) => {
+                    self.disconnect(shared);
+                    return Err(error.into());
+                }
+                Err(Trip::Unsent(error)) => break Error::Packet(error),
+                Err(Trip::Unreceived(error)) => {
+                    outcome_unknown = true;
+                    break Error::Packet(error);
+                }
+            };
+            if !wait {
+                let waited = now().saturating_since(start);
+                break Error::Unreachable {
+                    socket: shared.socket.clone(),
+                    waited,
+                };
+            }
+        };
+        if outcome_unknown && !self.ended {
+            self.unresolved = Some(sent);
+        }
+        Err(failed)
+    }
+
+    /// Until when `BUSY` is not the last word. A segment that is only to be mapped is busy while it
+    /// moves or waits for its files, which both end.
+    fn patience(&self, body: &request::Body, deadline: Deadline) -> Deadline {
+        match body {
+            request::Body::Open(_) | request::Body::Refresh(_) => deadline,
+            _ => deadline.min(self.awaiting_files),
+        }
+    }
+
+    /// Learns the outcome of the request before, and gives back what nobody waits for any more.
+    fn resolve(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
+        let Some(sent) = self.unresolved.take() else {
+            return Ok(());
+        };
+        let body = sent.body.clone();
+        let answer = self.exchange(shared, sent, deadline)?;
+        match (body, &answer.body) {
+            (request::Body::Free(ask), reply::Body::Error(_)) => {
+                // It was unmapped before it was to be freed, so it is held no more.
+                let id = SegmentId::new(ask.segment_id);
+                lock(&shared.table).releases.extend(id.map(Release::Close));
+            }
+            (body, reply::Body::Granted(_)) => {
+                let grant = answer.granted(shared.window.range())?;
+                let id = grant.info.id;
+                match shared.find(id) {
+                    // What fails here has ended the segment, and its handles say so.
+                    Some(held) => drop(shared.update(&held, grant)),
+                    None => lock(&shared.table).release(unwanted(&body, id)),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Tells the daemon what was released.
+    pub(crate) fn flush(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
+        loop {
+            let Some(release) = lock(&shared.table).releases.pop_front() else {
+                return Ok(());
+            };
+            let (id, body) = (self.take_id(), release.request());
+            // A refusal means that the daemon has heard of it otherwise: there is nothing to release.
+            if let Err(error) = self.exchange(shared, Sent { id, body }, deadline) {
+                if self.unresolved.is_none() && !self.ended {
+                    lock(&shared.table).releases.push_front(release);
+                }
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes sure that there is a connection.
+    pub(crate) fn connect(
+        &mut self,
+        shared: &Arc<Shared>,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let start = now();
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        while self.connection.is_none() {
+            if self.ended {
+                return Err(Error::SessionEnded);
+            }
+            match self.take_up(shared, deadline) {
+                Ok(()) => return Ok(()),
+                Err(Failed::ForGood(error)) => return Err(error),
+                Err(Failed::Now) if backoff.pause(deadline) => {}
+                Err(Failed::Now) => {
+                    let waited = now().saturating_since(start);
+                    return Err(Error::Unreachable {
+                        socket: shared.socket.clone(),
+                        waited,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries once to take the session up.
+    pub(crate) fn take_up_once(&mut self, shared: &Arc<Shared>) -> Result<(), Error> {
+        self.take_up(shared, Deadline::NEVER)
+            .map_err(|failed| match failed {
+                Failed::ForGood(error) => error,
+                Failed::Now => Error::Unreachable {
+                    socket: shared.socket.clone(),
+                    waited: Nanos::ZERO,
+                },
+            })
+    }
+
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Takes the session up on a new connection.
+    fn take_up(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Failed> {
+        let mut connection = Connection::open(&shared.socket).map_err(|errno| match errno {
+            nix::errno::Errno::EACCES | nix::errno::Errno::EPERM => {
+                Failed::ForGood(Error::Socket {
+                    socket: shared.socket.clone(),
+                    errno,
+                })
+            }
+            _ => Failed::Now,
+        })?;
+        // The ids of what belongs to a connection do not count: nothing of it changes the pool.
+        let id = self.next_id;
+        let deadline = deadline.min(Deadline::after(ATTEMPT));
+        let ask = session::Reattach {
+            protocol: PROTOCOL,
+            client_id: self.client.number(),
+            token: self.token.clone(),
+        };
+        let answer = connection.round_trip(id, &request::Body::Reattach(ask), &[], deadline)?;
+        match refusal(&answer) {
+            Some(ErrorReason::UnknownClient) => return Err(Failed::ForGood(self.end(shared))),
+            Some(ErrorReason::Version) | None => {}
+            Some(_) => return Err(Failed::Now),
+        }
+        let wire::Reattached { message, welcome } =
+            wire::reattached(answer).map_err(Failed::ForGood)?;
+        supply(shared, &mut connection, id, &message, deadline)?;
+        reconcile(shared, &message.held).map_err(Failed::ForGood)?;
+        self.generation += 1;
+        let newcomer = newcomer(welcome, self.generation).map_err(Failed::ForGood)?;
+        *lock(&shared.news) = Some(newcomer);
+        let epoch = message.daemon_epoch;
+        if shared.epoch.swap(epoch, Ordering::Relaxed) != epoch {
+            let grace = Nanos::from_millis(message.reattach_grace_ms);
+            self.awaiting_files = Deadline::after(grace);
+        }
+        self.connection = Some(connection);
+        shared.events.publish(&Event::DaemonBack { epoch });
+        shared.wake();
+        Ok(())
+    }
+
+    /// Gives the connection up, if it is the one meant.
+    pub(crate) fn give_up(&mut self, shared: &Shared, generation: u64) {
+        if self.generation == generation {
+            self.disconnect(shared);
+        }
+    }
+
+    fn disconnect(&mut self, shared: &Shared) {
+        if self.connection.take().is_some() {
+            shared.events.publish(&Event::DaemonGone);
+            shared.wake();
+        }
+    }
+
+    /// The daemon does not know the session: everything held is lost.
+    fn end(&mut self, shared: &Arc<Shared>) -> Error {
+        self.ended = true;
+        self.connection = None;
+        self.unresolved = None;
+        for held in shared.holdings() {
+            if held.fate() == Fate::Live {
+                // What cannot be replaced stays mapped, and nobody accesses it.
+                drop(held.end(Fate::Lost));
+                shared.events.publish(&Event::Lost { segment: held.id() });
+            }
+        }
+        lock(&shared.table).releases.clear();
+        Error::SessionEnded
+    }
+
+    /// Ends the session in good order, as far as that can be done at once.
+    pub(crate) fn detach(&mut self) {
+        let id = self.take_id();
+        let body = request::Body::Detach(session::Detach {});
+        if let Some(mut connection) = self.connection.take() {
+            // A daemon that does not hear of it finds out by the end of the connection or process.
+            drop(connection.round_trip(id, &body, &[], Deadline::after(ATTEMPT)));
+        }
+        self.ended = true;
+    }
+}
+
+impl From<Trip> for Failed {
+    fn from(trip: Trip) -> Self {
+        match trip {
+            Trip::TimedOut | Trip::Gone => Self::Now,
+            Trip::Broken(error) => Self::ForGood(error.into()),
+            Trip::Unsent(error) | Trip::Unreceived(error) => Self::ForGood(Error::Packet(error)),
+        }
+    }
+}
+
+pub(crate) fn newcomer(welcome: Welcome, generation: u64) -> Result<Newcomer, Error> {
+    let Welcome { events, liveness } = welcome;
+    let page = Bytes::new(LIVENESS_PAGE_BYTES);
+    let liveness = FileMap::new(liveness.as_fd(), Bytes::ZERO, page, Access::ReadWrite)?;
+    Ok(Newcomer {
+        generation,
+        events,
+        liveness,
+    })
+}
+
+/// What is to become of a grant nobody waits for.
+pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Release {
+    match body {
+        request::Body::Create(ask) if ask.lifetime == i32::from(Lifetime::Persistent) => {
+            Release::Free(id)
+        }
+        _ => Release::Close(id),
+    }
+}
+
+fn refusal(answer: &Answer) -> Option<ErrorReason> {
+    match &answer.body {
+        reply::Body::Error(error) => Some(error.reason()),
+        _ => None,
+    }
+}
+
+/// Brings back the files that the daemon has lost.
+fn supply(
+    shared: &Arc<Shared>,
+    connection: &mut Connection,
+    id: u64,
+    message: &session::Reattached,
+    deadline: Deadline,
+) -> Result<(), Trip> {
+    for held in shared.holdings() {
+        let detail = held.detail();
+        for piece in &detail.pieces {
+            let backing_id = BackingId::number(piece.backing);
+            if message.missing_more || message.missing_backings.contains(&backing_id) {
+                let body = request::Body::Supply(session::Supply { backing_id });
+                // One that is refused is not wanted, or the segment ends: an event will say so.
+                connection.round_trip(id, &body, &[piece.file.as_fd()], deadline)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings what this process holds in line with what the daemon says it holds.
+fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Error> {
+    for held in shared.holdings() {
+        let (id, detail) = (held.id(), held.detail());
+        let (incarnation, bytes) = (detail.info.incarnation.number(), detail.info.bytes.get());
+        drop(detail);
+        let news = match said.iter().find(|said| said.segment_id == id.number()) {
+            _ if held.fate() != Fate::Live => continue,
+            None => News::Ended(Fate::Lost),
+            Some(said) if (said.incarnation, said.bytes) == (incarnation, bytes) => continue,
+            Some(_) => News::Changed,
+        };
+        shared.tell(id, news)?;
+        if news == News::Ended(Fate::Lost) {
+            shared.events.publish(&Event::Lost { segment: id });
+        }
+    }
+    Ok(())
+}

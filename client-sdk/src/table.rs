@@ -1,0 +1,253 @@
+//! Which segments this process holds, and what the daemon is still to be told about them.
+//!
+//! # Invariants
+//! 1. A segment has at most one [`Held`] in the table, and it is in the table for as long as a
+//!    [`HeldRef`] names it.
+//! 2. The last [`HeldRef`] of a segment removes it, unmaps it, closes its descriptors and queues its
+//!    release under one lock. So whoever sends the queue before a request never lets the daemon hear
+//!    of a release before it has happened, nor the request before the release.
+//! 3. A release that is still queued when the segment is granted again was overtaken by that grant,
+//!    and is forgotten.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Deref;
+use std::sync::Weak;
+
+use pool_core::SegmentId;
+use pool_core::limits::CLIENT_SEGMENTS_MAX;
+use pool_core::mem::MapError;
+use pool_core::sync::{Arc, lock};
+use pool_proto::session::v1::{self as session, request};
+
+use crate::error::Error;
+use crate::held::{Fate, Held};
+use crate::shared::Shared;
+use crate::wire::Grant;
+
+/// What the daemon is to be told once the segment is unmapped and its descriptors are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// It is held no more.
+    Close(SegmentId),
+    /// It was created for nobody.
+    Free(SegmentId),
+}
+
+impl Release {
+    pub(crate) fn request(self) -> request::Body {
+        match self {
+            Self::Close(id) => request::Body::Close(session::Close {
+                segment_id: id.number(),
+            }),
+            Self::Free(id) => request::Body::Free(session::Free {
+                segment_id: id.number(),
+                force: true,
+            }),
+        }
+    }
+}
+
+/// What an event says of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    Ended(Fate),
+    Changed,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    held: BTreeMap<SegmentId, Weak<Held>>,
+    pub(crate) releases: VecDeque<Release>,
+    /// To be refreshed.
+    pub(crate) stale: BTreeSet<SegmentId>,
+    /// News of segments that are not in the table: an event can overtake the grant it is about.
+    /// Ids are never used again, so what is about a segment of before does no harm.
+    early: BTreeMap<SegmentId, News>,
+}
+
+impl Table {
+    pub(crate) fn release(&mut self, release: Release) {
+        self.releases.push_back(release);
+    }
+
+    fn keep_early(&mut self, id: SegmentId, news: News) {
+        self.early.insert(id, news);
+        if self.early.len() > CLIENT_SEGMENTS_MAX {
+            self.early.pop_first();
+        }
+    }
+}
+
+/// One reason why this process holds a segment.
+#[derive(Debug)]
+pub(crate) struct HeldRef {
+    shared: Arc<Shared>,
+    /// `None` only while it is dropped.
+    held: Option<Arc<Held>>,
+}
+
+impl Deref for HeldRef {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        self.held.as_ref().expect("it is taken by `drop` alone")
+    }
+}
+
+impl HeldRef {
+    /// How many others there are.
+    pub(crate) fn others(&self) -> usize {
+        let _counted_under_lock = lock(&self.shared.table);
+        self.held
+            .as_ref()
+            .map_or(0, Arc::strong_count)
+            .saturating_sub(1)
+    }
+
+    /// Lets go without telling the daemon, which is told something else. False where others hold
+    /// the segment still.
+    pub(crate) fn let_go(mut self) -> bool {
+        self.shared.clone().remove(self.held.take(), None)
+    }
+}
+
+impl Drop for HeldRef {
+    fn drop(&mut self) {
+        let held = self.held.take();
+        // A segment that ended was released when it did.
+        let close = held.as_ref().filter(|held| held.fate() == Fate::Live);
+        let close = close.map(|held| Release::Close(held.id()));
+        self.shared.remove(held, close);
+    }
+}
+
+impl Shared {
+    /// Lets go of one reference, and releases the segment with the last one.
+    fn remove(&self, held: Option<Arc<Held>>, release: Option<Release>) -> bool {
+        let Some(held) = held else {
+            return false;
+        };
+        if self.check_owner().is_err() {
+            return false; // A forked child has copies, of which nobody knows.
+        }
+        let mut table = lock(&self.table);
+        let id = held.id();
+        let Some(held) = Arc::into_inner(held) else {
+            return false;
+        };
+        table.held.remove(&id);
+        table.stale.remove(&id);
+        drop(held);
+        table.releases.extend(release);
+        drop(table);
+        if release.is_some() {
+            self.wake();
+        }
+        true
+    }
+
+    /// Queues something to be told to the daemon.
+    pub(crate) fn release(&self, release: Release) {
+        lock(&self.table).release(release);
+        self.wake();
+    }
+
+    /// The segment, where this process holds it.
+    pub(crate) fn find(self: &Arc<Self>, id: SegmentId) -> Option<HeldRef> {
+        let table = lock(&self.table);
+        let held = table.held.get(&id)?.upgrade()?;
+        Some(HeldRef {
+            shared: Arc::clone(self),
+            held: Some(held),
+        })
+    }
+
+    /// Every segment this process holds.
+    pub(crate) fn holdings(self: &Arc<Self>) -> Vec<HeldRef> {
+        let table = lock(&self.table);
+        let held = table.held.values().filter_map(Weak::upgrade);
+        held.map(|held| HeldRef {
+            shared: Arc::clone(self),
+            held: Some(held),
+        })
+        .collect()
+    }
+
+    /// Takes over what was granted: maps it, or brings what is mapped up to date. The caller holds
+    /// the session, so grants are taken over in the order in which they were made.
+    ///
+    /// # Errors
+    /// Where it could not be mapped it is queued to be released as `unwanted` says.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        grant: Grant,
+        unwanted: Release,
+    ) -> Result<HeldRef, Error> {
+        let id = grant.info.id;
+        lock(&self.table)
+            .releases
+            .retain(|release| *release != Release::Close(id));
+        if let Some(held) = self.find(id) {
+            self.update(&held, grant)?;
+            return Ok(held);
+        }
+        let held = Held::map(&self.window, grant).inspect_err(|_: &MapError| {
+            lock(&self.table).release(unwanted);
+        })?;
+        let held = HeldRef {
+            shared: Arc::clone(self),
+            held: Some(Arc::new(held)),
+        };
+        let mut table = lock(&self.table);
+        if let Some(held) = &held.held {
+            table.held.insert(id, Arc::downgrade(held));
+        }
+        let early = table.early.remove(&id);
+        drop(table);
+        if let Some(news) = early {
+            self.tell(id, news)?;
+        }
+        Ok(held)
+    }
+
+    /// Brings a segment up to date.
+    ///
+    /// # Errors
+    /// Where the mapping failed the segment is lost, and queued to be released.
+    pub(crate) fn update(&self, held: &HeldRef, grant: Grant) -> Result<(), Error> {
+        let before = held.fate();
+        held.update(grant).inspect_err(|_| {
+            if before == Fate::Live && held.fate() == Fate::Lost {
+                lock(&self.table).release(Release::Close(held.id()));
+            }
+        })
+    }
+
+    /// Acts on an event about a segment.
+    pub(crate) fn tell(self: &Arc<Self>, id: SegmentId, news: News) -> Result<(), MapError> {
+        let mut table = lock(&self.table);
+        let Some(held) = table.held.get(&id).and_then(Weak::upgrade) else {
+            table.keep_early(id, news);
+            return Ok(());
+        };
+        let ended = match news {
+            News::Changed => {
+                table.stale.insert(id);
+                None
+            }
+            News::Ended(fate) => Some(fate),
+        };
+        drop(table);
+        let held = HeldRef {
+            shared: Arc::clone(self),
+            held: Some(held),
+        };
+        let told = ended.map_or(Ok(()), |fate| {
+            let ended = held.end(fate);
+            lock(&self.table).release(Release::Close(id));
+            ended
+        });
+        self.wake();
+        told
+    }
+}
