@@ -28,6 +28,7 @@ use crate::engine::command::{FileIdentity, WorldError};
 
 mod mapping;
 mod session;
+pub mod socket;
 
 pub use mapping::Mapping;
 pub use session::{accept, open_process, random_token};
@@ -386,4 +387,12 @@ pub fn raise_event(event: &EventFd) {
 pub fn take_event(event: &EventFd) {
     // The kernel refuses one thing: to take an event that is not raised.
     let _none = event.read();
+}
+
+/// A pipe that is closed on exec: the end to read from, and the end to write to.
+///
+/// # Errors
+/// `EMFILE` where this process may have no further descriptor.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Failed> {
+    made("pipe2", || nix::unistd::pipe2(OFlag::O_CLOEXEC))
 }

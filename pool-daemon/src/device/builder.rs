@@ -3,9 +3,9 @@
 //! # Protocol
 //! The reactor gives jobs and collects outcomes; the worker takes the jobs one by one, in their
 //! order, and when there is none fills the [`Stock`]. Everything they share is under one lock,
-//! which is never held during a system call of a job. An outcome is there before the event is raised
-//! that announces it, and the event is taken back before outcomes are collected: none stays behind
-//! unannounced.
+//! which is never held during a system call of a job. An outcome is there before the event is
+//! raised that announces it, and the event is taken back before outcomes are collected: none
+//! stays behind unannounced.
 //!
 //! # Invariants
 //! 1. There is at most one job for each backing and each segment: asking again for what is in hand
@@ -223,7 +223,8 @@ impl Builder {
         self.shared.work.notify_one();
     }
 
-    /// Gives the memory of the stock back, until files are asked for again. Tells how many there were.
+    /// Gives the memory of the stock back, until files are asked for again. Tells how many there
+    /// were.
     pub fn drain_stock(&self) -> usize {
         self.shared.lock().stock.drain()
     }

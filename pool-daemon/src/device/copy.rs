@@ -1,9 +1,9 @@
 //! Moving the contents of files into new ones.
 //!
 //! The old files may still be in the hands of a hostile writer, who punches holes into them or,
-//! where they are not sealed, cuts them short. So they are read, never mapped: what is missing is an
-//! answer and not a signal. The new ones are the daemon's alone, and are written through a mapping,
-//! because a hugetlb file takes no `write`.
+//! where they are not sealed, cuts them short. So they are read, never mapped: what is missing is
+//! an answer and not a signal. The new ones are the daemon's alone, and are written through a
+//! mapping, because a hugetlb file takes no `write`.
 
 use std::os::fd::BorrowedFd;
 
@@ -22,7 +22,8 @@ pub struct Part<'a> {
     pub bytes: Bytes,
 }
 
-/// Copies the contents of `from`, end to end, into `to`, and makes them as durable as the files are.
+/// Copies the contents of `from`, end to end, into `to`, and makes them as durable as the files
+/// are.
 ///
 /// # Errors
 /// Where a system call failed; `EINVAL` where the two are not equally long, and `ENODATA` where a

@@ -4,8 +4,8 @@
 //! Files of a file system take no seals: who may write one may also resize it, and whoever maps it
 //! then gets SIGBUS. The engine shares none of them with another tenant.
 //!
-//! A file is durable under its name before it is returned, and its name is durably gone before it is
-//! called destroyed. A daemon that dies between leaves a file that nothing knows:
+//! A file is durable under its name before it is returned, and its name is durably gone before it
+//! is called destroyed. A daemon that dies between leaves a file that nothing knows:
 //! [`Device::remove_leftovers`].
 
 use std::collections::BTreeSet;
@@ -38,7 +38,8 @@ impl FileDevice {
     /// The device in `directory`, which is made where it is missing. Its parent must be there.
     ///
     /// # Errors
-    /// [`SetupError`] where the directory is not the daemon's alone, or its file system cannot be used.
+    /// [`SetupError`] where the directory is not the daemon's alone, or its file system cannot be
+    /// used.
     pub fn open(directory: &Path) -> Result<Self, SetupError> {
         match sys::make_directory(directory) {
             Err(failed) if failed.errno != Errno::EEXIST => return Err(failed.into()),
@@ -116,7 +117,8 @@ impl Device for FileDevice {
         }
     }
 
-    /// A file whose name is gone already is destroyed: a daemon that died half way comes here again.
+    /// A file whose name is gone already is destroyed: a daemon that died half way comes here
+    /// again.
     fn remove_leftovers(&self, known: &BTreeSet<BackingId>) -> Result<usize, WorldError> {
         let mut removed = 0;
         for name in sys::names_in(self.directory.as_fd())? {

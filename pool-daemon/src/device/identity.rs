@@ -22,8 +22,8 @@ pub const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
 /// The seal against becoming executable, which kernels from 6.3 on add when asked to.
 pub(super) const SEAL_EXEC: SealFlag = SealFlag::from_bits_retain(0x20);
 
-/// A descriptor is not of the file it should be. Refuse it, and close it where that may take long: a file
-/// system in user space may hold up the close.
+/// A descriptor is not of the file it should be. Refuse it, and close it where that may take
+/// long: a file system in user space may hold up the close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrongFile {
@@ -107,8 +107,8 @@ pub fn verify(
     Ok(())
 }
 
-/// Takes a descriptor that somebody brought back, if it is of the file that was built, and opens the
-/// file anew: what it returns is a master that shares its description with nobody.
+/// Takes a descriptor that somebody brought back, if it is of the file that was built, and opens
+/// the file anew: what it returns is a master that shares its description with nobody.
 ///
 /// # Errors
 /// [`WrongFile`] says why not.

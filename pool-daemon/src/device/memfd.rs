@@ -2,19 +2,19 @@
 //!
 //! # How a file is built
 //! Made, given its length, taken from everybody but its owner, opened anew (the descriptor that
-//! `memfd_create` returns is not counted, see [`super::proof`]), bound to its node, filled, sealed.
-//! Where a step fails the descriptor is closed, and with it everything is gone.
+//! `memfd_create` returns is not counted, see [`super::proof`]), bound to its node, filled,
+//! sealed. Where a step fails the descriptor is closed, and with it everything is gone.
 //!
 //! # Pages
-//! - *hugetlb*: from the pool that the operator set aside. A writer may punch a hole, and where the
-//!   pool is used up by then the next touch by anybody ends in SIGBUS. So such a file is never
+//! - *hugetlb*: from the pool that the operator set aside. A writer may punch a hole, and where
+//!   the pool is used up by then the next touch by anybody ends in SIGBUS. So such a file is never
 //!   shared with another tenant, and one that may be is built of other pages whatever the policy.
 //! - *collapsed*: the first page of each extent is allocated and the kernel asked to put the
 //!   extent together. Where it cannot, that extent gets ordinary pages, and the file says so.
 //! - *base*: 4 KiB.
 //!
-//! The memory policy binds what is allocated after it was set, whoever allocates it. A huge page is put
-//! together on the node of its first page, or not at all.
+//! The memory policy binds what is allocated after it was set, whoever allocates it. A huge page
+//! is put together on the node of its first page, or not at all.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -64,8 +64,8 @@ pub struct MemfdDevice {
 }
 
 impl MemfdDevice {
-    /// A device that takes its memory from `numa_node`, or anywhere, and leaves `floor` bytes of it
-    /// to the rest of the machine.
+    /// A device that takes its memory from `numa_node`, or anywhere, and leaves `floor` bytes of
+    /// it to the rest of the machine.
     ///
     /// # Errors
     /// Where the kernel cannot say when such files are free, or makes none of the pages that
@@ -79,7 +79,8 @@ impl MemfdDevice {
         let hugetlb = match policy {
             PagePolicy::Base | PagePolicy::Collapsed => false,
             PagePolicy::Hugetlb => try_proof(huge_flags()).map(|()| true)?,
-            // A machine without a hugetlb pool, or that cannot prove its files free, has other pages.
+            // A machine without a hugetlb pool, or that cannot prove its files free, has other
+            // pages.
             PagePolicy::Auto => try_proof(huge_flags()).is_ok(),
         };
         Ok(Self {

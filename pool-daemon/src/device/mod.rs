@@ -5,16 +5,16 @@
 //! kernel, which zeroes them.
 //!
 //! # Invariants
-//! 1. The daemon keeps one descriptor of each file, the *master*. Nobody else is ever given its file
-//!    description: a receiver gets one of its own, by [`open_for`]. Only stores that hold the
+//! 1. The daemon keeps one descriptor of each file, the *master*. Nobody else is ever given its
+//!    file description: a receiver gets one of its own, by [`open_for`]. Only stores that hold the
 //!    master for the daemon have duplicates of it. [`proof`] rests on this.
-//! 2. Before anybody is given a file, each of its pages exists, and its length and its mode stay as
-//!    they are: it is sealed, where it can be, against all but writing.
+//! 2. Before anybody is given a file, each of its pages exists, and its length and its mode stay
+//!    as they are: it is sealed, where it can be, against all but writing.
 //! 3. What a build leaves behind where it fails is nothing.
 //!
 //! Who does what: [`memfd`] and [`file`] are the devices; [`builder`] runs them on a thread of its
-//! own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes
-//! back.
+//! own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a
+//! descriptor that comes back.
 
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -64,8 +64,8 @@ pub trait Device: Send + Sync + std::fmt::Debug {
         shareable: bool,
     ) -> Result<NewFile, WorldError>;
 
-    /// Builds such a file before it is known what it will back. `None` where the device keeps files
-    /// under names.
+    /// Builds such a file before it is known what it will back. `None` where the device keeps
+    /// files under names.
     fn build_ahead(&self, bytes: Bytes, shareable: bool) -> Option<Result<NewFile, WorldError>>;
 
     /// Opens a file that was built before the daemon restarted, where the device keeps files under

@@ -1,17 +1,18 @@
 //! Whether anybody still has a file: the proof that its memory may be given to somebody else.
 //!
-//! The kernel counts, per inode, the file descriptions that are open for writing and those that are
-//! open for reading only. A mapping holds the description it was made from, so does each duplicate
-//! of a descriptor, in a child or in flight in a socket, wherever it is. And the kernel
+//! The kernel counts, per inode, the file descriptions that are open for writing and those that
+//! are open for reading only. A mapping holds the description it was made from, so does each
+//! duplicate of a descriptor, in a child or in flight in a socket, wherever it is. And the kernel
 //! grants a *write lease* exactly to a description that is the only one. So asking for one, and
 //! giving it back at once, is the proof; it costs 1.2 us and needs no cooperation of anybody.
 //!
 //! # What does not count
 //! - Duplicates of the asking description itself: the stores hold such, on purpose.
-//! - A descriptor opened with `O_PATH`. Another user cannot reopen it (mode 0600); it keeps the inode,
-//!   not the pages, since a file is emptied before it is closed.
+//! - A descriptor opened with `O_PATH`. Another user cannot reopen it (mode 0600); it keeps the
+//!   inode, not the pages, since a file is emptied before it is closed.
 //! - Pages that a process has pinned for I/O. They leave the file when it is emptied, stay the
-//!   process's for as long as it pins them, within its `RLIMIT_MEMLOCK`, and are seen by nobody else.
+//!   process's for as long as it pins them, within its `RLIMIT_MEMLOCK`, and are seen by nobody
+//!   else.
 //!
 //! # What is relied on, and is therefore tried when a device is set up
 //! - The daemon owns the file: the kernel grants leases to the owner.
@@ -39,7 +40,8 @@ pub fn is_held_elsewhere(master: BorrowedFd<'_>) -> Result<bool, WorldError> {
     Ok(sys::is_open_elsewhere(master)?)
 }
 
-/// Tries the proof on a fresh file of at least one extent: it must see a bare mapping, and see it go.
+/// Tries the proof on a fresh file of at least one extent: it must see a bare mapping, and see it
+/// go.
 ///
 /// # Errors
 /// [`SetupError::NoProof`] where it does not.

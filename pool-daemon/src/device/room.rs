@@ -1,9 +1,9 @@
 //! How much memory the machine can spare for the pool.
 //!
 //! Asked before each build, since taking more than there is does not fail: the kernel kills
-//! processes to satisfy it, this one perhaps. The answer is the least of what the machine, the NUMA
-//! node and each control group (version 2) above this process have left. It is an estimate, and
-//! others take memory meanwhile: hence the floor.
+//! processes to satisfy it, this one perhaps. The answer is the least of what the machine, the
+//! NUMA node and each control group (version 2) above this process have left. It is an estimate,
+//! and others take memory meanwhile: hence the floor.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,8 @@ impl Room {
         Self { root }
     }
 
-    /// Fails where `asked` bytes of ordinary memory would leave less than `floor` to everybody else.
+    /// Fails where `asked` bytes of ordinary memory would leave less than `floor` to everybody
+    /// else.
     pub(super) fn check(
         &self,
         node: Option<u32>,

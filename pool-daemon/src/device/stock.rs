@@ -1,13 +1,13 @@
 //! Files of one extent, built ahead, so that the grant of one need not wait for zeroing.
 //!
-//! The stock only keeps; the [`super::builder`] fills it when it has nothing else to do. A file in it
-//! has been given to nobody, so closing it frees its memory.
+//! The stock only keeps; the [`super::builder`] fills it when it has nothing else to do. A file
+//! in it has been given to nobody, so closing it frees its memory.
 //!
 //! # Invariants
 //! 1. A shelf holds at most as many files as it was told to, and each was built on its device, and
 //!    shareable or not, as the shelf says.
-//! 2. A shelf that could not be filled is left alone until somebody takes from it or asks for a file
-//!    of its kind: a short machine is not asked again and again.
+//! 2. A shelf that could not be filled is left alone until somebody takes from it or asks for a
+//!    file of its kind: a short machine is not asked again and again.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,8 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Keeps up to `target` files of each kind of this device from now on. More than that are closed.
+    /// Keeps up to `target` files of each kind of this device from now on. More than that are
+    /// closed.
     pub fn set_target(&mut self, device: DeviceId, target: usize) {
         for shareable in [false, true] {
             let kind = Kind { device, shareable };

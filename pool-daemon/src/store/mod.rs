@@ -1,19 +1,30 @@
 //! Where descriptors wait while the daemon is dead.
 //!
 //! A memfd lives as long as somebody has it open. So that the daemon may die, each descriptor is
-//! also held by another process: the service manager, where there is one, or else a keeper, a small
-//! process the daemon starts once and finds again.
+//! also held by another process: the service manager, where there is one, or else a keeper, a
+//! small process the daemon starts once and finds again. What they hold are duplicates of the
+//! daemon's own file description, so they do not count where the daemon proves that a file is free
+//! ([`crate::device::proof`]), and what they give back is a master again.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use pool_core::BackingId;
+use pool_core::packet::PacketError;
+
+use crate::sys::Failed;
+
+pub mod keeper;
+pub mod none;
+#[cfg(feature = "server")]
+pub mod systemd;
 
 /// A place that outlives the daemon.
 pub trait DescriptorStore: Send + std::fmt::Debug {
     /// `systemd`, `keeper` or `clients`.
     fn kind(&self) -> &'static str;
 
-    /// Takes out everything kept from before. Called once, first.
+    /// Takes out everything kept from before. Called once, first. The store keeps it all the same.
     ///
     /// # Errors
     /// Where the store does not answer.
@@ -25,6 +36,12 @@ pub trait DescriptorStore: Send + std::fmt::Debug {
     /// Where the store does not answer or is full.
     fn put(&mut self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), StoreError>;
 
+    /// After a failure: connects anew where that is needed, and keeps exactly `files`.
+    ///
+    /// # Errors
+    /// As the other calls; what is kept then is some of these. Try again later.
+    fn refill(&mut self, files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError>;
+
     /// Lets go of it. When it returns, the store has closed its duplicate.
     ///
     /// # Errors
@@ -33,10 +50,20 @@ pub trait DescriptorStore: Send + std::fmt::Debug {
 }
 
 /// Why the store failed. The daemon goes on; the descriptor is then kept by its clients alone.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The process behind the store is gone, or a system call failed.
+    /// The process behind the store is gone, or answers no more. Refill it.
+    #[error("the descriptor store does not answer")]
+    Gone,
+    /// The store keeps no more. Raise its limit (`FileDescriptorStoreMax`, `LimitNOFILE`), or
+    /// have fewer segments.
+    #[error("the descriptor store is full with {limit} descriptors")]
+    Full {
+        /// The most it keeps.
+        limit: usize,
+    },
+    /// A system call failed.
     #[error("the descriptor store failed in {call} with error number {errno}")]
     Os {
         /// What was tried.
@@ -44,7 +71,42 @@ pub enum StoreError {
         /// The error number.
         errno: i32,
     },
-    /// What came back is not what the store says.
+    /// What came back is not what the store says. Refill it.
     #[error("the descriptor store answered out of order")]
     OutOfOrder,
+}
+
+impl From<Failed> for StoreError {
+    fn from(Failed { call, errno }: Failed) -> Self {
+        let errno = errno as i32;
+        Self::Os { call, errno }
+    }
+}
+
+impl From<PacketError> for StoreError {
+    fn from(error: PacketError) -> Self {
+        match error {
+            PacketError::Closed | PacketError::TimedOut | PacketError::WouldBlock => Self::Gone,
+            PacketError::Os { call, errno } => Failed { call, errno }.into(),
+            PacketError::DescriptorsLost { .. } => Failed {
+                call: "recvmsg",
+                errno: Errno::EMFILE,
+            }
+            .into(),
+            _ => Self::OutOfOrder,
+        }
+    }
+}
+
+/// The name under which a store knows a descriptor.
+#[cfg(feature = "server")]
+fn name_of(backing: BackingId) -> String {
+    backing.to_string()
+}
+
+/// The backing of this name, where it is one of ours.
+#[cfg(feature = "server")]
+fn backing_of(name: &str) -> Option<BackingId> {
+    let backing = BackingId::new(name.strip_prefix("back-")?.parse().ok()?)?;
+    (name_of(backing) == name).then_some(backing)
 }

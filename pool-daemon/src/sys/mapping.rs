@@ -5,8 +5,8 @@
 //! reference into it, and so no alias to care for.
 //!
 //! # Invariants
-//! 1. `room .. room + room_bytes` was reserved by [`Mapping::of`], is known to nobody else, and ends
-//!    with the value.
+//! 1. `room .. room + room_bytes` was reserved by [`Mapping::of`], is known to nobody else, and
+//!    ends with the value.
 //! 2. `base .. base + bytes` lies inside it, and begins and ends at multiples of an extent.
 
 use std::num::NonZeroUsize;
@@ -38,8 +38,8 @@ impl Mapping {
     /// Maps the first `bytes` of a file: whole extents.
     ///
     /// # Errors
-    /// `EINVAL` where `bytes` is not a number of whole extents, `ENOMEM` where the address space or
-    /// the number of mappings is used up.
+    /// `EINVAL` where `bytes` is not a number of whole extents, `ENOMEM` where the address space
+    /// or the number of mappings is used up.
     pub fn of(file: BorrowedFd<'_>, bytes: Bytes) -> Result<Self, Failed> {
         let errno = Errno::EINVAL;
         let refused = Failed {
@@ -61,8 +61,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Address space for `length` bytes that begin at a multiple of an extent; `None` where that is
-    /// more than there are addresses.
+    /// Address space for `length` bytes that begin at a multiple of an extent; `None` where that
+    /// is more than there are addresses.
     fn reserve(length: NonZeroUsize) -> Option<Result<Self, Failed>> {
         let extent = usize::try_from(EXTENT_BYTES).ok()?;
         let room_bytes = length.checked_add(extent)?;
@@ -122,8 +122,8 @@ impl Mapping {
         })
     }
 
-    /// Reads up to `bytes` of `file`, from `from` on, into the mapping at `at`. Tells how many came:
-    /// none at the end of the file.
+    /// Reads up to `bytes` of `file`, from `from` on, into the mapping at `at`. Tells how many
+    /// came: none at the end of the file.
     ///
     /// # Errors
     /// Where the file cannot be read.

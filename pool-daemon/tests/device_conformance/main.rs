@@ -1,7 +1,7 @@
 //! The laws of a device, held by every kind of it.
 //!
-//! Each law is a function over a [`Subject`]: a device with what is particular about it. A kind that
-//! this machine cannot give is skipped with a line that says so.
+//! Each law is a function over a [`Subject`]: a device with what is particular about it. A kind
+//! that this machine cannot give is skipped with a line that says so.
 
 #![expect(
     clippy::unwrap_used,

@@ -132,8 +132,8 @@ impl HugePages {
         })
     }
 
-    /// With as many more as a law needs; `None` where the machine has not so many together, or this
-    /// process may not ask.
+    /// With as many more as a law needs; `None` where the machine has not so many together, or
+    /// this process may not ask.
     fn with_free_pages(self) -> Option<Self> {
         if !geteuid().is_root() {
             return None;
