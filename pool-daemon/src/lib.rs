@@ -8,6 +8,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod config;
 pub mod device;
 pub mod discover;
@@ -18,5 +20,7 @@ pub mod journal;
 pub mod reactor;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod service;
 pub mod store;
 pub mod sys;

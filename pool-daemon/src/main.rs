@@ -1,3 +1,5 @@
 //! `pool-daemon`, the program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pool_daemon::cli::main()
+}

@@ -1,0 +1,199 @@
+//! From a configuration to a running daemon: everything is put together here, in the order of its
+//! needs.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pool_core::sync::Arc;
+use pool_proto::admin::v1::DoctorReport;
+use sd_notify::NotifyState;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop};
+use crate::device::Device;
+use crate::device::builder::STOCK_TARGET;
+use crate::device::file::FileDevice;
+use crate::device::memfd::MemfdDevice;
+use crate::discover::Machine;
+use crate::doctor;
+use crate::journal::database::{DatabaseJournal, Durability};
+use crate::reactor::{self, Doctor, Reactor, Setup};
+use crate::server::handle::Handle;
+use crate::server::metrics::Metrics;
+use crate::server::{self, ServerConfig, ServerThread, TcpConfig};
+use crate::store::DescriptorStore;
+use crate::store::keeper::Keeper;
+use crate::store::none::ClientsOnly;
+use crate::store::systemd::ServiceManager;
+
+/// Operators' events that a slow stream may be behind before it loses the oldest.
+const EVENTS_BEHIND_MAX: NonZeroU16 = NonZeroU16::new(1_024).unwrap();
+
+/// A daemon that has taken its pool up and listens, but has not served anybody yet.
+#[derive(Debug)]
+pub struct Service {
+    reactor: Reactor,
+    servers: ServerThread,
+}
+
+/// Where the journal of a configuration lies.
+#[must_use]
+pub fn journal_path(config: &Config) -> PathBuf {
+    config.daemon.state_dir.join("journal.redb")
+}
+
+/// What a commit must survive: what the memory survives that it speaks of.
+#[must_use]
+pub fn durability(config: &Config) -> Durability {
+    if config.is_persistent() {
+        Durability::Power
+    } else {
+        Durability::Process
+    }
+}
+
+/// Sets everything up, up to open sockets.
+///
+/// # Errors
+/// With what is in the way, and what to do about it.
+pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
+    start_log(config)?;
+    raise_descriptor_limit();
+    // The one provider of cryptography in the tree; a second call finds it there.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let (plan, specs) = config.plan(machine)?;
+    config.daemon.make_directories()?;
+    let path = journal_path(config);
+    let journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
+    let mut devices = BTreeMap::new();
+    for (device, spec) in plan.devices.iter().zip(&specs) {
+        let back_end = back_end(spec, config).with_context(|| format!("device {}", device.name))?;
+        devices.insert(device.name.clone(), back_end);
+    }
+    let store = descriptor_store(config)?;
+    let (handle, inbox) = Handle::new(EVENTS_BEHIND_MAX)?;
+    let metrics = Arc::new(Metrics::new());
+    let setup = Setup {
+        plan,
+        devices,
+        stock: STOCK_TARGET,
+        journal: Box::new(journal),
+        boot_id: machine.boot_id.clone(),
+        session_socket: config.daemon.session_socket.clone(),
+        session_mode: config.daemon.session_mode,
+        inbox,
+        metrics: Arc::clone(&metrics),
+        doctor: doctor_of(config, machine, store.kind()),
+        store,
+        on_stop: match config.daemon.on_stop {
+            OnStop::Keep => reactor::OnStop::Keep,
+            OnStop::Release => reactor::OnStop::Release { journal: path },
+        },
+    };
+    let reactor = Reactor::start(setup)?;
+    let servers = server::spawn(&server_config(config), handle, metrics)?;
+    Ok(Service { reactor, servers })
+}
+
+impl Service {
+    /// Serves until it is told to stop.
+    ///
+    /// # Errors
+    /// Where something failed that it cannot do without. Granted memory stays with its clients.
+    pub fn serve(self) -> anyhow::Result<()> {
+        let Self { reactor, servers } = self;
+        sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("serving")])?;
+        tracing::info!("serving");
+        let served = reactor.run(|| !servers.has_ended());
+        sd_notify::notify(&[NotifyState::Stopping])?;
+        servers.stop()?;
+        Ok(served?)
+    }
+}
+
+fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device>> {
+    Ok(match spec {
+        DeviceSpec::Memfd {
+            pages, numa_node, ..
+        } => Arc::new(MemfdDevice::new(
+            *pages,
+            *numa_node,
+            config.daemon.memory_floor,
+        )?),
+        DeviceSpec::File { directory, .. } => Arc::new(FileDevice::open(directory)?),
+    })
+}
+
+fn descriptor_store(config: &Config) -> anyhow::Result<Box<dyn DescriptorStore>> {
+    let of_manager = || ServiceManager::from_environment().map(|store| Box::new(store) as Box<_>);
+    match config.daemon.descriptor_store {
+        DescriptorStoreChoice::Systemd => of_manager().context(
+            "daemon.descriptor_store = \"systemd\", and no service manager offers its \
+             store: set FileDescriptorStoreMax=",
+        ),
+        DescriptorStoreChoice::Clients => Ok(Box::new(ClientsOnly)),
+        DescriptorStoreChoice::Auto => of_manager().map_or_else(|| keeper(config), Ok),
+        DescriptorStoreChoice::Keeper => keeper(config),
+    }
+}
+
+fn keeper(config: &Config) -> anyhow::Result<Box<dyn DescriptorStore>> {
+    let binary = std::env::current_exe().context("where is this program")?;
+    Ok(Box::new(Keeper::connect_or_spawn(
+        &config.daemon.runtime_dir,
+        &binary,
+    )?))
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    let tcp = config.grpc.as_ref().map(|grpc| TcpConfig {
+        listen: grpc.tcp_listen,
+        cert: grpc.cert.clone(),
+        key: grpc.key.clone(),
+        client_ca: grpc.client_ca.clone(),
+    });
+    ServerConfig {
+        admin_socket: config.daemon.admin_socket.clone(),
+        metrics_socket: config.daemon.runtime_dir.join("metrics.sock"),
+        operators: config.daemon.operators.clone(),
+        tcp,
+        metrics_listen: config.metrics_listen,
+    }
+}
+
+fn doctor_of(config: &Config, machine: &Machine, store: &'static str) -> Doctor {
+    let (config, machine) = (config.clone(), machine.clone());
+    Doctor::new(move || DoctorReport {
+        findings: doctor::examine(&machine, &config, store),
+    })
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.daemon.log).with_context(|| {
+        format!(
+            "daemon.log = \
+     {:?}",
+            config.daemon.log
+        )
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match config.daemon.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// Each backing and each client takes a descriptor: as many as the system allows.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(errno) = raised {
+        tracing::warn!(%errno, "the limit of descriptors stays as it is");
+    }
+}
