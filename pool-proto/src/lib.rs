@@ -3,13 +3,15 @@
 //! [`session`] travels over the session socket, [`admin`] over gRPC, [`journal`] lies in the
 //! daemon's store, and [`common`] is what they share. The `.proto` files are the documentation.
 //! The gRPC client and server of [`admin`] come with feature `grpc`; without it nothing here needs a
-//! runtime.
+//! runtime. Feature `serde` makes what operators see serializable.
 
 #![forbid(unsafe_code)]
 #![expect(
     clippy::allow_attributes,
     reason = "not every package trips every lint"
 )]
+
+pub mod names;
 
 /// Generated code of one package: its documentation stands in the `.proto` file.
 macro_rules! package {

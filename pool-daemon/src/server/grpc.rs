@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_core::clock;
+use pool_core::{Nanos, clock};
 use pool_proto::admin::v1 as admin;
 use pool_proto::admin::v1::pool_server::{Pool, PoolServer};
 use tokio::sync::watch;
@@ -70,10 +70,23 @@ impl Service {
             Ok(caller) => self.answer(caller, query, expected).await,
             Err(nobody) => Err(nobody),
         };
+        self.count(kind, &outcome, start);
+        outcome.map(Response::new)
+    }
+
+    fn count<T>(&self, kind: &'static str, outcome: &Result<T, Status>, start: Nanos) {
         let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
         let took = clock::now().saturating_since(start);
         self.metrics.admin_call(kind, code, took);
-        outcome.map(Response::new)
+    }
+
+    /// The events from now on, as whoever is connected may see them.
+    fn events(&self, connection: &Extensions) -> Result<Events, Status> {
+        let caller = self.caller(connection)?;
+        let events = self.handle.subscribe().ok_or_else(status::stopping)?;
+        let view = View::new(self.handle.clone(), caller);
+        let (metrics, stop) = (Arc::clone(&self.metrics), self.stop.clone());
+        Ok(events::stream(events, view, metrics, stop))
     }
 
     async fn answer<T>(
@@ -282,15 +295,10 @@ impl Pool for Service {
         &self,
         request: Request<admin::StreamEventsRequest>,
     ) -> Result<Response<Events>, Status> {
-        let caller = self.caller(request.extensions())?;
-        let Some(events) = self.handle.subscribe() else {
-            return Err(Status::unavailable(
-                "the daemon is shutting down; subscribe again when it is back",
-            ));
-        };
-        let view = View::new(self.handle.clone(), caller);
-        let (metrics, stop) = (Arc::clone(&self.metrics), self.stop.clone());
-        Ok(Response::new(events::stream(events, view, metrics, stop)))
+        let start = clock::now();
+        let events = self.events(request.extensions());
+        self.count("stream-events", &events, start);
+        events.map(Response::new)
     }
 }
 

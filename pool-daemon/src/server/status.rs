@@ -5,6 +5,7 @@
 //! `tierpool-limit`, `tierpool-used`, `tierpool-asked`), so that no program has to read the sentence.
 
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
+use pool_proto::names::Named as _;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -18,22 +19,10 @@ pub(super) fn from_error(error: &Error) -> Status {
         shortened(&error.message),
     );
     let metadata = status.metadata_mut();
-    for (key, name, prefix) in [
-        (
-            "tierpool-class",
-            error.class().as_str_name(),
-            "ERROR_CLASS_",
-        ),
-        (
-            "tierpool-reason",
-            error.reason().as_str_name(),
-            "ERROR_REASON_",
-        ),
+    for (key, word) in [
+        ("tierpool-class", error.class().word()),
+        ("tierpool-reason", error.reason().word()),
     ] {
-        let word = name
-            .strip_prefix(prefix)
-            .unwrap_or(name)
-            .to_ascii_lowercase();
         // Names of enumerators are ASCII, so that the conversion has no way to fail.
         if let Ok(word) = MetadataValue::try_from(word) {
             metadata.insert(key, word);
@@ -55,6 +44,11 @@ pub(super) fn nobody() -> Status {
         "the connection proves no identity: call over the Unix socket, or over TLS with a client \
          certificate",
     )
+}
+
+/// The reactor has ended.
+pub(super) fn stopping() -> Status {
+    Status::unavailable("the daemon is shutting down; subscribe again when it is back")
 }
 
 /// The engine did not answer in time.

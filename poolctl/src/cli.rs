@@ -1,0 +1,218 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pool_core::Bytes;
+
+use crate::span;
+
+/// The first screen holds everything, so the options that all commands share take few lines here;
+/// each command's own help and the man pages have them in full.
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
+const EVERYWHERE: &str = "\
+Options of every command (poolctl COMMAND --help says more):
+  --socket PATH       the daemon's socket    [env: TIERPOOL_ADMIN_SOCKET]
+  --address URL       https://HOST:PORT, with --ca, --cert and --key
+  --json              JSON, not tables       --timeout SPAN  as 10s or 500ms
+Exit codes: 0 done; 1 the answer is no; 2 usage or files; 3 daemon unreachable; 4 corrupt";
+
+/// Look at a Tierpool and change it
+#[derive(Debug, Parser)]
+#[command(
+    name = "poolctl",
+    version,
+    disable_help_subcommand = true,
+    help_template = TEMPLATE,
+    after_help = EVERYWHERE
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Answer with one JSON object, or with one a line where there is no end of answers; sizes in
+    /// bytes
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How long to wait for an answer (10s unless given), or for `drain --wait` (60s), as 10s or
+    /// 500ms
+    #[arg(long, global = true, value_name = "SPAN", value_parser = span::parse)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the daemon is.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The daemon's socket.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "TIERPOOL_ADMIN_SOCKET",
+        help = "The daemon's socket [default: the first there is of \
+                $XDG_RUNTIME_DIR/tierpool/admin.sock, /tmp/tierpool-UID/admin.sock and \
+                /run/tierpool/admin.sock; for root the last one]"
+    )]
+    pub(crate) socket: Option<PathBuf>,
+    /// The URL of a daemon of another machine.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "A daemon of another machine, as https://HOST:PORT"
+    )]
+    pub(crate) address: Option<String>,
+    /// With --address: the authority of the daemon's certificate, PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// With --address: your certificate, PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// With --address: your private key, PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The pool at a glance
+    Status,
+    /// The pool as it changes
+    Top {
+        /// Show it once
+        #[arg(long)]
+        once: bool,
+        /// Time from one look to the next
+        #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = span::parse)]
+        interval: Duration,
+    },
+    /// Tiers, and how much of each is free
+    Tiers,
+    /// Devices; resize, activate or remove one
+    Devices {
+        #[command(subcommand)]
+        change: Option<DeviceChange>,
+    },
+    /// Segments, where they lie and who holds them; free one
+    Segments {
+        /// Those of this tenant only
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        #[command(subcommand)]
+        change: Option<SegmentChange>,
+    },
+    /// Tenants, their quotas and what they use
+    Tenants,
+    /// Attached processes
+    Clients,
+    /// Grant nothing more from a device, and have it emptied
+    Drain {
+        /// The device
+        name: String,
+        /// Wait until nothing is left on it
+        #[arg(long)]
+        wait: bool,
+    },
+    /// What happens, as it happens
+    Events(Events),
+    /// What of the platform works, falls back or is off
+    Doctor,
+    /// Count every extent, and see whether the accounts balance
+    Check,
+    /// The daemon's numbers, as Prometheus reads them
+    Metrics,
+    /// Write man pages or shell completions
+    #[command(hide = true)]
+    Generate {
+        /// Which
+        what: Generated,
+        /// Where to
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceChange {
+    /// Make a device larger or smaller
+    Resize {
+        /// The device
+        name: String,
+        /// Its new size, as "2 GiB"
+        #[arg(value_parser = Bytes::parse)]
+        size: Bytes,
+    },
+    /// Grant from a drained device again
+    Activate {
+        /// The device
+        name: String,
+    },
+    /// Take a drained, empty device out of the pool
+    Remove {
+        /// The device
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SegmentChange {
+    /// End a segment, persistent ones included
+    Free {
+        /// Its id
+        id: u64,
+        /// Even while a client holds it
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// When to stop listening. Five seconds unless something else is said.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Until interrupted
+    #[arg(long, conflicts_with_all = ["span", "count"])]
+    pub(crate) follow: bool,
+    /// For so long
+    #[arg(long = "for", id = "span", value_name = "SPAN", value_parser = span::parse)]
+    pub(crate) span: Option<Duration>,
+    /// Until so many have come
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Generated {
+    /// A page for the command and one for each of its parts
+    Man,
+    /// For bash, zsh and fish
+    Completions,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_first_help_is_one_screen_and_names_every_command_and_option() {
+        let mut command = Cli::command();
+        command.build();
+        let help = command.clone().render_long_help().to_string();
+        assert!(help.lines().count() <= 24, "{help}");
+        assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+        for part in command.get_subcommands().filter(|part| !part.is_hide_set()) {
+            assert!(help.contains(part.get_name()), "{}", part.get_name());
+        }
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let known = ["help", "version"].contains(&option);
+            assert!(known || help.contains(&format!("--{option}")), "{option}");
+        }
+    }
+}

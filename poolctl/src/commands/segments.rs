@@ -1,0 +1,118 @@
+//! `poolctl segments`: the segments, and the end of one.
+
+use pool_proto::admin::v1::{
+    FreeSegmentRequest, ListSegmentsReply, ListSegmentsRequest, SegmentDetail,
+};
+use pool_proto::common::v1::{Piece, Segment};
+use pool_proto::names::Named as _;
+use serde_json::json;
+
+use crate::connect::Pool;
+use crate::error::CtlError;
+use crate::output::{Grid, Output};
+use crate::text;
+
+pub(super) async fn list(
+    pool: &mut Pool,
+    output: &mut Output,
+    tenant: Option<String>,
+) -> Result<(), CtlError> {
+    let segments = get(pool, tenant.unwrap_or_default()).await?;
+    output.show(&segments, render)
+}
+
+pub(super) async fn free(
+    pool: &mut Pool,
+    output: &mut Output,
+    segment_id: u64,
+    force: bool,
+) -> Result<(), CtlError> {
+    let response = pool
+        .calls
+        .free_segment(FreeSegmentRequest { segment_id, force })
+        .await;
+    pool.answer(response)?;
+    let freed = json!({ "freed": segment_id });
+    output.show(&freed, |_| format!("segment {segment_id} is freed\n"))
+}
+
+/// All pages as one answer.
+async fn get(pool: &mut Pool, tenant: String) -> Result<ListSegmentsReply, CtlError> {
+    let mut all = ListSegmentsReply::default();
+    loop {
+        let after_segment_id = last_id(&all.segments);
+        let request = ListSegmentsRequest {
+            tenant: tenant.clone(),
+            after_segment_id,
+        };
+        let response = pool.calls.list_segments(request).await;
+        let page = pool.answer(response)?;
+        all.segments.extend(page.segments);
+        // A daemon that has more and does not go on would be asked for ever.
+        if !page.more || last_id(&all.segments) <= after_segment_id {
+            return Ok(all);
+        }
+    }
+}
+
+fn last_id(segments: &[SegmentDetail]) -> u64 {
+    let last = segments.last().and_then(|detail| detail.segment.as_ref());
+    last.map_or(0, |segment| segment.segment_id)
+}
+
+fn render(reply: &ListSegmentsReply) -> String {
+    let mut grid = Grid::new([
+        ">ID",
+        "NAME",
+        "TENANT",
+        "TIER",
+        ">SIZE",
+        ">ADDRESS",
+        "LIFETIME",
+        "STATE",
+        ">HOLDERS",
+        "SHARED WITH",
+        "ON",
+    ]);
+    for detail in &reply.segments {
+        let Some(segment) = &detail.segment else {
+            continue;
+        };
+        let burst = if segment.burst { ", burst" } else { "" };
+        grid.row([
+            segment.segment_id.to_string(),
+            text::or_dash(&segment.name),
+            text::plain(&segment.tenant),
+            text::plain(&segment.tier),
+            text::size(segment.bytes),
+            format!("{:#x}", segment.addr),
+            segment.lifetime().word(),
+            format!("{}{burst}", text::plain(&detail.state)),
+            detail.holders.len().to_string(),
+            shared_with(segment),
+            text::or_dash(&devices(&segment.pieces)),
+        ]);
+    }
+    grid.render()
+}
+
+fn shared_with(segment: &Segment) -> String {
+    let shares: Vec<_> = segment
+        .shares
+        .iter()
+        .map(|share| format!("{} {}", text::plain(&share.tenant), share.access().word()))
+        .collect();
+    text::or_dash(&shares.join(", "))
+}
+
+/// Each device once, in the order of the pieces.
+fn devices(pieces: &[Piece]) -> String {
+    let mut named: Vec<String> = Vec::new();
+    for piece in pieces {
+        let device = text::with_medium(&piece.device, piece.emulated);
+        if !named.contains(&device) {
+            named.push(device);
+        }
+    }
+    named.join(", ")
+}

@@ -1,0 +1,113 @@
+//! Why a command failed, and the exit code that says so.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pool_core::Bytes;
+use tonic::{Code, Status};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    /// Two options do not go together, or one needs another. Mend the command line.
+    #[error("{given} {rule}; see poolctl --help")]
+    Combination {
+        given: &'static str,
+        rule: &'static str,
+    },
+    /// A file of the command line cannot be read or written. Mend its path or its permissions.
+    #[error("cannot use {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// The address or a certificate is not what it should be. Mend it.
+    #[error("cannot use the address {address}: {reason}")]
+    Address { address: String, reason: String },
+    /// No socket is where sockets are. Start the daemon, or say where it is.
+    #[error(
+        "no daemon: there is no {}; start pool-daemon, or say --socket PATH",
+        tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no ")
+    )]
+    NoSocket { tried: Vec<PathBuf> },
+    /// Nobody answers at the address, or the connection broke. Start the daemon, or mend the address.
+    #[error("cannot reach the daemon at {address}: {reason}; is pool-daemon running?")]
+    Unreachable { address: String, reason: String },
+    /// The daemon did not answer in time. Look before you repeat a change; it may have been made.
+    #[error("the daemon at {address} did not answer within {} ms: look before you repeat a change", waited.as_millis())]
+    Silent { address: String, waited: Duration },
+    /// The daemon said no, and why.
+    #[error("refused: {reason}")]
+    Refused { reason: String },
+    /// A device was told to drain and is not empty yet. Wait longer, or free what lies on it.
+    #[error(
+        "device {device} still has {left} after {} s; `poolctl segments` shows whose, and it goes on draining",
+        waited.as_secs()
+    )]
+    NotEmpty {
+        device: String,
+        left: Bytes,
+        waited: Duration,
+    },
+    /// What came back cannot be right. Do not rely on it; look at the daemon's log.
+    #[error("the answer of the daemon at {address} is corrupt: {reason}")]
+    Corrupt { address: String, reason: String },
+    /// The machine is out of descriptors or memory. Free some.
+    #[error("cannot start: {source}")]
+    Machine { source: io::Error },
+    /// The answer could not be written.
+    #[error("cannot write the answer: {source}")]
+    Output { source: io::Error },
+}
+
+impl CtlError {
+    /// The process's exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { .. } | Self::NotEmpty { .. } => 1,
+            Self::Combination { .. }
+            | Self::File { .. }
+            | Self::Address { .. }
+            | Self::Machine { .. }
+            | Self::Output { .. } => 2,
+            Self::NoSocket { .. } | Self::Unreachable { .. } | Self::Silent { .. } => 3,
+            Self::Corrupt { .. } => 4,
+        }
+    }
+
+    /// Whether the reader of the output had enough, which is no failure.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output { source } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What a status of a call to the daemon at `address` means. The daemon's own refusals name
+    /// their class; a status without one is gRPC's.
+    pub(crate) fn from_status(status: &Status, address: &str, waited: Duration) -> Self {
+        let address = address.to_owned();
+        let class = status.metadata().get("tierpool-class");
+        // A status that came over the wire has no cause; its message is the daemon's own.
+        let reason = match status.source() {
+            Some(cause) => first_cause(cause),
+            None => status.message().to_owned(),
+        };
+        match (class.and_then(|class| class.to_str().ok()), status.code()) {
+            (_, Code::DeadlineExceeded) => Self::Silent { address, waited },
+            (Some("unreachable"), _) => Self::Unreachable { address, reason },
+            (Some("corrupt"), _) => Self::Corrupt { address, reason },
+            (Some(_), _) => Self::Refused { reason },
+            (None, Code::Cancelled | Code::Unavailable | Code::Unknown) => {
+                Self::Unreachable { address, reason }
+            }
+            (None, Code::Internal | Code::DataLoss) => Self::Corrupt { address, reason },
+            (None, _) => Self::Refused { reason },
+        }
+    }
+}
+
+/// The text of the first cause: what is around it says "transport error".
+pub(crate) fn first_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
