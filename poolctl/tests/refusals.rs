@@ -10,7 +10,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fake::Fake;
@@ -201,17 +201,28 @@ fn pages_and_completions_are_generated_for_every_command() {
 /// A user that is neither root nor the daemon: `nobody` of most systems.
 const NOBODY: u32 = 65_534;
 
-/// The program where another user can start it.
-fn as_nobody(folder: &Path, fake: &Fake) -> Command {
-    let copy = folder.join("poolctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_poolctl"), &copy).unwrap();
+/// Puts the program where another user can start it. Another process writes the copy: a file that
+/// is open for writing cannot be started, and the children of other tests would inherit ours.
+fn copy_for_others(folder: &Path) -> PathBuf {
     let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder, open.clone()).unwrap();
-    std::fs::set_permissions(&copy, open).unwrap();
+    std::fs::set_permissions(folder, open).unwrap();
+    let copy = folder.join("poolctl");
+    let mut install = Command::new("install");
+    install
+        .args(["-m", "755", env!("CARGO_BIN_EXE_poolctl")])
+        .arg(&copy);
+    assert!(install.status().unwrap().success());
+    copy
+}
+
+/// Runs the copy as a user who is nobody.
+fn ask_as_nobody(copy: &Path, fake: &Fake, arguments: &[&str]) -> Answer {
     let mut command = Command::new(copy);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
-    command.env("TIERPOOL_ADMIN_SOCKET", &fake.config.admin_socket);
     command
+        .env("TIERPOOL_ADMIN_SOCKET", &fake.config.admin_socket)
+        .args(arguments);
+    Answer::of(command.output().unwrap())
 }
 
 #[test]
@@ -221,15 +232,9 @@ fn another_user_sees_its_own_tenant_and_changes_nothing() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    let copy = copy_for_others(folder.path());
     let fake = Fake::start();
-    let run = |arguments: &[&str]| {
-        Answer::of(
-            as_nobody(folder.path(), &fake)
-                .args(arguments)
-                .output()
-                .unwrap(),
-        )
-    };
+    let run = |arguments: &[&str]| ask_as_nobody(&copy, &fake, arguments);
     let tenants = run(&["tenants"]);
     assert_eq!(tenants.code, 0, "{tenants:?}");
     assert!(
@@ -261,16 +266,12 @@ fn a_configured_operator_may_do_everything() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    let copy = copy_for_others(folder.path());
     let fake = Fake::with(Box::new(fake::small_pool), |config| {
         config.operators.push(NOBODY)
     });
     for arguments in [&["drain", "ddr0"][..], &["check"], &["metrics"]] {
-        let answer = Answer::of(
-            as_nobody(folder.path(), &fake)
-                .args(arguments)
-                .output()
-                .unwrap(),
-        );
+        let answer = ask_as_nobody(&copy, &fake, arguments);
         assert_eq!(answer.code, 0, "{arguments:?}: {answer:?}");
     }
 }
