@@ -121,6 +121,11 @@ impl Held {
         }
     }
 
+    /// Whether it was not taken away yet.
+    pub(crate) fn check_live(&self) -> Result<(), AccessError> {
+        self.check(0, 1)
+    }
+
     #[cold]
     fn denied(&self, offset: Bytes, len: Bytes) -> AccessError {
         let size = self.limit();
@@ -146,9 +151,7 @@ impl Held {
     /// Where the mapping failed, the segment is lost to this process and says so.
     pub(crate) fn update(&self, grant: Grant) -> Result<(), Error> {
         let mut detail = self.detail();
-        if self.fate() != Fate::Live {
-            return Err(self.denied(Bytes::ZERO, Bytes::ZERO).into());
-        }
+        self.check_live()?;
         if (grant.info.id, grant.info.addr) != (self.id, self.addr) {
             return Err(ProtocolError::Place.into());
         }

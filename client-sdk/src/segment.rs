@@ -236,6 +236,7 @@ impl Segment {
         let Self { held, life, .. } = self;
         let (shared, id) = (life.shared(), held.id());
         let mut session = shared.session()?;
+        held.check_live()?;
         let others = held.others();
         if others > 0 {
             if force == Force::No {
@@ -278,6 +279,7 @@ impl Segment {
     fn change(&self, body: request::Body) -> Result<(), Error> {
         let shared = self.life.shared();
         let mut session = shared.session()?;
+        self.held.check_live()?;
         let grant = session.call(body)?.granted(shared.window.range())?;
         shared.update(&self.held, grant)
     }

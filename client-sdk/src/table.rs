@@ -192,7 +192,7 @@ impl Shared {
             return Ok(held);
         }
         let held = Held::map(&self.window, grant).inspect_err(|_: &MapError| {
-            lock(&self.table).release(unwanted);
+            self.release(unwanted);
         })?;
         let held = HeldRef {
             shared: Arc::clone(self),
@@ -218,7 +218,7 @@ impl Shared {
         let before = held.fate();
         held.update(grant).inspect_err(|_| {
             if before == Fate::Live && held.fate() == Fate::Lost {
-                lock(&self.table).release(Release::Close(held.id()));
+                self.release(Release::Close(held.id()));
             }
         })
     }
@@ -244,7 +244,7 @@ impl Shared {
         };
         let told = ended.map_or(Ok(()), |fate| {
             let ended = held.end(fate);
-            lock(&self.table).release(Release::Close(id));
+            self.release(Release::Close(id));
             ended
         });
         self.wake();

@@ -1,0 +1,223 @@
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use client_sdk::{AttachOptions, Error, ErrorClass, Pool, ProtocolError, Reason};
+use nix::errno::Errno;
+use pool_core::futex::TID_MASK;
+use pool_core::mem::{Access, FileMap, MapError, Window};
+use pool_core::sync::atomic::Ordering;
+use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange, limits::LIVENESS_PAGE_BYTES};
+use pool_proto::common::v1 as common;
+use pool_proto::session::v1::{self as session, reply, request};
+
+use crate::fake::{Fake, Script};
+use crate::{EXTENT, attached, options};
+
+fn is_attach(body: &request::Body) -> bool {
+    matches!(body, request::Body::Attach(_))
+}
+
+fn is_detach(body: &request::Body) -> bool {
+    matches!(body, request::Body::Detach(_))
+}
+
+fn good(fake: &Fake) -> session::Attached {
+    session::Attached {
+        client_id: 1,
+        token: vec![0; 16],
+        window_base: fake.model().window_base,
+        window_bytes: EXTENT_BYTES,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_session_says_what_the_daemon_said() {
+    let (fake, pool) = attached();
+    assert_eq!(
+        (pool.id().number(), pool.tenant(), pool.daemon_epoch()),
+        (1, "tests", 1)
+    );
+    assert!(!pool.advisory_isolation());
+    assert_eq!(pool.tiers().unwrap()[0].name, "ddr");
+    let asked = fake.model().log[0].1.clone();
+    let expected = session::Attach {
+        protocol: 1,
+        tenant: String::new(),
+        name: "test".to_owned(),
+    };
+    assert_eq!(asked, request::Body::Attach(expected));
+}
+
+#[test]
+fn a_session_ends_with_its_last_handle_and_not_before() {
+    let (fake, pool) = attached();
+    let clone = pool.clone();
+    drop(pool);
+    let segment = clone
+        .create(&client_sdk::Create::new("ddr", EXTENT))
+        .unwrap();
+    drop(clone);
+    assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+    assert!(fake.model().asked(is_detach).is_empty());
+    drop(segment);
+    assert_eq!(fake.model().asked(is_detach).len(), 1);
+}
+
+#[test]
+fn the_thread_of_a_session_holds_a_robust_word_and_ends_with_it() {
+    let (fake, pool) = attached();
+    let page = Bytes::new(LIVENESS_PAGE_BYTES);
+    let liveness = fake.model().liveness.try_clone().unwrap();
+    let page = FileMap::new(liveness.as_fd(), Bytes::ZERO, page, Access::ReadWrite).unwrap();
+    let word = page.mapped().atomic_u32(Bytes::ZERO).unwrap();
+    let thread = word.load(Ordering::Acquire) & TID_MASK;
+    let task = format!("/proc/self/task/{thread}");
+    assert_eq!(
+        std::fs::read_to_string(format!("{task}/comm")).unwrap(),
+        "tierpool\n"
+    );
+    drop(pool);
+    assert_eq!(word.load(Ordering::Acquire), 0);
+    assert!(!std::path::Path::new(&task).exists());
+}
+
+#[test]
+fn sessions_of_one_process_share_the_window() {
+    let (fake, first) = attached();
+    let second = Pool::attach(&options(&fake)).unwrap();
+    let one = first
+        .create(&client_sdk::Create::new("ddr", EXTENT))
+        .unwrap();
+    let two = second
+        .create(&client_sdk::Create::new("ddr", EXTENT))
+        .unwrap();
+    assert_ne!(one.addr(), two.addr());
+    drop((first, second, one, two));
+    Pool::attach(&options(&fake)).unwrap();
+}
+
+#[test]
+fn a_window_that_is_taken_is_named_and_the_session_is_given_back() {
+    let fake = Fake::start();
+    let base = PoolAddr::new(fake.model().window_base);
+    let taken = Window::reserve(WindowRange::new(base, EXTENT).unwrap()).unwrap();
+    let error = Pool::attach(&options(&fake)).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Caller);
+    let Error::Map(MapError::Taken { occupant, .. }) = error else {
+        panic!("{error}")
+    };
+    assert!(occupant.contains("---p"), "{occupant}");
+    assert_eq!(fake.model().asked(is_detach).len(), 1);
+    drop(taken);
+    Pool::attach(&options(&fake)).unwrap();
+}
+
+#[test]
+fn a_refusal_comes_with_its_class_reason_and_numbers() {
+    let fake = Fake::start();
+    let (class, reason) = (common::ErrorClass::Exhausted, common::ErrorReason::Limit);
+    fake.model().refuse_session = Some((class, reason));
+    let error = Pool::attach(&options(&fake)).unwrap_err();
+    assert_eq!(
+        (error.class(), error.reason()),
+        (ErrorClass::Exhausted, Some(Reason::Limit))
+    );
+    let Error::Refused(refused) = error else {
+        panic!("{error}")
+    };
+    assert_eq!((refused.limit, refused.used, refused.asked), (3, 2, 2));
+}
+
+#[test]
+fn an_answer_that_breaks_the_protocol_is_not_believed() {
+    let fake = Fake::start();
+    let descriptors = |count| {
+        vec![0; count]
+            .iter()
+            .map(|_| std::io::pipe().unwrap().0.into())
+            .collect()
+    };
+    let attempt = |message: session::Attached, count| {
+        let said = Script::Say(reply::Body::Attached(message), descriptors(count));
+        fake.once(is_attach, said);
+        Pool::attach(&options(&fake)).unwrap_err()
+    };
+    let base = good(&fake);
+    let zero_client = session::Attached {
+        client_id: 0,
+        ..base.clone()
+    };
+    let short_token = session::Attached {
+        token: vec![0; 15],
+        ..base.clone()
+    };
+    let odd_window = session::Attached {
+        window_base: base.window_base + 4096,
+        ..base.clone()
+    };
+    for (message, count, expected) in [
+        (zero_client, 2, ProtocolError::Field("client_id")),
+        (short_token, 2, ProtocolError::Field("token")),
+        (odd_window, 2, ProtocolError::Field("window_base")),
+        (
+            base.clone(),
+            1,
+            ProtocolError::Descriptors {
+                expected: 2,
+                got: 1,
+            },
+        ),
+        (
+            base.clone(),
+            3,
+            ProtocolError::Descriptors {
+                expected: 2,
+                got: 3,
+            },
+        ),
+    ] {
+        let error = attempt(message, count);
+        assert_eq!(
+            (error.class(), error),
+            (ErrorClass::Corrupt, expected.into())
+        );
+    }
+    // A pipe is no liveness page.
+    assert!(matches!(attempt(base, 2), Error::Map(MapError::Os { .. })));
+    fake.once(is_attach, Script::Send(vec![0xff; 5]));
+    let error = Pool::attach(&options(&fake)).unwrap_err();
+    assert_eq!(error, ProtocolError::Undecodable.into());
+    fake.once(
+        is_attach,
+        Script::Say(reply::Body::Done(session::Done {}), Vec::new()),
+    );
+    let error = Pool::attach(&options(&fake)).unwrap_err();
+    assert_eq!(error, ProtocolError::Kind.into());
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_waited_for_and_then_unreachable() {
+    let mut fake = Fake::start();
+    fake.kill();
+    let options = AttachOptions::new()
+        .socket(fake.socket())
+        .timeout(Duration::from_millis(20));
+    let error = Pool::attach(&options).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert_eq!(error.class(), ErrorClass::Unreachable);
+}
+
+#[test]
+fn a_socket_that_is_none_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("x".repeat(120));
+    let error = Pool::attach(&AttachOptions::new().socket(&socket)).unwrap_err();
+    assert_eq!(
+        error,
+        Error::Socket {
+            socket,
+            errno: Errno::ENAMETOOLONG
+        }
+    );
+}

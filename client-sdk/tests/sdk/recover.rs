@@ -1,0 +1,318 @@
+//! A daemon that dies, is silent or answers the wrong thing: nothing is done twice, and nothing is
+//! held that nobody knows.
+
+use std::time::Duration;
+
+use client_sdk::{
+    Access, AccessError, AttachOptions, Create, Error, ErrorClass, Event, Force, Pool,
+    ProtocolError, Reason,
+};
+use pool_core::Bytes;
+use pool_proto::common::v1 as common;
+use pool_proto::session::v1::request;
+
+use crate::fake::{Fake, Script, refused};
+use crate::{EXTENT, attached, extents, heard, options, wait_until};
+
+fn is_create(body: &request::Body) -> bool {
+    matches!(body, request::Body::Create(_))
+}
+
+fn is_open(body: &request::Body) -> bool {
+    matches!(body, request::Body::Open(_))
+}
+
+fn is_free(body: &request::Body) -> bool {
+    matches!(body, request::Body::Free(_))
+}
+
+fn is_resize(body: &request::Body) -> bool {
+    matches!(body, request::Body::Resize(_))
+}
+
+fn impatient() -> (Fake, Pool) {
+    let fake = Fake::start();
+    let options = AttachOptions::new()
+        .socket(fake.socket())
+        .timeout(Duration::from_millis(60));
+    let pool = Pool::attach(&options).unwrap();
+    (fake, pool)
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_is_repeated_with_its_id_and_done_once() {
+    let (fake, pool) = attached();
+    fake.once(is_create, Script::DoAndHangUp);
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let model = fake.model();
+    let ids = model.asked(is_create);
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(
+        model.held.iter().copied().collect::<Vec<_>>(),
+        [segment.id().number()]
+    );
+}
+
+#[test]
+fn a_request_that_was_lost_is_repeated_until_it_is_done() {
+    let (fake, pool) = attached();
+    for _ in 0..3 {
+        fake.once(is_create, Script::HangUp);
+    }
+    pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let ids = fake.model().asked(is_create);
+    assert!(
+        ids.len() == 4 && ids.iter().all(|&id| id == ids[0]),
+        "{ids:?}"
+    );
+}
+
+#[test]
+fn the_daemon_may_restart_under_calls_and_views() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let segment = pool
+        .create(&Create::new("ddr", extents(2)).piece(EXTENT))
+        .unwrap();
+    let view = segment.view_mut::<u8>(Bytes::ZERO, 1).unwrap();
+    view.set(0, 9).unwrap();
+    let backing = fake.model().segments[&segment.id().number()].message.pieces[1].backing_id;
+    fake.kill();
+    heard(&mut events, |event| *event == Event::DaemonGone);
+    view.set(0, 10).unwrap();
+    fake.model().missing = vec![backing, 999];
+    std::thread::scope(|scope| {
+        let caller = scope.spawn(|| pool.create(&Create::new("ddr", EXTENT)));
+        fake.restart();
+        caller.join().unwrap().unwrap();
+    });
+    heard(&mut events, |event| {
+        *event == Event::DaemonBack { epoch: 2 }
+    });
+    assert_eq!(view.get(0), Ok(10));
+    assert_eq!(
+        (pool.daemon_epoch(), fake.model().supplied.clone()),
+        (2, vec![backing])
+    );
+}
+
+#[test]
+fn a_session_is_taken_up_again_without_a_call() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    for epoch in 2..5 {
+        fake.restart();
+        heard(&mut events, |event| *event == Event::DaemonGone);
+        heard(&mut events, |event| *event == Event::DaemonBack { epoch });
+    }
+    pool.tiers().unwrap();
+}
+
+#[test]
+fn a_call_ends_with_its_timeout_and_what_is_held_stays_usable() {
+    let (mut fake, pool) = impatient();
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    fake.kill();
+    let error = pool.create(&Create::new("ddr", EXTENT)).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert_eq!(error.class(), ErrorClass::Unreachable);
+    segment
+        .view_mut::<u8>(Bytes::ZERO, 1)
+        .unwrap()
+        .set(0, 1)
+        .unwrap();
+    drop(segment);
+    fake.restart();
+    // The close waited for the daemon, too.
+    wait_until(|| fake.model().held.is_empty());
+}
+
+#[test]
+fn a_grant_that_came_too_late_is_given_back() {
+    let (fake, pool) = impatient();
+    for create in [
+        Create::new("ddr", EXTENT),
+        Create::new("ddr", EXTENT).name("p").persistent(),
+    ] {
+        fake.once(is_create, Script::DoAndSaySilent);
+        let error = pool.create(&create).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert_eq!(fake.model().segments.len(), 1);
+        pool.tiers().unwrap();
+        wait_until(|| fake.model().segments.is_empty());
+        let ids = fake.model().asked(is_create);
+        assert_eq!(ids[ids.len() - 1], ids[ids.len() - 2]);
+    }
+}
+
+#[test]
+fn an_open_that_came_too_late_does_not_take_the_segment_from_its_handles() {
+    let (fake, pool) = impatient();
+    let held = pool.create(&Create::new("ddr", EXTENT).name("x")).unwrap();
+    fake.once(is_open, Script::DoAndSaySilent);
+    pool.open("x", Access::ReadOnly).unwrap_err();
+    pool.tiers().unwrap();
+    pool.tiers().unwrap();
+    assert!(fake.model().held.contains(&held.id().number()));
+    assert_eq!(held.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+}
+
+#[test]
+fn a_resize_whose_answer_came_too_late_is_mapped_by_the_next_call() {
+    let (fake, pool) = impatient();
+    let mut segment = pool
+        .create(&Create::new("ddr", EXTENT).capacity(extents(2)))
+        .unwrap();
+    fake.once(is_resize, Script::DoAndSaySilent);
+    segment.resize(extents(2)).unwrap_err();
+    assert_eq!(segment.bytes(), EXTENT);
+    pool.tiers().unwrap();
+    assert_eq!(segment.bytes(), extents(2));
+    assert_eq!(segment.view::<u8>(EXTENT, 1).unwrap().get(0), Ok(0));
+}
+
+#[test]
+fn a_free_that_was_refused_too_late_is_a_close() {
+    let (fake, pool) = impatient();
+    let segment = pool
+        .create(&Create::new("ddr", EXTENT).name("p").persistent())
+        .unwrap();
+    fake.once(is_free, Script::HangUp);
+    let (class, reason) = (
+        common::ErrorClass::Caller,
+        common::ErrorReason::NotPermitted,
+    );
+    let (body, files) = refused(class, reason);
+    fake.once(is_free, Script::Say(body, files));
+    assert_eq!(
+        segment.free(Force::No).unwrap_err().reason(),
+        Some(Reason::NotPermitted)
+    );
+    wait_until(|| fake.model().held.is_empty());
+}
+
+#[test]
+fn answers_to_requests_nobody_waits_for_are_dropped() {
+    let (fake, pool) = attached();
+    fake.once(is_create, Script::DoAndAnswerFirst(1));
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    drop(segment);
+    wait_until(|| fake.model().held.is_empty());
+    // The descriptors that came with the answer to nothing were closed.
+    assert!(fake.model().unclean.is_empty());
+}
+
+#[test]
+fn an_answer_to_a_request_that_was_not_sent_breaks_the_connection() {
+    let (fake, pool) = attached();
+    fake.once(is_create, Script::AnswerOnly(1 << 40));
+    let error = pool.create(&Create::new("ddr", EXTENT)).unwrap_err();
+    let Error::Protocol(ProtocolError::RequestId { got, .. }) = error else {
+        panic!("{error}")
+    };
+    assert_eq!((got, error.class()), (1 << 40, ErrorClass::Corrupt));
+    pool.create(&Create::new("ddr", EXTENT)).unwrap();
+}
+
+#[test]
+fn a_segment_that_waits_for_its_files_is_waited_for() {
+    let (fake, pool) = attached();
+    drop(
+        pool.create(&Create::new("ddr", EXTENT).name("p").persistent())
+            .unwrap(),
+    );
+    for _ in 0..3 {
+        let (body, files) = refused(common::ErrorClass::Lost, common::ErrorReason::Busy);
+        fake.once(is_open, Script::Say(body, files));
+    }
+    pool.open("p", Access::ReadOnly).unwrap();
+    assert_eq!(fake.model().asked(is_open).len(), 4);
+}
+
+#[test]
+fn a_segment_that_others_hold_is_not_waited_for() {
+    let (fake, pool) = attached();
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let (body, files) = refused(common::ErrorClass::Lost, common::ErrorReason::Busy);
+    fake.once(is_free, Script::Say(body, files));
+    assert_eq!(
+        segment.free(Force::No).unwrap_err().reason(),
+        Some(Reason::Busy)
+    );
+    assert_eq!(fake.model().asked(is_free).len(), 1);
+}
+
+#[test]
+fn what_the_daemon_no_longer_holds_after_its_restart_is_lost() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let (gone, grown) = (
+        pool.create(&Create::new("ddr", EXTENT)).unwrap(),
+        pool.create(&Create::new("ddr", EXTENT)).unwrap(),
+    );
+    fake.model().held.remove(&gone.id().number());
+    fake.model().refill(grown.id().number(), 4);
+    fake.restart();
+    heard(&mut events, |event| {
+        *event == Event::Lost { segment: gone.id() }
+    });
+    let lost = AccessError::Lost { segment: gone.id() };
+    assert_eq!(gone.view::<u8>(Bytes::ZERO, 1).unwrap_err(), lost);
+    heard(&mut events, |event| {
+        *event
+            == Event::Changed {
+                segment: grown.id(),
+            }
+    });
+    assert_eq!(grown.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(4));
+}
+
+#[test]
+fn a_session_the_daemon_does_not_know_is_over_and_says_so() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    fake.model().refuse_session =
+        Some((common::ErrorClass::Lost, common::ErrorReason::UnknownClient));
+    fake.restart();
+    heard(&mut events, |event| {
+        *event
+            == Event::Lost {
+                segment: segment.id(),
+            }
+    });
+    let error = pool.create(&Create::new("ddr", EXTENT)).unwrap_err();
+    assert_eq!(
+        (error.class(), error),
+        (ErrorClass::Lost, Error::SessionEnded)
+    );
+    let lost = AccessError::Lost {
+        segment: segment.id(),
+    };
+    assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap_err(), lost);
+    drop((segment, pool));
+    Pool::attach(&options(&fake)).unwrap();
+}
+
+#[test]
+fn calls_of_many_threads_are_answered_one_by_one() {
+    let (fake, pool) = attached();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+                    assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+                }
+            });
+        }
+    });
+    wait_until(|| fake.model().held.is_empty());
+    let model = fake.model();
+    assert!(
+        model.log.is_sorted_by_key(|(id, _)| *id),
+        "request ids rise"
+    );
+    assert!(model.unclean.is_empty());
+}
