@@ -198,16 +198,50 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Pack
             received: descriptors.len(),
         });
     }
-    if len > buffer.len() {
-        return Err(PacketError::TooLarge {
-            len,
-            max: buffer.len(),
-        });
-    }
-    if len == 0 {
-        return Err(PacketError::Closed);
-    }
+    judge_length(len, buffer.len())?;
     Ok(Packet { len, descriptors })
+}
+
+/// Receives one message from a peer that has no descriptor to send. Never blocks.
+///
+/// Descriptors that come all the same never enter this process: closing a file can take as long as
+/// its file system likes, and a hostile peer may be that file system.
+///
+/// # Errors
+/// [`PacketError`]; [`PacketError::DescriptorsLost`] where descriptors came. The message is gone.
+pub fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, PacketError> {
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast::<libc::c_void>(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: a msghdr is numbers and pointers, for all of which zero is a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    let len = uninterrupted(|| {
+        fault::syscall(Call::Receive)?;
+        // SAFETY: `header` names `part`, which lives through the call and names `buffer`, which is
+        // borrowed mutably; it has no room for control data.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+        Errno::result(received)
+    })
+    .map_err(os("recvmsg"))?
+    .cast_unsigned();
+    if header.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(PacketError::DescriptorsLost { received: 0 });
+    }
+    judge_length(len, buffer.len())?;
+    Ok(len)
+}
+
+/// Refuses what is longer than its buffer, and what looks like the end (invariant 3).
+fn judge_length(len: usize, max: usize) -> Result<(), PacketError> {
+    match len {
+        0 => Err(PacketError::Closed),
+        len if len > max => Err(PacketError::TooLarge { len, max }),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of the control data of a message with [`DESCRIPTORS_MAX`] descriptors.

@@ -132,6 +132,36 @@ fn a_message_of_no_bytes_ends_the_session_and_its_descriptors_are_closed() {
 }
 
 #[test]
+fn descriptors_that_nobody_expects_never_enter_the_process() {
+    let (here, there) = pair().unwrap();
+    let file = memfd();
+    let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+    send(here.as_fd(), b"plain", &[]).unwrap();
+    assert_eq!(receive_bytes(there.as_fd(), &mut buffer), Ok(5));
+    assert_eq!(&buffer[..5], b"plain");
+    send(here.as_fd(), b"with", &[file.as_fd()]).unwrap();
+    assert_eq!(
+        receive_bytes(there.as_fd(), &mut buffer),
+        Err(PacketError::DescriptorsLost { received: 0 })
+    );
+    assert_eq!(times_open(&file), 1);
+    assert_eq!(
+        receive_bytes(there.as_fd(), &mut buffer),
+        Err(PacketError::WouldBlock)
+    );
+    send(here.as_fd(), b"longer", &[]).unwrap();
+    assert_eq!(
+        receive_bytes(there.as_fd(), &mut buffer[..3]),
+        Err(PacketError::TooLarge { len: 6, max: 3 })
+    );
+    drop(here);
+    assert_eq!(
+        receive_bytes(there.as_fd(), &mut buffer),
+        Err(PacketError::Closed)
+    );
+}
+
+#[test]
 fn a_peer_that_is_gone_is_closed_to_both_directions() {
     let (here, there) = pair().unwrap();
     send(there.as_fd(), b"last words", &[]).unwrap();

@@ -60,6 +60,12 @@ impl Engine {
         })
     }
 
+    /// Whether descriptors are awaited from clients, after a restart.
+    #[must_use]
+    pub fn awaits_descriptors(&self) -> bool {
+        self.grace_until.is_some()
+    }
+
     /// What the descriptor must be that `client` may bring back for a backing of what it holds.
     #[must_use]
     pub fn awaited_from(&self, client: ClientId, backing: BackingId) -> Option<Expected> {

@@ -11,17 +11,19 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pool_core::{BackingId, DeviceId, Nanos, crash_point};
+use pool_core::{BackingId, DeviceId, Nanos, clock, crash_point};
 use pool_proto::common::v1::Access;
 
 use crate::device::open_for;
 use crate::device::proof::is_held_elsewhere;
 use crate::engine::command::WorldError;
-use crate::store::DescriptorStore;
+use crate::store::{DescriptorStore, StoreError};
 
 /// The first and the longest time between two looks at a file in quarantine.
 const LOOK_FIRST: Nanos = Nanos::from_millis(1);
 const LOOK_LAST: Nanos = Nanos::from_millis(1_000);
+/// The time between two tries to fill a store that fails.
+const REFILL_PAUSE: Nanos = Nanos::from_millis(1_000);
 
 #[derive(Debug)]
 struct Master {
@@ -43,6 +45,8 @@ pub(super) struct Files {
     masters: BTreeMap<BackingId, Master>,
     quarantined: BTreeMap<BackingId, Look>,
     store: Box<dyn DescriptorStore>,
+    /// Set while the store has failed: when it is filled anew.
+    refill_at: Option<Nanos>,
 }
 
 impl Files {
@@ -51,6 +55,7 @@ impl Files {
             masters: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             store,
+            refill_at: None,
         }
     }
 
@@ -64,16 +69,43 @@ impl Files {
 
     /// Takes a file over that the store does not have yet.
     ///
-    /// A store that fails costs nothing but what it is for: the file is then kept by its clients
-    /// alone.
+    /// A store that fails costs nothing but what it is for: until it is filled anew, the file is
+    /// kept by the daemon and its clients alone.
     pub(super) fn add(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) {
         crash_point!("store.before-put");
-        if let Err(error) = self.store.put(backing, file.as_fd()) {
-            tracing::error!(%backing, %error, "a descriptor is not in the store: it would not \
-             survive the daemon alone");
-        }
+        let put = self.store.put(backing, file.as_fd());
         crash_point!("store.after-put");
         self.take_over(backing, device, file);
+        self.refill_after(put, backing);
+    }
+
+    fn refill_after(&mut self, outcome: Result<(), StoreError>, backing: BackingId) {
+        if let Err(error) = outcome {
+            tracing::error!(%backing, %error, "the descriptor store failed: it is filled anew");
+            self.refill_at.get_or_insert(clock::now());
+        }
+    }
+
+    /// When the store is to be filled anew.
+    pub(super) fn refill_at(&self) -> Option<Nanos> {
+        self.refill_at
+    }
+
+    /// Fills a store that failed with what there is.
+    pub(super) fn refill(&mut self, now: Nanos) {
+        let files: Vec<_> = self
+            .masters
+            .iter()
+            .map(|(&id, master)| (id, master.file.as_fd()))
+            .collect();
+        self.refill_at = match self.store.refill(&files) {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, files = files.len(), "descriptors would not survive the \
+                 daemon alone");
+                Some(now.saturating_add(REFILL_PAUSE))
+            }
+        };
     }
 
     /// Takes a file over that came from the store, or needs none.
@@ -184,12 +216,10 @@ impl Files {
         self.quarantined.insert(id, look);
     }
 
-    /// Nothing of the file is left: the store lets go of it too.
+    /// Nothing of the file is left: the store lets go of it too. Where it fails, a restarted daemon
+    /// finds the file there, does not know it, and closes it.
     pub(super) fn forget(&mut self, id: BackingId) {
-        if let Err(error) = self.store.remove(id) {
-            // A restarted daemon finds it there, does not know it, and closes it.
-            tracing::warn!(backing = %id, %error, "the descriptor store keeps a file that is no \
-             more");
-        }
+        let removed = self.store.remove(id);
+        self.refill_after(removed, id);
     }
 }

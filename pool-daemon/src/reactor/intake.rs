@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use pool_core::packet::{self, PacketError};
-use pool_core::{BackingId, ClientId, Nanos, clock};
+use pool_core::packet::{self, Packet, PacketError};
+use pool_core::{BackingId, ClientId, DeviceId, Nanos, clock};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 use pool_proto::session::v1::{Reply, Request, reply, request};
 use prost::Message as _;
@@ -78,7 +78,20 @@ impl Reactor {
         let Some(connection) = self.sessions.connections.get(&id) else {
             return;
         };
-        let packet = match packet::receive(connection.socket.as_fd(), &mut self.buffer) {
+        let expects = connection.client.is_some()
+            && self.engine.awaits_descriptors()
+            && self.closer.has_room();
+        let socket = connection.socket.as_fd();
+        let received = if expects {
+            packet::receive(socket, &mut self.buffer)
+        } else {
+            let plain = packet::receive_bytes(socket, &mut self.buffer);
+            plain.map(|len| Packet {
+                len,
+                descriptors: Vec::new(),
+            })
+        };
+        let packet = match received {
             Ok(packet) => packet,
             Err(PacketError::WouldBlock) => return,
             Err(PacketError::Closed) => return self.close_connection(id),
@@ -92,15 +105,21 @@ impl Reactor {
         if self.journal_down_until.is_some() {
             return self.answer(id, request.request_id, Err(&Refusal::Journal));
         }
-        let (client, supplies) = (
-            connection.client,
-            matches!(request.body, Some(request::Body::Supply(_))),
-        );
+        let supplies = matches!(request.body, Some(request::Body::Supply(_)));
         if !packet.descriptors.is_empty() && !supplies {
+            packet
+                .descriptors
+                .into_iter()
+                .for_each(|file| self.closer.close(file));
             let refusal = Refusal::Malformed("descriptors ride along with Supply only");
             return self.answer(id, request.request_id, Err(&refusal));
         }
-        match client {
+        match self
+            .sessions
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.client)
+        {
             Some(client) => self.hear(id, client, request, packet.descriptors),
             None => self.greet(id, request),
         }
@@ -174,9 +193,21 @@ impl Reactor {
         id: u64,
         mut brought: Vec<OwnedFd>,
     ) -> Result<BackingId, Refusal> {
-        let (Some(file), true) = (brought.pop(), brought.is_empty()) else {
-            return Err(Refusal::Malformed("Supply takes exactly one descriptor"));
+        let judged = self.judge_supplied(client, id, &brought);
+        let Ok((backing, device, master)) = judged else {
+            brought.drain(..).for_each(|file| self.closer.close(file));
+            return Err(judged.err().unwrap_or(Refusal::UnknownClient));
         };
+        self.files.add(backing, device, master);
+        Ok(backing)
+    }
+
+    fn judge_supplied(
+        &self,
+        client: ClientId,
+        id: u64,
+        brought: &[OwnedFd],
+    ) -> Result<(BackingId, DeviceId, OwnedFd), Refusal> {
         let not_found = || Refusal::NotFound {
             what: "awaited backing",
             name: id.to_string(),
@@ -186,16 +217,17 @@ impl Reactor {
             .engine
             .awaited_from(client, backing)
             .ok_or_else(not_found)?;
+        let [file] = brought else {
+            return Err(Refusal::Malformed("Supply takes exactly one descriptor"));
+        };
         let master = adopt(
             file.as_fd(),
             expected.identity,
             expected.bytes,
             expected.sealed,
-        )
-        .map_err(|wrong| wrong_file(&wrong))?;
-        drop(file);
-        self.files.add(backing, expected.device, master);
-        Ok(backing)
+        );
+        let master = master.map_err(|wrong| wrong_file(&wrong))?;
+        Ok((backing, expected.device, master))
     }
 
     /// Answers a request that never reached the engine.

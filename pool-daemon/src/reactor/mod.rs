@@ -43,6 +43,7 @@ use crate::server::metrics::Metrics;
 use crate::store::StoreError;
 use crate::sys::Failed;
 
+mod closer;
 mod files;
 mod gauges;
 mod intake;
@@ -59,6 +60,7 @@ mod watchdog;
 pub use questions::Doctor;
 pub use start::{OnStop, Setup};
 
+use closer::Closer;
 use files::Files;
 use gauges::Gauges;
 use liveness::Liveness;
@@ -175,6 +177,7 @@ pub struct Reactor {
     copying: BTreeSet<SegmentId>,
     orphaned_copies: BTreeSet<SegmentId>,
     sessions: Sessions,
+    closer: Closer,
     poller: Poller,
     listener: OwnedFd,
     /// Set while the process has no descriptor for another connection.
@@ -234,6 +237,7 @@ impl Reactor {
         let deadlines = [
             self.engine.next_deadline(),
             self.files.next_look(),
+            self.files.refill_at(),
             self.sessions.next_deadline(),
             self.accept_again_at,
             self.journal_down_until,
@@ -282,12 +286,16 @@ impl Reactor {
         if self.engine.next_deadline().is_some_and(|at| at <= now) {
             self.step(Command::Tick);
         }
+        if self.files.refill_at().is_some_and(|at| at <= now) {
+            self.files.refill(now);
+        }
         self.destroy_proven(now);
         Ok(())
     }
 
     /// One step of the engine; what it wants done joins the batch, but for builds, which begin at
-    /// once. While the journal is down nothing is done: the engine of after learns it from the world.
+    /// once. While the journal is down nothing is done: the engine of after learns it from the
+    /// world.
     fn step(&mut self, command: Command) {
         if self.journal_down_until.is_some() {
             return;
@@ -374,7 +382,8 @@ impl Reactor {
                 self.await_clients()
             }
             Err(error) => {
-                tracing::error!(%error, "the journal is down: changes are refused until it is back");
+                tracing::error!(%error, "the journal is down: changes are refused until it is \
+                 back");
                 self.journal_down_until = Some(clock::now().saturating_add(JOURNAL_PAUSE));
                 Ok(())
             }

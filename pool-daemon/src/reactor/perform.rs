@@ -10,7 +10,7 @@ use pool_proto::session::v1::{Event, Reply, reply};
 use prost::Message as _;
 
 use super::poller::{Interest, Token};
-use super::sessions::{Attached, Events};
+use super::sessions::{Attached, Events, Unheard};
 use super::{Reactor, ReactorError};
 use crate::device::copy::Part;
 use crate::engine::Refusal;
@@ -209,17 +209,10 @@ impl Reactor {
         let sent = events.flush();
         // Told of an end with nothing to send: the peer has closed it.
         let ended = sent == Ok(false) && has_ended(events.socket.as_fd());
-        self.after_events(
-            client,
-            if ended {
-                Err(super::sessions::TooSlow)
-            } else {
-                sent
-            },
-        );
+        self.after_events(client, if ended { Err(Unheard::Ended) } else { sent });
     }
 
-    fn after_events(&mut self, client: ClientId, sent: Result<bool, super::sessions::TooSlow>) {
+    fn after_events(&mut self, client: ClientId, sent: Result<bool, Unheard>) {
         let Some(attached) = self.sessions.clients.get(&client) else {
             return;
         };
@@ -229,10 +222,12 @@ impl Reactor {
         let waits = match sent {
             Ok(false) => Interest::End,
             Ok(true) => Interest::Writable,
-            Err(super::sessions::TooSlow) => {
-                self.metrics().events_dropped(1);
-                tracing::warn!(%client, "a client does not read its events: its session is \
-                 closed, it may come back");
+            Err(unheard) => {
+                if unheard == Unheard::TooSlow {
+                    self.metrics().events_dropped(1);
+                    tracing::warn!(%client, "a client does not read its events: its session is \
+                     closed");
+                }
                 return connection
                     .into_iter()
                     .for_each(|id| self.close_connection(id));

@@ -51,9 +51,14 @@ pub(super) struct Events {
     backlog: VecDeque<Vec<u8>>,
 }
 
-/// The client does not read its events.
+/// Why a client hears no more events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooSlow;
+pub(super) enum Unheard {
+    /// It does not read them.
+    TooSlow,
+    /// It has closed its end, or is gone.
+    Ended,
+}
 
 impl Events {
     pub(super) fn new(socket: OwnedFd) -> Self {
@@ -64,22 +69,21 @@ impl Events {
     }
 
     /// Sends, or keeps for later; `true` where something waits now.
-    pub(super) fn send(&mut self, event: Vec<u8>) -> Result<bool, TooSlow> {
+    pub(super) fn send(&mut self, event: Vec<u8>) -> Result<bool, Unheard> {
         if self.backlog.len() >= CLIENT_EVENTS_MAX {
-            return Err(TooSlow);
+            return Err(Unheard::TooSlow);
         }
         self.backlog.push_back(event);
         self.flush()
     }
 
     /// Sends what waits; `true` where something still does.
-    pub(super) fn flush(&mut self) -> Result<bool, TooSlow> {
+    pub(super) fn flush(&mut self) -> Result<bool, Unheard> {
         while let Some(event) = self.backlog.front() {
             match packet::send(self.socket.as_fd(), event, &[]) {
                 Ok(()) => _ = self.backlog.pop_front(),
                 Err(PacketError::WouldBlock) => return Ok(true),
-                // It has closed its end: what it does not want to hear is not kept.
-                Err(_) => return Err(TooSlow),
+                Err(_) => return Err(Unheard::Ended),
             }
         }
         Ok(false)

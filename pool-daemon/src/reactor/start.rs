@@ -27,6 +27,7 @@ use pool_core::sync::Arc;
 use pool_core::{BackingId, Bytes, DeviceId, clock, crash_point};
 use pool_proto::journal::v1::BackingRow;
 
+use super::closer::Closer;
 use super::files::Files;
 use super::gauges::Gauges;
 use super::liveness::Liveness;
@@ -136,6 +137,7 @@ impl Reactor {
             copying: BTreeSet::new(),
             orphaned_copies: BTreeSet::new(),
             sessions: Sessions::default(),
+            closer: Closer::default(),
             poller: Poller::new()?,
             listener,
             accept_again_at: None,
