@@ -1,4 +1,8 @@
 //! A training job over Tierpool, and the same without it: `digits --help`.
+//!
+//! A loader stages a data set of handwritten digits for another tenant; a trainer and a worker of
+//! that tenant learn from it in turns. All they share they share by pointer, in segments that every
+//! process sees at the same addresses. `cargo xtask demo` runs the job and kills parts of it.
 
 #![forbid(unsafe_code)]
 
@@ -7,31 +11,89 @@ mod job;
 mod memory;
 mod model;
 mod order;
-#[cfg(test)]
 mod protocol;
 mod reference;
+mod roles;
+mod shared;
+mod staged;
+
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 
 use crate::data::Digits;
 use crate::job::Job;
+use crate::roles::Session;
 
-/// Learns to read handwritten digits.
+/// Learns to read handwritten digits, over a pool or without one.
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Command {
+    /// Stage the data set in the pool for another tenant; free it at the end of the input.
+    Loader {
+        #[command(flatten)]
+        session: Session,
+        /// The tenant that may read it.
+        #[arg(long, value_name = "TENANT")]
+        reader: String,
+    },
+    /// Apply gradients until all steps are done; free what was shared at the end of the input.
+    Trainer {
+        #[command(flatten)]
+        session: Session,
+        /// The tenant that has staged the data set.
+        #[arg(long, value_name = "TENANT")]
+        owner: String,
+        #[command(flatten)]
+        length: Length,
+    },
+    /// Compute gradients until all steps are done; stay until the end of the input.
+    Worker {
+        #[command(flatten)]
+        session: Session,
+        /// The tenant that has staged the data set.
+        #[arg(long, value_name = "TENANT")]
+        owner: String,
+        #[command(flatten)]
+        length: Length,
+    },
     /// Train in this process and its private memory, without a pool.
     Reference {
-        /// How many steps to train.
-        #[arg(long, default_value_t = 13_200)]
-        steps: u32,
+        #[command(flatten)]
+        length: Length,
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
-        Command::Reference { steps } => train_alone(steps),
+/// How long to train.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Length {
+    /// How many steps to train.
+    #[arg(long, default_value_t = 13_200)]
+    steps: u32,
+}
+
+fn main() -> ExitCode {
+    let done = match &Command::parse() {
+        Command::Loader { session, reader } => roles::load(session, reader),
+        Command::Trainer {
+            session,
+            owner,
+            length,
+        } => roles::train(session, owner, length.steps),
+        Command::Worker {
+            session,
+            owner,
+            length,
+        } => roles::work(session, owner, length.steps),
+        Command::Reference { length } => train_alone(length.steps),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("digits: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -41,6 +103,6 @@ fn train_alone(steps: u32) -> anyhow::Result<()> {
     let job = Job::new(rows, steps).context("the data set is too small for the job")?;
     let outcome = reference::run(&job, &digits)?;
     println!("digest {:016x}", outcome.digest);
-    println!("hits {} of {}", outcome.hits, outcome.held_out);
+    println!("hits {} {}", outcome.hits, outcome.held_out);
     Ok(())
 }

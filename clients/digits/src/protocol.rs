@@ -64,7 +64,7 @@ pub(crate) trait Shared {
 
     /// The count, and with it everything written before it was stored.
     fn load(&self, word: Word) -> Result<u32, Self::Error>;
-    /// Stores the count after everything written before, and wakes who waits for it.
+    /// Stores the count after everything written before.
     fn store(&self, word: Word, count: u32) -> Result<(), Self::Error>;
     /// The numbers of a block.
     fn block(&self, block: Block) -> Result<Self::Block<'_>, Self::Error>;
@@ -85,7 +85,7 @@ pub(crate) enum Turn {
     Finished,
 }
 
-/// Takes one turn as the trainer.
+/// Takes one turn as the trainer. Whoever waits for [`Word::Posted`] is to be woken after it.
 pub(crate) fn train<S: Shared>(job: &Job, shared: &S) -> Result<Turn, S::Error> {
     if shared.load(Word::Ready)? == 0 {
         let mut state = job.shape.initial(job.seed);
@@ -116,7 +116,7 @@ pub(crate) fn train<S: Shared>(job: &Job, shared: &S) -> Result<Turn, S::Error> 
     Ok(Turn::Moved)
 }
 
-/// Takes one turn as the worker.
+/// Takes one turn as the worker. Whoever waits for [`Word::Done`] is to be woken after it.
 pub(crate) fn work<S: Shared>(
     job: &Job,
     shared: &S,
