@@ -36,9 +36,8 @@ fn serializable(mut builder: tonic_prost_build::Builder) -> tonic_prost_build::B
         ("common.v1.Error.class", "ErrorClass"),
         ("common.v1.Error.reason", "ErrorReason"),
     ] {
-        let attribute = format!(
-            "#[serde(serialize_with = \"crate::names::serialize::<crate::common::v1::{enumeration}, _>\")]"
-        );
+        let writer = format!("crate::names::serialize::<crate::common::v1::{enumeration}, _>");
+        let attribute = format!("#[serde(serialize_with = \"{writer}\")]");
         builder = builder.field_attribute(format!("tierpool.{field}"), attribute);
     }
     builder

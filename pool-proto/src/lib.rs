@@ -2,8 +2,8 @@
 //!
 //! [`session`] travels over the session socket, [`admin`] over gRPC, [`journal`] lies in the
 //! daemon's store, and [`common`] is what they share. The `.proto` files are the documentation.
-//! The gRPC client and server of [`admin`] come with feature `grpc`; without it nothing here needs a
-//! runtime. Feature `serde` makes what operators see serializable.
+//! The gRPC client and server of [`admin`] come with feature `grpc`; without it nothing here needs
+//! a runtime. Feature `serde` makes what operators see serializable.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -18,7 +18,8 @@ macro_rules! package {
     ($(#[$doc:meta])* $name:ident, $package:literal) => {
         $(#[$doc])*
         pub mod $name {
-            #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+            #[allow(missing_docs, unreachable_pub, reason = "generated")]
+            #[allow(clippy::all, clippy::pedantic, reason = "generated")]
             pub mod v1 {
                 include!(concat!(env!("OUT_DIR"), "/", $package, ".rs"));
             }

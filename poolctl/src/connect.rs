@@ -201,7 +201,7 @@ mod tests {
         assert!(!is_trusted(&path, owner));
         fs::write(&path, "").unwrap();
         assert!(is_trusted(&path, owner));
-        // Root's folders are everybody's to trust; so this can be seen to fail as another user only.
+        // Root's folders are everybody's to trust: it is refused where the test is not root's only.
         assert_eq!(is_trusted(&path, owner + 1), owner == 0);
     }
 }

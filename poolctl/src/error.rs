@@ -29,18 +29,23 @@ pub(crate) enum CtlError {
         tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no ")
     )]
     NoSocket { tried: Vec<PathBuf> },
-    /// Nobody answers at the address, or the connection broke. Start the daemon, or mend the address.
+    /// Nobody answers at the address, or the connection broke. Start the daemon, or mend
+    /// the address.
     #[error("cannot reach the daemon at {address}: {reason}; is pool-daemon running?")]
     Unreachable { address: String, reason: String },
     /// The daemon did not answer in time. Look before you repeat a change; it may have been made.
-    #[error("the daemon at {address} did not answer within {} ms: look before you repeat a change", waited.as_millis())]
+    #[error(
+        "the daemon at {address} did not answer within {} ms: look before you repeat a change",
+        waited.as_millis()
+    )]
     Silent { address: String, waited: Duration },
     /// The daemon said no, and why.
     #[error("refused: {reason}")]
     Refused { reason: String },
     /// A device was told to drain and is not empty yet. Wait longer, or free what lies on it.
     #[error(
-        "device {device} still has {left} after {} s; `poolctl segments` shows whose, and it goes on draining",
+        "device {device} still has {left} after {} s, and goes on draining; `poolctl segments` \
+         says whose",
         waited.as_secs()
     )]
     NotEmpty {

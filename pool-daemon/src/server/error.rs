@@ -51,8 +51,8 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
-    /// The certificate, the key and the clients' authority do not make a TLS server. Mend them: PEM,
-    /// a key that belongs to the certificate, at least one authority.
+    /// The certificate, the key and the clients' authority do not make a TLS server. Mend
+    /// them: PEM, a key that belongs to the certificate, at least one authority.
     #[error("the TLS configuration is refused: {reason}")]
     Tls {
         /// What the TLS library said.

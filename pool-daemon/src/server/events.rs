@@ -4,8 +4,8 @@
 //! 1. Events come in the order in which the reactor published them, none twice.
 //! 2. A receiver that falls behind is told how many events it missed, and its stream ends: it looks
 //!    at the pool anew. It never holds up the reactor or another receiver.
-//! 3. Who is no operator gets the events of its own tenants, and those of no tenant (as of devices).
-//!    Where it is not known whose a tenant is, the event is withheld.
+//! 3. Who is no operator gets the events of its own tenants, and those of no tenant (as of
+//!    devices). Where it is not known whose a tenant is, the event is withheld.
 //! 4. The stream ends when its receiver goes, when the daemon stops, and with its first error.
 
 use std::collections::BTreeSet;

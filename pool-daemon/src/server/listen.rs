@@ -26,7 +26,7 @@ use super::socket::{Patience, Socket, Stream};
 
 /// Everybody may connect; who it is decides what it may do.
 const SOCKET_MODE: u32 = 0o666;
-/// How long no connection is accepted after the machine refused one, as where descriptors are short.
+/// How long no connection is accepted after the machine refused one: descriptors may be short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound address.

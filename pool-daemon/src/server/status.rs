@@ -1,8 +1,9 @@
 //! The one place where a refusal becomes a gRPC status.
 //!
 //! The status carries the whole refusal: the code for generic clients, the sentence as its message,
-//! and class, reason and numbers as metadata (`tierpool-class: caller`, `tierpool-reason: not_found`,
-//! `tierpool-limit`, `tierpool-used`, `tierpool-asked`), so that no program has to read the sentence.
+//! and class, reason and numbers as metadata, so that no program has to read the sentence:
+//! `tierpool-class: caller`, `tierpool-reason: not_found`, and the numbers `tierpool-limit`,
+//! `tierpool-used` and `tierpool-asked`.
 
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 use pool_proto::names::Named as _;

@@ -31,7 +31,7 @@ pub(super) fn run(target: &Target, wait: Duration, output: &mut Output) -> Resul
     let Address::Socket(admin) = Address::of(target)? else {
         return Err(CtlError::Combination {
             given: "metrics",
-            rule: "come from the socket; of another machine, read the daemon's metrics_listen address",
+            rule: "come from the socket; those of another machine, from its metrics_listen address",
         });
     };
     let path = admin.with_file_name("metrics.sock");
