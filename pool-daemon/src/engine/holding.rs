@@ -288,7 +288,9 @@ impl Engine {
         self.backings.remove(&id);
         self.untie(segment, id);
         self.touch_backing(id);
+        let payer = self.tenants.name(charged).to_owned();
         self.publish("released", |event| {
+            event.tenant = payer;
             (event.segment_id, event.bytes) = (segment.number(), extents.bytes().get());
         });
         self.bury(segment);

@@ -268,19 +268,4 @@ impl Engine {
     pub fn counts(&self) -> (u64, u64) {
         (self.clients.len() as u64, self.segments.len() as u64)
     }
-
-    /// Whether a user may hear of this event: events of no tenant are everybody's.
-    #[must_use]
-    pub fn hears(&self, visible: Visible, event: &admin::PoolEvent) -> bool {
-        match visible {
-            Visible::All => true,
-            Visible::OfUser { .. } if event.tenant.is_empty() => {
-                event.segment_id == 0 && event.client_id == 0
-            }
-            Visible::OfUser { .. } => self
-                .tenants
-                .find(&event.tenant)
-                .is_some_and(|id| self.sees(visible, id)),
-        }
-    }
 }
