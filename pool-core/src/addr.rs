@@ -1,8 +1,8 @@
 //! Addresses in the window, which exist in every process of a pool, and the window itself.
 //!
-//! A [`PoolAddr`] is a number, not a pointer: only [`crate::mem`] turns one into the other, and only
-//! inside a window this process has reserved. There is no `+`: an address that may have come from a
-//! message is moved by `checked_add` or not at all.
+//! A [`PoolAddr`] is a number, not a pointer: only [`crate::mem`] turns one into the other, and
+//! only inside a window this process has reserved. There is no `+`: an address that may have come
+//! from a message is moved by `checked_add` or not at all.
 
 use core::fmt;
 

@@ -6,8 +6,8 @@
 //! and which call of which kind fails. Without the feature both compile to nothing.
 //!
 //! # The environment
-//! Read once, at the first point or call. A plan that does not parse ends the process with status 2:
-//! a test whose plan is misspelt must not pass.
+//! Read once, at the first point or call. A plan that does not parse ends the process with status
+//! 2: a test whose plan is misspelt must not pass.
 //! - `TIERPOOL_CRASH=<point>:<n>`: the n-th passing of the point ends the process, from 1.
 //! - `TIERPOOL_FAIL=<call>:<n>:<errno>[:persistent]`: the n-th call of that kind fails, from 1, as
 //!   in `mmap:3:ENOMEM`; with `persistent`, each one from there on.

@@ -84,7 +84,8 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Result<Waite
         .map_or(core::ptr::null(), |end| core::ptr::from_ref(end.as_ref()));
     // The deadline is a point in time, so an interrupted wait is taken up as it was.
     let woken = uninterrupted(|| {
-        // SAFETY: `word` is borrowed and `end` null or a local timespec; the kernel only reads both.
+        // SAFETY: `word` is borrowed and `end` null or a local timespec; the kernel only reads
+        // both.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,

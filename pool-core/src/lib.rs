@@ -1,12 +1,12 @@
-//! What every crate of Tierpool may name: ids, units, addresses, limits, and the one door to
-//! mapped pool memory.
+//! What every crate of Tierpool may name: ids, units, addresses, limits, and the one door to mapped
+//! pool memory.
 //!
 //! # Words
-//! **Line**: 64 B. **Page**: the operating system's, 4 KiB. **Extent**: 2 MiB, the unit of placement
-//! and of quarantine. **Window**: the virtual range every process of a pool reserves at one base.
-//! **Segment**: a contiguous range of the window granted to one tenant. **Piece**: a part of a
-//! segment that lies on one device, in one **backing** (a file). **Incarnation**: rises with each
-//! new backing of the same addresses. **Device**: memory the daemon owns. **Tier**: a class of
+//! **Line**: 64 B. **Page**: the operating system's, 4 KiB. **Extent**: 2 MiB, the unit of
+//! placement and of quarantine. **Window**: the virtual range every process of a pool reserves at
+//! one base. **Segment**: a contiguous range of the window granted to one tenant. **Piece**: a part
+//! of a segment that lies on one device, in one **backing** (a file). **Incarnation**: rises with
+//! each new backing of the same addresses. **Device**: memory the daemon owns. **Tier**: a class of
 //! devices. **Tenant**: who pays. **Client**: one attached process. **Quarantine**: memory that is
 //! free but not reusable until every old mapping is proven gone.
 

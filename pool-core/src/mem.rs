@@ -2,27 +2,28 @@
 //! through here.
 //!
 //! Such memory is hostile: any process that maps it may change any byte at any time. So there is
-//! never a `&T` or `&mut T` into it, and every access is an atomic one (relaxed where the caller does
-//! not ask for more), which the language defines however many threads and processes take part. On
-//! the platforms we support a relaxed access is the plain instruction; bulk copies move eight bytes
-//! with each. What was read is a private copy and changes no more; it is still to be *judged* before
-//! use.
+//! never a `&T` or `&mut T` into it, and every access is an atomic one (relaxed where the caller
+//! does not ask for more), which the language defines however many threads and processes take part.
+//! On the platforms we support a relaxed access is the plain instruction; bulk copies move eight
+//! bytes with each. What was read is a private copy and changes no more; it is still to be *judged*
+//! before use.
 //!
 //! # Who keeps it mapped
-//! A [`Mapped`] borrows from what holds the mapping: a [`FileMap`], or a [`Region`] of a [`Window`].
-//! Neither can take the mapping away while it is borrowed; a region can only put other memory in
-//! its place. The borrow checker is the proof, and no reader can meet a hole.
+//! A [`Mapped`] borrows from what holds the mapping: a [`FileMap`], or a [`Region`] of a
+//! [`Window`]. Neither can take the mapping away while it is borrowed; a region can only put other
+//! memory in its place. The borrow checker is the proof, and no reader can meet a hole.
 //!
 //! # Invariants
-//! 1. While a [`Mapped`] lives, its bytes are mapped by the pool with at least its access, and no Rust
-//!    object lies there.
+//! 1. While a [`Mapped`] lives, its bytes are mapped by the pool with at least its access, and no
+//!    Rust object lies there.
 //! 2. A [`View`] lies inside the [`Mapped`] it was made from, at the alignment of its elements.
 //! 3. Bytes that are mapped read-only are touched by relaxed loads of at most eight bytes only: the
 //!    one kind of atomic access that is defined there.
-//! 4. A reservation is made by `MAP_FIXED_NOREPLACE`, and `MAP_FIXED` is used only inside one, by the
-//!    process that made it: nothing but pool memory is ever mapped over.
-//! 5. Regions of a window do not overlap. A region's bytes from its start to `readable` are accessible
-//!    until it is dropped, and only those are handed out; those to `writable` may be written as long.
+//! 4. A reservation is made by `MAP_FIXED_NOREPLACE`, and `MAP_FIXED` is used only inside one, by
+//!    the process that made it: nothing but pool memory is ever mapped over.
+//! 5. Regions of a window do not overlap. A region's bytes from its start to `readable` are
+//!    accessible until it is dropped, and only those are handed out; those to `writable` may be
+//!    written as long.
 //!
 //! A file shorter than its mapping would raise `SIGBUS`. The length is checked when it is mapped;
 //! that it stays is for the daemon to see to (sealed files, [`FileMap`]s of its own files).
@@ -151,7 +152,8 @@ impl<'a> Mapped<'a> {
     /// The word at `offset`, for orderings stronger than relaxed and for [`crate::futex`].
     ///
     /// # Errors
-    /// [`BoundsError::ReadOnly`] (invariant 3), [`BoundsError::Outside`], [`BoundsError::Misaligned`].
+    /// [`BoundsError::ReadOnly`] (invariant 3), [`BoundsError::Outside`],
+    /// [`BoundsError::Misaligned`].
     pub fn atomic_u32(&self, offset: Bytes) -> Result<&'a AtomicU32, BoundsError> {
         let word = self.write_view::<u32>(offset, 1)?.as_ptr().cast_mut();
         // SAFETY: mapped read-write during 'a (invariant 1), inside and aligned (invariant 2); all
@@ -162,7 +164,8 @@ impl<'a> Mapped<'a> {
     /// The word at `offset`, for orderings stronger than relaxed.
     ///
     /// # Errors
-    /// [`BoundsError::ReadOnly`] (invariant 3), [`BoundsError::Outside`], [`BoundsError::Misaligned`].
+    /// [`BoundsError::ReadOnly`] (invariant 3), [`BoundsError::Outside`],
+    /// [`BoundsError::Misaligned`].
     pub fn atomic_u64(&self, offset: Bytes) -> Result<&'a AtomicU64, BoundsError> {
         let word = self.write_view::<u64>(offset, 1)?.as_ptr().cast_mut();
         // SAFETY: as for `atomic_u32`.

@@ -7,8 +7,8 @@
 //! # Invariants
 //! 1. A descriptor that the kernel has put into this process is in an `OwnedFd` before anything is
 //!    judged, so every error path closes it. It is closed on exec.
-//! 2. The control buffer holds [`DESCRIPTORS_MAX`] descriptors and is aligned for a `cmsghdr`. A peer
-//!    that sends more is told from one that does not by `MSG_CTRUNC`.
+//! 2. The control buffer holds [`DESCRIPTORS_MAX`] descriptors and is aligned for a `cmsghdr`. A
+//!    peer that sends more is told from one that does not by `MSG_CTRUNC`.
 //! 3. A message of no bytes cannot be told from the end of the file. None is sent, and one that is
 //!    received ends the session.
 //!
@@ -67,9 +67,9 @@ pub enum PacketError {
         /// The most there may be.
         max: usize,
     },
-    /// The kernel dropped descriptors of a received message and those that came are closed: the peer
-    /// sent more than [`DESCRIPTORS_MAX`], or this process has no room for another descriptor (see
-    /// `RLIMIT_NOFILE`). Drop the session.
+    /// The kernel dropped descriptors of a received message and those that came are closed: the
+    /// peer sent more than [`DESCRIPTORS_MAX`], or this process has no room for another descriptor
+    /// (see `RLIMIT_NOFILE`). Drop the session.
     #[error("only {received} descriptors of a message could be received")]
     DescriptorsLost {
         /// The descriptors that came, and were closed.
@@ -294,7 +294,8 @@ fn take_rights(message: &libc::cmsghdr, descriptors: &mut Vec<OwnedFd>) {
     // SAFETY: `message` lies in the control buffer, which the data follow.
     let data = unsafe { libc::CMSG_DATA(message) }.cast::<RawFd>();
     for place in 0..count {
-        // SAFETY: the kernel wrote `count` descriptors here, and `count` is what fits (invariant 2).
+        // SAFETY: the kernel wrote `count` descriptors here, and `count` is what fits (invariant
+        // 2).
         let slot = unsafe { data.add(place) };
         // SAFETY: as above; the data need not be aligned to anything.
         let descriptor = unsafe { slot.read_unaligned() };

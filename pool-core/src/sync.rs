@@ -80,8 +80,8 @@ pub mod atomic {
 
 #[cfg(not(loom))]
 mod cell {
-    /// A cell with loom's interface over the standard one: the pointer stays inside a closure, where
-    /// a model can see how long it is used.
+    /// A cell with loom's interface over the standard one: the pointer stays inside a closure,
+    /// where a model can see how long it is used.
     #[derive(Debug, Default)]
     #[repr(transparent)]
     #[expect(

@@ -14,7 +14,8 @@ pub const GIB: u64 = 1 << 30;
 /// Bytes in one TiB.
 pub const TIB: u64 = 1 << 40;
 
-/// Bytes in one extent: 2 MiB, the size of a huge page on `x86_64` and on `aarch64` with 4 KiB pages.
+/// Bytes in one extent: 2 MiB, the size of a huge page on `x86_64` and on `aarch64` with 4 KiB
+/// pages.
 pub const EXTENT_BYTES: u64 = 2 * MIB;
 /// Bytes in one operating-system page of the platforms we support.
 pub const PAGE_BYTES: u64 = 4 * KIB;

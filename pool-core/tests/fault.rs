@@ -1,7 +1,7 @@
 //! Planned failures strike when planned, and planned deaths are deaths.
 //!
-//! The plans are the process's, so the tests that plan failures take turns. A death is planned for a
-//! child: this very program, asked for one test.
+//! The plans are the process's, so the tests that plan failures take turns. A death is planned for
+//! a child: this very program, asked for one test.
 
 use std::io;
 use std::os::fd::AsFd;

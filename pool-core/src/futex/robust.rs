@@ -1,19 +1,20 @@
 //! A word that tells of its thread's death, by the kernel's hand.
 //!
 //! Each thread can register one list of words with the kernel (`set_robust_list`). When the thread
-//! ends, by return, exit, exec or kill, the kernel goes through it: it sets [`super::OWNER_DIED`] in
-//! each word that holds the thread's id, and wakes a waiter where [`super::WAITERS`] is set. This comes
-//! before the address space is taken down, which a hang-up and a pidfd have to wait for.
+//! ends, by return, exit, exec or kill, the kernel goes through it: it sets [`super::OWNER_DIED`]
+//! in each word that holds the thread's id, and wakes a waiter where [`super::WAITERS`] is set.
+//! This comes before the address space is taken down, which a hang-up and a pidfd have to wait for.
 //!
 //! # Layout
-//! The kernel finds a word at a fixed distance from its list entry. Head and entry are kept in private
-//! memory, where no other process can bend the list, and the distance is chosen to reach from the
-//! entry to the word in the shared page.
+//! The kernel finds a word at a fixed distance from its list entry. Head and entry are kept in
+//! private memory, where no other process can bend the list, and the distance is chosen to reach
+//! from the entry to the word in the shared page.
 //!
 //! # Protocol
-//! The word is 0 before [`RobustWord::register`] and after a drop: the thread left in good order. In
-//! between it is the thread's id with [`super::WAITERS`]. With [`super::OWNER_DIED`], and the id gone,
-//! the thread has died. A thread killed within `register` leaves 0: other signs tell of that death.
+//! The word is 0 before [`RobustWord::register`] and after a drop: the thread left in good order.
+//! In between it is the thread's id with [`super::WAITERS`]. With [`super::OWNER_DIED`], and the id
+//! gone, the thread has died. A thread killed within `register` leaves 0: other signs tell of that
+//! death.
 //!
 //! # Invariants
 //! 1. While registered, head and entry stay where they are, and point to each other only.
@@ -92,7 +93,8 @@ pub struct RobustWord {
 }
 
 impl RobustWord {
-    /// Registers the word at `offset` of `map` for the calling thread, and wakes who waits for that.
+    /// Registers the word at `offset` of `map` for the calling thread, and wakes who waits for
+    /// that.
     ///
     /// # Errors
     /// [`RobustError`], and the word is 0 or as it was.
@@ -133,7 +135,8 @@ impl RobustWord {
     }
 
     fn word(&self) -> &AtomicU32 {
-        // SAFETY: a word of `map` (invariant 2), which `register` found in it, aligned and writable.
+        // SAFETY: a word of `map` (invariant 2), which `register` found in it, aligned and
+        // writable.
         unsafe { AtomicU32::from_ptr(self.word) }
     }
 }

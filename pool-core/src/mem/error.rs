@@ -76,7 +76,8 @@ pub enum MapError {
         /// How long it was to be.
         len: Bytes,
     },
-    /// The parts of a region are mapped from its start on, without a gap. Map the earlier ones first.
+    /// The parts of a region are mapped from its start on, without a gap. Map the earlier ones
+    /// first.
     #[error("{at} lies past {mapped}, up to where the region is mapped")]
     Gap {
         /// Where the part was to start.

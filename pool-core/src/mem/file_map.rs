@@ -26,8 +26,8 @@ pub struct FileMap {
 }
 
 impl FileMap {
-    /// Maps the `len` bytes of `file` from `offset`, every page at once, shared with all who map the
-    /// file.
+    /// Maps the `len` bytes of `file` from `offset`, every page at once, shared with all who map
+    /// the file.
     ///
     /// # Errors
     /// [`MapError::FileTooShort`], [`MapError::Os`].
@@ -75,8 +75,8 @@ impl FileMap {
     /// The bytes.
     #[must_use]
     pub fn mapped(&self) -> Mapped<'_> {
-        // SAFETY: `map` keeps these bytes mapped with this access for as long as `self` is borrowed,
-        // and hands them to nobody else (invariant 1).
+        // SAFETY: `map` keeps these bytes mapped with this access for as long as `self` is
+        // borrowed, and hands them to nobody else (invariant 1).
         unsafe { Mapped::new(self.span, self.access) }
     }
 }

@@ -1,8 +1,8 @@
 //! A word of private memory that a forked child reads as zero.
 //!
-//! A child does not inherit pool mappings, but it does inherit the values that lead to them. A value
-//! that checks a word of this kind before it goes on finds out that it is a copy in another process
-//! for the price of a load, with no system call and no fork handler.
+//! A child does not inherit pool mappings, but it does inherit the values that lead to them. A
+//! value that checks a word of this kind before it goes on finds out that it is a copy in another
+//! process for the price of a load, with no system call and no fork handler.
 
 use core::fmt;
 use core::ops::Deref;

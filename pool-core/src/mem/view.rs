@@ -1,9 +1,9 @@
 //! Typed elements in mapped memory.
 //!
 //! An element is loaded or stored by one instruction, so it is never torn; what is read from two
-//! elements may stem from two moments. Within one process, too, nobody is alone: a [`WriteView`] may
-//! be copied, and its stores are ordered with nothing. Order them with an atomic word beside them
-//! ([`Mapped::atomic_u32`]): release after the stores, acquire before the loads.
+//! elements may stem from two moments. Within one process, too, nobody is alone: a [`WriteView`]
+//! may be copied, and its stores are ordered with nothing. Order them with an atomic word beside
+//! them ([`Mapped::atomic_u32`]): release after the stores, acquire before the loads.
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -28,7 +28,8 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Arc, Mutex, lock};
 use crate::units::{Bytes, EXTENT_BYTES};
 
-/// The reserved window. Clones are the same one; the reservation ends with the last clone and region.
+/// The reserved window. Clones are the same one; the reservation ends with the last clone and
+/// region.
 #[derive(Debug, Clone)]
 pub struct Window(Arc<Reservation>);
 
@@ -153,8 +154,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.check_owner().is_ok() {
-            // SAFETY: this process reserved it (invariant 4), and every region, which holds an `Arc` of
-            // `self`, is gone. A failure leaves addresses that nobody can use, which hurts nobody.
+            // SAFETY: this process reserved it (invariant 4), and every region, which holds an
+            // `Arc` of `self`, is gone. A failure leaves addresses that nobody can use, which hurts
+            // nobody.
             let _ = unsafe { sys::release(self.span) };
         }
     }
@@ -258,9 +260,9 @@ impl Region {
         Ok(())
     }
 
-    /// Has `place` put memory with `access`, or else with what there was, at a part of the region. The
-    /// part lies in a reservation of this process (invariant 4), is behind what is mapped or in its
-    /// place, and may be written only if the access says so. Hides it from children.
+    /// Has `place` put memory with `access`, or else with what there was, at a part of the region.
+    /// The part lies in a reservation of this process (invariant 4), is behind what is mapped or in
+    /// its place, and may be written only if the access says so. Hides it from children.
     fn change(
         &self,
         offset: Bytes,
@@ -331,8 +333,8 @@ impl Region {
     /// Puts the reservation back, as a drop does, and says whether that went well.
     ///
     /// # Errors
-    /// [`MapError::Os`]. The drop that follows tries once more; where that fails too, the files stay
-    /// mapped and the addresses in use until the process ends.
+    /// [`MapError::Os`]. The drop that follows tries once more; where that fails too, the files
+    /// stay mapped and the addresses in use until the process ends.
     pub fn release(self) -> Result<(), MapError> {
         self.give_back()
     }
@@ -352,8 +354,8 @@ impl Region {
     }
 
     fn give_back(&self) -> Result<(), MapError> {
-        // A forked child has inherited the value, but neither reservation nor mapping, and perhaps a
-        // lock that nobody is left to free.
+        // A forked child has inherited the value, but neither reservation nor mapping, and perhaps
+        // a lock that nobody is left to free.
         if self.reservation.check_owner().is_err() {
             return Ok(());
         }
@@ -362,8 +364,8 @@ impl Region {
             return Ok(());
         }
         let span = self.reservation.span_of(self.at, state.claimed);
-        // SAFETY: the region lies in a reservation of this process (invariant 4), and nothing borrows
-        // from it any more: its owner drops it.
+        // SAFETY: the region lies in a reservation of this process (invariant 4), and nothing
+        // borrows from it any more: its owner drops it.
         unsafe { sys::place_reservation(span) }?;
         // Only now, so that no other region can have the addresses before.
         lock(&self.reservation.claims).remove(&self.at);
