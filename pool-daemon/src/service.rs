@@ -2,6 +2,7 @@
 //! needs.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -181,6 +182,7 @@ fn start_log(config: &Config) -> anyhow::Result<()> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let started = match config.daemon.log_format {
         LogFormat::Text => log.try_init(),
