@@ -22,6 +22,9 @@ mod medium;
 pub mod memory;
 mod storage;
 
+#[cfg(test)]
+mod crash_tests;
+
 /// The format of the journals that this version reads and writes, see `PoolRow.format`.
 pub const FORMAT: u32 = 1;
 /// The key of the one row of [`Table::Pool`].
