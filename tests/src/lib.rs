@@ -1,1 +1,57 @@
-//! x
+//! What the end-to-end tests share: the real daemon as a process, clients that speak the session
+//! protocol byte by byte, the operators' calls, and processes under other user ids.
+//!
+//! - [`daemon`]: the daemon, started, killed, stopped and started again over one state.
+//! - [`client`]: a session as one sees it on the wire, free to send anything.
+//! - [`admin`]: the operators' calls.
+//! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
+//!
+//! A step that fails where the test does not expect it panics: it fails the test that made it.
+//! Nothing here measures time; what takes time is waited for, see [`until`].
+
+#![deny(unsafe_code)]
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a harness that panics fails the test that used it, which is what it is for"
+)]
+
+use pool_core::Nanos;
+use pool_core::clock::{Deadline, eventually};
+
+pub mod admin;
+pub mod attempt;
+pub mod client;
+pub mod daemon;
+pub mod pattern;
+pub mod puppet;
+pub mod setup;
+pub mod users;
+
+/// What an extent has.
+pub const EXTENT: u64 = pool_core::EXTENT_BYTES;
+
+/// How long anything may take before a test takes it for hung: far more than a busy machine needs.
+const PATIENCE: Nanos = Nanos::from_millis(120_000);
+
+/// The end of a test's patience, from now.
+#[must_use]
+pub fn patience() -> Deadline {
+    Deadline::after(PATIENCE)
+}
+
+/// Asks `check` again and again until it answers, and fails the test with `what` if it never does.
+pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    match eventually(patience(), check) {
+        Ok(answer) => answer,
+        Err(late) => panic!("it never came about that {what}: {late}"),
+    }
+}
+
+/// Tells that a test did not run, and why, in the form that `cargo xtask test` collects.
+///
+/// Written past the capture of the test harness, so that a plain `cargo test` shows it too.
+pub fn skipped(test: &str, why: &str) {
+    use std::io::Write as _;
+    let told = writeln!(std::io::stdout(), "skipped: {test}: {why}");
+    assert!(told.is_ok(), "the standard output takes nothing");
+}

@@ -1,0 +1,116 @@
+//! How a test wants its daemon: a small pool, and what differs from it.
+
+use std::fmt::Write as _;
+
+/// A device of a test's pool.
+#[derive(Debug, Clone)]
+pub struct DeviceSetup {
+    /// Its name.
+    pub name: &'static str,
+    /// Its tier.
+    pub tier: &'static str,
+    /// Its size.
+    pub mib: u64,
+}
+
+/// The configuration of a daemon under test.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The memory: by default one small device in each of `hbm`, `ddr` and `pooled`.
+    pub devices: Vec<DeviceSetup>,
+    /// Where descriptors wait: `keeper` or `clients`.
+    pub store: &'static str,
+    /// What a clean stop does: `keep` or `release`.
+    pub on_stop: &'static str,
+    /// How long a restarted daemon waits for its clients.
+    pub grace_ms: u64,
+    /// How long tenants have to give burst memory back.
+    pub pressure_ms: u64,
+    /// Tenants and operators, as they stand in the file: `[[tenant]]` sections.
+    pub tenants: String,
+    /// Variables of the daemon's environment.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let device = |name, tier, mib| DeviceSetup { name, tier, mib };
+        Self {
+            devices: vec![
+                device("hbm0", "hbm", 64),
+                device("ddr0", "ddr", 256),
+                device("pooled0", "pooled", 128),
+            ],
+            store: "keeper",
+            on_stop: "keep",
+            grace_ms: 10_000,
+            pressure_ms: 200,
+            tenants: String::new(),
+            environment: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// One device alone, `dev0` of tier `ddr`: for tests that start many daemons, or fill one.
+    #[must_use]
+    pub fn small(mib: u64) -> Self {
+        let devices = vec![DeviceSetup {
+            name: "dev0",
+            tier: "ddr",
+            mib,
+        }];
+        Self {
+            devices,
+            ..Self::default()
+        }
+    }
+
+    /// With one more device.
+    #[must_use]
+    pub fn and_device(mut self, name: &'static str, tier: &'static str, mib: u64) -> Self {
+        self.devices.push(DeviceSetup { name, tier, mib });
+        self
+    }
+
+    /// With a variable in the daemon's environment.
+    #[must_use]
+    pub fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((variable, value.into()));
+        self
+    }
+
+    /// The configuration file.
+    pub(crate) fn to_toml(&self) -> String {
+        let mut text = format!(
+            "[daemon]\n\
+             descriptor_store = \"{}\"\n\
+             on_stop = \"{}\"\n\
+             reattach_grace_ms = {}\n\
+             pressure_deadline_ms = {}\n\
+             memory_floor = \"64 MiB\"\n",
+            self.store, self.on_stop, self.grace_ms, self.pressure_ms
+        );
+        let mut tiers: Vec<&str> = self.devices.iter().map(|device| device.tier).collect();
+        tiers.dedup();
+        for tier in tiers {
+            put(&mut text, format_args!("[[tier]]\nname = \"{tier}\"\n"));
+        }
+        for DeviceSetup { name, tier, mib } in &self.devices {
+            put(
+                &mut text,
+                format_args!(
+                    "[[device]]\nname = \"{name}\"\ntier = \"{tier}\"\nsize = \"{mib} MiB\"\n\
+                     kind = \"memfd\"\npages = \"base\"\nemulated = true\n"
+                ),
+            );
+        }
+        text.push_str(&self.tenants);
+        text
+    }
+}
+
+fn put(text: &mut String, part: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = text.write_fmt(part);
+}
