@@ -1,5 +1,7 @@
 //! What a configuration may be, and what is said of one that may not.
 
+mod refused;
+
 use std::path::{Path, PathBuf};
 
 use pool_core::units::{GIB, MIB, TIB};
@@ -57,65 +59,6 @@ kind = "file"
 size = "2 GiB"
 directory = "/mnt/far"
 "#;
-
-/// The message about `text`, whether it shows when it is read or when the plan is made.
-fn message(text: &str) -> String {
-    match Config::parse("t.toml", text).and_then(|config| config.plan(&machine())) {
-        Ok(_) => panic!("accepted: {text}"),
-        Err(error) => error.to_string(),
-    }
-}
-
-/// The file of one case of `refused.txt`.
-fn case(lines: &str) -> String {
-    let (old, new): (Vec<_>, Vec<_>) = lines.lines().partition(|line| line.starts_with("- "));
-    let new: String = new.into_iter().map(|line| format!("{line}\n")).collect();
-    if let Some(more) = new.strip_prefix("+\n") {
-        return format!("{POOL}{more}");
-    }
-    if old.is_empty() {
-        return new;
-    }
-    let old: String = old
-        .into_iter()
-        .map(|line| format!("{}\n", &line[2..]))
-        .collect();
-    assert!(POOL.contains(&old), "no lines of the pool: {old}");
-    POOL.replacen(&old, &new, 1)
-}
-
-#[test]
-fn a_bad_value_is_refused_with_its_place_key_and_range() {
-    let mut cases = include_str!("refused.txt").trim_end().split("\n\n");
-    assert!(cases.next().unwrap().starts_with("Files that are refused"));
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for block in cases {
-        let (lines, expected) = block.split_once("\n=> ").unwrap();
-        let found = message(&case(lines));
-        if found != expected {
-            wrong.push(format!("{lines}\n=> {found}"));
-        }
-        count += 1;
-    }
-    assert!(
-        wrong.is_empty(),
-        "otherwise than expected:\n\n{}",
-        wrong.join("\n\n")
-    );
-    assert!(count >= 100, "only {count} cases");
-}
-
-#[test]
-fn too_many_of_anything_are_refused() {
-    let tiers: String = (0..257)
-        .map(|n| format!("[[tier]]\nname = \"t{n}\"\n"))
-        .collect();
-    assert!(message(&tiers).ends_with("must be at most 256 tables, as [[tier]]"));
-    let ids: Vec<_> = (0..1025).collect();
-    let message = message(&format!("[daemon]\noperators = {ids:?}"));
-    assert!(message.contains("a list of at most 1024 different numbers from 0 to 4294967294"));
-}
 
 #[test]
 fn an_empty_file_is_a_system_service_on_the_pool_of_the_machine() {
@@ -358,48 +301,49 @@ fn a_user_without_a_file_has_private_directories() {
     );
 }
 
+/// Every key that [`POOL`] leaves out, none with its default.
+const OTHER_KEYS: &str = r#"
+[daemon]
+runtime_dir = "/r"
+state_dir = "/s"
+session_socket = "/r/a"
+admin_socket = "/r/b"
+session_mode = "0660"
+descriptor_store = "clients"
+on_stop = "release"
+reattach_grace_ms = 5
+pressure_deadline_ms = 6
+memory_floor = "64 MiB"
+operators = [1, 2]
+log = "warn,pool_daemon::engine=debug"
+log_format = "json"
+[window]
+base = "0x1000_0000_0000"
+size = "1 TiB"
+[[tenant]]
+name = "a"
+uids = [7]
+gids = [8]
+[tenant.quota.ddr]
+request = "25%"
+limit = "1 GiB"
+[default_tenant]
+admit_unlisted = false
+[default_tenant.quota.far]
+limit = "10 %"
+[grpc]
+tcp_listen = "[::1]:7411"
+cert = "/c"
+key = "/k"
+client_ca = "/a"
+[metrics]
+listen = "0.0.0.0:9464"
+allow_remote = true
+"#;
+
 #[test]
 fn every_key_is_taken() {
-    let text = format!(
-        r#"{POOL}
-        [daemon]
-        runtime_dir = "/r"
-        state_dir = "/s"
-        session_socket = "/r/a"
-        admin_socket = "/r/b"
-        session_mode = "0660"
-        descriptor_store = "clients"
-        on_stop = "release"
-        reattach_grace_ms = 5
-        pressure_deadline_ms = 6
-        memory_floor = "64 MiB"
-        operators = [1, 2]
-        log = "warn,pool_daemon::engine=debug"
-        log_format = "json"
-        [window]
-        base = "0x1000_0000_0000"
-        size = "1 TiB"
-        [[tenant]]
-        name = "a"
-        uids = [7]
-        gids = [8]
-        [tenant.quota.ddr]
-        request = "25%"
-        limit = "1 GiB"
-        [default_tenant]
-        admit_unlisted = false
-        [default_tenant.quota.far]
-        limit = "10 %"
-        [grpc]
-        tcp_listen = "[::1]:7411"
-        cert = "/c"
-        key = "/k"
-        client_ca = "/a"
-        [metrics]
-        listen = "0.0.0.0:9464"
-        allow_remote = true
-        "#
-    );
+    let text = format!("{POOL}{OTHER_KEYS}");
     let config = Config::parse("t.toml", &text).unwrap();
     assert_eq!(config.daemon.runtime_dir, Path::new("/r"));
     assert_eq!(config.daemon.session_socket, Path::new("/r/a"));
