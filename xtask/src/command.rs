@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use serde_json::Value;
 
 /// The folder of the workspace this program was built from.
 pub(crate) fn workspace_root() -> anyhow::Result<PathBuf> {
@@ -27,6 +28,16 @@ pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
     command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_directory(root: &Path) -> anyhow::Result<PathBuf> {
+    let metadata = output(cargo(root).args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let target = metadata["target_directory"].as_str();
+    Ok(target
+        .context("cargo metadata has another form than we know")?
+        .into())
 }
 
 /// Runs `command` with its output in view, and fails unless it succeeds.

@@ -7,6 +7,7 @@
 
 mod bench;
 mod command;
+mod demo;
 mod dist;
 mod gate;
 mod test;
@@ -20,6 +21,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 enum Command {
+    /// Train a model over the pool, kill parts of it halfway, and check what came of it.
+    Demo(demo::Arguments),
     /// Run every test of the workspace, and say which were skipped and why.
     Test,
     /// Check the rules that no compiler knows: sizes, text, unsafe files, directions, promises.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     let root = command::workspace_root()?;
     match command {
+        Command::Demo(arguments) => demo::run(&root, arguments),
         Command::Test => test::run(&root),
         Command::Tidy => tidy::run(&root),
         Command::Gate => gate::run(&root),

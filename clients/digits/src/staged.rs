@@ -1,8 +1,8 @@
 //! The data set in the pool: staged once, read where it lies by everybody it is shared with.
 //!
 //! # Layout
-//! A segment `digits` in tier `pooled`: four words (magic, version, rows, CRC-32 of the bytes of all
-//! pixels and labels), the pixels at [`PIXELS_AT`], the labels after them.
+//! A segment `digits` in tier `pooled`: four words (magic, version, rows, CRC-32 of the bytes of
+//! all pixels and labels), the pixels at [`PIXELS_AT`], the labels after them.
 //!
 //! It is shared when it is whole, and not before: the daemon stands between the last store of who
 //! stages it and the first load of who opens it, so that no ordering of the accesses is needed.
