@@ -72,12 +72,16 @@ macro_rules! shared_word {
             /// # Errors
             /// [`AccessError`].
             #[inline]
-            pub fn fetch_add(&self, more: $number, order: Ordering) -> Result<$number, AccessError> {
+            pub fn fetch_add(
+                &self,
+                more: $number,
+                order: Ordering,
+            ) -> Result<$number, AccessError> {
                 self.checked(|word| word.fetch_add(more, order))
             }
 
-            /// Sets the value to `new` if it is `current`. The inner result has the value before, as an
-            /// error where it was another one.
+            /// Sets the value to `new` if it is `current`. The inner result has the value before,
+            /// as an error where it was another one.
             ///
             /// # Errors
             /// [`AccessError`].

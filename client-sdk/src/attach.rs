@@ -51,8 +51,8 @@ impl AttachOptions {
         Self::default()
     }
 
-    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first that exists
-    /// of `/run/tierpool/session.sock`, `$XDG_RUNTIME_DIR/tierpool/session.sock` and
+    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first that
+    /// exists of `/run/tierpool/session.sock`, `$XDG_RUNTIME_DIR/tierpool/session.sock` and
     /// `/tmp/tierpool-<uid>/session.sock`.
     #[must_use]
     pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {

@@ -46,8 +46,8 @@ impl Connection {
         })
     }
 
-    /// Sends a request and waits for its answer. Answers to earlier requests, which nobody waits for
-    /// any more, are dropped and their descriptors closed.
+    /// Sends a request and waits for its answer. Answers to earlier requests, which nobody waits
+    /// for any more, are dropped and their descriptors closed.
     pub(crate) fn round_trip(
         &mut self,
         request_id: u64,

@@ -50,7 +50,10 @@ pub enum Error {
     },
     /// The daemon did not answer in time. What is held stays usable; retry, or raise the timeout.
     /// The request may have been carried out: if so, its result is given back by the next call.
-    #[error("no answer from the daemon at {} within {} ms", socket.display(), waited.get() / 1_000_000)]
+    #[error(
+        "no answer from the daemon at {} within {} ms",
+        socket.display(), waited.get() / 1_000_000
+    )]
     Unreachable {
         /// The daemon's socket.
         socket: PathBuf,

@@ -2,16 +2,16 @@
 //! same address as every other process.
 //!
 //! # Words
-//! A [`Pool`] is a session with the daemon. A [`Segment`] is a contiguous range of memory in one tier;
-//! a [`View`] is a typed part of it, [`SharedU32`] and [`SharedU64`] are words that processes share.
-//! A [`Reserve`] keeps segments ready. [`Events`] tell what happens unasked. See [`pool_core`] for the
-//! words of the whole system.
+//! A [`Pool`] is a session with the daemon. A [`Segment`] is a contiguous range of memory in one
+//! tier; a [`View`] is a typed part of it, [`SharedU32`] and [`SharedU64`] are words that processes
+//! share. A [`Reserve`] keeps segments ready. [`Events`] tell what happens unasked. See
+//! [`pool_core`] for the words of the whole system.
 //!
 //! # What it promises
 //! - A call that returns a segment returns memory that is there: no access to it ends in a signal.
 //! - No wrong byte is returned: what was taken away is an error from then on, whatever is mapped.
-//! - The daemon may be killed and restarted at any time. What is held stays usable; calls wait until it is
-//!   back, within their timeout, and are carried out exactly once.
+//! - The daemon may be killed and restarted at any time. What is held stays usable; calls wait
+//!   until it is back, within their timeout, and are carried out exactly once.
 //! - Nothing is left behind: what a call that failed had been granted is given back.
 //!
 //! No runtime is needed and none is started but one thread a session. No call is safe in a signal

@@ -2,8 +2,8 @@
 //!
 //! A [`Reserve`] is a stack of segments of one size in one tier, filled by the background thread.
 //! Taking one that is ready is a lock and a pop. The thread is not woken for it, which would cost
-//! more than the grant: it looks by itself, each millisecond while segments are being taken and ever
-//! more rarely, down to 20 times a second, while none are.
+//! more than the grant: it looks by itself, each millisecond while segments are being taken and
+//! ever more rarely, down to 20 times a second, while none are.
 
 use std::sync::Weak;
 use std::time::Duration;

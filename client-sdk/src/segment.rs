@@ -55,10 +55,10 @@ impl Segment {
         self.held.addr()
     }
 
-    /// The address as a pointer, for code that takes one. It stays readable (and writable, where the
-    /// segment is held read-write) for as long as the handle lives, but whoever reads through it is
-    /// not told of a revocation and finds zeros after one, and must expect other processes to change
-    /// what is there.
+    /// The address as a pointer, for code that takes one. It stays readable (and writable, where
+    /// the segment is held read-write) for as long as the handle lives, but whoever reads through
+    /// it is not told of a revocation and finds zeros after one, and must expect other processes to
+    /// change what is there.
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.held.mapped().as_ptr()
@@ -177,8 +177,8 @@ impl Segment {
         self.life.shared().call(request::Body::Share(ask))?.done()
     }
 
-    /// Takes the segment away from another tenant: its clients are cut off at once, and the contents
-    /// go on in a new incarnation that it has never seen.
+    /// Takes the segment away from another tenant: its clients are cut off at once, and the
+    /// contents go on in a new incarnation that it has never seen.
     ///
     /// # Errors
     /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
@@ -191,8 +191,8 @@ impl Segment {
         self.change(request::Body::Revoke(ask))
     }
 
-    /// Makes the segment larger or smaller, in its place. What is added is zero; a smaller size must
-    /// end where a piece does.
+    /// Makes the segment larger or smaller, in its place. What is added is zero; a smaller size
+    /// must end where a piece does.
     ///
     /// # Errors
     /// [`Error`].

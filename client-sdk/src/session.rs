@@ -11,14 +11,9 @@
 //! A segment that moves, or waits after a restart of the daemon for its holders to bring its files
 //! back, is `BUSY`. A request that meets one is repeated, see [`Session::patience`].
 
-use std::os::fd::AsFd;
-
 use pool_core::clock::{Backoff, Deadline, now};
-use pool_core::limits::LIVENESS_PAGE_BYTES;
-use pool_core::mem::{Access, FileMap};
-use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
-use pool_core::{BackingId, Bytes, ClientId, Nanos, SegmentId};
+use pool_core::{ClientId, Nanos, SegmentId};
 use pool_proto::common::v1::{ErrorReason, Lifetime};
 use pool_proto::session::v1::{self as session, reply, request};
 
@@ -26,9 +21,13 @@ use crate::connection::{Connection, Trip};
 use crate::error::Error;
 use crate::event::Event;
 use crate::held::Fate;
-use crate::shared::{Newcomer, Shared};
-use crate::table::{News, Release};
-use crate::wire::{self, Answer, PROTOCOL, Welcome};
+use crate::shared::Shared;
+use crate::table::Release;
+use crate::wire::Answer;
+
+mod takeup;
+use takeup::Failed;
+pub(crate) use takeup::newcomer;
 
 /// Pauses between attempts to reach the daemon.
 const RETRY_FIRST: Nanos = Nanos::from_millis(1);
@@ -56,14 +55,6 @@ pub(crate) struct Session {
 struct Sent {
     id: u64,
     body: request::Body,
-}
-
-/// Why the session could not be taken up.
-enum Failed {
-    /// Perhaps later.
-    Now,
-    /// It never will.
-    ForGood(Error),
 }
 
 impl Session {
@@ -207,7 +198,8 @@ impl Session {
                 return Ok(());
             };
             let (id, body) = (self.take_id(), release.request());
-            // A refusal means that the daemon has heard of it otherwise: there is nothing to release.
+            // A refusal means that the daemon has heard of it otherwise: there is nothing to
+            // release.
             if let Err(error) = self.exchange(shared, Sent { id, body }, deadline) {
                 if self.unresolved.is_none() && !self.ended {
                     lock(&shared.table).releases.push_front(release);
@@ -265,49 +257,6 @@ impl Session {
         self.ended
     }
 
-    /// Takes the session up on a new connection.
-    fn take_up(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Failed> {
-        let mut connection = Connection::open(&shared.socket).map_err(|errno| match errno {
-            nix::errno::Errno::EACCES | nix::errno::Errno::EPERM => {
-                Failed::ForGood(Error::Socket {
-                    socket: shared.socket.clone(),
-                    errno,
-                })
-            }
-            _ => Failed::Now,
-        })?;
-        // The ids of what belongs to a connection do not count: nothing of it changes the pool.
-        let id = self.next_id;
-        let deadline = deadline.min(Deadline::after(ATTEMPT));
-        let ask = session::Reattach {
-            protocol: PROTOCOL,
-            client_id: self.client.number(),
-            token: self.token.clone(),
-        };
-        let answer = connection.round_trip(id, &request::Body::Reattach(ask), &[], deadline)?;
-        match refusal(&answer) {
-            Some(ErrorReason::UnknownClient) => return Err(Failed::ForGood(self.end(shared))),
-            Some(ErrorReason::Version) | None => {}
-            Some(_) => return Err(Failed::Now),
-        }
-        let wire::Reattached { message, welcome } =
-            wire::reattached(answer).map_err(Failed::ForGood)?;
-        supply(shared, &mut connection, id, &message, deadline)?;
-        reconcile(shared, &message.held).map_err(Failed::ForGood)?;
-        self.generation += 1;
-        let newcomer = newcomer(welcome, self.generation).map_err(Failed::ForGood)?;
-        *lock(&shared.news) = Some(newcomer);
-        let epoch = message.daemon_epoch;
-        if shared.epoch.swap(epoch, Ordering::Relaxed) != epoch {
-            let grace = Nanos::from_millis(message.reattach_grace_ms);
-            self.awaiting_files = Deadline::after(grace);
-        }
-        self.connection = Some(connection);
-        shared.events.publish(&Event::DaemonBack { epoch });
-        shared.wake();
-        Ok(())
-    }
-
     /// Gives the connection up, if it is the one meant.
     pub(crate) fn give_up(&mut self, shared: &Shared, generation: u64) {
         if self.generation == generation {
@@ -350,27 +299,6 @@ impl Session {
     }
 }
 
-impl From<Trip> for Failed {
-    fn from(trip: Trip) -> Self {
-        match trip {
-            Trip::TimedOut | Trip::Gone => Self::Now,
-            Trip::Broken(error) => Self::ForGood(error.into()),
-            Trip::Unsent(error) | Trip::Unreceived(error) => Self::ForGood(Error::Packet(error)),
-        }
-    }
-}
-
-pub(crate) fn newcomer(welcome: Welcome, generation: u64) -> Result<Newcomer, Error> {
-    let Welcome { events, liveness } = welcome;
-    let page = Bytes::new(LIVENESS_PAGE_BYTES);
-    let liveness = FileMap::new(liveness.as_fd(), Bytes::ZERO, page, Access::ReadWrite)?;
-    Ok(Newcomer {
-        generation,
-        events,
-        liveness,
-    })
-}
-
 /// What is to become of a grant nobody waits for.
 pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Release {
     match body {
@@ -386,46 +314,4 @@ fn refusal(answer: &Answer) -> Option<ErrorReason> {
         reply::Body::Error(error) => Some(error.reason()),
         _ => None,
     }
-}
-
-/// Brings back the files that the daemon has lost.
-fn supply(
-    shared: &Arc<Shared>,
-    connection: &mut Connection,
-    id: u64,
-    message: &session::Reattached,
-    deadline: Deadline,
-) -> Result<(), Trip> {
-    for held in shared.holdings() {
-        let detail = held.detail();
-        for piece in &detail.pieces {
-            let backing_id = BackingId::number(piece.backing);
-            if message.missing_more || message.missing_backings.contains(&backing_id) {
-                let body = request::Body::Supply(session::Supply { backing_id });
-                // One that is refused is not wanted, or the segment ends: an event will say so.
-                connection.round_trip(id, &body, &[piece.file.as_fd()], deadline)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Brings what this process holds in line with what the daemon says it holds.
-fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Error> {
-    for held in shared.holdings() {
-        let (id, detail) = (held.id(), held.detail());
-        let (incarnation, bytes) = (detail.info.incarnation.number(), detail.info.bytes.get());
-        drop(detail);
-        let news = match said.iter().find(|said| said.segment_id == id.number()) {
-            _ if held.fate() != Fate::Live => continue,
-            None => News::Ended(Fate::Lost),
-            Some(said) if (said.incarnation, said.bytes) == (incarnation, bytes) => continue,
-            Some(_) => News::Changed,
-        };
-        shared.tell(id, news)?;
-        if news == News::Ended(Fate::Lost) {
-            shared.events.publish(&Event::Lost { segment: id });
-        }
-    }
-    Ok(())
 }

@@ -3,9 +3,9 @@
 //! # Invariants
 //! 1. A segment has at most one [`Held`] in the table, and it is in the table for as long as a
 //!    [`HeldRef`] names it.
-//! 2. The last [`HeldRef`] of a segment removes it, unmaps it, closes its descriptors and queues its
-//!    release under one lock. So whoever sends the queue before a request never lets the daemon hear
-//!    of a release before it has happened, nor the request before the release.
+//! 2. The last [`HeldRef`] of a segment removes it, unmaps it, closes its descriptors and queues
+//!    its release under one lock. So whoever sends the queue before a request never lets the daemon
+//!    hear of a release before it has happened, nor the request before the release.
 //! 3. A release that is still queued when the segment is granted again was overtaken by that grant,
 //!    and is forgotten.
 

@@ -1,8 +1,9 @@
 //! Typed elements of a segment.
 //!
-//! Every access checks before and after that the segment still is what it was (see [`crate::held`]):
-//! a byte that was read from memory that had been taken away is never given out. An element is read
-//! and written as a whole; what is read from two elements may stem from two moments.
+//! Every access checks before and after that the segment still is what it was (see
+//! [`crate::held`]): a byte that was read from memory that had been taken away is never given out.
+//! An element is read and written as a whole; what is read from two elements may stem from two
+//! moments.
 
 use std::fmt;
 use std::ops::Deref;
@@ -145,7 +146,8 @@ impl<'s, T: Element> ViewMut<'s, T> {
     /// Writes the element at `index`.
     ///
     /// # Errors
-    /// [`AccessError`]. Where the segment was taken away meanwhile nobody will see what was written.
+    /// [`AccessError`]. Where the segment was taken away meanwhile nobody will see what was
+    /// written.
     #[inline]
     pub fn set(&self, index: usize, value: T) -> Result<(), AccessError> {
         self.view

@@ -128,8 +128,16 @@ fn take(window: &Window, all: &mut Vec<Expected>, step: &Step) -> Result<(), Tes
     Ok(())
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(config())]
 
     #[test]
     fn regions_are_apart_and_what_is_mapped_is_what_is_accessible(

@@ -1,7 +1,7 @@
 //! The client library against a daemon that dies, lies and is silent as told.
 //!
-//! The daemon is [`fake::Fake`]: it runs in this process, so that a test can look at both sides, and
-//! every test has one of its own with a window of its own.
+//! The daemon is [`fake::Fake`]: it runs in this process, so that a test can look at both sides,
+//! and every test has one of its own with a window of its own.
 
 #![expect(clippy::unwrap_used, reason = "all of this is tests")]
 

@@ -1,0 +1,471 @@
+//! What the fake daemon knows, and what it answers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use pool_core::limits::LIVENESS_PAGE_BYTES;
+use pool_core::mem::{Access, FileMap};
+use pool_core::packet;
+use pool_core::sync::atomic::{AtomicU64, Ordering};
+use pool_core::units::GIB;
+use pool_core::{Bytes, EXTENT_BYTES, PoolAddr};
+use pool_proto::common::v1 as common;
+use pool_proto::session::v1::{self as session, Reply, Request, reply, request};
+use prost::Message as _;
+
+use super::{Matcher, Script};
+/// One segment of the fake.
+pub(crate) struct Seg {
+    pub(crate) message: common::Segment,
+    pub(crate) files: Vec<OwnedFd>,
+    pub(crate) access: Access,
+}
+
+pub(crate) struct Model {
+    pub(crate) window_base: u64,
+    pub(crate) epoch: u64,
+    pub(crate) segments: BTreeMap<u64, Seg>,
+    pub(crate) held: BTreeSet<u64>,
+    /// Every request, in the order of arrival.
+    pub(crate) log: Vec<(u64, request::Body)>,
+    /// Backings of which a mapping or descriptor was left when their segment was released.
+    pub(crate) unclean: Vec<u64>,
+    /// Backings to be asked for at the next Reattach, and those that were brought.
+    pub(crate) missing: Vec<u64>,
+    pub(crate) supplied: Vec<u64>,
+    /// The next Attach or Reattach is refused for this reason.
+    pub(crate) refuse_session: Option<(common::ErrorClass, common::ErrorReason)>,
+    pub(crate) liveness: OwnedFd,
+    pub(super) scripts: VecDeque<(Matcher, Script)>,
+    /// Of each client, its last request that changed something, and the segment it granted.
+    last: BTreeMap<u64, (u64, Option<u64>)>,
+    clients: u64,
+    next_id: u64,
+    /// In extents from the base; never given out twice unless set back.
+    pub(crate) next_extent: u64,
+    pub(super) connections: Vec<OwnedFd>,
+    pub(super) events: Option<OwnedFd>,
+}
+
+/// A request of a client.
+#[derive(Clone, Copy)]
+struct Who {
+    client: u64,
+    id: u64,
+}
+
+type Said = (reply::Body, Vec<OwnedFd>);
+
+impl Model {
+    pub(super) fn new() -> Self {
+        static BASE: AtomicU64 = AtomicU64::new(0x4000_0000_0000);
+        let liveness = memfd_create("liveness", MFdFlags::MFD_CLOEXEC).unwrap();
+        nix::unistd::ftruncate(&liveness, LIVENESS_PAGE_BYTES.cast_signed()).unwrap();
+        Self {
+            window_base: BASE.fetch_add(GIB, Ordering::Relaxed),
+            epoch: 1,
+            segments: BTreeMap::new(),
+            held: BTreeSet::new(),
+            log: Vec::new(),
+            unclean: Vec::new(),
+            missing: Vec::new(),
+            supplied: Vec::new(),
+            refuse_session: None,
+            liveness,
+            scripts: VecDeque::new(),
+            last: BTreeMap::new(),
+            clients: 0,
+            next_id: 1,
+            next_extent: 0,
+            connections: Vec::new(),
+            events: None,
+        }
+    }
+
+    /// False to hang up.
+    pub(super) fn answer(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        client: &mut u64,
+        request: Request,
+        files: Vec<OwnedFd>,
+    ) -> bool {
+        let (id, body) = (request.request_id, request.body.unwrap());
+        self.log.push((id, body.clone()));
+        match &body {
+            request::Body::Attach(_) => {
+                self.clients += 1;
+                *client = self.clients;
+            }
+            request::Body::Reattach(ask) => *client = ask.client_id,
+            _ => {}
+        }
+        let who = Who {
+            client: *client,
+            id,
+        };
+        let reply = |id, (body, files): Said| {
+            let bytes = Reply {
+                request_id: id,
+                body: Some(body),
+            }
+            .encode_to_vec();
+            let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            // It fails where the client has given up.
+            let _ = packet::send(socket, &bytes, &files);
+        };
+        let script = self.scripts.iter().position(|(matches, _)| matches(&body));
+        match script.and_then(|place| self.scripts.remove(place)) {
+            None => reply(id, self.carry_out(who, body, files)),
+            Some((_, Script::DoAndHangUp)) => {
+                self.carry_out(who, body, files);
+                return false;
+            }
+            Some((_, Script::HangUp)) => return false,
+            Some((_, Script::DoAndSaySilent)) => drop(self.carry_out(who, body, files)),
+            Some((_, Script::Say(body, files))) => reply(id, (body, files)),
+            Some((_, Script::Send(bytes))) => packet::send(socket, &bytes, &[]).unwrap(),
+            Some((_, Script::DoAndAnswerFirst(other))) => {
+                reply(other, self.carry_out(who, body.clone(), Vec::new()));
+                reply(id, self.carry_out(who, body, files));
+            }
+            Some((_, Script::AnswerOnly(other))) => reply(other, done()),
+        }
+        true
+    }
+
+    fn carry_out(&mut self, who: Who, body: request::Body, files: Vec<OwnedFd>) -> Said {
+        use request::Body;
+        if let Some(&(last, granted)) = self.last.get(&who.client)
+            && last == who.id
+        {
+            return granted.map_or_else(done, |segment| self.grant(segment));
+        }
+        match body {
+            Body::Attach(_) => self.attach(who.client),
+            Body::Reattach(_) => self.reattach(),
+            Body::Create(ask) => self.create(who, &ask),
+            Body::Open(ask) => self.open(who, &ask),
+            Body::Refresh(ask) => match self.held.contains(&ask.segment_id) {
+                true => self.grant(ask.segment_id),
+                false => refused(common::ErrorClass::Caller, common::ErrorReason::NotFound),
+            },
+            Body::Close(ask) => self.let_go(who, ask.segment_id, false),
+            Body::Free(ask) => self.let_go(who, ask.segment_id, true),
+            Body::Resize(ask) => self.resize(who, ask.segment_id, ask.bytes),
+            Body::Revoke(ask) => self.renew(who, ask.segment_id, None),
+            Body::Relocate(ask) => self.renew(who, ask.segment_id, Some(ask.tier)),
+            Body::Supply(ask) => {
+                assert_eq!(files.len(), 1);
+                self.supplied.push(ask.backing_id);
+                done()
+            }
+            Body::List(_) => {
+                let segments = self
+                    .segments
+                    .values()
+                    .map(|seg| seg.message.clone())
+                    .collect();
+                (
+                    reply::Body::Listed(session::Listed {
+                        segments,
+                        truncated: false,
+                    }),
+                    Vec::new(),
+                )
+            }
+            Body::Tiers(_) => {
+                let tier = common::TierInfo {
+                    name: "ddr".to_owned(),
+                    ..Default::default()
+                };
+                (
+                    reply::Body::Tiers(session::TierList { tiers: vec![tier] }),
+                    Vec::new(),
+                )
+            }
+            Body::Share(_) | Body::Detach(_) => done(),
+        }
+    }
+
+    fn welcome(&mut self) -> Vec<OwnedFd> {
+        let (ours, theirs) = packet::pair().unwrap();
+        self.events = Some(ours);
+        vec![theirs, self.liveness.try_clone().unwrap()]
+    }
+
+    fn attach(&mut self, client_id: u64) -> Said {
+        if let Some((class, reason)) = self.refuse_session.take() {
+            return refused(class, reason);
+        }
+        let body = session::Attached {
+            client_id,
+            token: vec![7; 16],
+            tenant: "tests".to_owned(),
+            window_base: self.window_base,
+            window_bytes: 64 * EXTENT_BYTES,
+            daemon_epoch: self.epoch,
+            ..Default::default()
+        };
+        (reply::Body::Attached(body), self.welcome())
+    }
+
+    fn reattach(&mut self) -> Said {
+        if let Some((class, reason)) = self.refuse_session.take() {
+            return refused(class, reason);
+        }
+        let holding = |id: &u64| {
+            let message = &self.segments.get(id)?.message;
+            let (incarnation, bytes) = (message.incarnation, message.bytes);
+            Some(session::Holding {
+                segment_id: *id,
+                incarnation,
+                bytes,
+            })
+        };
+        let body = session::Reattached {
+            daemon_epoch: self.epoch,
+            missing_backings: std::mem::take(&mut self.missing),
+            held: self.held.iter().filter_map(holding).collect(),
+            reattach_grace_ms: 10_000,
+            missing_more: false,
+        };
+        (reply::Body::Reattached(body), self.welcome())
+    }
+
+    fn create(&mut self, who: Who, ask: &session::Create) -> Said {
+        let bytes = ask.bytes.next_multiple_of(EXTENT_BYTES);
+        let capacity = ask.capacity_bytes.max(bytes).next_multiple_of(EXTENT_BYTES);
+        let segment = self.take_id();
+        let message = common::Segment {
+            segment_id: segment,
+            incarnation: self.take_id(),
+            addr: self.window_base + self.next_extent * EXTENT_BYTES,
+            bytes: 0,
+            capacity_bytes: capacity,
+            name: ask.name.clone(),
+            tenant: "tests".to_owned(),
+            tier: ask.tier.clone(),
+            lifetime: ask.lifetime,
+            ..Default::default()
+        };
+        self.next_extent += capacity / EXTENT_BYTES;
+        self.segments.insert(
+            segment,
+            Seg {
+                message,
+                files: Vec::new(),
+                access: Access::ReadWrite,
+            },
+        );
+        let step = if ask.piece_bytes == 0 {
+            bytes
+        } else {
+            ask.piece_bytes
+        };
+        let mut left = bytes;
+        while left > 0 {
+            self.append(segment, step.min(left), 0);
+            left -= step.min(left);
+        }
+        self.held.insert(segment);
+        self.last.insert(who.client, (who.id, Some(segment)));
+        self.grant(segment)
+    }
+
+    fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Adds a piece, every byte of which is `fill`.
+    fn append(&mut self, segment: u64, bytes: u64, fill: u8) {
+        let backing_id = self.take_id();
+        let file = memfd_create(
+            file_name(self.window_base, backing_id).as_str(),
+            MFdFlags::MFD_CLOEXEC,
+        )
+        .unwrap();
+        nix::unistd::ftruncate(&file, bytes.cast_signed()).unwrap();
+        if fill != 0 {
+            let (len, count) = (Bytes::new(bytes), usize::try_from(bytes).unwrap());
+            let map = FileMap::new(file.as_fd(), Bytes::ZERO, len, Access::ReadWrite).unwrap();
+            map.mapped()
+                .write_view::<u8>(Bytes::ZERO, count)
+                .unwrap()
+                .fill(fill);
+        }
+        let seg = self.segments.get_mut(&segment).unwrap();
+        seg.message.pieces.push(common::Piece {
+            offset: seg.message.bytes,
+            bytes,
+            backing_id,
+            descriptor: u32::try_from(seg.files.len()).unwrap(),
+            device: "ddr0".to_owned(),
+            emulated: true,
+            pages: common::Pages::Base.into(),
+        });
+        seg.message.bytes += bytes;
+        seg.files.push(file);
+    }
+
+    fn open(&mut self, who: Who, ask: &session::Open) -> Said {
+        let found = self
+            .segments
+            .iter()
+            .find(|(_, seg)| seg.message.name == ask.name);
+        let Some(segment) = found.map(|(&segment, _)| segment) else {
+            return refused(common::ErrorClass::Caller, common::ErrorReason::NotFound);
+        };
+        let before = self.held.contains(&segment);
+        let seg = self.segments.get_mut(&segment).unwrap();
+        let asked = match ask.access() {
+            common::Access::ReadWrite => Access::ReadWrite,
+            _ => Access::ReadOnly,
+        };
+        seg.access = if before { seg.access.max(asked) } else { asked };
+        self.held.insert(segment);
+        self.last.insert(who.client, (who.id, Some(segment)));
+        self.grant(segment)
+    }
+
+    pub(crate) fn grant(&self, segment: u64) -> Said {
+        let seg = &self.segments[&segment];
+        let access = match seg.access {
+            Access::ReadOnly => common::Access::ReadOnly,
+            Access::ReadWrite => common::Access::ReadWrite,
+        };
+        let files = seg
+            .files
+            .iter()
+            .map(|file| reopen(file, seg.access))
+            .collect();
+        let granted = session::Granted {
+            segment: Some(seg.message.clone()),
+            access: access.into(),
+        };
+        (reply::Body::Granted(granted), files)
+    }
+
+    fn let_go(&mut self, who: Who, segment: u64, free: bool) -> Said {
+        if let Some(seg) = self
+            .segments
+            .get(&segment)
+            .filter(|_| self.held.contains(&segment))
+        {
+            for (piece, file) in seg.message.pieces.iter().zip(&seg.files) {
+                if in_use(self.window_base, piece.backing_id, file) {
+                    self.unclean.push(piece.backing_id);
+                }
+            }
+        }
+        self.held.remove(&segment);
+        self.last.insert(who.client, (who.id, None));
+        let persistent = |seg: &Seg| seg.message.lifetime() == common::Lifetime::Persistent;
+        if free || !self.segments.get(&segment).is_some_and(persistent) {
+            self.segments.remove(&segment);
+        }
+        done()
+    }
+
+    fn resize(&mut self, who: Who, segment: u64, bytes: u64) -> Said {
+        let seg = self.segments.get_mut(&segment).unwrap();
+        let before = seg.message.bytes;
+        if bytes > before {
+            self.append(segment, bytes - before, 0);
+            let message = &mut self.segments.get_mut(&segment).unwrap().message;
+            message.capacity_bytes = message.capacity_bytes.max(bytes);
+        } else {
+            let kept = seg
+                .message
+                .pieces
+                .iter()
+                .filter(|piece| piece.offset < bytes)
+                .count();
+            seg.message.pieces.truncate(kept);
+            seg.files.truncate(kept);
+            seg.message.bytes = bytes;
+        }
+        self.last.insert(who.client, (who.id, Some(segment)));
+        self.grant(segment)
+    }
+
+    fn renew(&mut self, who: Who, segment: u64, tier: Option<String>) -> Said {
+        self.refill(segment, 0x5a);
+        if let Some(tier) = tier {
+            self.segments.get_mut(&segment).unwrap().message.tier = tier;
+        }
+        self.last.insert(who.client, (who.id, Some(segment)));
+        self.grant(segment)
+    }
+
+    /// A new incarnation in new files, every byte of which is `fill`.
+    pub(crate) fn refill(&mut self, segment: u64, fill: u8) {
+        let incarnation = self.take_id();
+        let seg = self.segments.get_mut(&segment).unwrap();
+        let bytes = std::mem::take(&mut seg.message.bytes);
+        seg.message.incarnation = incarnation;
+        seg.message.pieces.clear();
+        seg.files.clear();
+        self.append(segment, bytes, fill);
+    }
+
+    /// Requests of one kind.
+    pub(crate) fn asked(&self, matches: Matcher) -> Vec<u64> {
+        self.log
+            .iter()
+            .filter(|(_, body)| matches(body))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// The address of the next segment to be created.
+    pub(crate) fn next_addr(&self) -> PoolAddr {
+        PoolAddr::new(self.window_base + self.next_extent * EXTENT_BYTES)
+    }
+}
+
+fn reopen(file: &OwnedFd, access: Access) -> OwnedFd {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(access == Access::ReadWrite);
+    options
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .unwrap()
+        .into()
+}
+
+/// Unique in this process, which runs many fakes.
+fn file_name(window_base: u64, backing: u64) -> String {
+    format!("fake-{window_base:x}-{backing}")
+}
+
+/// Whether anything of the file is left but `file`, here where fake and client are one process.
+pub(crate) fn in_use(base: u64, backing: u64, file: &OwnedFd) -> bool {
+    let name = format!("memfd:{} ", file_name(base, backing));
+    let mapped = std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .contains(&name);
+    let inode = |status: nix::sys::stat::FileStat| (status.st_dev, status.st_ino);
+    let wanted = inode(nix::sys::stat::fstat(file).unwrap());
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open = open.filter_map(|entry| nix::sys::stat::stat(&entry.unwrap().path()).ok());
+    mapped || open.filter(|status| inode(*status) == wanted).count() > 1
+}
+
+fn done() -> Said {
+    (reply::Body::Done(session::Done {}), Vec::new())
+}
+
+pub(crate) fn refused(class: common::ErrorClass, reason: common::ErrorReason) -> Said {
+    let message = format!("refused: {}", reason.as_str_name());
+    let error = common::Error {
+        class: class.into(),
+        reason: reason.into(),
+        message,
+        limit: 3,
+        used: 2,
+        asked: 2,
+    };
+    (reply::Body::Error(error), Vec::new())
+}
