@@ -31,7 +31,15 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
              cargo install --locked cargo-deb, and apt install dpkg-dev for its dependency lists"
         );
     }
-    let package = ["deb", "--package", "pool-daemon", "--no-build", "--locked"];
+    // Not stripped: a crash in the field is to be read.
+    let package = [
+        "deb",
+        "--package",
+        "pool-daemon",
+        "--no-build",
+        "--no-strip",
+        "--locked",
+    ];
     run_command(cargo(root).env("CARGO_TARGET_DIR", "target").args(package))
 }
 
