@@ -107,6 +107,11 @@ impl Child {
         Ok(())
     }
 
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Whether this is the process with that id.
     pub(super) fn is(&self, process: u32) -> bool {
         self.process.id() == process

@@ -57,15 +57,28 @@ impl Daemon {
         // It writes nothing to its standard output.
         let (lines, _) = channel();
         let child = Child::start("daemon", command, place.folder(), lines)?;
-        let daemon = Self {
+        let mut daemon = Self {
             child,
             sockets,
             poolctl: programs.join("poolctl"),
         };
-        if eventually(Deadline::after(PATIENCE), || daemon.ask("status").ok()).is_err() {
-            bail!("the daemon does not answer{}", daemon.child.complaints());
+        match eventually(Deadline::after(PATIENCE), || daemon.has_come_up()) {
+            Ok(true) => Ok(daemon),
+            Ok(false) => bail!("the daemon has ended at once{}", daemon.child.complaints()),
+            Err(_) => bail!("the daemon does not answer{}", daemon.child.complaints()),
         }
-        Ok(daemon)
+    }
+
+    /// Whether it answers, or has ended instead; `None` where it is still to do one of them.
+    fn has_come_up(&mut self) -> Option<bool> {
+        // This very process, and not another daemon.
+        if self
+            .ask("status")
+            .is_ok_and(|status| status["pid"] == self.id())
+        {
+            return Some(true);
+        }
+        self.child.has_ended().then_some(false)
     }
 
     /// Its process id.
