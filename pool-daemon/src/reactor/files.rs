@@ -86,6 +86,17 @@ impl Files {
         }
     }
 
+    /// The connection to the store, to be polled for its end.
+    pub(super) fn store_connection(&self) -> Option<BorrowedFd<'_>> {
+        self.store.connection()
+    }
+
+    /// The store is gone, with all it kept.
+    pub(super) fn store_is_gone(&mut self, now: Nanos) {
+        tracing::error!("the descriptor store is gone: it is filled anew");
+        self.refill_at = Some(now);
+    }
+
     /// When the store is to be filled anew.
     pub(super) fn refill_at(&self) -> Option<Nanos> {
         self.refill_at

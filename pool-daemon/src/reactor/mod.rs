@@ -262,6 +262,13 @@ impl Reactor {
             Token::Process(client) => self.client_is_dead(client),
             Token::Events(client) => self.flush_events(client),
             Token::Signals => self.take_signals()?,
+            Token::Store => {
+                self.files
+                    .store_connection()
+                    .into_iter()
+                    .for_each(|gone| self.poller.remove(gone));
+                self.files.store_is_gone(clock::now());
+            }
         }
         Ok(())
     }
@@ -288,9 +295,18 @@ impl Reactor {
         }
         if self.files.refill_at().is_some_and(|at| at <= now) {
             self.files.refill(now);
+            self.watch_store()?;
         }
         self.destroy_proven(now);
         Ok(())
+    }
+
+    /// Waits for the end of the store; one that is closed is not waited for any more.
+    fn watch_store(&self) -> Result<(), ReactorError> {
+        match self.files.store_connection() {
+            Some(store) => self.poller.add(store, Token::Store, poller::Interest::End),
+            None => Ok(()),
+        }
     }
 
     /// One step of the engine; what it wants done joins the batch, but for builds, which begin at

@@ -27,6 +27,8 @@ pub(super) enum Token {
     Process(ClientId),
     /// The event socket of a client has room again, or has ended.
     Events(ClientId),
+    /// The descriptor store is gone.
+    Store,
 }
 
 const KIND_SHIFT: u32 = 56;
@@ -44,6 +46,7 @@ impl Token {
             Self::Connection(id) => (5, id.0),
             Self::Process(client) => (6, client.number()),
             Self::Events(client) => (7, client.number()),
+            Self::Store => (8, 0),
         };
         (kind << KIND_SHIFT) | (number & NUMBER_MASK)
     }
@@ -59,6 +62,7 @@ impl Token {
             5 => Self::Connection(ConnectionId(number)),
             6 => Self::Process(ClientId::new(number)?),
             7 => Self::Events(ClientId::new(number)?),
+            8 => Self::Store,
             _ => return None,
         })
     }
@@ -174,6 +178,7 @@ mod tests {
             Token::Connection(ConnectionId(1 << 40)),
             Token::Process(client),
             Token::Events(client),
+            Token::Store,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -202,7 +202,8 @@ impl Reactor {
             Interest::Readable,
         )?;
         self.poller
-            .add(&self.signals, Token::Signals, Interest::Readable)
+            .add(&self.signals, Token::Signals, Interest::Readable)?;
+        self.watch_store()
     }
 
     /// Ends in good order: nobody is accepted any more, and granted memory is kept or let go as

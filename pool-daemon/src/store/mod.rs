@@ -42,6 +42,12 @@ pub trait DescriptorStore: Send + std::fmt::Debug {
     /// As the other calls; what is kept then is some of these. Try again later.
     fn refill(&mut self, files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError>;
 
+    /// The connection to a process that keeps the descriptors, to be polled for its end: the process
+    /// is gone then, and so is what it kept.
+    fn connection(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Lets go of it. When it returns, the store has closed its duplicate.
     ///
     /// # Errors

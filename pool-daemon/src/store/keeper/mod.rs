@@ -93,12 +93,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// The connection, to be polled for its end: then the keeper is gone.
-    #[must_use]
-    pub fn connection(&self) -> Option<BorrowedFd<'_>> {
-        self.link.as_ref().map(|link| link.socket.as_fd())
-    }
-
     /// Uses the connection, and gives it up where that fails.
     fn with_link<T>(
         &mut self,
@@ -181,6 +175,10 @@ impl DescriptorStore for Keeper {
         link.settle(0)?;
         self.link = Some(link);
         Ok(())
+    }
+
+    fn connection(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(|link| link.socket.as_fd())
     }
 
     fn remove(&mut self, backing: BackingId) -> Result<(), StoreError> {
