@@ -69,6 +69,11 @@ impl Daemon {
 
     /// A command of the daemon's program over this daemon's folders.
     fn command(&self, subcommand: &str) -> Command {
+        self.command_in(subcommand, "run")
+    }
+
+    /// The same, with the sockets in the folder `runtime`.
+    fn command_in(&self, subcommand: &str, runtime: &str) -> Command {
         fs::write(self.path("pool.toml"), self.setup.to_toml()).expect("the configuration");
         let log = File::options()
             .create(true)
@@ -80,7 +85,7 @@ impl Daemon {
             .arg("--config")
             .arg(self.path("pool.toml"))
             .arg("--runtime-dir")
-            .arg(self.path("run"))
+            .arg(self.path(runtime))
             .arg("--state-dir")
             .arg(self.path("state"))
             .envs(
@@ -93,6 +98,21 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(log.expect("a file for the log"));
         command
+    }
+
+    /// Starts a second daemon over the same state, with its sockets in the folder `runtime`, which
+    /// must give up: its exit status and what it said.
+    #[must_use]
+    pub fn rival(&self, runtime: &str) -> (ExitStatus, String) {
+        let mut command = self.command_in("run", runtime);
+        let output = command
+            .stderr(Stdio::piped())
+            .output()
+            .expect("a rival starts");
+        (
+            output.status,
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 
     /// Waits until both sockets answer.
@@ -200,7 +220,9 @@ impl Daemon {
         &self.setup
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A path in the daemon's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
@@ -287,31 +309,31 @@ impl Daemon {
         number.expect("the kernel tells RssAnon")
     }
 
-    /// The processes that the daemon started over this folder, by what their command lines say.
-    fn keepers(&self) -> Vec<Pid> {
-        let is_keeper = |process: &Path| {
-            let line = fs::read(process.join("cmdline")).unwrap_or_default();
-            let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-            words.any(|word| Path::new(&*word).starts_with(self.home.path()))
-        };
-        let pid = |process: &Path| process.file_name()?.to_str()?.parse().ok();
+    /// The processes that keep descriptors for this daemon, by what their command lines say.
+    #[must_use]
+    pub fn keepers(&self) -> Vec<Pid> {
+        let daemon = self.child.as_ref().map(Child::id);
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let pid = |path: PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
         processes
-            .map(|entry| entry.path())
-            .filter_map(|path| Some((pid(&path)?, path)))
-            .filter(|(_, path)| is_keeper(path))
-            .map(|(pid, _)| Pid::from_raw(pid))
+            .filter_map(|entry| pid(entry.path()))
+            .filter(|pid| Some(*pid) != daemon && self.is_named_by(*pid))
+            .map(|pid| Pid::from_raw(pid.cast_signed()))
             .collect()
+    }
+
+    /// Whether the command line of a process names something in this daemon's folder.
+    fn is_named_by(&self, pid: u32) -> bool {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        words.any(|word| Path::new(&*word).starts_with(self.home.path()))
     }
 
     /// Kills the keeper, if there is one.
     pub fn kill_keeper(&self) {
-        let daemon = self.child.as_ref().map(Child::id);
         for pid in self.keepers() {
-            if Some(pid.as_raw().cast_unsigned()) != daemon {
-                // It may have ended by itself meanwhile.
-                let _ = kill(pid, Signal::SIGKILL);
-            }
+            // It may have ended by itself meanwhile.
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }
