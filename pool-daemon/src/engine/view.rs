@@ -1,6 +1,6 @@
 //! What operators and users see of the pool.
 
-use pool_core::{BackingId, Bytes, ClientId, DeviceId, SegmentId, TenantId};
+use pool_core::{BackingId, Bytes, ClientId, DeviceId, Nanos, SegmentId, TenantId};
 use pool_proto::admin::v1 as admin;
 
 use super::Engine;
@@ -97,15 +97,15 @@ impl Engine {
         self.backings.keys().copied()
     }
 
-    /// The pool in one message. What the engine does not know is left empty.
+    /// The pool in one message, at the time `now`. What the engine does not know is left empty.
     #[must_use]
-    pub fn status(&self) -> admin::Status {
+    pub fn status(&self, now: Nanos) -> admin::Status {
         let account = self.account();
         let bytes = |extents: u32| pool_core::Extents::new(extents).bytes().get();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         admin::Status {
             daemon_epoch: self.epoch,
-            uptime_ms: self.now.saturating_since(self.started).get() / 1_000_000,
+            uptime_ms: now.saturating_since(self.started).get() / 1_000_000,
             total_bytes: bytes(account.total),
             free_bytes: bytes(account.free),
             granted_bytes: bytes(account.granted),

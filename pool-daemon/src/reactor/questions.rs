@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use pool_core::clock;
 use pool_core::sync::{Arc, thread};
 use pool_proto::admin::v1::{
     CheckReport, DoctorReport, ListClientsReply, ListDevicesReply, ListTenantsReply,
@@ -78,7 +79,7 @@ impl Reactor {
             pid: std::process::id(),
             journal_durability: self.journal.durability().to_owned(),
             descriptor_store: self.files.store_kind().to_owned(),
-            ..self.engine.status()
+            ..self.engine.status(clock::now())
         }
     }
 
