@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use pool_core::clock;
 
 use self::daemon::Daemon;
 use self::fact::Fact;
@@ -86,7 +87,9 @@ fn build(root: &Path) -> anyhow::Result<PathBuf> {
 /// What the training alone ends with.
 fn reference(stage: Stage<'_>) -> anyhow::Result<report::Reference> {
     let mut command = Command::new(stage.programs.join("digits"));
+    let start = clock::now();
     let said = output(command.args(["reference", "--steps", &stage.steps.to_string()]))?;
+    let took = clock::now().saturating_since(start);
     let (mut digest, mut judged) = (None, None);
     for line in said.lines() {
         match Fact::parse(line)? {
@@ -101,6 +104,7 @@ fn reference(stage: Stage<'_>) -> anyhow::Result<report::Reference> {
         digest,
         hits,
         held_out,
+        took,
     })
 }
 

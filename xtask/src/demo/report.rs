@@ -18,6 +18,7 @@ pub(super) struct Reference {
     pub(super) digest: String,
     pub(super) hits: u32,
     pub(super) held_out: u32,
+    pub(super) took: Nanos,
 }
 
 /// All that was seen.
@@ -83,7 +84,8 @@ fn table(runs: &Runs) -> String {
         outcome.hits, outcome.held_out
     );
     text += &format!(
-        "  time: {} undisturbed, {} with the kills\n",
+        "  time: {} without a pool, {} over the pool, {} with the kills\n",
+        seconds(runs.reference.took),
         seconds(runs.undisturbed.took),
         seconds(outcome.took)
     );
@@ -201,6 +203,7 @@ mod tests {
                 digest: "d".into(),
                 hits: 95,
                 held_out: 100,
+                took: Nanos::from_millis(990),
             },
             undisturbed: outcome(None),
             disturbed: outcome(Some(50)),
@@ -242,6 +245,9 @@ mod tests {
             text.contains("ddr      emulated      32 MiB      2 MiB\n"),
             "{text}"
         );
-        assert!(text.contains("time: 1.2 s undisturbed"), "{text}");
+        assert!(
+            text.contains("time: 0.9 s without a pool, 1.2 s over the pool, "),
+            "{text}"
+        );
     }
 }

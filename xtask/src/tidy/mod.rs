@@ -8,6 +8,7 @@
 
 mod direction;
 mod promises;
+mod readme;
 mod rust;
 mod size;
 mod text;
@@ -101,6 +102,7 @@ fn in_tree(tree: &Tree) -> Vec<Finding> {
     }
     findings.extend(unsafe_files::check(tree));
     findings.extend(promises::check(tree));
+    findings.extend(readme::check(tree));
     findings
 }
 
@@ -138,6 +140,7 @@ mod tests {
             ("a/src/long.rs", 1),
             ("SPECIFICATION.md", 3),
             ("xtask/unsafe-files.txt", 1),
+            ("README.md", 0),
         ] {
             let (path, line) = expected;
             assert!(
