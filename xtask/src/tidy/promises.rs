@@ -2,8 +2,8 @@
 //!
 //! A promise is a row of a table whose last column is headed `held by`: there stand tests as
 //! `` `FOLDER::NAME` ``, the folder of a member and the name of a function under it that carries
-//! `#[test]` and is not ignored; or the words `not yet tested`. The first cell is the promise's
-//! number, which no other row has.
+//! `#[test]` and is not ignored, or of a law that a `laws!` runs; or the words `not yet tested`.
+//! The first cell is the promise's number, which no other row has.
 
 use std::collections::BTreeSet;
 
@@ -94,8 +94,15 @@ fn find(tree: &Tree, test: &str) -> Result<(), String> {
         {
             continue;
         }
-        let functions = file.as_rust().map_or(&[][..], |rust| &rust.functions);
-        for function in functions.iter().filter(|f| f.is_test && f.name == name) {
+        let Some(rust) = file.as_rust() else { continue };
+        if rust.laws.iter().any(|law| law == name) {
+            return Ok(());
+        }
+        for function in rust
+            .functions
+            .iter()
+            .filter(|f| f.is_test && f.name == name)
+        {
             if !function.is_ignored {
                 return Ok(());
             }
@@ -109,7 +116,9 @@ fn find(tree: &Tree, test: &str) -> Result<(), String> {
 mod tests {
     use super::super::tree::Tree;
 
-    const TESTS: &str = "#[test] fn law() {}\n#[test] #[ignore] fn asleep() {}\nfn helper() {}\n";
+    const TESTS: &str = "\
+        laws! { one::of_each_kind; }\n#[test] fn law() {}\n\
+        #[test] #[ignore] fn asleep() {}\nfn helper() {}\n";
 
     fn check(rows: &str) -> Vec<String> {
         let text = format!("# Promises\n\n| no | promise | held by |\n|---|---|---|\n{rows}\n");
@@ -127,7 +136,7 @@ mod tests {
             check("| 1 | x | `pool::law` |\n| 2 | y | not yet tested |"),
             none
         );
-        assert_eq!(check("| 1 | x | `pool::law`, `pool::law` |"), none);
+        assert_eq!(check("| 1 | x | `pool::law`, `pool::of_each_kind` |"), none);
     }
 
     #[test]

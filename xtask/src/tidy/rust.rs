@@ -29,6 +29,9 @@ pub(super) struct Function {
 #[derive(Debug, Default)]
 pub(super) struct Rust {
     pub(super) functions: Vec<Function>,
+    /// What `laws! { path::to::law; ... }` names: functions that it makes a test of, for each kind
+    /// of subject.
+    pub(super) laws: Vec<String>,
     /// The lines on which `unsafe` is said, as a keyword or in an attribute.
     pub(super) unsafe_lines: Vec<usize>,
     /// Calls of macros that stand for code that is not there, as line and name.
@@ -58,6 +61,7 @@ impl Rust {
                         .extend(function(ident.span().start().line, rest, &marks));
                     marks = Marks::default();
                 }
+                TokenTree::Ident(ident) if ident == "laws" => self.laws.extend(laws(rest)),
                 TokenTree::Ident(ident) if is_unfinished(ident, rest) => {
                     self.unfinished
                         .push((ident.span().start().line, ident.to_string()));
@@ -132,6 +136,24 @@ fn function(line: usize, rest: &[TokenTree], marks: &Marks) -> Option<Function> 
     })
 }
 
+/// The last words of the paths in a call of `laws!`, after whose name stands `rest`.
+fn laws(rest: &[TokenTree]) -> Vec<String> {
+    let [TokenTree::Punct(bang), TokenTree::Group(body), ..] = rest else {
+        return Vec::new();
+    };
+    if bang.as_char() != '!' || body.delimiter() != Delimiter::Brace {
+        return Vec::new();
+    }
+    let paths: Vec<_> = body.stream().into_iter().collect();
+    let last = |pair: &[TokenTree]| match pair {
+        [TokenTree::Ident(law), TokenTree::Punct(end)] if end.as_char() == ';' => {
+            Some(law.to_string())
+        }
+        _ => None,
+    };
+    paths.windows(2).filter_map(last).collect()
+}
+
 fn is_unfinished(ident: &proc_macro2::Ident, rest: &[TokenTree]) -> bool {
     let called = matches!(rest.first(), Some(TokenTree::Punct(punct)) if punct.as_char() == '!');
     called && (ident == "todo" || ident == "unimplemented")
@@ -204,6 +226,14 @@ mod tests {
                 ("not_marked", false, false),
             ]
         );
+    }
+
+    #[test]
+    fn the_laws_of_a_conformance_suite_are_found_where_they_are_run() {
+        let text = "\
+            macro_rules! laws { ($($law:ident;)*) => { laws!(@kind $($law;)*) }; }\n\
+            laws! { files::one_law; two_law; }\nfn one_law() {}\nfn no_law() {}\n";
+        assert_eq!(Rust::parse(text).unwrap().laws, ["one_law", "two_law"]);
     }
 
     #[test]
