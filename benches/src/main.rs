@@ -1,0 +1,72 @@
+//! Measures Tierpool against its peers, all in one run: `cargo xtask bench SUITE`.
+//!
+//! A suite is a list of *cases*. In each, the contenders take turns, round by round and in a
+//! rotating order, after a first round that does not count; the subject takes part twice, so that
+//! each figure comes with the noise it has to be told from. See [`contest`].
+//!
+//! # Who does what
+//! [`contest`] lets contenders take turns; [`report`] prints what came of it, [`plot`] draws it,
+//! [`machine`] says where it was. [`pool`] is the suite of the daemon, which [`daemon`] runs as the
+//! real process that it is; [`bare`] is what it is compared with: another process of ours that
+//! passes descriptors and does nothing else. [`modelled`] is what this machine has not the memory
+//! for.
+
+#![forbid(unsafe_code)]
+
+mod bare;
+mod contest;
+mod daemon;
+mod drive;
+mod machine;
+mod modelled;
+mod plot;
+mod pool;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Tierpool against its peers, in one run.
+#[derive(Debug, Parser)]
+#[command(name = "tierpool-benches", version)]
+struct Cli {
+    #[command(subcommand)]
+    suite: Suite,
+}
+
+#[derive(Debug, Subcommand)]
+enum Suite {
+    /// The daemon: attaching, granting, opening, freeing, requests per second, memory, restarts.
+    Pool(pool::Arguments),
+    /// The peer: passes descriptors and does nothing else.
+    #[command(hide = true)]
+    Bare {
+        /// The socket to serve.
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    /// A process that holds memory until it is killed.
+    #[command(hide = true)]
+    Hold(pool::deaths::Holder),
+    /// An engine and a journal with more extents than this machine has memory for.
+    #[command(hide = true)]
+    Modelled(modelled::Shape),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().suite {
+        Suite::Pool(arguments) => pool::run(&arguments),
+        Suite::Bare { socket } => bare::serve(&socket),
+        Suite::Hold(holder) => holder.hold(),
+        Suite::Modelled(shape) => modelled::run(&shape),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tierpool-benches: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
