@@ -20,8 +20,15 @@ pub const MISSING_BACKINGS_MAX: usize = 2_048;
 pub const CLIENTS_MAX: usize = 4_096;
 /// Clients attached by one tenant.
 pub const TENANT_CLIENTS_MAX: usize = 1_024;
+/// Clients attached by one user, whatever tenants they belong to.
+pub const USER_CLIENTS_MAX: usize = 1_024;
 /// Tenants known to one daemon.
 pub const TENANTS_MAX: usize = 1_024;
+/// Tenants into which one user can be parted by labels.
+pub const USER_LABELS_MAX: usize = 64;
+/// Tenants that may be known when a share is to make another one known: the rest is left to those
+/// who attach.
+pub const SHARED_TENANTS_MAX: usize = TENANTS_MAX / 2;
 /// Tiers and devices of one pool.
 pub const DEVICES_MAX: usize = 256;
 /// Segments of one pool.
@@ -43,6 +50,8 @@ const _: () = assert!(SEGMENT_PIECES_MAX * 320 + 64 * 1024 / 2 <= MESSAGE_BYTES_
 const _: () =
     assert!(CLIENT_SEGMENTS_MAX * 36 + MISSING_BACKINGS_MAX * 10 + 64 <= MESSAGE_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_MAX <= 253);
+// One user shuts nobody out.
+const _: () = assert!(USER_CLIENTS_MAX <= CLIENTS_MAX / 4 && USER_LABELS_MAX <= TENANTS_MAX / 8);
 const _: () = assert!(CLIENT_SEGMENTS_MAX * SEGMENT_PIECES_MAX <= 65_536);
 const _: () = assert!(LIVENESS_PAGE_BYTES < EXTENT_BYTES);
 

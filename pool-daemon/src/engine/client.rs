@@ -55,6 +55,10 @@ impl Engine {
         if self.clients.len() >= limits::CLIENTS_MAX {
             return Err(at_most("clients", limits::CLIENTS_MAX));
         }
+        let of_user = |client: &&Client| client.peer.uid == peer.uid;
+        if self.clients.values().filter(of_user).count() >= limits::USER_CLIENTS_MAX {
+            return Err(at_most("clients of one user", limits::USER_CLIENTS_MAX));
+        }
         let tenant = self.tenants.admit(&peer, &ask.tenant)?;
         let tenant = self.known_tenant(&tenant)?;
         let clients = self.tenants.get(tenant).map_or(0, |tenant| tenant.clients);

@@ -42,6 +42,9 @@ impl Engine {
         }
         self.safe_to_share(id)?;
         let owner = segment.tenant;
+        let uid = self.clients.get(&client).map(|client| client.peer.uid);
+        let uid = uid.ok_or(Refusal::UnknownClient)?;
+        self.tenants.may_be_named_by(uid, &ask.tenant)?;
         let tenant = self.known_tenant(&ask.tenant)?;
         if tenant == owner {
             return Err(Refusal::Malformed("the segment is the tenant's own"));

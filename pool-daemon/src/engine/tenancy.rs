@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use pool_core::{Extents, TenantId, limits};
 
 use super::command::PeerIdentity;
-use super::plan::{Quota, Tenancy};
+use super::plan::{Quota, Tenancy, TenantPlan};
 use super::refusal::Refusal;
 
 /// A tenant as the engine sees it.
@@ -112,7 +112,8 @@ impl Tenants {
     /// The tenant of this name, made now if it is new; `true` with a new one.
     ///
     /// # Errors
-    /// Where the name could not be that of any tenant, or there are too many.
+    /// Where the name could not be that of any tenant, or there are too many, all in all or by the
+    /// labels of one user.
     pub(super) fn named(&mut self, name: &str) -> Result<(TenantId, bool), Refusal> {
         if let Some(id) = self.find(name) {
             return Ok((id, false));
@@ -120,13 +121,7 @@ impl Tenants {
         if !self.could_exist(name) {
             return Err(Refusal::not_found("tenant", name));
         }
-        let limit = limits::TENANTS_MAX;
-        if self.by_id.len() >= limit {
-            return Err(Refusal::Limit {
-                what: "tenants",
-                limit: limit as u64,
-            });
-        }
+        self.room_for(name)?;
         let id = self.next;
         self.next = id.checked_next().ok_or(Refusal::Limit {
             what: "tenants ever",
@@ -134,6 +129,54 @@ impl Tenants {
         })?;
         self.add(id, name.to_owned());
         Ok((id, true))
+    }
+
+    /// A configured tenant always has its place. The others share what is left, and no user takes
+    /// more than a small part of that.
+    fn room_for(&self, name: &str) -> Result<(), Refusal> {
+        if self.is_configured(name) {
+            return Ok(());
+        }
+        let configured = &self.plan.tenants;
+        let known = |tenant: &&TenantPlan| self.by_name.contains_key(&tenant.name);
+        let unlisted = self.by_id.len() - configured.iter().filter(known).count();
+        let limit = limits::TENANTS_MAX.saturating_sub(configured.len());
+        if unlisted >= limit {
+            return Err(at_most("tenants", limit));
+        }
+        let Some((user, _)) = name.split_once('/') else {
+            return Ok(());
+        };
+        let prefix = format!("{user}/");
+        let labelled = self.by_name.range(prefix.clone()..);
+        let labels = labelled
+            .take_while(|(name, _)| name.starts_with(&prefix))
+            .count();
+        if labels >= limits::USER_LABELS_MAX {
+            return Err(at_most("labels of one user", limits::USER_LABELS_MAX));
+        }
+        Ok(())
+    }
+
+    /// Whether a share of user `uid` may make a tenant of this name known, which is not known yet: one
+    /// of his own labels, or another user as a whole. So nobody uses up the labels of others, and
+    /// half of the places is left to those who attach.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub(super) fn may_be_named_by(&self, uid: u32, name: &str) -> Result<(), Refusal> {
+        if self.by_name.contains_key(name) || self.is_configured(name) {
+            return Ok(());
+        }
+        let own = format!("uid-{uid}/");
+        if name.contains('/') && !name.starts_with(&own) {
+            return Err(Refusal::not_found("tenant", name));
+        }
+        let limit = limits::SHARED_TENANTS_MAX;
+        if self.by_id.len() >= limit {
+            return Err(at_most("tenants while a share names a new one", limit));
+        }
+        Ok(())
     }
 
     fn is_configured(&self, name: &str) -> bool {
@@ -182,8 +225,7 @@ impl Tenants {
     }
 
     fn configured_of(&self, uid: u32, gid: u32) -> impl Iterator<Item = &str> {
-        let belongs =
-            move |t: &&super::plan::TenantPlan| t.uids.contains(&uid) || t.gids.contains(&gid);
+        let belongs = move |t: &&TenantPlan| t.uids.contains(&uid) || t.gids.contains(&gid);
         self.plan
             .tenants
             .iter()
@@ -281,5 +323,12 @@ impl Tenants {
             *part = part.saturating_sub(extents);
         }
         self.discharge(id, tier, extents);
+    }
+}
+
+fn at_most(what: &'static str, limit: usize) -> Refusal {
+    Refusal::Limit {
+        what,
+        limit: limit as u64,
     }
 }
