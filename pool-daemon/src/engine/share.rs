@@ -33,7 +33,9 @@ impl Engine {
                 "a segment without a name cannot be shared: nobody could open it",
             ));
         }
-        if segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
+        let known = self.tenants.find(&ask.tenant);
+        let is_new = known.is_none_or(|tenant| !segment.shares.contains_key(&tenant));
+        if is_new && segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
             let limit = limits::SEGMENT_SHARES_MAX as u64;
             return Err(Refusal::Limit {
                 what: "tenants that one segment is shared with",
