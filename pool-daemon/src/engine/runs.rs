@@ -1,10 +1,14 @@
 //! A set of numbers kept as runs: the free extents of a device, the free addresses of the window.
 //!
+//! Every operation costs the logarithm of the number of runs, however fragmented the set is; taking
+//! several runs costs that for each.
+//!
 //! # Invariants
 //! 1. Runs are not empty, do not overlap and do not touch: neighbours are merged.
 //! 2. `len` (what `count` says) is the sum of the runs' counts.
+//! 3. `by_count` has the very runs of `runs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `count` neighbouring numbers from `first`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +32,8 @@ impl Run {
 pub struct RunSet {
     /// First number to count.
     runs: BTreeMap<u32, u32>,
+    /// Count and first number.
+    by_count: BTreeSet<(u32, u32)>,
     len: u32,
 }
 
@@ -45,10 +51,20 @@ impl RunSet {
     pub fn of(run: Run) -> Self {
         let mut set = Self::default();
         if run.count > 0 {
-            set.runs.insert(run.first, run.count);
+            set.put(run);
             set.len = run.count;
         }
         set
+    }
+
+    fn put(&mut self, run: Run) {
+        self.runs.insert(run.first, run.count);
+        self.by_count.insert((run.count, run.first));
+    }
+
+    fn pull(&mut self, run: Run) {
+        self.runs.remove(&run.first);
+        self.by_count.remove(&(run.count, run.first));
     }
 
     /// How many numbers.
@@ -88,17 +104,17 @@ impl RunSet {
         }
         let mut merged = run;
         if let Some(b) = before.filter(|b| b.end() == run.first) {
-            self.runs.remove(&b.first);
+            self.pull(b);
             merged = Run {
                 first: b.first,
                 count: b.count + merged.count,
             };
         }
         if let Some(a) = after.filter(|a| a.first == end) {
-            self.runs.remove(&a.first);
+            self.pull(a);
             merged.count += a.count;
         }
-        self.runs.insert(merged.first, merged.count);
+        self.put(merged);
         self.len += run.count;
         Ok(())
     }
@@ -118,47 +134,47 @@ impl RunSet {
             .next_back()
             .map(|(&f, &c)| Run { first: f, count: c });
         let holding = holding.filter(|h| h.end() >= end).ok_or(Misfit { run })?;
-        self.runs.remove(&holding.first);
+        self.pull(holding);
         if holding.first < run.first {
-            self.runs.insert(holding.first, run.first - holding.first);
+            self.put(Run {
+                first: holding.first,
+                count: run.first - holding.first,
+            });
         }
         if end < holding.end() {
-            self.runs.insert(end, holding.end() - end);
+            self.put(Run {
+                first: end,
+                count: holding.end() - end,
+            });
         }
         self.len -= run.count;
         Ok(())
     }
 
-    /// Takes `count` neighbours out, from the lowest place where they fit.
+    /// Takes `count` neighbours out: of the shortest run that has them, the lowest of these.
     pub fn take_run(&mut self, count: u32) -> Option<Run> {
-        let fits = self.iter().find(|run| run.count >= count)?;
-        let run = Run {
-            first: fits.first,
-            count,
-        };
+        let &(_, first) = self.by_count.range((count, 0)..).next()?;
+        let run = Run { first, count };
         self.remove(run).ok()?;
         Some(run)
     }
 
-    /// Takes `count` numbers out: as one run where one is long enough, otherwise the lowest there
-    /// are. `None`, and the set is unchanged, where there are fewer.
+    /// Takes `count` numbers out: as one run where one is long enough, otherwise in as few runs as
+    /// can be, the longest first. `None`, and the set is unchanged, where there are fewer.
     pub fn take(&mut self, count: u32) -> Option<Vec<Run>> {
         if count > self.len {
             return None;
         }
-        if let Some(run) = self.take_run(count) {
-            return Some(vec![run]);
-        }
-        let mut taken = Vec::new();
-        let mut missing = count;
+        let (mut taken, mut missing) = (Vec::new(), count);
         while missing > 0 {
-            let lowest = self.iter().next()?;
-            let run = Run {
-                first: lowest.first,
-                count: lowest.count.min(missing),
-            };
+            if let Some(rest) = self.take_run(missing) {
+                taken.push(rest);
+                return Some(taken);
+            }
+            let &(count, first) = self.by_count.last()?;
+            let run = Run { first, count };
             self.remove(run).ok()?;
-            missing -= run.count;
+            missing -= count;
             taken.push(run);
         }
         Some(taken)
