@@ -1,6 +1,6 @@
 //! The engine's accounting, proven anew from its tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::{Extents, SegmentId};
 use pool_proto::admin::v1::{CheckReport, DeviceCheck};
@@ -37,6 +37,7 @@ impl Engine {
             self.check_segment(segment, &mut findings);
         }
         self.check_charges(&mut findings);
+        self.check_tenants(&mut findings);
         self.check_names(&mut findings);
         CheckReport {
             balanced: findings.is_empty(),
@@ -75,6 +76,15 @@ impl Engine {
                 &mut account.granted
             };
             *part += backing.extents().get();
+        }
+        let mut files = BTreeMap::<SegmentId, u32>::new();
+        for backing in self.backings.values().filter(|b| b.device == device.id) {
+            *files.entry(backing.segment).or_default() += 1;
+        }
+        if files != device.segments {
+            findings.push(format!(
+                "device invariant 3: {name} counts other files of its segments than there are"
+            ));
         }
         account.total = device.total().get();
         let whole = RunSet::of(Run {
@@ -157,6 +167,17 @@ impl Engine {
                 ));
             }
         }
+        for client in &segment.leaving {
+            if !self
+                .clients
+                .get(client)
+                .is_some_and(|client| client.leaving.contains(&id))
+            {
+                findings.push(format!(
+                    "segment invariant 2: {client} was told to let {id} go and does not know it"
+                ));
+            }
+        }
         let bare =
             segment.name.is_empty() && segment.holders.is_empty() && segment.backings.is_empty();
         if segment.stage == Stage::Freed && !bare {
@@ -214,6 +235,29 @@ impl Engine {
         }
     }
 
+    /// Tenancy invariants 3 and 4.
+    fn check_tenants(&self, findings: &mut Vec<String>) {
+        let mut due = BTreeMap::<_, (BTreeSet<SegmentId>, BTreeSet<SegmentId>)>::new();
+        for segment in self.segments.values() {
+            due.entry(segment.tenant).or_default().0.insert(segment.id);
+            for &tenant in segment.shares.keys() {
+                due.entry(tenant).or_default().1.insert(segment.id);
+            }
+        }
+        for tenant in self.tenants.iter() {
+            let said = (tenant.segments.clone(), tenant.shared.clone());
+            if said != due.remove(&tenant.id).unwrap_or_default() {
+                findings.push(format!(
+                    "tenancy invariant 3: {} has other segments or shares than name it",
+                    tenant.name
+                ));
+            }
+        }
+        for id in due.keys() {
+            findings.push(format!("tenancy invariant 4: {id} is named and unknown"));
+        }
+    }
+
     fn check_names(&self, findings: &mut Vec<String>) {
         for ((tenant, name), id) in &self.names {
             if !self
@@ -239,6 +283,18 @@ impl Engine {
                     client.id
                 ));
             }
+            let left = |id: &&SegmentId| {
+                !self
+                    .segments
+                    .get(id)
+                    .is_some_and(|s| s.leaving.contains(&client.id))
+            };
+            for id in client.leaving.iter().filter(left) {
+                findings.push(format!(
+                    "segment invariant 2: {} is to let go {id}, which does not know it",
+                    client.id
+                ));
+            }
         }
     }
 
@@ -246,11 +302,8 @@ impl Engine {
     #[must_use]
     pub fn account(&self) -> Account {
         let sum = |of: fn(&Device) -> Extents| {
-            self.devices
-                .values()
-                .filter(|d| !d.removed)
-                .map(|d| of(d).get())
-                .sum()
+            let in_service = self.devices.values().filter(|d| !d.removed);
+            super::sum(in_service.map(of)).get()
         };
         Account {
             total: sum(Device::total),

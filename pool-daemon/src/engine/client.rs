@@ -7,6 +7,7 @@ use session::{reply, request};
 use super::command::{ConnectionId, PeerIdentity};
 use super::effect::Action;
 use super::segment::{Client, Last};
+use super::tenancy::NamedBy;
 use super::{Engine, PROTOCOL, Refusal, take_id};
 
 impl Engine {
@@ -46,7 +47,7 @@ impl Engine {
     ) -> Result<ClientId, Refusal> {
         speaks_our_protocol(ask.protocol)?;
         if !ask.name.is_empty() && !limits::is_name(&ask.name) {
-            return Err(Refusal::BadName(ask.name.clone()));
+            return Err(Refusal::bad_name(&ask.name));
         }
         let at_most = |what, limit: usize| Refusal::Limit {
             what,
@@ -55,18 +56,14 @@ impl Engine {
         if self.clients.len() >= limits::CLIENTS_MAX {
             return Err(at_most("clients", limits::CLIENTS_MAX));
         }
-        let of_user = |client: &&Client| client.peer.uid == peer.uid;
-        if self.clients.values().filter(of_user).count() >= limits::USER_CLIENTS_MAX {
-            return Err(at_most("clients of one user", limits::USER_CLIENTS_MAX));
-        }
         let tenant = self.tenants.admit(&peer, &ask.tenant)?;
-        let tenant = self.known_tenant(&tenant)?;
-        let clients = self.tenants.get(tenant).map_or(0, |tenant| tenant.clients);
-        if clients >= limits::TENANT_CLIENTS_MAX {
+        if self.tenants.clients_of_one_user(&tenant) >= limits::TENANT_CLIENTS_MAX {
             return Err(at_most("clients of one tenant", limits::TENANT_CLIENTS_MAX));
         }
+        let tenant = self.known_tenant(&tenant, NamedBy::Client)?;
         let id = take_id!(self, client);
-        let (held, last) = (
+        let (held, leaving, last) = (
+            std::collections::BTreeSet::new(),
             std::collections::BTreeSet::new(),
             Last {
                 request_id: 0,
@@ -82,6 +79,7 @@ impl Engine {
             token,
             attached: true,
             held,
+            leaving,
             last,
             requests: 1,
         });
@@ -105,8 +103,8 @@ impl Engine {
     }
 
     /// The tenant of this name; a new one is journaled.
-    pub(super) fn known_tenant(&mut self, name: &str) -> Result<TenantId, Refusal> {
-        let (tenant, new) = self.tenants.named(name)?;
+    pub(super) fn known_tenant(&mut self, name: &str, by: NamedBy) -> Result<TenantId, Refusal> {
+        let (tenant, new) = self.tenants.named(name, by)?;
         if new {
             self.touch_tenant(tenant);
         }
@@ -274,9 +272,15 @@ impl Engine {
             .backings
             .get(&id)
             .is_some_and(|backing| holds(backing.segment));
-        match self.backings.get_mut(&id).filter(|_| held) {
+        let supplied = |backing: &&mut super::Backing| held && backing.built.is_some();
+        match self.backings.get_mut(&id).filter(supplied) {
             Some(backing) => {
+                // What has left its segment meanwhile can be proven gone now.
+                let watch = backing.quarantined && !backing.present;
                 backing.present = true;
+                if watch {
+                    self.actions.push(Action::Watch { backing: id });
+                }
                 self.done(client, request_id);
             }
             None => self.refuse(
@@ -301,23 +305,18 @@ impl Engine {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
-        let (tenant, held) = (client.tenant, client.held.clone());
+        let (tenant, held, leaving) = (client.tenant, client.held.clone(), client.leaving.clone());
         for segment in held {
             self.let_go(id, segment);
+        }
+        for segment in leaving {
+            self.has_left(id, segment);
         }
         self.clients.remove(&id);
         if let Some(tenant) = self.tenants.get_mut(tenant) {
             tenant.clients = tenant.clients.saturating_sub(1);
         }
-        let leaving: Vec<_> = self
-            .segments
-            .values()
-            .filter(|s| s.leaving.contains(&id))
-            .map(|s| s.id)
-            .collect();
-        for segment in leaving {
-            self.has_left(id, segment);
-        }
+        self.left_by.insert(tenant);
         self.touch_client(id);
         let tenant = self.tenants.name(tenant).to_owned();
         self.publish("client-gone", |event| {

@@ -4,8 +4,11 @@
 //! 1. The indexes `0..index_space` are parted into `free`, `retired` and the runs of the backings
 //!    that lie on the device; `check` proves it.
 //! 2. A device that is removed has no backing.
+//! 3. `segments` counts the backings on the device by their segments.
 
-use pool_core::{DeviceId, Extents};
+use std::collections::BTreeMap;
+
+use pool_core::{DeviceId, Extents, SegmentId};
 
 use super::plan::DevicePlan;
 use super::runs::{Misfit, Run, RunSet};
@@ -22,6 +25,8 @@ pub(super) struct Device {
     retired: RunSet,
     /// Extents of backings in quarantine.
     pub(super) quarantined: Extents,
+    /// The segments that have files here, and how many each.
+    pub(super) segments: BTreeMap<SegmentId, u32>,
     pub(super) draining: bool,
     pub(super) removed: bool,
 }
@@ -49,6 +54,7 @@ impl Device {
             free,
             retired,
             quarantined,
+            segments: BTreeMap::new(),
             draining: false,
             removed: false,
         }
@@ -104,10 +110,6 @@ impl Device {
             .saturating_sub(self.quarantined)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.free() == self.total()
-    }
-
     pub(super) fn index_space(&self) -> u32 {
         self.index_space
     }
@@ -118,6 +120,21 @@ impl Device {
 
     pub(super) fn retired_runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.retired.iter()
+    }
+
+    /// A file of the segment lies here from now on.
+    pub(super) fn tie(&mut self, segment: SegmentId) {
+        *self.segments.entry(segment).or_default() += 1;
+    }
+
+    /// A file of the segment lies here no more.
+    pub(super) fn untie(&mut self, segment: SegmentId) {
+        if let Some(files) = self.segments.get_mut(&segment) {
+            *files -= 1;
+            if *files == 0 {
+                self.segments.remove(&segment);
+            }
+        }
     }
 
     /// Takes extents for a backing. `None`, and nothing is changed, where too few are free.
@@ -202,7 +219,7 @@ mod tests {
             (12, 8, 12)
         );
         d.give_back(&held).unwrap();
-        assert!(d.is_empty());
+        assert_eq!(d.free(), d.total());
     }
 
     #[test]

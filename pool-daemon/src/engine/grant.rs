@@ -1,5 +1,7 @@
 //! Granting: carving extents and addresses, building files, and making a segment longer or shorter.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use pool_core::{
     BackingId, Bytes, ClientId, DeviceId, EXTENT_BYTES, Extents, Incarnation, SegmentId, TenantId,
     limits,
@@ -70,7 +72,7 @@ impl Engine {
             Err(_) => return Err(Refusal::Malformed("lifetime is none of the known ones")),
         };
         if !ask.name.is_empty() && !limits::is_name(&ask.name) {
-            return Err(Refusal::BadName(ask.name.clone()));
+            return Err(Refusal::bad_name(&ask.name));
         }
         if lifetime == Lifetime::Persistent && ask.name.is_empty() {
             return Err(Refusal::Malformed(
@@ -78,12 +80,6 @@ impl Engine {
             ));
         }
         self.may_hold_more(client.id)?;
-        if self.segments.len() >= limits::SEGMENTS_MAX {
-            return Err(Refusal::Limit {
-                what: "segments",
-                limit: limits::SEGMENTS_MAX as u64,
-            });
-        }
         Ok(Wanted {
             tenant: client.tenant,
             tier,
@@ -134,18 +130,52 @@ impl Engine {
         {
             return Err(Refusal::NameTaken(wanted.name.clone()));
         }
+        if self.segments.len() >= limits::SEGMENTS_MAX {
+            return Err(Refusal::Limit {
+                what: "segments",
+                limit: limits::SEGMENTS_MAX as u64,
+            });
+        }
         self.within_quota(wanted.tenant, wanted.tier, wanted.extents)?;
-        let layout = self.layout(wanted.tier, wanted.extents, wanted.piece_max, 0)?;
-        let capacity = wanted.capacity;
-        let range = self
-            .window
-            .take_run(capacity.get())
-            .ok_or(Refusal::WindowFull {
-                asked: capacity.bytes(),
-            })?;
+        let layout = self.layout(
+            wanted.tenant,
+            wanted.tier,
+            wanted.extents,
+            wanted.piece_max,
+            0,
+        )?;
+        // An id that is not used after all is no loss; addresses would be.
         let id = take_id!(self, segment);
         let incarnation = self.next_incarnation()?;
+        let range = self
+            .window
+            .take_run(wanted.capacity.get())
+            .ok_or(Refusal::WindowFull {
+                asked: wanted.capacity.bytes(),
+            })?;
         let fresh = self.carve(id, wanted.tenant, layout)?;
+        self.begin_segment(id, incarnation, range, wanted, &fresh);
+        let (purpose, unbuilt, failure) = (Purpose::Create, fresh.len(), None);
+        let job = Job {
+            asker,
+            purpose,
+            fresh,
+            unbuilt,
+            failure,
+        };
+        self.start_job(id, job, !wanted.name.is_empty());
+        Ok(())
+    }
+
+    /// A segment whose files are being built.
+    fn begin_segment(
+        &mut self,
+        id: SegmentId,
+        incarnation: Incarnation,
+        range: Run,
+        wanted: &Wanted,
+        fresh: &[BackingId],
+    ) {
         let segment = Segment {
             id,
             tenant: wanted.tenant,
@@ -160,29 +190,18 @@ impl Engine {
             stage: Stage::Building,
             backings: Vec::new(),
             files: fresh.iter().copied().collect(),
-            shares: std::collections::BTreeMap::new(),
-            holders: std::collections::BTreeMap::new(),
-            leaving: std::collections::BTreeSet::new(),
+            shares: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            leaving: BTreeSet::new(),
         };
         if !segment.name.is_empty() {
             self.names
                 .insert((segment.tenant, segment.name.clone()), id);
         }
-        let shareable = !segment.name.is_empty();
+        if let Some(tenant) = self.tenants.get_mut(segment.tenant) {
+            tenant.segments.insert(id);
+        }
         self.segments.insert(id, segment);
-        let unbuilt = fresh.len();
-        self.start_job(
-            id,
-            Job {
-                asker,
-                purpose: Purpose::Create,
-                fresh,
-                unbuilt,
-                failure: None,
-            },
-            shareable,
-        );
-        Ok(())
     }
 
     pub(super) fn next_incarnation(&mut self) -> Result<Incarnation, Refusal> {
@@ -233,12 +252,13 @@ impl Engine {
     /// on one device where one has room, otherwise the roomiest first.
     pub(super) fn layout(
         &self,
+        tenant: TenantId,
         tier: usize,
         extents: Extents,
         piece_max: u32,
         pieces_before: usize,
     ) -> Result<Layout, Refusal> {
-        let free = self.tier_grantable(tier);
+        let free = self.room_for(tenant, tier, extents);
         if free < extents {
             let (tier, total) = (
                 self.tier_name(tier).to_owned(),
@@ -301,6 +321,7 @@ impl Engine {
             let runs = device
                 .carve(extents)
                 .ok_or(Refusal::Broken("the layout passes the device"))?;
+            device.tie(segment);
             self.tenants.charge(tenant, device.tier, extents);
             let (built, charged, quarantined, present) = (None, tenant, false, false);
             let backing = Backing {
@@ -358,6 +379,7 @@ impl Engine {
         }
         if let Some(client) = self.clients.get_mut(&client) {
             client.held.insert(id);
+            client.leaving.remove(&id);
         }
         self.touch_segment(id);
     }
@@ -377,6 +399,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let id = self.owned_and_held(client, id)?;
         self.not_busy(id)?;
+        self.all_present(id)?;
         let wanted = self.extents_of("bytes", bytes)?;
         let segment = self.segment(id)?;
         if wanted > segment.extents {
@@ -407,7 +430,7 @@ impl Engine {
             !segment.name.is_empty(),
         );
         self.within_quota(tenant, tier, more)?;
-        let layout = self.layout(tier, more, piece_max, pieces)?;
+        let layout = self.layout(tenant, tier, more, piece_max, pieces)?;
         if let Some(lacking) = wanted
             .get()
             .checked_sub(range.count)

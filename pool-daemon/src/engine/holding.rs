@@ -27,11 +27,8 @@ impl Engine {
             .ok_or(Refusal::UnknownClient)?;
         let id = self.find(own, &ask.name, asked)?;
         self.not_busy(id)?;
-        let segment = self.segment(id)?;
-        if !segment.backings.iter().all(|id| self.is_present(*id)) {
-            return Err(super::reply::awaited(id));
-        }
-        let before = segment.holders.get(&client).copied();
+        self.all_present(id)?;
+        let before = self.segment(id)?.holders.get(&client).copied();
         if before.is_none() {
             self.may_hold_more(client)?;
         }
@@ -128,9 +125,9 @@ impl Engine {
         id: u64,
     ) -> Result<(), Refusal> {
         let leaving = SegmentId::new(id).filter(|id| {
-            self.segments
-                .get(id)
-                .is_some_and(|segment| segment.leaving.contains(&client))
+            self.clients
+                .get(&client)
+                .is_some_and(|client| client.leaving.contains(id))
         });
         match leaving {
             Some(id) => self.has_left(client, id),
@@ -189,6 +186,12 @@ impl Engine {
         };
         if self.segments.get(&id).is_some_and(ends) {
             self.end_segment(id);
+        } else if self
+            .segments
+            .get(&id)
+            .is_some_and(|s| s.is_idle() && self.is_leaving_a_device(s))
+        {
+            self.to_move.insert(id);
         }
         // It may have been the one who would have brought a descriptor back.
         self.lose_if_nobody_comes(id);
@@ -201,6 +204,9 @@ impl Engine {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.leaving.insert(client);
         }
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.leaving.insert(id);
+        }
         self.tell(client, news);
     }
 
@@ -211,16 +217,8 @@ impl Engine {
         let Some(segment) = self.segments.get(&id) else {
             return;
         };
-        let holders: Vec<_> = segment.holders.iter().map(|(&client, _)| client).collect();
-        // Whoever is made to let go pays until it has; the owner where it lets go itself.
-        let foreign = holders
-            .iter()
-            .filter_map(|client| self.clients.get(client))
-            .map(|client| client.tenant);
-        let payer = foreign
-            .filter(|tenant| *tenant != segment.tenant)
-            .min()
-            .unwrap_or(segment.tenant);
+        let holders: Vec<_> = segment.holders.keys().copied().collect();
+        let payer = self.payer(segment, &holders);
         self.publish_segment("segment-freed", id, String::new());
         for holder in holders {
             self.evict(
@@ -235,16 +233,66 @@ impl Engine {
             return;
         };
         segment.stage = Stage::Freed;
-        segment.shares.clear();
+        let shares: Vec<_> = segment.shares.keys().copied().collect();
         let (name, backings) = (
             std::mem::take(&mut segment.name),
             std::mem::take(&mut segment.backings),
         );
         self.names.remove(&(segment.tenant, name));
-        self.stuck.remove(&id);
+        for tenant in shares {
+            self.unshare(id, tenant);
+        }
         self.touch_segment(id);
         self.quarantine(&backings, payer);
         self.bury(id);
+        self.release_unprovable(id);
+    }
+
+    /// Who pays for a segment in quarantine: a tenant that is made to let go, until it has
+    /// ([`Self::pays_no_more`]); the owner where all let go by themselves. Nobody is made to pay
+    /// past its limit: otherwise two tenants that share with each other could charge each other for
+    /// more than both may have.
+    fn payer(&self, segment: &super::Segment, holders: &[ClientId]) -> TenantId {
+        let tenants = holders.iter().filter_map(|id| self.clients.get(id));
+        let foreign = tenants
+            .map(|client| client.tenant)
+            .filter(|&tenant| tenant != segment.tenant);
+        let has_room = |tenant: &TenantId| {
+            self.within_quota(*tenant, segment.tier, segment.extents)
+                .is_ok()
+        };
+        foreign.filter(has_room).min().unwrap_or(segment.tenant)
+    }
+
+    /// Charges the owner of a segment for what is in quarantine of it, where no client of the
+    /// tenant that pays is left that was told to let go.
+    pub(super) fn pays_no_more(&mut self, payer: TenantId, id: SegmentId) {
+        let Some(segment) = self.segments.get(&id) else {
+            return;
+        };
+        let (owner, tenant_of) = (segment.tenant, |client: &ClientId| {
+            self.clients.get(client).map(|client| client.tenant)
+        });
+        if payer == owner || segment.leaving.iter().any(|c| tenant_of(c) == Some(payer)) {
+            return;
+        }
+        for file in segment.files.clone() {
+            let Some(backing) = self.backings.get_mut(&file) else {
+                continue;
+            };
+            if !backing.quarantined || backing.charged != payer {
+                continue;
+            }
+            backing.charged = owner;
+            let extents = backing.extents();
+            if let Some(device) = self.devices.get(&backing.device) {
+                self.left_by.insert(payer);
+                self.tenants.release(payer, device.tier, extents);
+                self.tenants.charge(owner, device.tier, extents);
+                self.tenants.quarantine(owner, device.tier, extents);
+            }
+            self.touch_backing(file);
+        }
     }
 
     /// Takes files out of use. The world watches them, and says when nothing of them is left.
@@ -282,8 +330,10 @@ impl Engine {
             // The runs were the backing's alone (engine invariant 1).
             let back = device.give_back(&backing.runs);
             debug_assert!(back.is_ok(), "engine invariant 1");
+            device.untie(segment);
             device.quarantined = device.quarantined.saturating_sub(extents);
             self.tenants.release(charged, device.tier, extents);
+            self.left_by.insert(charged);
         }
         self.backings.remove(&id);
         self.untie(segment, id);
@@ -301,7 +351,14 @@ impl Engine {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.leaving.remove(&client);
         }
+        let tenant = self.clients.get_mut(&client).map(|client| {
+            client.leaving.remove(&id);
+            client.tenant
+        });
         self.touch_segment(id);
+        tenant
+            .into_iter()
+            .for_each(|tenant| self.pays_no_more(tenant, id));
         self.release_unprovable(id);
     }
 
@@ -355,9 +412,18 @@ impl Engine {
         let Some(segment) = self.segments.remove(&id) else {
             return;
         };
+        for client in &segment.leaving {
+            if let Some(client) = self.clients.get_mut(client) {
+                client.leaving.remove(&id);
+            }
+        }
         if !segment.name.is_empty() {
             self.names.remove(&(segment.tenant, segment.name));
         }
+        if let Some(tenant) = self.tenants.get_mut(segment.tenant) {
+            tenant.segments.remove(&id);
+        }
+        self.left_by.insert(segment.tenant);
         // The range was the segment's alone (engine invariant 3).
         let back = self.window.insert(segment.range);
         debug_assert!(back.is_ok(), "engine invariant 3");

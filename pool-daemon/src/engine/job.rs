@@ -117,8 +117,6 @@ impl Engine {
         self.discard(&job.fresh);
         if job.purpose == Purpose::Create {
             self.forget_segment(segment);
-        } else if job.asker.is_none() {
-            self.stuck.insert(segment);
         }
         if let Some((client, request_id)) = job.asker {
             self.refuse(client, request_id, refusal);
@@ -139,6 +137,8 @@ impl Engine {
                 // They were carved from it and belong to nobody else (invariant 1).
                 let back = device.give_back(&backing.runs);
                 debug_assert!(back.is_ok(), "engine invariant 1");
+                device.untie(backing.segment);
+                self.left_by.insert(backing.charged);
                 self.tenants
                     .discharge(backing.charged, device.tier, backing.extents());
             }

@@ -96,11 +96,15 @@ pub struct Engine {
     jobs: BTreeMap<SegmentId, Job>,
     /// Requests that wait for burst memory of others, oldest first.
     waiting: Vec<Waiting>,
-    /// Segments that could not be moved off a draining device.
-    stuck: BTreeSet<SegmentId>,
+    /// Until when the holders of burst memory of a tier are not told again.
+    quiet_until: BTreeMap<usize, Nanos>,
+    /// Segments that may have to be moved off a draining device.
+    to_move: BTreeSet<SegmentId>,
     /// Until when descriptors of before a restart are awaited.
     grace_until: Option<Nanos>,
     counters: Counters,
+    /// Tenants that something has ceased to name in this step.
+    left_by: BTreeSet<TenantId>,
     dirty: BTreeSet<(Table, u64)>,
     actions: Vec<Action>,
 }
@@ -113,6 +117,12 @@ struct NextIds {
     client: ClientId,
     device: DeviceId,
     incarnation: Incarnation,
+}
+
+/// Together. No pool is larger than its window, which has at most 2^26 extents; a journal that says
+/// otherwise must not end the daemon.
+fn sum(parts: impl Iterator<Item = Extents>) -> Extents {
+    Extents::new(parts.fold(0, |sum, part| sum.saturating_add(part.get())))
 }
 
 /// Totals since the start.
@@ -181,8 +191,7 @@ impl Engine {
     /// When a `Tick` is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
-        let waiting = self.waiting.iter().map(Waiting::next_deadline);
-        waiting.chain(self.grace_until).min()
+        self.pressure_deadlines().chain(self.grace_until).min()
     }
 
     /// What time and returned memory make possible.
@@ -190,6 +199,16 @@ impl Engine {
         self.end_grace();
         self.relieve_pressure();
         self.move_off_draining();
+        self.forget_unnamed();
+    }
+
+    /// Forgets tenants that nothing names any more.
+    fn forget_unnamed(&mut self) {
+        for tenant in std::mem::take(&mut self.left_by) {
+            if self.tenants.forget_if_unnamed(tenant) {
+                self.touch_tenant(tenant);
+            }
+        }
     }
 
     fn effects(&mut self) -> Effects {
@@ -235,19 +254,11 @@ impl Engine {
     }
 
     fn tier_total(&self, tier: usize) -> Extents {
-        Extents::new(
-            self.devices_of(tier)
-                .map(|device| device.total().get())
-                .sum(),
-        )
+        sum(self.devices_of(tier).map(Device::total))
     }
 
     fn tier_grantable(&self, tier: usize) -> Extents {
-        Extents::new(
-            self.devices_of(tier)
-                .map(|device| device.grantable().get())
-                .sum(),
-        )
+        sum(self.devices_of(tier).map(Device::grantable))
     }
 
     fn addr_of(&self, extents_from_base: u32) -> PoolAddr {

@@ -1,6 +1,6 @@
 //! What operators change: devices drained, activated, removed and resized, segments ended.
 
-use pool_core::{Bytes, DeviceId, Extents, SegmentId};
+use pool_core::{BackingId, Bytes, DeviceId, Extents, SegmentId};
 use pool_proto::admin::v1::Device as DeviceMessage;
 use pool_proto::common::v1::{DeviceState, Error};
 use pool_proto::session::v1::{self as session, event};
@@ -8,7 +8,7 @@ use pool_proto::session::v1::{self as session, event};
 use super::command::{Operation, TicketId};
 use super::device::Device;
 use super::effect::Action;
-use super::segment::Stage;
+use super::segment::{Segment, Stage};
 use super::{Engine, Refusal};
 
 impl Engine {
@@ -46,7 +46,9 @@ impl Engine {
         if let Some(device) = self.devices.get_mut(&id) {
             device.draining = true;
         }
-        self.stuck.clear();
+        let idle = self.pieces_on(id).filter(|segment| segment.is_idle());
+        let idle: Vec<_> = idle.map(|segment| segment.id).collect();
+        self.to_move.extend(idle);
         self.touch_device(id);
         self.tell_holders_on(id, |device, segment_ids| {
             event::Body::DeviceLeaving(session::DeviceLeaving {
@@ -124,8 +126,13 @@ impl Engine {
         if device.removed {
             return Err(Refusal::not_found("device", name));
         }
-        // 2^26 extents are 128 TiB, what a window can address at most.
-        let most = Extents::new(1 << 26).bytes().get();
+        // What the window cannot address could never be granted.
+        let others = self
+            .devices
+            .values()
+            .filter(|other| other.id != device.id && !other.removed);
+        let others = super::sum(others.map(Device::total)).bytes().get();
+        let most = self.plan.window.len().get().saturating_sub(others);
         let least = pool_core::EXTENT_BYTES;
         let wanted =
             Extents::holding(Bytes::new(bytes)).filter(|_| (least..=most).contains(&bytes));
@@ -136,7 +143,10 @@ impl Engine {
             most,
         })?;
         let (id, tier) = (device.id, device.tier);
-        self.keeps_guarantees(tier, device.total().saturating_sub(wanted))?;
+        let less = device.total().saturating_sub(wanted);
+        if less > Extents::ZERO {
+            self.keeps_guarantees(tier, less)?;
+        }
         let Some(device) = self.devices.get_mut(&id) else {
             return Ok(id);
         };
@@ -174,14 +184,7 @@ impl Engine {
             return;
         };
         let mut held = std::collections::BTreeMap::<_, Vec<u64>>::new();
-        let on_device = |id: &pool_core::BackingId, device| {
-            self.backings.get(id).is_some_and(|b| b.device == device)
-        };
-        for segment in self
-            .segments
-            .values()
-            .filter(|s| s.backings.iter().any(|b| on_device(b, id)))
-        {
+        for segment in self.pieces_on(id) {
             for &client in segment.holders.keys() {
                 held.entry(client).or_default().push(segment.id.number());
             }
@@ -189,6 +192,19 @@ impl Engine {
         for (client, segments) in held {
             self.tell(client, news(name.clone(), segments));
         }
+    }
+
+    /// The segments that have a piece in use on the device.
+    fn pieces_on(&self, id: DeviceId) -> impl Iterator<Item = &Segment> {
+        let on_it = move |file: &BackingId| self.backings.get(file).is_some_and(|b| b.device == id);
+        let segments = self
+            .devices
+            .get(&id)
+            .into_iter()
+            .flat_map(|d| d.segments.keys());
+        segments
+            .filter_map(|id| self.segments.get(id))
+            .filter(move |segment| segment.backings.iter().any(on_it))
     }
 
     fn publish_device(&mut self, kind: &str, id: DeviceId) {
@@ -209,12 +225,6 @@ impl Engine {
         } else {
             DeviceState::Online
         };
-        let on_it = |s: &&super::Segment| {
-            s.files
-                .iter()
-                .filter_map(|file| self.backings.get(file))
-                .any(|backing| backing.device == id)
-        };
         DeviceMessage {
             device_id: id.number(),
             name: device.plan.name.clone(),
@@ -226,8 +236,7 @@ impl Engine {
             free_bytes: device.free().bytes().get(),
             granted_bytes: device.granted().bytes().get(),
             quarantined_bytes: device.quarantined.bytes().get(),
-            segments: u32::try_from(self.segments.values().filter(on_it).count())
-                .unwrap_or(u32::MAX),
+            segments: u32::try_from(device.segments.len()).unwrap_or(u32::MAX),
             numa_node: device
                 .plan
                 .numa_node

@@ -144,6 +144,7 @@ impl Engine {
         }
         engine.adopt_configured_sizes(&rows)?;
         engine.begin_life();
+        engine.forget_unnamed();
         let effects = engine.effects();
         Ok((engine, effects))
     }
@@ -188,9 +189,11 @@ impl Engine {
             next,
             jobs: BTreeMap::new(),
             waiting: Vec::new(),
-            stuck: BTreeSet::new(),
+            quiet_until: BTreeMap::new(),
+            to_move: BTreeSet::new(),
             grace_until: None,
             counters: Counters::default(),
+            left_by: BTreeSet::new(),
             dirty: BTreeSet::new(),
             actions: Vec::new(),
         })
@@ -307,6 +310,7 @@ impl Engine {
                 token,
                 attached: found.attached.contains(&id),
                 held: BTreeSet::new(),
+                leaving: BTreeSet::new(),
                 last,
                 requests: 0,
             });
@@ -324,6 +328,9 @@ impl Engine {
         let (extents, capacity) = extents
             .zip(capacity)
             .ok_or_else(|| bad("it is not a whole number of extents"))?;
+        if extents == Extents::ZERO || extents > capacity {
+            return Err(bad("it is empty, or larger than its addresses"));
+        }
         let offset = PoolAddr::new(row.addr).checked_offset_from(self.plan.window.base());
         let first = offset
             .and_then(|offset| whole(offset.get()))
@@ -363,11 +370,38 @@ impl Engine {
             holders: BTreeMap::new(),
             leaving: BTreeSet::new(),
         };
+        self.restore_shares(&mut segment, row)?;
+        self.restore_holders(&mut segment, row)?;
+        if !segment.name.is_empty()
+            && self
+                .names
+                .insert((tenant, segment.name.clone()), id)
+                .is_some()
+        {
+            return Err(bad("its name is another's too"));
+        }
+        if let Some(tenant) = self.tenants.get_mut(tenant) {
+            tenant.segments.insert(id);
+        }
+        self.segments.insert(id, segment);
+        Ok(())
+    }
+
+    fn restore_shares(
+        &mut self,
+        segment: &mut Segment,
+        row: &row::SegmentRow,
+    ) -> Result<(), RecoverError> {
+        let bad = |reason| damaged(Table::Segments, row.segment_id, reason);
         for share in &row.shares {
-            let tenant =
-                TenantId::new(share.tenant_id).ok_or_else(|| bad("a share has no tenant"))?;
+            let tenant = TenantId::new(share.tenant_id)
+                .filter(|tenant| self.tenants.get(*tenant).is_some())
+                .ok_or_else(|| bad("a share's tenant is unknown"))?;
             let access =
                 Access::try_from(share.access).map_err(|_| bad("a share's access is unknown"))?;
+            if let Some(tenant) = self.tenants.get_mut(tenant) {
+                tenant.shared.insert(segment.id);
+            }
             segment.shares.insert(
                 tenant,
                 Share {
@@ -376,6 +410,17 @@ impl Engine {
                 },
             );
         }
+        Ok(())
+    }
+
+    fn restore_holders(
+        &mut self,
+        segment: &mut Segment,
+        row: &row::SegmentRow,
+    ) -> Result<(), RecoverError> {
+        let (id, bad) = (segment.id, |reason| {
+            damaged(Table::Segments, row.segment_id, reason)
+        });
         for holder in &row.holders {
             let client =
                 ClientId::new(holder.client_id).ok_or_else(|| bad("a holder has no id"))?;
@@ -385,22 +430,16 @@ impl Engine {
             match Access::try_from(holder.access)
                 .map_err(|_| bad("a holder's access is unknown"))?
             {
-                Access::Unspecified => _ = segment.leaving.insert(client),
+                Access::Unspecified => {
+                    segment.leaving.insert(client);
+                    state.leaving.insert(id);
+                }
                 access => {
                     segment.holders.insert(client, access);
                     state.held.insert(id);
                 }
             }
         }
-        if !segment.name.is_empty()
-            && self
-                .names
-                .insert((tenant, segment.name.clone()), id)
-                .is_some()
-        {
-            return Err(bad("its name is another's too"));
-        }
-        self.segments.insert(id, segment);
         Ok(())
     }
 
@@ -422,10 +461,14 @@ impl Engine {
                 .map_err(|_| bad("an extent of it is another's too"))?;
         }
         segment.files.insert(id);
+        device.tie(segment.id);
         let (quarantined, charged) = match TenantId::new(row.charged_tenant_id) {
             Some(payer) => (true, payer),
             None => (false, segment.tenant),
         };
+        if self.tenants.get(charged).is_none() {
+            return Err(bad("the tenant it is charged to is unknown"));
+        }
         let pages = Pages::try_from(row.pages).map_err(|_| bad("its pages are unknown"))?;
         let identity = FileIdentity {
             device: row.file_device,
@@ -459,29 +502,46 @@ impl Engine {
         Ok(())
     }
 
-    /// Each live segment has its backings, and they sum up to it.
+    /// Each live segment has its backings, once each, and they sum up to it; a freed one has none;
+    /// and there are no others in use.
     fn complete_segments(&self) -> Result<(), RecoverError> {
+        let mut pieces = 0;
         for segment in self.segments.values() {
-            let mut sum = 0_u64;
+            let bad = |reason| damaged(Table::Segments, segment.id.number(), reason);
+            let (mut sum, mut seen) = (0_u64, BTreeSet::new());
             for id in &segment.backings {
                 let backing = self
                     .backings
                     .get(id)
-                    .filter(|b| b.segment == segment.id && !b.quarantined);
-                let backing = backing.ok_or_else(|| {
-                    damaged(Table::Segments, segment.id.number(), "a piece is missing")
-                })?;
+                    .filter(|b| b.segment == segment.id && !b.quarantined && seen.insert(*id));
+                let backing = backing.ok_or_else(|| bad("a piece is missing, or there twice"))?;
                 sum += u64::from(backing.extents().get());
             }
-            if segment.stage == Stage::Live && sum != u64::from(segment.extents.get()) {
-                return Err(damaged(
-                    Table::Segments,
-                    segment.id.number(),
-                    "its pieces do not sum up to its size",
-                ));
+            pieces += seen.len();
+            let freed = segment.stage == Stage::Freed;
+            let bare = segment.backings.is_empty()
+                && segment.holders.is_empty()
+                && segment.name.is_empty();
+            if freed && !bare {
+                return Err(bad("it is freed, and has a piece, a holder or a name"));
+            }
+            if !freed && sum != u64::from(segment.extents.get()) {
+                return Err(bad("its pieces do not sum up to its size"));
             }
         }
-        Ok(())
+        let in_use = self.backings.values().filter(|b| !b.quarantined);
+        if in_use.clone().count() == pieces {
+            return Ok(());
+        }
+        let stray = in_use
+            .map(|backing| (backing.id, self.segments.get(&backing.segment)))
+            .find(|(id, segment)| !segment.is_some_and(|s| s.backings.contains(id)));
+        let stray = stray.map_or(0, |(id, _)| id.number());
+        Err(damaged(
+            Table::Backings,
+            stray,
+            "it is in use, and no piece of its segment",
+        ))
     }
 
     /// The machine was started anew: no client lives, and volatile memory is empty.
@@ -499,12 +559,13 @@ impl Engine {
             .backings
             .values()
             .filter(|b| volatile(b))
-            .map(|b| (b.id, b.segment))
+            .map(|b| (b.id, b.segment, b.quarantined))
             .collect();
-        for &(_, segment) in &gone {
+        // What was in quarantine already was no piece of its segment any more.
+        for &(_, segment, _) in gone.iter().filter(|(_, _, quarantined)| !quarantined) {
             self.lose(segment);
         }
-        for &(backing, _) in &gone {
+        for &(backing, ..) in &gone {
             self.released(backing);
         }
     }
@@ -512,6 +573,7 @@ impl Engine {
     /// What every life begins with.
     fn begin_life(&mut self) {
         self.touch_pool();
+        self.left_by = self.tenants.iter().map(|tenant| tenant.id).collect();
         let unheld = |s: &&Segment| {
             s.stage == Stage::Live && s.lifetime == Lifetime::Held && s.holders.is_empty()
         };
@@ -524,6 +586,9 @@ impl Engine {
         for segment in unheld {
             self.end_segment(segment);
         }
+        let to_move = self.segments.values();
+        let to_move = to_move.filter(|s| s.is_idle() && self.is_leaving_a_device(s));
+        self.to_move = to_move.map(|segment| segment.id).collect();
         // Ending a segment has asked for its watch already; asking twice is harmless.
         let watched = self
             .backings
@@ -630,7 +695,6 @@ impl Engine {
             );
         }
         self.end_segment(id);
-        self.release_unprovable(id);
     }
 }
 

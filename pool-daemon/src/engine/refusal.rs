@@ -1,6 +1,6 @@
 //! Why a request was refused: always before anything was changed.
 
-use pool_core::{Bytes, Extents};
+use pool_core::{Bytes, Extents, limits};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
 use super::command::WorldError;
@@ -200,10 +200,13 @@ impl Refusal {
 
     /// The refusal of what does not exist for the asker.
     pub(super) fn not_found(what: &'static str, name: impl ToString) -> Self {
-        Self::NotFound {
-            what,
-            name: name.to_string(),
-        }
+        let name = shown(&name.to_string());
+        Self::NotFound { what, name }
+    }
+
+    /// The refusal of a name that cannot be one.
+    pub(super) fn bad_name(name: &str) -> Self {
+        Self::BadName(shown(name))
     }
 
     fn kind(&self) -> (ErrorClass, ErrorReason) {
@@ -258,6 +261,18 @@ impl Refusal {
             _ => (0, 0, 0),
         }
     }
+}
+
+/// As much of a name as an answer repeats. The longest that can name anything is a tenant's and a
+/// segment's; what is longer may be as long as a message, and longer still where it is quoted.
+fn shown(name: &str) -> String {
+    let most = 2 * limits::NAME_BYTES_MAX + 1;
+    if name.len() <= most {
+        return name.to_owned();
+    }
+    let mut shown: String = name.chars().take(most / 4).collect();
+    shown.push_str("...");
+    shown
 }
 
 impl From<&Refusal> for Error {

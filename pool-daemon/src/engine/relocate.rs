@@ -5,13 +5,12 @@
 //! of the tenant that loses its share (whose late writes end in the old incarnation). The new files
 //! become the segment in one commit; before it the old ones are, after it the new ones.
 
-use pool_core::{ClientId, SegmentId, TenantId};
+use pool_core::{BackingId, ClientId, Extents, SegmentId, TenantId};
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::{self as session, event};
 
 use super::command::WorldError;
 use super::job::{Job, Purpose};
-use super::segment::Stage;
 use super::{Engine, Refusal};
 
 impl Engine {
@@ -45,21 +44,12 @@ impl Engine {
         };
         self.only_writer(id, asker.map(|(client, _)| client), dropped)?;
         let segment = self.segment(id)?;
-        if !segment.backings.iter().all(|id| self.is_present(*id)) {
-            return Err(super::reply::awaited(id));
-        }
-        let (tenant, extents, piece_max, from_tier) = (
-            segment.tenant,
-            segment.extents,
-            segment.piece_max,
-            segment.tier,
-        );
+        self.all_present(id)?;
+        let (extents, piece_max) = (segment.extents, segment.piece_max);
         let named = !segment.name.is_empty();
-        if from_tier != tier {
-            self.within_quota(tenant, tier, extents)?;
-        }
-        let layout = self.layout(tier, extents, piece_max, 0)?;
-        let fresh = self.carve(id, tenant, layout)?;
+        let payer = self.payer_of_move(id, dropped, tier)?;
+        let layout = self.layout(payer, tier, extents, piece_max, 0)?;
+        let fresh = self.carve(id, payer, layout)?;
         let unbuilt = fresh.len();
         self.start_job(
             id,
@@ -73,6 +63,41 @@ impl Engine {
             named,
         );
         Ok(())
+    }
+
+    /// Who pays for the new files while they are filled, and then for the old ones until they are
+    /// proven gone. The owner must have room for both, or whoever moves a segment over and over and
+    /// keeps the mappings would have as much as it likes. Two moves may pass the quota: one off a
+    /// draining device, and the first by which an owner takes a share back. That one is charged to
+    /// the tenant that loses its share, where it has room.
+    fn payer_of_move(
+        &self,
+        id: SegmentId,
+        dropped: Option<TenantId>,
+        tier: usize,
+    ) -> Result<TenantId, Refusal> {
+        let segment = self.segment(id)?;
+        let (owner, extents) = (segment.tenant, segment.extents);
+        let more = match dropped {
+            Some(_) => Extents::ZERO,
+            None if tier == segment.tier && self.is_leaving_a_device(segment) => return Ok(owner),
+            None => extents,
+        };
+        self.within_quota(owner, tier, more)?;
+        let has_room = |tenant: &TenantId| self.within_quota(*tenant, tier, extents).is_ok();
+        Ok(dropped.filter(has_room).unwrap_or(owner))
+    }
+
+    /// A piece of it lies on a draining device.
+    pub(super) fn is_leaving_a_device(&self, segment: &super::Segment) -> bool {
+        let draining = |id: &BackingId| {
+            let device = self
+                .backings
+                .get(id)
+                .and_then(|backing| self.devices.get(&backing.device));
+            device.is_some_and(|device| device.draining)
+        };
+        segment.backings.iter().any(draining)
     }
 
     fn only_writer(
@@ -120,7 +145,8 @@ impl Engine {
         };
         let old = std::mem::replace(&mut segment.backings, job.fresh.clone());
         (segment.incarnation, segment.tier) = (incarnation, tier);
-        let payer = dropped.unwrap_or(segment.tenant);
+        let owner = segment.tenant;
+        let payer = self.settle_charges(owner, &job.fresh);
         if let Some(dropped) = dropped {
             self.drop_share(id, dropped);
         }
@@ -128,6 +154,7 @@ impl Engine {
         self.touch_segment(id);
         self.touch_pool();
         self.quarantine(&old, payer);
+        self.pays_no_more(payer, id); // It may have let go before it was told to.
         self.publish_segment("segment-moved", id, self.tier_name(tier).to_owned());
         self.tell_changed(id, job.asker.map(|(client, _)| client));
         if let Some((client, request_id)) = job.asker {
@@ -136,11 +163,29 @@ impl Engine {
         }
     }
 
+    /// The new files are the owner's from now on. Returns who paid for them until now.
+    fn settle_charges(&mut self, owner: TenantId, fresh: &[BackingId]) -> TenantId {
+        let mut payer = owner;
+        for id in fresh {
+            let Some(backing) = self.backings.get_mut(id) else {
+                continue;
+            };
+            payer = std::mem::replace(&mut backing.charged, owner);
+            let extents = backing.extents();
+            if let Some(device) = self.devices.get(&backing.device) {
+                self.left_by.insert(payer);
+                self.tenants.discharge(payer, device.tier, extents);
+                self.tenants.charge(owner, device.tier, extents);
+            }
+        }
+        payer
+    }
+
     fn drop_share(&mut self, id: SegmentId, tenant: TenantId) {
-        let Some(segment) = self.segments.get_mut(&id) else {
+        self.unshare(id, tenant);
+        let Some(segment) = self.segments.get(&id) else {
             return;
         };
-        segment.shares.remove(&tenant);
         let holders = segment.holders.keys().copied();
         let theirs =
             holders.filter(|client| self.clients.get(client).is_some_and(|c| c.tenant == tenant));
@@ -156,50 +201,25 @@ impl Engine {
         self.publish_segment("segment-revoked", id, String::new());
     }
 
-    /// Moves what nobody holds off draining devices, one segment at a time.
+    /// Moves what nobody holds off draining devices, one segment at a time. What cannot be moved
+    /// stays until it is held and let go, or the operator drains again.
     pub(super) fn move_off_draining(&mut self) {
-        let draining = |id: &pool_core::BackingId| {
-            let device = self
-                .backings
-                .get(id)
-                .and_then(|backing| self.devices.get(&backing.device));
-            device.is_some_and(|device| device.draining)
-        };
-        if !self
-            .devices
-            .values()
-            .any(|device| device.draining && !device.is_empty())
-            || self.jobs.values().any(|job| job.asker.is_none())
-        {
-            return;
-        }
-        let idle = |s: &&super::Segment| {
-            s.stage == Stage::Live
-                && s.holders.is_empty()
-                && !self.stuck.contains(&s.id)
-                && !self.jobs.contains_key(&s.id)
-                && s.backings.iter().any(draining)
-        };
-        let Some((id, tier)) = self
-            .segments
-            .values()
-            .find(idle)
-            .map(|segment| (segment.id, segment.tier))
-        else {
-            return;
-        };
-        if self
-            .start_move(
-                id,
-                None,
-                Purpose::Move {
-                    dropped: None,
-                    tier,
-                },
-            )
-            .is_err()
-        {
-            self.stuck.insert(id); // Looked at again when the operator drains again.
+        let none_asked = |job: &Job| job.asker.is_none();
+        while !(self.to_move.is_empty() || self.jobs.values().any(none_asked)) {
+            let free = |id: &&SegmentId| !self.jobs.contains_key(id);
+            let Some(id) = self.to_move.iter().find(free).copied() else {
+                return; // Looked at again when their jobs are done.
+            };
+            self.to_move.remove(&id);
+            let segment = self.segments.get(&id);
+            let leaves = |s: &&super::Segment| s.is_idle() && self.is_leaving_a_device(s);
+            let Some(tier) = segment.filter(leaves).map(|segment| segment.tier) else {
+                continue;
+            };
+            let dropped = None;
+            if let Err(refusal) = self.start_move(id, None, Purpose::Move { dropped, tier }) {
+                self.publish_segment("segment-stays", id, refusal.to_string());
+            }
         }
     }
 }

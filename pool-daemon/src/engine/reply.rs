@@ -37,6 +37,22 @@ impl Engine {
             .is_some_and(|backing| backing.present)
     }
 
+    /// # Errors
+    /// [`Refusal::Busy`] while a descriptor of the segment is awaited after a restart.
+    pub(super) fn all_present(&self, id: SegmentId) -> Result<(), Refusal> {
+        if self
+            .segment(id)?
+            .backings
+            .iter()
+            .all(|id| self.is_present(*id))
+        {
+            return Ok(());
+        }
+        Err(Refusal::Busy(format!(
+            "{id} waits for its descriptors after a restart: retry in a moment"
+        )))
+    }
+
     pub(super) fn tell(&mut self, client: ClientId, body: event::Body) {
         if self
             .clients
@@ -67,9 +83,7 @@ impl Engine {
             .holders
             .get(&client)
             .ok_or(Refusal::Revoked(id.number()))?;
-        if !segment.backings.iter().all(|id| self.is_present(*id)) {
-            return Err(awaited(id));
-        }
+        self.all_present(id)?;
         let files = segment
             .backings
             .iter()
@@ -176,13 +190,16 @@ impl Engine {
         let Some(tenant) = self.clients.get(&client).map(|client| client.tenant) else {
             return;
         };
-        let visible = |s: &&Segment| {
-            s.stage == Stage::Live && (s.tenant == tenant || s.shares.contains_key(&tenant))
+        let Some(state) = self.tenants.get(tenant) else {
+            return;
         };
+        let visible = state.segments.iter().chain(&state.shared);
+        let visible = visible.filter_map(|id| self.segments.get(id));
+        let visible = visible.filter(|segment| segment.stage == Stage::Live);
         // Half of a message is left for what surrounds the list.
         let (mut room, mut truncated, mut segments) =
             (limits::MESSAGE_BYTES_MAX / 2, false, Vec::new());
-        for segment in self.segments.values().filter(visible) {
+        for segment in visible {
             let mut message = self.outline(segment);
             if segment.tenant != tenant {
                 message
@@ -250,13 +267,6 @@ impl Engine {
             reattach_grace_ms: self.plan.reattach_grace.get() / 1_000_000,
         })
     }
-}
-
-/// Its descriptors are still awaited after a restart of the daemon.
-pub(super) fn awaited(id: SegmentId) -> Refusal {
-    Refusal::Busy(format!(
-        "{id} waits for its descriptors after a restart: retry in a moment"
-    ))
 }
 
 /// The rights of `access` include those of `asked`.

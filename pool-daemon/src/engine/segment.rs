@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. The backings of a live segment follow each other without a gap: their extents sum up to the
 //!    segment's.
-//! 2. A client is among `holders` of a live segment exactly if the segment is among its `held`.
+//! 2. A client is among `holders` of a segment exactly if the segment is among its `held`, and
+//!    among its `leaving` exactly if the segment is among the client's.
 //! 3. A freed segment has no name, no holders and no backings in use; it is forgotten, and its
 //!    addresses are free again, when the last backing that was ever mapped there is proven gone.
 
@@ -62,6 +63,13 @@ pub(super) struct Segment {
     pub(super) leaving: BTreeSet<ClientId>,
 }
 
+impl Segment {
+    /// Granted, and held by nobody.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stage == Stage::Live && self.holders.is_empty()
+    }
+}
+
 /// A file behind a part of a segment.
 #[derive(Debug, Clone)]
 pub(super) struct Backing {
@@ -105,6 +113,8 @@ pub(super) struct Client {
     /// It has a connection; otherwise it is awaited since the daemon restarted.
     pub(super) attached: bool,
     pub(super) held: BTreeSet<SegmentId>,
+    /// What it was told to let go, and has not closed yet.
+    pub(super) leaving: BTreeSet<SegmentId>,
     pub(super) last: Last,
     pub(super) requests: u64,
 }

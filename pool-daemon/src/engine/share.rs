@@ -4,15 +4,15 @@
 //! mapping. So revoking moves the contents to a new incarnation, on files that tenant has never
 //! seen, and leaves the old ones in quarantine, charged to it.
 
-use pool_core::ClientId;
+use pool_core::{ClientId, SegmentId, TenantId, limits};
 use pool_proto::common::v1::{Access, Pages};
 use pool_proto::session::v1 as session;
 
 use super::job::Purpose;
 use super::reply::covers;
 use super::segment::Share;
+use super::tenancy::NamedBy;
 use super::{Engine, Refusal};
-use pool_core::{SegmentId, limits};
 
 impl Engine {
     pub(super) fn share(
@@ -34,8 +34,8 @@ impl Engine {
             ));
         }
         let known = self.tenants.find(&ask.tenant);
-        let is_new = known.is_none_or(|tenant| !segment.shares.contains_key(&tenant));
-        if is_new && segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
+        let again = known.is_some_and(|tenant| segment.shares.contains_key(&tenant));
+        if !again && segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
             let limit = limits::SEGMENT_SHARES_MAX as u64;
             return Err(Refusal::Limit {
                 what: "tenants that one segment is shared with",
@@ -44,10 +44,7 @@ impl Engine {
         }
         self.safe_to_share(id)?;
         let owner = segment.tenant;
-        let uid = self.clients.get(&client).map(|client| client.peer.uid);
-        let uid = uid.ok_or(Refusal::UnknownClient)?;
-        self.tenants.may_be_named_by(uid, &ask.tenant)?;
-        let tenant = self.known_tenant(&ask.tenant)?;
+        let tenant = self.known_tenant(&ask.tenant, NamedBy::Share)?;
         if tenant == owner {
             return Err(Refusal::Malformed("the segment is the tenant's own"));
         }
@@ -67,10 +64,25 @@ impl Engine {
                 opened: before.is_some_and(|before| before.opened),
             },
         );
+        if let Some(tenant) = self.tenants.get_mut(tenant) {
+            tenant.shared.insert(id);
+        }
         self.touch_segment(id);
         self.remember(client, request_id, None);
         self.done(client, request_id);
         Ok(())
+    }
+
+    /// The segment is shared with the tenant no more.
+    pub(super) fn unshare(&mut self, id: SegmentId, tenant: TenantId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.shares.remove(&tenant);
+        }
+        if let Some(tenant) = self.tenants.get_mut(tenant) {
+            tenant.shared.remove(&id);
+        }
+        self.left_by.insert(tenant);
+        self.touch_segment(id);
     }
 
     /// Every page of the segment stays where it is, whatever those do who may write it.
@@ -117,16 +129,14 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let id = self.owned_and_held(client, ask.segment_id)?;
         self.not_busy(id)?;
+        self.all_present(id)?;
         let segment = self.segment(id)?;
         let tenant = self.tenants.find(&ask.tenant);
         let share = tenant.and_then(|tenant| Some((tenant, *segment.shares.get(&tenant)?)));
         let (tenant, share) =
             share.ok_or_else(|| Refusal::not_found("share with tenant", &ask.tenant))?;
         if !share.opened {
-            if let Some(segment) = self.segments.get_mut(&id) {
-                segment.shares.remove(&tenant);
-            }
-            self.touch_segment(id);
+            self.unshare(id, tenant);
             self.remember(client, request_id, Some(id));
             self.answer_grant(client, request_id, id);
             return Ok(());

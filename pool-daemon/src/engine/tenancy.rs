@@ -7,14 +7,22 @@
 //! 1. `used[tier]` of a tenant is the sum of the extents of all backings charged to it on devices
 //!    of that tier; `quarantined[tier]` is the part in quarantine.
 //! 2. The requests of the configured tenants together fit each tier.
+//! 3. `segments` are those that name the tenant as owner, `shared` those that are shared with it.
+//! 4. A tenant that the configuration does not name is known only while something names it: a
+//!    client, a segment, a share or a charge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pool_core::{Extents, TenantId, limits};
+use pool_core::{Extents, SegmentId, TenantId, limits};
 
 use super::command::PeerIdentity;
-use super::plan::{Quota, Tenancy, TenantPlan};
+use super::plan::{Quota, Tenancy};
 use super::refusal::Refusal;
+
+/// Tenants that one user without a configured tenant may make of itself by labels.
+const USER_TENANTS_MAX: usize = 16;
+/// Tenants up to which a share may make its tenant known: the others are left for those who attach.
+const SHARED_TENANTS_MAX: usize = limits::TENANTS_MAX / 2;
 
 /// A tenant as the engine sees it.
 #[derive(Debug, Clone)]
@@ -26,6 +34,17 @@ pub(super) struct Tenant {
     /// By position of the tier; part of `used`.
     pub(super) quarantined: Vec<Extents>,
     pub(super) clients: usize,
+    pub(super) segments: BTreeSet<SegmentId>,
+    pub(super) shared: BTreeSet<SegmentId>,
+}
+
+/// What makes a tenant known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NamedBy {
+    /// A client of it attaches.
+    Client,
+    /// Something is shared with it.
+    Share,
 }
 
 /// All tenants, and the rules of the plan.
@@ -105,23 +124,40 @@ impl Tenants {
                 used,
                 quarantined,
                 clients: 0,
+                segments: BTreeSet::new(),
+                shared: BTreeSet::new(),
             },
         );
     }
 
-    /// The tenant of this name, made now if it is new; `true` with a new one.
+    /// The tenant of this name, made now if it is new; `true` with a new one. A client of it
+    /// `attaches`, or something is shared with it.
     ///
     /// # Errors
-    /// Where the name could not be that of any tenant, or there are too many, all in all or by the
-    /// labels of one user.
-    pub(super) fn named(&mut self, name: &str) -> Result<(TenantId, bool), Refusal> {
+    /// Where the name could not be that of any tenant, or there are too many.
+    pub(super) fn named(&mut self, name: &str, by: NamedBy) -> Result<(TenantId, bool), Refusal> {
         if let Some(id) = self.find(name) {
             return Ok((id, false));
         }
         if !self.could_exist(name) {
             return Err(Refusal::not_found("tenant", name));
         }
-        self.room_for(name)?;
+        let limit = match by {
+            NamedBy::Share => SHARED_TENANTS_MAX,
+            NamedBy::Client => limits::TENANTS_MAX,
+        };
+        if self.by_id.len() >= limit {
+            return Err(Refusal::Limit {
+                what: "tenants",
+                limit: limit as u64,
+            });
+        }
+        if by == NamedBy::Client && self.of_one_user(name).count() >= USER_TENANTS_MAX {
+            return Err(Refusal::Limit {
+                what: "tenants of one user",
+                limit: USER_TENANTS_MAX as u64,
+            });
+        }
         let id = self.next;
         self.next = id.checked_next().ok_or(Refusal::Limit {
             what: "tenants ever",
@@ -131,52 +167,41 @@ impl Tenants {
         Ok((id, true))
     }
 
-    /// A configured tenant always has its place. The others share what is left, and no user takes
-    /// more than a small part of that.
-    fn room_for(&self, name: &str) -> Result<(), Refusal> {
-        if self.is_configured(name) {
-            return Ok(());
-        }
-        let configured = &self.plan.tenants;
-        let known = |tenant: &&TenantPlan| self.by_name.contains_key(&tenant.name);
-        let unlisted = self.by_id.len() - configured.iter().filter(known).count();
-        let limit = limits::TENANTS_MAX.saturating_sub(configured.len());
-        if unlisted >= limit {
-            return Err(at_most("tenants", limit));
-        }
-        let Some((user, _)) = name.split_once('/') else {
-            return Ok(());
-        };
-        let prefix = format!("{user}/");
-        let labelled = self.by_name.range(prefix.clone()..);
-        let labels = labelled
-            .take_while(|(name, _)| name.starts_with(&prefix))
-            .count();
-        if labels >= limits::USER_LABELS_MAX {
-            return Err(at_most("labels of one user", limits::USER_LABELS_MAX));
-        }
-        Ok(())
+    /// Clients of this tenant, and of the others that its user made of itself.
+    pub(super) fn clients_of_one_user(&self, name: &str) -> usize {
+        self.of_one_user(name).map(|tenant| tenant.clients).sum()
     }
 
-    /// Whether a share of user `uid` may make a tenant of this name known, which is not known yet: one
-    /// of his own labels, or another user as a whole. So nobody uses up the labels of others, and
-    /// half of the places is left to those who attach.
-    ///
-    /// # Errors
-    /// Where it may not.
-    pub(super) fn may_be_named_by(&self, uid: u32, name: &str) -> Result<(), Refusal> {
-        if self.by_name.contains_key(name) || self.is_configured(name) {
-            return Ok(());
+    /// The known tenants of the user whose tenant has this name: one, where it is configured.
+    fn of_one_user(&self, name: &str) -> impl Iterator<Item = &Tenant> {
+        let configured = self.is_configured(name);
+        let user = name.split_once('/').map_or(name, |(user, _)| user);
+        let own = if configured { name } else { user };
+        // '0' follows '/' in ASCII.
+        let labelled = format!("{user}/")..format!("{user}0");
+        let labelled = self.by_name.range(labelled).filter(move |_| !configured);
+        let ids = self
+            .by_name
+            .get(own)
+            .into_iter()
+            .chain(labelled.map(|(_, id)| id));
+        ids.filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Forgets a tenant that nothing names any more. Its id is not used again.
+    pub(super) fn forget_if_unnamed(&mut self, id: TenantId) -> bool {
+        let nothing = |amounts: &[Extents]| amounts.iter().all(|a| *a == Extents::ZERO);
+        let unnamed = self.by_id.get(&id).is_some_and(|tenant| {
+            tenant.clients == 0
+                && tenant.segments.is_empty()
+                && tenant.shared.is_empty()
+                && nothing(&tenant.used)
+                && !self.is_configured(&tenant.name)
+        });
+        if unnamed && let Some(tenant) = self.by_id.remove(&id) {
+            self.by_name.remove(&tenant.name);
         }
-        let own = format!("uid-{uid}/");
-        if name.contains('/') && !name.starts_with(&own) {
-            return Err(Refusal::not_found("tenant", name));
-        }
-        let limit = limits::SHARED_TENANTS_MAX;
-        if self.by_id.len() >= limit {
-            return Err(at_most("tenants while a share names a new one", limit));
-        }
-        Ok(())
+        unnamed
     }
 
     fn is_configured(&self, name: &str) -> bool {
@@ -213,19 +238,25 @@ impl Tenants {
                 "the configuration names no tenant for this user",
             ));
         }
-        if wanted.is_empty() {
-            return Ok(format!("uid-{}", peer.uid));
+        let label = if wanted.is_empty() { "" } else { "/" };
+        let name = format!("uid-{}{label}{wanted}", peer.uid);
+        if self.is_configured(&name) {
+            // The configuration gave this name to others.
+            return Err(Refusal::not_found("tenant", name));
         }
-        let name = format!("uid-{}/{wanted}", peer.uid);
+        if wanted.is_empty() {
+            return Ok(name);
+        }
         if limits::is_name(wanted) && limits::is_name(&name) {
             Ok(name)
         } else {
-            Err(Refusal::BadName(name))
+            Err(Refusal::bad_name(&name))
         }
     }
 
     fn configured_of(&self, uid: u32, gid: u32) -> impl Iterator<Item = &str> {
-        let belongs = move |t: &&TenantPlan| t.uids.contains(&uid) || t.gids.contains(&gid);
+        let belongs =
+            move |t: &&super::plan::TenantPlan| t.uids.contains(&uid) || t.gids.contains(&gid);
         self.plan
             .tenants
             .iter()
@@ -323,12 +354,5 @@ impl Tenants {
             *part = part.saturating_sub(extents);
         }
         self.discharge(id, tier, extents);
-    }
-}
-
-fn at_most(what: &'static str, limit: usize) -> Refusal {
-    Refusal::Limit {
-        what,
-        limit: limit as u64,
     }
 }

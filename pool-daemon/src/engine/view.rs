@@ -1,5 +1,8 @@
 //! What operators and users see of the pool.
 
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
+
 use pool_core::{BackingId, Bytes, ClientId, DeviceId, Nanos, SegmentId, TenantId};
 use pool_proto::admin::v1 as admin;
 
@@ -131,28 +134,40 @@ impl Engine {
             .collect()
     }
 
-    /// Segments from the lowest id, a page of them.
+    /// Segments from the lowest id, a page of them. It costs what is shown, not what others have.
     #[must_use]
     pub fn segments(
         &self,
         visible: Visible,
         ask: &admin::ListSegmentsRequest,
     ) -> admin::ListSegmentsReply {
-        let shown = |s: &&Segment| {
-            s.id.number() > ask.after_segment_id
-                && s.stage != Stage::Building
-                && self.sees(visible, s.tenant)
-                && (ask.tenant.is_empty() || self.tenants.name(s.tenant) == ask.tenant)
+        let after = SegmentId::new(ask.after_segment_id).map_or(Unbounded, Excluded);
+        let page = (after, Unbounded);
+        let granted = |id: &SegmentId| {
+            let segment = self.segments.get(id);
+            segment.filter(|segment| segment.stage != Stage::Building)
         };
-        let mut found = self.segments.values().filter(shown);
-        let segments = found
-            .by_ref()
-            .take(SEGMENTS_MAX)
-            .map(|segment| self.segment_detail(segment))
-            .collect();
+        let found: BTreeSet<SegmentId> = if visible == Visible::All && ask.tenant.is_empty() {
+            let all = self.segments.range(page).map(|(id, _)| *id);
+            all.filter(|id| granted(id).is_some())
+                .take(SEGMENTS_MAX + 1)
+                .collect()
+        } else {
+            let shown = |tenant: &&Tenant| {
+                (ask.tenant.is_empty() || tenant.name == ask.tenant)
+                    && self.sees(visible, tenant.id)
+            };
+            let pages = self.tenants.iter().filter(shown).flat_map(|tenant| {
+                let own = tenant.segments.range(page).copied();
+                own.filter(|id| granted(id).is_some())
+                    .take(SEGMENTS_MAX + 1)
+            });
+            pages.collect()
+        };
+        let page = found.iter().take(SEGMENTS_MAX).filter_map(granted);
         admin::ListSegmentsReply {
-            segments,
-            more: found.next().is_some(),
+            segments: page.map(|segment| self.segment_detail(segment)).collect(),
+            more: found.len() > SEGMENTS_MAX,
         }
     }
 
@@ -204,11 +219,11 @@ impl Engine {
                 }
             },
         );
-        let owned = self
+        let owned = tenant
             .segments
-            .values()
-            .filter(|s| s.tenant == tenant.id && s.stage == Stage::Live)
-            .count();
+            .iter()
+            .filter_map(|id| self.segments.get(id));
+        let owned = owned.filter(|s| s.stage == Stage::Live).count();
         admin::Tenant {
             tenant_id: tenant.id.number(),
             name: tenant.name.clone(),
