@@ -1,8 +1,6 @@
 //! Micro-benchmarks of what the daemon computes: steps of the engine, free runs, recovery. Nothing
 //! here waits for the world; `cargo xtask bench pool` measures what a client waits for.
 
-#![expect(missing_docs, reason = "the harness writes functions of its own")]
-
 #[path = "../src/drive.rs"]
 mod drive;
 

@@ -156,12 +156,12 @@ const OURS_AGAIN: &str = "tierpool again";
 pub(crate) fn hold<'a>(
     case: &Case,
     rounds: usize,
-    mut ours: impl FnMut() -> anyhow::Result<f64> + Clone + 'a,
+    ours: impl FnMut() -> anyhow::Result<f64> + Clone + 'a,
     peers: Vec<Contender<'a>>,
 ) -> anyhow::Result<Vec<Result>> {
     let again = ours.clone();
     let mut all = vec![
-        Contender::new(OURS, move || ours()),
+        Contender::new(OURS, ours),
         Contender::new(OURS_AGAIN, again),
     ];
     all.extend(peers);

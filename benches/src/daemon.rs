@@ -4,6 +4,8 @@
 //! go of everything, so nothing of a run stays behind.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -14,6 +16,7 @@ use nix::unistd::Pid;
 use pool_core::Nanos;
 use pool_core::clock::{Backoff, Deadline, eventually};
 use pool_core::units::MIB;
+use pool_daemon::store::keeper::Keeper;
 use tempfile::TempDir;
 
 use crate::machine::amount;
@@ -119,6 +122,21 @@ impl Daemon {
         Ok(fs::metadata(self.home.path().join("state/journal.redb"))?.len())
     }
 
+    /// The sum of the series of the daemon's own metrics whose names begin so.
+    pub(crate) fn metric(&self, series: &str) -> anyhow::Result<f64> {
+        let mut socket = UnixStream::connect(self.home.path().join("run/metrics.sock"))?;
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let mut lines = answer
+            .lines()
+            .filter(|line| line.starts_with(series))
+            .peekable();
+        anyhow::ensure!(lines.peek().is_some(), "the daemon has no metric {series}");
+        let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+        Ok(values.sum::<Result<f64, _>>()?)
+    }
+
     pub(crate) fn resident(&self) -> anyhow::Result<Resident> {
         let child = self.child.as_ref().context("the daemon is down")?;
         Resident::of(child.id())
@@ -149,7 +167,10 @@ impl Daemon {
             return Ok(None);
         };
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
-        Ok(Some(child.wait()?))
+        let status = child.wait()?;
+        // It would wait for a while whether another daemon comes.
+        Keeper::connect_or_spawn(&self.home.path().join("run"), &self.program)?.end()?;
+        Ok(Some(status))
     }
 
     fn log(&self) -> String {

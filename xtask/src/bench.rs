@@ -1,8 +1,10 @@
-//! `cargo xtask bench SUITE`: builds the measuring program with optimisation and hands over to it.
+//! `cargo xtask bench SUITE`: builds the measuring program and what it measures with optimisation,
+//! and hands over to it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::command::{cargo, run as run_command};
+use crate::command::{cargo, run as run_command, target_directory};
 
 /// What to measure, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -15,26 +17,27 @@ pub(crate) struct Arguments {
     /// Write charts into this folder.
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    /// What the suite itself takes, as `--rounds 3`.
+    #[arg(last = true)]
+    suite_arguments: Vec<String>,
 }
 
 /// Runs the suite; its output is the program's own.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
-    let mut command = cargo(root);
-    command.args([
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "tierpool-benches",
-        "--",
-    ]);
+    let mut build = cargo(root);
+    build.args(["build", "--release", "--quiet"]);
+    // Together, so that both are built from the same tree with the same features.
+    build.args(["--package", "pool-daemon", "--package", "tierpool-benches"]);
+    run_command(&mut build)?;
+    let program = target_directory(root)?.join("release/tierpool-benches");
+    let mut command = Command::new(program);
     command.arg(&arguments.suite);
     if arguments.json {
         command.arg("--json");
     }
     if let Some(folder) = &arguments.plot {
-        // The program runs in the workspace; the folder was named from where the user stands.
-        command.arg("--plot").arg(std::path::absolute(folder)?);
+        command.arg("--plot").arg(folder);
     }
+    command.args(&arguments.suite_arguments);
     run_command(&mut command)
 }

@@ -17,6 +17,8 @@ const OPERATIONS: usize = 40;
 /// Building an extent takes about a millisecond, and the daemon keeps four.
 const PAUSE: Nanos = Nanos::from_millis(8);
 const EXTENT: Bytes = Bytes::new(EXTENT_BYTES);
+/// The stock has files of one extent.
+const SMALLEST_UNSTOCKED: Bytes = Bytes::new(2 * EXTENT_BYTES);
 const LARGE: Bytes = Bytes::new(64 * MIB);
 /// Segments that a reserve keeps.
 const RESERVE: usize = 64;
@@ -31,8 +33,16 @@ pub(super) fn measure(
     report.add(attach(daemon, bare, rounds)?)?;
     let pool = daemon.attach("grants")?;
     report.add(cold(&pool, bare, rounds)?)?;
-    report.add(cold_without_stock(&pool, bare, rounds)?)?;
-    report.add(cold_large(&pool, bare, rounds)?)?;
+    report.add(commits(daemon)?)?;
+    report.add(back_to_back(&pool, bare, rounds)?)?;
+    report.add(cold_built(
+        &pool,
+        bare,
+        rounds,
+        "4 MiB",
+        SMALLEST_UNSTOCKED,
+    )?)?;
+    report.add(cold_built(&pool, bare, rounds, "64 MiB", LARGE)?)?;
     report.add(from_reserve(&pool, bare, rounds)?)?;
     report.add(open(&pool, bare, rounds)?)?;
     report.add(give_back(&pool, bare, rounds)?)?;
@@ -120,6 +130,25 @@ fn cold(pool: &Pool, bare: &Bare, rounds: usize) -> Outcome {
     )
 }
 
+/// Where the time of a cold grant goes, by the daemon's own clock.
+fn commits(daemon: &Daemon) -> anyhow::Result<[crate::contest::Result; 2]> {
+    let mean = |name: &str, labels: &str| {
+        let sum = daemon.metric(&format!("tierpool_{name}_seconds_sum{labels}"))?;
+        anyhow::Ok(sum * 1e6 / daemon.metric(&format!("tierpool_{name}_seconds_count{labels}"))?)
+    };
+    let alone = |name, mean| crate::contest::Result::alone(Case::time(name, "us"), vec![mean]);
+    Ok([
+        alone(
+            "daemon: one commit of the journal, mean",
+            mean("journal_commit", "")?,
+        ),
+        alone(
+            "daemon: create, from read to sent, mean",
+            mean("request", "{kind=\"create\"}")?,
+        ),
+    ])
+}
+
 /// Closes a segment, and waits until the daemon has heard of it.
 fn gone(pool: &Pool, segment: client_sdk::Segment) -> anyhow::Result<()> {
     drop(segment);
@@ -127,38 +156,41 @@ fn gone(pool: &Pool, segment: client_sdk::Segment) -> anyhow::Result<()> {
     free(pool).map(drop)
 }
 
-/// One after the other without a pause, where the builder cannot follow.
-fn cold_without_stock(pool: &Pool, bare: &Bare, rounds: usize) -> Outcome {
-    /// As many as empty the stock, with some that are built meanwhile.
-    const FIRST: usize = 12;
+/// One after the other without a pause: the daemon is awake, and builds while it grants.
+fn back_to_back(pool: &Pool, bare: &Bare, rounds: usize) -> Outcome {
     let create = Create::new(TIER, EXTENT);
     let all = free(pool)?;
     let ours = || {
         await_free(pool, all)?;
-        rest(PAUSE);
         let mut held = Vec::new();
         let mut times = Vec::new();
-        for _ in 0..FIRST + OPERATIONS {
+        for _ in 0..OPERATIONS {
             let (time, segment) = timed(|| pool.create(&create));
             held.push(segment?);
             times.push(time / 1e3);
         }
-        Ok(median(&times[FIRST..]))
+        Ok(median(&times))
     };
-    let peers = vec![
-        passed("bare pass", bare, Want::Pass, EXTENT)?,
-        passed("bare build and pass", bare, Want::Build, EXTENT)?,
-    ];
+    let mut client = bare.connect()?;
+    let peer = Contender::new("bare pass", move || {
+        let mut times = Vec::new();
+        for _ in 0..OPERATIONS {
+            times.push(one_grant(&mut client, Want::Pass, EXTENT)? / 1e3);
+        }
+        Ok(median(&times))
+    });
     hold(
-        &Case::time("grant cold 2 MiB, stock empty", "us"),
+        &Case::time("grant cold 2 MiB, back to back", "us"),
         rounds,
         ours,
-        peers,
+        vec![peer],
     )
 }
 
-fn cold_large(pool: &Pool, bare: &Bare, rounds: usize) -> Outcome {
-    let create = Create::new(TIER, LARGE);
+/// More than one extent never lies in stock: its memory is taken from the kernel, and zeroed, while
+/// the client waits.
+fn cold_built(pool: &Pool, bare: &Bare, rounds: usize, name: &str, bytes: Bytes) -> Outcome {
+    let create = Create::new(TIER, bytes);
     let ours = || {
         run(|| {
             let (time, segment) = timed(|| pool.create(&create));
@@ -167,10 +199,11 @@ fn cold_large(pool: &Pool, bare: &Bare, rounds: usize) -> Outcome {
         })
     };
     let peers = vec![
-        passed("bare pass", bare, Want::Pass, LARGE)?,
-        passed("bare build and pass", bare, Want::Build, LARGE)?,
+        passed("bare pass", bare, Want::Pass, bytes)?,
+        passed("bare build and pass", bare, Want::Build, bytes)?,
     ];
-    hold(&Case::time("grant cold 64 MiB", "us"), rounds, ours, peers)
+    let name = format!("grant cold {name}, not in stock");
+    hold(&Case::time(name, "us"), rounds, ours, peers)
 }
 
 fn from_reserve(pool: &Pool, bare: &Bare, rounds: usize) -> Outcome {
