@@ -7,7 +7,6 @@ use session::{reply, request};
 use super::command::{ConnectionId, PeerIdentity};
 use super::effect::Action;
 use super::segment::{Client, Last};
-use super::tenancy::NamedBy;
 use super::{Engine, PROTOCOL, Refusal, take_id};
 
 impl Engine {
@@ -56,11 +55,19 @@ impl Engine {
         if self.clients.len() >= limits::CLIENTS_MAX {
             return Err(at_most("clients", limits::CLIENTS_MAX));
         }
+        let of_user = |client: &&Client| client.peer.uid == peer.uid;
+        if self.clients.values().filter(of_user).count() >= limits::USER_CLIENTS_MAX {
+            return Err(at_most("clients of one user", limits::USER_CLIENTS_MAX));
+        }
         let tenant = self.tenants.admit(&peer, &ask.tenant)?;
-        if self.tenants.clients_of_one_user(&tenant) >= limits::TENANT_CLIENTS_MAX {
+        let known = self
+            .tenants
+            .find(&tenant)
+            .and_then(|id| self.tenants.get(id));
+        if known.map_or(0, |tenant| tenant.clients) >= limits::TENANT_CLIENTS_MAX {
             return Err(at_most("clients of one tenant", limits::TENANT_CLIENTS_MAX));
         }
-        let tenant = self.known_tenant(&tenant, NamedBy::Client)?;
+        let tenant = self.known_tenant(&tenant)?;
         let id = take_id!(self, client);
         let (held, leaving, last) = (
             std::collections::BTreeSet::new(),
@@ -103,8 +110,8 @@ impl Engine {
     }
 
     /// The tenant of this name; a new one is journaled.
-    pub(super) fn known_tenant(&mut self, name: &str, by: NamedBy) -> Result<TenantId, Refusal> {
-        let (tenant, new) = self.tenants.named(name, by)?;
+    pub(super) fn known_tenant(&mut self, name: &str) -> Result<TenantId, Refusal> {
+        let (tenant, new) = self.tenants.named(name)?;
         if new {
             self.touch_tenant(tenant);
         }

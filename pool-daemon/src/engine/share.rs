@@ -11,7 +11,6 @@ use pool_proto::session::v1 as session;
 use super::job::Purpose;
 use super::reply::covers;
 use super::segment::Share;
-use super::tenancy::NamedBy;
 use super::{Engine, Refusal};
 
 impl Engine {
@@ -34,8 +33,8 @@ impl Engine {
             ));
         }
         let known = self.tenants.find(&ask.tenant);
-        let again = known.is_some_and(|tenant| segment.shares.contains_key(&tenant));
-        if !again && segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
+        let is_new = known.is_none_or(|tenant| !segment.shares.contains_key(&tenant));
+        if is_new && segment.shares.len() >= limits::SEGMENT_SHARES_MAX {
             let limit = limits::SEGMENT_SHARES_MAX as u64;
             return Err(Refusal::Limit {
                 what: "tenants that one segment is shared with",
@@ -44,7 +43,10 @@ impl Engine {
         }
         self.safe_to_share(id)?;
         let owner = segment.tenant;
-        let tenant = self.known_tenant(&ask.tenant, NamedBy::Share)?;
+        let uid = self.clients.get(&client).map(|client| client.peer.uid);
+        let uid = uid.ok_or(Refusal::UnknownClient)?;
+        self.tenants.may_be_named_by(uid, &ask.tenant)?;
+        let tenant = self.known_tenant(&ask.tenant)?;
         if tenant == owner {
             return Err(Refusal::Malformed("the segment is the tenant's own"));
         }

@@ -16,13 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use pool_core::{Extents, SegmentId, TenantId, limits};
 
 use super::command::PeerIdentity;
-use super::plan::{Quota, Tenancy};
+use super::plan::{Quota, Tenancy, TenantPlan};
 use super::refusal::Refusal;
-
-/// Tenants that one user without a configured tenant may make of itself by labels.
-const USER_TENANTS_MAX: usize = 16;
-/// Tenants up to which a share may make its tenant known: the others are left for those who attach.
-const SHARED_TENANTS_MAX: usize = limits::TENANTS_MAX / 2;
 
 /// A tenant as the engine sees it.
 #[derive(Debug, Clone)]
@@ -36,15 +31,6 @@ pub(super) struct Tenant {
     pub(super) clients: usize,
     pub(super) segments: BTreeSet<SegmentId>,
     pub(super) shared: BTreeSet<SegmentId>,
-}
-
-/// What makes a tenant known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NamedBy {
-    /// A client of it attaches.
-    Client,
-    /// Something is shared with it.
-    Share,
 }
 
 /// All tenants, and the rules of the plan.
@@ -130,34 +116,19 @@ impl Tenants {
         );
     }
 
-    /// The tenant of this name, made now if it is new; `true` with a new one. A client of it
-    /// `attaches`, or something is shared with it.
+    /// The tenant of this name, made now if it is new; `true` with a new one.
     ///
     /// # Errors
-    /// Where the name could not be that of any tenant, or there are too many.
-    pub(super) fn named(&mut self, name: &str, by: NamedBy) -> Result<(TenantId, bool), Refusal> {
+    /// Where the name could not be that of any tenant, or there are too many, all in all or by the
+    /// labels of one user.
+    pub(super) fn named(&mut self, name: &str) -> Result<(TenantId, bool), Refusal> {
         if let Some(id) = self.find(name) {
             return Ok((id, false));
         }
         if !self.could_exist(name) {
             return Err(Refusal::not_found("tenant", name));
         }
-        let limit = match by {
-            NamedBy::Share => SHARED_TENANTS_MAX,
-            NamedBy::Client => limits::TENANTS_MAX,
-        };
-        if self.by_id.len() >= limit {
-            return Err(Refusal::Limit {
-                what: "tenants",
-                limit: limit as u64,
-            });
-        }
-        if by == NamedBy::Client && self.of_one_user(name).count() >= USER_TENANTS_MAX {
-            return Err(Refusal::Limit {
-                what: "tenants of one user",
-                limit: USER_TENANTS_MAX as u64,
-            });
-        }
+        self.room_for(name)?;
         let id = self.next;
         self.next = id.checked_next().ok_or(Refusal::Limit {
             what: "tenants ever",
@@ -167,25 +138,52 @@ impl Tenants {
         Ok((id, true))
     }
 
-    /// Clients of this tenant, and of the others that its user made of itself.
-    pub(super) fn clients_of_one_user(&self, name: &str) -> usize {
-        self.of_one_user(name).map(|tenant| tenant.clients).sum()
+    /// A configured tenant always has its place. The others share what is left, and no user takes
+    /// more than a small part of that.
+    fn room_for(&self, name: &str) -> Result<(), Refusal> {
+        if self.is_configured(name) {
+            return Ok(());
+        }
+        let configured = &self.plan.tenants;
+        let known = |tenant: &&TenantPlan| self.by_name.contains_key(&tenant.name);
+        let unlisted = self.by_id.len() - configured.iter().filter(known).count();
+        let limit = limits::TENANTS_MAX.saturating_sub(configured.len());
+        if unlisted >= limit {
+            return Err(at_most("tenants", limit));
+        }
+        let Some((user, _)) = name.split_once('/') else {
+            return Ok(());
+        };
+        let prefix = format!("{user}/");
+        let labelled = self.by_name.range(prefix.clone()..);
+        let labels = labelled
+            .take_while(|(name, _)| name.starts_with(&prefix))
+            .count();
+        if labels >= limits::USER_LABELS_MAX {
+            return Err(at_most("labels of one user", limits::USER_LABELS_MAX));
+        }
+        Ok(())
     }
 
-    /// The known tenants of the user whose tenant has this name: one, where it is configured.
-    fn of_one_user(&self, name: &str) -> impl Iterator<Item = &Tenant> {
-        let configured = self.is_configured(name);
-        let user = name.split_once('/').map_or(name, |(user, _)| user);
-        let own = if configured { name } else { user };
-        // '0' follows '/' in ASCII.
-        let labelled = format!("{user}/")..format!("{user}0");
-        let labelled = self.by_name.range(labelled).filter(move |_| !configured);
-        let ids = self
-            .by_name
-            .get(own)
-            .into_iter()
-            .chain(labelled.map(|(_, id)| id));
-        ids.filter_map(|id| self.by_id.get(id))
+    /// Whether a share of user `uid` may make a tenant of this name known, which is not known yet: one
+    /// of his own labels, or another user as a whole. So nobody uses up the labels of others, and
+    /// half of the places is left to those who attach.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub(super) fn may_be_named_by(&self, uid: u32, name: &str) -> Result<(), Refusal> {
+        if self.by_name.contains_key(name) || self.is_configured(name) {
+            return Ok(());
+        }
+        let own = format!("uid-{uid}/");
+        if name.contains('/') && !name.starts_with(&own) {
+            return Err(Refusal::not_found("tenant", name));
+        }
+        let limit = limits::SHARED_TENANTS_MAX;
+        if self.by_id.len() >= limit {
+            return Err(at_most("tenants while a share names a new one", limit));
+        }
+        Ok(())
     }
 
     /// Forgets a tenant that nothing names any more. Its id is not used again.
@@ -255,8 +253,7 @@ impl Tenants {
     }
 
     fn configured_of(&self, uid: u32, gid: u32) -> impl Iterator<Item = &str> {
-        let belongs =
-            move |t: &&super::plan::TenantPlan| t.uids.contains(&uid) || t.gids.contains(&gid);
+        let belongs = move |t: &&TenantPlan| t.uids.contains(&uid) || t.gids.contains(&gid);
         self.plan
             .tenants
             .iter()
@@ -354,5 +351,12 @@ impl Tenants {
             *part = part.saturating_sub(extents);
         }
         self.discharge(id, tier, extents);
+    }
+}
+
+fn at_most(what: &'static str, limit: usize) -> Refusal {
+    Refusal::Limit {
+        what,
+        limit: limit as u64,
     }
 }

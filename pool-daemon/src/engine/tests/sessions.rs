@@ -9,7 +9,8 @@ use super::plans::{ALPHA, BETA, plan};
 use super::process::Pid;
 use super::world::World;
 use super::{ask, laws};
-use crate::engine::command::{Command, ConnectionId};
+use crate::engine::command::{Command, ConnectionId, PeerIdentity};
+use crate::engine::effect::Action;
 use crate::engine::{PROTOCOL, Visible};
 
 fn welcome(world: &World, pid: Pid) -> &reply::Body {
@@ -133,21 +134,52 @@ fn a_session_says_whether_isolation_is_advisory() {
 }
 
 #[test]
-fn one_user_cannot_use_up_tenants_or_clients_of_all() {
+fn one_user_cannot_use_up_the_labels_or_the_clients_of_all() {
     let mut world = World::new(plan());
-    for label in 0..16 {
+    for label in 0..limits::USER_LABELS_MAX {
         attach_as(&mut world, 2000, &format!("l{label}")).unwrap();
     }
     assert_eq!(attach_as(&mut world, 2000, "more"), Err(ErrorReason::Limit));
     attach_as(&mut world, 2000, "l3").unwrap();
-    attach_as(&mut world, 20_001, "").unwrap();
-    let tenant = world.engine.tenants.find("uid-2000/l3").unwrap();
-    world.engine.tenants.get_mut(tenant).unwrap().clients = limits::TENANT_CLIENTS_MAX;
-    let pid = world.spawn(2000);
-    let refused = world.engine.tenants.clients_of_one_user("uid-2000/l4");
-    assert!(refused >= limits::TENANT_CLIENTS_MAX, "{pid}");
-    assert_eq!(world.engine.tenants.clients_of_one_user("uid-20001"), 1);
-    assert_eq!(world.engine.tenants.clients_of_one_user("alpha"), 0);
+    attach_as(&mut world, 20_001, "more").unwrap();
+    let id = *world.engine.clients.keys().next_back().unwrap();
+    let client = world.engine.clients[&id].clone();
+    for _ in 1..limits::USER_CLIENTS_MAX {
+        let mut other = client.clone();
+        other.id = world.engine.next.client;
+        world.engine.next.client = other.id.checked_next().unwrap();
+        world.engine.clients.insert(other.id, other);
+    }
+    let mut is_welcome = |uid| {
+        let effects = world.engine.step(
+            world.now,
+            Command::Attach {
+                connection: ConnectionId(1),
+                request_id: 1,
+                peer: PeerIdentity { uid, ..client.peer },
+                request: session::Attach {
+                    protocol: PROTOCOL,
+                    ..session::Attach::default()
+                },
+                token: [0; 16],
+            },
+        );
+        let welcome = |action: &Action| matches!(action, Action::Welcome { welcome: true, .. });
+        effects.actions.iter().any(welcome)
+    };
+    assert!(!is_welcome(20_001));
+    assert!(is_welcome(20_002));
+}
+
+#[test]
+fn nobody_makes_labels_of_others_known_by_sharing() {
+    let mut world = World::new(plan());
+    let user = world.attach(2000);
+    let segment = world.granted(user, Body::Create(ask::create_named("a", 1)));
+    let share = |name| ask::share(segment.segment_id, name, Access::ReadOnly);
+    assert_eq!(world.reason(user, share("uid-7/x")), ErrorReason::NotFound);
+    world.done(user, share("uid-7"));
+    world.done(user, share("uid-2000/x"));
 }
 
 #[test]
@@ -242,9 +274,9 @@ fn a_session_is_taken_up_by_its_own_process_alone() {
     wrong.push((peer, with(&|r| r.client_id += 1)));
     wrong.push((peer, with(&|r| r.client_id = u64::MAX)));
     for change in [
-        |p: &mut crate::engine::command::PeerIdentity| p.pid += 1,
-        |p: &mut crate::engine::command::PeerIdentity| p.started_ticks += 1,
-        |p: &mut crate::engine::command::PeerIdentity| p.uid += 1,
+        |p: &mut PeerIdentity| p.pid += 1,
+        |p: &mut PeerIdentity| p.started_ticks += 1,
+        |p: &mut PeerIdentity| p.uid += 1,
     ] {
         let mut other = peer;
         change(&mut other);
