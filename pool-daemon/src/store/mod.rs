@@ -42,8 +42,8 @@ pub trait DescriptorStore: Send + std::fmt::Debug {
     /// As the other calls; what is kept then is some of these. Try again later.
     fn refill(&mut self, files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError>;
 
-    /// The connection to a process that keeps the descriptors, to be polled for its end: the process
-    /// is gone then, and so is what it kept.
+    /// The connection to a process that keeps the descriptors, to be polled for its end: the
+    /// process is gone then, and so is what it kept.
     fn connection(&self) -> Option<BorrowedFd<'_>> {
         None
     }
