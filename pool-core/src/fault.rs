@@ -10,14 +10,17 @@
 //! 2: a test whose plan is misspelt must not pass.
 //! - `TIERPOOL_CRASH=<point>:<n>`: the n-th passing of the point ends the process, from 1.
 //! - `TIERPOOL_FAIL=<call>:<n>:<errno>[:persistent]`: the n-th call of that kind fails, from 1, as
-//!   in `mmap:3:ENOMEM`; with `persistent`, each one from there on.
+//!   in `mmap:3:ENOMEM`; with `persistent`, each one from there on. The first one is told on the
+//!   standard error, in a line that begins with `FAILURE_TOLD`.
 
 use nix::errno::Errno;
 
 #[cfg(feature = "fault")]
 mod plan;
 #[cfg(feature = "fault")]
-pub use plan::{CRASH_STATUS, arm_crash, arm_failure, crash_point, disarm, passed, reached};
+pub use plan::{
+    CRASH_STATUS, FAILURE_TOLD, arm_crash, arm_failure, crash_point, disarm, passed, reached,
+};
 
 /// A kind of system call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

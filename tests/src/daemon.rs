@@ -22,7 +22,7 @@ use crate::setup::Setup;
 use crate::until;
 
 /// Lines of the log that a failed test shows.
-const LOG_LINES_SHOWN: usize = 60;
+const LOG_LINES_SHOWN: usize = 24;
 
 /// A daemon, running or not, and all that it keeps on disk.
 #[derive(Debug)]
@@ -117,17 +117,27 @@ impl Daemon {
 
     /// Waits until both sockets answer.
     pub fn await_service(&mut self) {
+        if let Err(status) = self.await_start() {
+            panic!(
+                "the daemon ended while it started: {status}\n{}",
+                self.log()
+            );
+        }
+    }
+
+    /// Waits until both sockets answer, or the process has ended.
+    ///
+    /// # Errors
+    /// The exit status of a daemon that could not start.
+    pub fn await_start(&mut self) -> Result<(), ExitStatus> {
         let (session, admin) = (self.session_socket(), self.admin_socket());
         until("the daemon serves", || {
             if let Some(status) = self.ended() {
-                panic!(
-                    "the daemon ended while it started: {status}\n{}",
-                    self.log()
-                );
+                return Some(Err(status));
             }
             let serves = Connection::open(&session).is_ok() && UnixStream::connect(&admin).is_ok();
-            serves.then_some(())
-        });
+            serves.then_some(Ok(()))
+        })
     }
 
     /// The exit status, once the process has ended.

@@ -9,6 +9,8 @@ use super::Call;
 
 /// The exit status of a process that ended at a crash point.
 pub const CRASH_STATUS: i32 = 134;
+/// How the line begins in which a process says that a planned failure has come about.
+pub const FAILURE_TOLD: &str = "planned failure:";
 /// The exit status of a process whose environment holds a plan that does not parse.
 const BAD_PLAN_STATUS: i32 = 2;
 
@@ -69,10 +71,21 @@ pub(super) fn syscall(call: Call) -> Result<(), Errno> {
     let calls = &mut plans.calls[call as usize];
     calls.passed += 1;
     match &calls.failure {
-        Some(failure) if calls.passed == failure.at => Err(failure.errno),
+        Some(failure) if calls.passed == failure.at => {
+            tell_failure(call, failure);
+            Err(failure.errno)
+        }
         Some(failure) if failure.persistent && calls.passed > failure.at => Err(failure.errno),
         _ => Ok(()),
     }
+}
+
+/// Says on the standard error that a planned failure has come about, so that the test of another
+/// process knows; a process without that output has nobody to tell.
+fn tell_failure(call: Call, Failure { at, errno, .. }: &Failure) {
+    use std::io::Write as _;
+    let line = format!("{FAILURE_TOLD} {}:{at}:{errno:?}\n", call.name());
+    drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
 /// Ends the process at the `nth` passing of `point` from now, counted from 1.
