@@ -1,0 +1,120 @@
+//! Each system call of the daemon fails, one after the other: whoever asks is answered with success
+//! or with an error that says whose fault it is, the next call works, nothing is leaked and nobody
+//! dies.
+//!
+//! For each kind of call the daemon is started with the first of them failing, then with the second,
+//! and so on, until it goes through everything that clients and operators do without reaching the
+//! planned failure. A daemon whose start fails says why and ends in order, and the next one starts.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+
+#[path = "syscalls/calls.rs"]
+mod calls;
+#[path = "syscalls/scenario.rs"]
+mod scenario;
+
+use pool_core::fault::{Call, FAILURE_TOLD};
+use tierpool_tests::daemon::Daemon;
+use tierpool_tests::setup::{DeviceSetup, Setup};
+use tierpool_tests::until;
+
+/// No kind of call is made more often than this while the pool is gone through once.
+const CALLS_MAX: u64 = 2_000;
+
+/// How a daemon ends that cannot start, or cannot go on: see the list of exit codes in its manual.
+const ENDS_IN_ORDER: [i32; 2] = [1, 2];
+
+fn setup() -> Setup {
+    let device = |name, tier| DeviceSetup {
+        name,
+        tier,
+        mib: 16,
+    };
+    Setup {
+        devices: vec![device("ddr0", "ddr"), device("pooled0", "pooled")],
+        // Longer than a client needs to come back; a session that was made and never told of ends
+        // with it.
+        grace_ms: 3_000,
+        ..Setup::default()
+    }
+}
+
+/// Goes through everything, and waits until the daemon is at rest as it was before. Returns the
+/// number of its descriptors there.
+fn play(daemon: &mut Daemon, descriptors_max: usize) -> usize {
+    scenario::play(daemon);
+    let mut admin = daemon.admin();
+    until("nobody is attached", || {
+        (admin.status().unwrap().clients == 0).then_some(())
+    });
+    drop(admin);
+    daemon.await_all_free();
+    let descriptors = until("the descriptors are as many as before", || {
+        Some(daemon.descriptors()).filter(|&open| open <= descriptors_max)
+    });
+    assert!(daemon.is_running());
+    descriptors
+}
+
+/// Plays with the `nth` call of a kind failing, and tells whether that call was reached.
+fn play_with(call: Call, nth: u64, errno: &str, descriptors_max: usize) -> bool {
+    let plan = format!("{}:{nth}:{errno}", call.name());
+    let armed = setup().with("TIERPOOL_FAIL", &*plan);
+    let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_daemon"), &armed);
+    daemon.launch();
+    if let Err(status) = daemon.await_start() {
+        let log = daemon.log();
+        let code = status.code();
+        assert!(
+            code.is_some_and(|code| ENDS_IN_ORDER.contains(&code)) && log.contains("pool-daemon: "),
+            "{plan}: {status}\n{log}"
+        );
+        daemon.restart_as(&setup());
+    }
+    play(&mut daemon, descriptors_max);
+    let log = daemon.log();
+    assert!(!log.contains("panicked"), "{plan}\n{log}");
+    assert!(daemon.stop().success(), "{plan}\n{}", daemon.log());
+    log.contains(FAILURE_TOLD)
+}
+
+/// Fails every call of a kind in turn. Tells how many there were.
+fn each_fails(call: Call, errno: &str) -> u64 {
+    let mut plain = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup());
+    let descriptors = play(&mut plain, usize::MAX);
+    drop(plain);
+    let last = (1..=CALLS_MAX).find(|&nth| {
+        eprintln!("{} {nth}", call.name());
+        !play_with(call, nth, errno, descriptors)
+    });
+    let last = last.unwrap_or_else(|| panic!("more than {CALLS_MAX} calls of {}", call.name()));
+    last - 1
+}
+
+macro_rules! each {
+    ($($law:ident: $call:ident $errno:ident;)*) => {
+        $(
+            #[test]
+            fn $law() {
+                assert!(each_fails(Call::$call, stringify!($errno)) > 0);
+            }
+        )*
+    };
+}
+
+each! {
+    a_failed_mmap_costs_one_answer: Mmap ENOMEM;
+    a_failed_memfd_create_costs_one_answer: MemfdCreate EMFILE;
+    a_failed_ftruncate_costs_one_answer: Ftruncate EIO;
+    a_failed_fallocate_costs_one_answer: Fallocate ENOSPC;
+    a_failed_fcntl_costs_one_answer: Fcntl EMFILE;
+    a_failed_open_costs_one_answer: Open EMFILE;
+    a_failed_write_costs_one_answer: Write ENOSPC;
+    a_failed_sync_costs_one_answer: Sync EIO;
+    a_failed_send_costs_one_answer: Send ENOBUFS;
+    a_failed_receive_costs_one_answer: Receive ENOMEM;
+    a_failed_poll_costs_one_answer: Poll EINTR;
+    a_failed_accept_costs_one_answer: Accept EMFILE;
+    a_failed_mbind_costs_one_answer: Mbind ENOMEM;
+    a_failed_madvise_costs_one_answer: Madvise ENOMEM;
+}
