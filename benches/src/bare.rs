@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use pool_core::clock::Deadline;
+use pool_core::clock::{Deadline, eventually};
 use pool_core::mem::{Access, Region, Window};
 use pool_core::packet::{self, Packet, PacketError};
 use pool_core::units::TIB;
-use pool_core::{BackingId, Bytes, PoolAddr, WindowRange};
+use pool_core::{BackingId, Bytes, Nanos, PoolAddr, WindowRange};
 use pool_daemon::device::Device as _;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
 use pool_daemon::sys::Failed;
@@ -35,6 +36,9 @@ const REQUEST_BYTES: usize = 32;
 const REPLY_BYTES: usize = 96;
 /// A range of the client's own, clear of the pool's window.
 const BASE: PoolAddr = PoolAddr::new(0x4000_0000_0000);
+
+/// How long the peer may take to take a connection in.
+const PATIENCE: Nanos = Nanos::from_millis(10_000);
 
 /// What a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,8 +204,14 @@ impl Bare {
 
     /// A connection.
     pub(crate) fn connect(&self) -> anyhow::Result<BareClient> {
+        // It is refused while as many wait as the peer has room for.
+        let connect = || match connect_to(&self.socket) {
+            Err(failed) if failed.errno == Errno::EAGAIN => None,
+            connected => Some(connected),
+        };
+        let connected = eventually(Deadline::after(PATIENCE), connect)?;
         Ok(BareClient {
-            socket: connect_to(&self.socket).map_err(failed)?,
+            socket: connected.map_err(failed)?,
             window: self.window.clone(),
             buffer: vec![0; 4096],
         })

@@ -106,7 +106,8 @@ impl Daemon {
     pub(crate) fn attach(&self, name: &str) -> anyhow::Result<Pool> {
         let options = AttachOptions::new()
             .socket(self.session_socket())
-            .name(name);
+            .name(name)
+            .timeout(std::time::Duration::from_nanos(PATIENCE.get()));
         options_attach(&options).with_context(|| format!("the daemon's log:\n{}", self.log()))
     }
 

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use client_sdk::{AttachOptions, Bytes, Create, Pool};
@@ -24,8 +25,10 @@ use crate::report::Report;
 
 /// What the holder says when it holds everything.
 const READY: u8 = b'!';
+/// How long a grant may take.
+const GRANT: Duration = Duration::from_secs(120);
 /// Rounds of what takes a second each.
-const ROUNDS_LARGE_MAX: usize = 5;
+const ROUNDS_LARGE_MAX: usize = 3;
 
 /// All cases of this part.
 pub(super) fn measure(daemon: &Daemon, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
@@ -117,7 +120,9 @@ impl Holder {
         let bytes = Bytes::new(self.bytes);
         match &self.socket {
             Some(socket) => {
-                let pool = Pool::attach(&AttachOptions::new().socket(socket).name("holder"))?;
+                let options = AttachOptions::new().socket(socket).name("holder");
+                // The host may have to find the memory first.
+                let pool = Pool::attach(&options.timeout(GRANT))?;
                 let segment = pool.create(&Create::new(TIER, bytes))?;
                 for page in 0..self.bytes / PAGE_BYTES {
                     segment
