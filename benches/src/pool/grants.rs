@@ -30,7 +30,6 @@ pub(super) fn measure(
     rounds: usize,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    report.add(attach(daemon, bare, rounds)?)?;
     let pool = daemon.attach("grants")?;
     report.add(cold(&pool, bare, rounds)?)?;
     report.add(commits(daemon)?)?;
@@ -46,7 +45,9 @@ pub(super) fn measure(
     report.add(from_reserve(&pool, bare, rounds)?)?;
     report.add(open(&pool, bare, rounds)?)?;
     report.add(give_back(&pool, bare, rounds)?)?;
-    report.add(until_free(&pool, rounds)?)
+    report.add(until_free(&pool, rounds)?)?;
+    // Last: what the daemon still has to do for sessions that ended must not be in other figures.
+    report.add(attach(daemon, bare, rounds)?)
 }
 
 type Outcome = anyhow::Result<Vec<crate::contest::Result>>;
