@@ -18,6 +18,8 @@ pub struct DeviceSetup {
 pub struct Setup {
     /// The memory: by default one small device in each of `hbm`, `ddr` and `pooled`.
     pub devices: Vec<DeviceSetup>,
+    /// The NUMA node that the memory is bound to, if any.
+    pub numa_node: Option<u32>,
     /// Where descriptors wait: `keeper` or `clients`.
     pub store: &'static str,
     /// What a clean stop does: `keep` or `release`.
@@ -41,6 +43,7 @@ impl Default for Setup {
                 device("ddr0", "ddr", 256),
                 device("pooled0", "pooled", 128),
             ],
+            numa_node: None,
             store: "keeper",
             on_stop: "keep",
             grace_ms: 10_000,
@@ -104,6 +107,9 @@ impl Setup {
                      kind = \"memfd\"\npages = \"base\"\nemulated = true\n"
                 ),
             );
+            if let Some(node) = self.numa_node {
+                put(&mut text, format_args!("numa_node = {node}\n"));
+            }
         }
         text.push_str(&self.tenants);
         text
