@@ -95,7 +95,11 @@ fn a_drained_device_is_left_by_its_holders_with_their_bytes_and_removed() {
     remove(&daemon, &device).unwrap();
     assert_eq!(operator.next_of("device-removed").device, device);
     let full = client.refused(ask::create("ddr", DEVICE_EXTENTS * EXTENT));
-    assert_eq!(full.reason(), ErrorReason::TierFull, "one device is left");
+    assert_eq!(
+        full.reason(),
+        ErrorReason::OverQuota,
+        "all of one device is the limit"
+    );
     assert!(moved.holds(1));
     daemon.balanced();
 
@@ -164,7 +168,7 @@ fn a_device_grows_and_shrinks_under_its_clients_and_stays_so() {
     let first = client.granted(ask::create("ddr", 10 * EXTENT));
     first.write(1);
     let full = client.refused(ask::create("ddr", 20 * EXTENT));
-    assert_eq!(full.reason(), ErrorReason::TierFull);
+    assert_eq!(full.reason(), ErrorReason::OverQuota);
 
     assert_eq!(
         resize(&daemon, "dev0", 32).unwrap().total_bytes,
@@ -181,7 +185,7 @@ fn a_device_grows_and_shrinks_under_its_clients_and_stays_so() {
     assert_eq!(resize(&daemon, "dev0", 30).unwrap().free_bytes, 0);
     assert!(second.holds(2) && first.holds(1));
     let full = client.refused(ask::create("ddr", EXTENT));
-    assert_eq!(full.reason(), ErrorReason::TierFull);
+    assert_eq!(full.reason(), ErrorReason::OverQuota);
     daemon.balanced();
 
     daemon.kill();
