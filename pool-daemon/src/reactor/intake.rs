@@ -95,6 +95,11 @@ impl Reactor {
             Ok(packet) => packet,
             Err(PacketError::WouldBlock) => return,
             Err(PacketError::Closed) => return self.close_connection(id),
+            // Not the peer's fault: it asks again on a new connection.
+            Err(error @ PacketError::Os { .. }) => {
+                tracing::error!(%error, "a connection cannot be read: it is closed");
+                return self.close_connection(id);
+            }
             Err(error) => return self.break_off(id, &error.to_string()),
         };
         let bytes = self.buffer.get(..packet.len).unwrap_or_default();

@@ -150,9 +150,14 @@ impl Reactor {
                 let descriptors: Vec<BorrowedFd<'_>> = opened.iter().map(OwnedFd::as_fd).collect();
                 self.send_to(id, reply, &descriptors);
             }
-            // What was granted is journaled: the same request, repeated, is answered when
-            // descriptors are to be had.
-            Err(error) => self.answer(id, reply.request_id, Err(&Refusal::World(error))),
+            // What was granted is journaled, and a refusal says that nothing was changed: without
+            // its connection the client repeats the request, which is answered when descriptors are
+            // to be had.
+            Err(error) => {
+                tracing::error!(%client, %error, "a grant cannot be handed out: the connection is \
+                 closed");
+                self.close_connection(id);
+            }
         }
     }
 
