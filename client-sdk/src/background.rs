@@ -275,7 +275,9 @@ impl Background {
         if !session.is_connected() {
             session.take_up_once(shared)?;
         }
-        session.flush(shared, Deadline::after(shared.timeout))?;
+        let deadline = Deadline::after(shared.timeout);
+        session.resolve(shared, deadline)?;
+        session.flush(shared, deadline)?;
         let stale = std::mem::take(&mut lock(&shared.table).stale);
         let mut done = Ok(());
         for id in stale {

@@ -12,7 +12,7 @@ use crate::info::PieceInfo;
 use crate::pool::Life;
 use crate::table::{HeldRef, Release};
 use crate::view::{Element, View, ViewMut};
-use crate::wire;
+use crate::wire::{self, Answer};
 
 /// Whether a segment may be ended under others who hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -245,16 +245,19 @@ impl Segment {
                     others,
                 });
             }
-            held.end(Fate::Revoked)?;
+            held.end(Fate::Revoked)
+                .inspect_err(|_| shared.release(Release::Close(id)))?;
         }
         held.let_go();
         let ask = session::Free {
             segment_id: id.number(),
             force: force == Force::Yes,
         };
-        let freed = session.call(request::Body::Free(ask))?.done();
-        if freed.is_err() {
-            // Unmapped before it was to be freed, so that the memory is back at once.
+        let answer = session.call(request::Body::Free(ask));
+        let freed = answer.and_then(Answer::done);
+        if freed.is_err() && !session.awaits_free(id) {
+            // Unmapped before it was to be freed, so that the memory is back at once: it is held no
+            // more whether the daemon refused or was not asked at all.
             shared.release(Release::Close(id));
         }
         freed

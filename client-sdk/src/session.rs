@@ -3,8 +3,9 @@
 //! # Protocol
 //! Requests have rising ids. A connection that breaks is made anew until the deadline, by Reattach,
 //! and the request is sent again with its id: the daemon has it done once and answers it from its
-//! journal. A request whose deadline passed has an unknown outcome. It is kept, and the next call
-//! first sends it again and gives back what it brought, so that nothing is held that nobody knows.
+//! journal. A request whose deadline passed has an unknown outcome. It is kept, and whoever sends
+//! next first sends it again and gives back what it brought, so that nothing is held that nobody
+//! knows. It is kept until it is answered: the daemon remembers one request only, the last.
 //!
 //! Releases are queued (see [`crate::table`]) and sent before the next request.
 //!
@@ -55,6 +56,25 @@ pub(crate) struct Session {
 struct Sent {
     id: u64,
     body: request::Body,
+    /// It may have been carried out without our knowledge.
+    in_doubt: bool,
+}
+
+impl Sent {
+    const fn new(id: u64, body: request::Body) -> Self {
+        Self {
+            id,
+            body,
+            in_doubt: false,
+        }
+    }
+
+    /// Whether something of it may be left for nobody.
+    const fn is_to_be_resolved(&self) -> bool {
+        use request::Body;
+        let asks_only = matches!(self.body, Body::List(_) | Body::Tiers(_) | Body::Refresh(_));
+        self.in_doubt && !asks_only
+    }
 }
 
 impl Session {
@@ -86,7 +106,7 @@ impl Session {
         self.resolve(shared, deadline)?;
         self.flush(shared, deadline)?;
         let id = self.take_id();
-        self.exchange(shared, Sent { id, body }, deadline)
+        self.exchange(shared, Sent::new(id, body), deadline)
     }
 
     fn take_id(&mut self) -> u64 {
@@ -99,12 +119,11 @@ impl Session {
     fn exchange(
         &mut self,
         shared: &Arc<Shared>,
-        sent: Sent,
+        mut sent: Sent,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
         let start = now();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut outcome_unknown = false;
         let failed = loop {
             if let Err(error) = self.connect(shared, deadline) {
                 break error;
@@ -124,20 +143,21 @@ impl Session {
                 },
                 Err(Trip::Gone) => {
                     self.disconnect(shared);
-                    outcome_unknown = true;
+                    sent.in_doubt = true;
                     backoff.pause(deadline)
                 }
                 Err(Trip::TimedOut) => {
-                    outcome_unknown = true;
+                    sent.in_doubt = true;
                     false
                 }
                 Err(Trip::Broken(error)) => {
                     self.disconnect(shared);
-                    return Err(error.into());
+                    sent.in_doubt = true;
+                    break error.into();
                 }
                 Err(Trip::Unsent(error)) => break Error::Packet(error),
                 Err(Trip::Unreceived(error)) => {
-                    outcome_unknown = true;
+                    sent.in_doubt = true;
                     break Error::Packet(error);
                 }
             };
@@ -149,7 +169,7 @@ impl Session {
                 };
             }
         };
-        if outcome_unknown && !self.ended {
+        if sent.is_to_be_resolved() && !self.ended {
             self.unresolved = Some(sent);
         }
         Err(failed)
@@ -165,7 +185,11 @@ impl Session {
     }
 
     /// Learns the outcome of the request before, and gives back what nobody waits for any more.
-    fn resolve(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
+    pub(crate) fn resolve(
+        &mut self,
+        shared: &Arc<Shared>,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         let Some(sent) = self.unresolved.take() else {
             return Ok(());
         };
@@ -180,6 +204,8 @@ impl Session {
             (body, reply::Body::Granted(_)) => {
                 let grant = answer.granted(shared.window.range())?;
                 let id = grant.info.id;
+                // Queued where the session was taken up in between: this answer overtook it.
+                lock(&shared.table).forget_close(id);
                 match shared.find(id) {
                     // What fails here has ended the segment, and its handles say so.
                     Some(held) => drop(shared.update(&held, grant)),
@@ -200,7 +226,7 @@ impl Session {
             let (id, body) = (self.take_id(), release.request());
             // A refusal means that the daemon has heard of it otherwise: there is nothing to
             // release.
-            if let Err(error) = self.exchange(shared, Sent { id, body }, deadline) {
+            if let Err(error) = self.exchange(shared, Sent::new(id, body), deadline) {
                 if self.unresolved.is_none() && !self.ended {
                     lock(&shared.table).releases.push_front(release);
                 }
@@ -253,6 +279,12 @@ impl Session {
         self.connection.is_some()
     }
 
+    /// Whether the outcome of freeing `segment` will be learned, and acted upon, later.
+    pub(crate) fn awaits_free(&self, segment: SegmentId) -> bool {
+        let sent = self.unresolved.as_ref().map(|sent| &sent.body);
+        matches!(sent, Some(request::Body::Free(ask)) if ask.segment_id == segment.number())
+    }
+
     pub(crate) const fn has_ended(&self) -> bool {
         self.ended
     }
@@ -285,6 +317,19 @@ impl Session {
         }
         lock(&shared.table).releases.clear();
         Error::SessionEnded
+    }
+
+    /// Gives back what only a request without an answer knows of, before the session ends: the
+    /// daemon closes what is held by itself, but what was created persistent stays.
+    pub(crate) fn settle(&mut self, shared: &Arc<Shared>) {
+        if self.unresolved.is_some() {
+            let deadline = Deadline::after(ATTEMPT);
+            // A daemon that does not answer now is not waited for.
+            drop(
+                self.resolve(shared, deadline)
+                    .and_then(|()| self.flush(shared, deadline)),
+            );
+        }
     }
 
     /// Ends the session in good order, as far as that can be done at once.

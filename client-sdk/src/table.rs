@@ -70,6 +70,18 @@ impl Table {
         self.releases.push_back(release);
     }
 
+    /// Queues a close, unless it is queued.
+    fn close_once(&mut self, id: SegmentId) {
+        if !self.releases.contains(&Release::Close(id)) {
+            self.release(Release::Close(id));
+        }
+    }
+
+    /// Forgets a close that a grant has overtaken (invariant 3).
+    pub(crate) fn forget_close(&mut self, id: SegmentId) {
+        self.releases.retain(|queued| *queued != Release::Close(id));
+    }
+
     fn keep_early(&mut self, id: SegmentId, news: News) {
         self.early.insert(id, news);
         if self.early.len() > CLIENT_SEGMENTS_MAX {
@@ -184,12 +196,9 @@ impl Shared {
         unwanted: Release,
     ) -> Result<HeldRef, Error> {
         let id = grant.info.id;
-        lock(&self.table)
-            .releases
-            .retain(|release| *release != Release::Close(id));
+        lock(&self.table).forget_close(id);
         if let Some(held) = self.find(id) {
-            self.update(&held, grant)?;
-            return Ok(held);
+            return self.hold_again(held, grant);
         }
         let held = Held::map(&self.window, grant).inspect_err(|_: &MapError| {
             self.release(unwanted);
@@ -208,6 +217,39 @@ impl Shared {
             self.tell(id, news)?;
         }
         Ok(held)
+    }
+
+    /// Takes over a grant of a segment that has handles. Where these are of before it was taken
+    /// away, they keep its addresses, and the grant is given back.
+    fn hold_again(&self, held: HeldRef, grant: Grant) -> Result<HeldRef, Error> {
+        let (id, addr, len) = (held.id(), grant.info.addr, grant.info.capacity);
+        let updated = self.update(&held, grant);
+        match updated {
+            Err(error) if held.fate() != Fate::Live => {
+                lock(&self.table).close_once(id);
+                self.wake();
+                Err(match error {
+                    Error::Access(_) => Error::AddressHeld { addr, len },
+                    error => error,
+                })
+            }
+            updated => updated.map(|()| held),
+        }
+    }
+
+    /// Queues to be closed what the daemon says is held and nobody here knows of. What an
+    /// unresolved request brings is among it until that is resolved, which comes first.
+    pub(crate) fn close_unknown(self: &Arc<Self>, said: impl Iterator<Item = SegmentId>) {
+        let live = |held: &Weak<Held>| {
+            let held = held.upgrade();
+            held.is_some_and(|held| held.fate() == Fate::Live)
+        };
+        let mut table = lock(&self.table);
+        for id in said {
+            if !table.held.get(&id).is_some_and(live) {
+                table.close_once(id);
+            }
+        }
     }
 
     /// Brings a segment up to date.

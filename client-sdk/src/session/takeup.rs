@@ -11,7 +11,7 @@ use pool_core::limits::LIVENESS_PAGE_BYTES;
 use pool_core::mem::{Access, FileMap};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
-use pool_core::{Bytes, Nanos};
+use pool_core::{Bytes, Nanos, SegmentId};
 use pool_proto::common::v1::ErrorReason;
 use pool_proto::session::v1::{self as session, request};
 
@@ -140,5 +140,7 @@ fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Erro
             shared.events.publish(&Event::Lost { segment: id });
         }
     }
+    let said = said.iter();
+    shared.close_unknown(said.filter_map(|said| SegmentId::new(said.segment_id)));
     Ok(())
 }

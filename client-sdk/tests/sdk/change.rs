@@ -14,6 +14,7 @@ fn is_close(body: &request::Body) -> bool {
 fn revoked(segment: SegmentId) -> event::Body {
     event::Body::Revoked(session::Revoked {
         segment_id: segment.number(),
+        ..session::Revoked::default()
     })
 }
 
@@ -218,6 +219,27 @@ fn addresses_of_a_revoked_handle_are_not_given_to_another_segment() {
     fake.model().next_extent -= 1;
     let new = pool.create(&Create::new("ddr", EXTENT)).unwrap();
     assert_eq!(new.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+}
+
+#[test]
+fn a_segment_that_is_opened_under_a_revoked_handle_is_given_back() {
+    let (fake, pool) = attached();
+    let mut events = pool.events();
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    let old = pool.create(&create).unwrap();
+    fake.tell(revoked(old.id()));
+    heard(&mut events, |event| matches!(event, Event::Revoked { .. }));
+    wait_until(|| fake.model().held.is_empty());
+    let here = Error::AddressHeld {
+        addr: old.addr(),
+        len: EXTENT,
+    };
+    assert_eq!(pool.open("p", Access::ReadOnly).unwrap_err(), here);
+    wait_until(|| fake.model().held.is_empty());
+    drop(old);
+    let new = pool.open("p", Access::ReadOnly).unwrap();
+    assert_eq!(new.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+    assert!(fake.model().held.contains(&new.id().number()));
 }
 
 #[test]

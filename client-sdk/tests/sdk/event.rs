@@ -82,7 +82,7 @@ fn every_subscriber_hears_every_event_since_it_came() {
 fn an_event_that_breaks_the_protocol_ends_the_connection_and_not_the_session() {
     let (fake, pool) = attached();
     let mut events = pool.events();
-    fake.tell(event::Body::Revoked(session::Revoked { segment_id: 0 }));
+    fake.tell(event::Body::Revoked(session::Revoked::default()));
     heard(&mut events, |event| *event == Event::DaemonGone);
     heard(&mut events, |event| {
         matches!(event, Event::DaemonBack { .. })

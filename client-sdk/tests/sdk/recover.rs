@@ -193,6 +193,80 @@ fn a_free_that_was_refused_too_late_is_a_close() {
 }
 
 #[test]
+fn a_grant_that_came_too_late_is_given_back_however_long_the_daemon_is_away() {
+    let (mut fake, pool) = impatient();
+    fake.once(is_create, Script::DoAndSaySilent);
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    pool.create(&create).unwrap_err();
+    fake.kill();
+    for _ in 0..2 {
+        let error = pool.tiers().unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    }
+    fake.restart();
+    wait_until(|| pool.tiers().is_ok() && fake.model().segments.is_empty());
+}
+
+#[test]
+fn a_grant_whose_answer_cannot_be_understood_is_given_back() {
+    let (fake, pool) = attached();
+    fake.once(is_create, Script::DoAndHangUp);
+    fake.once(is_create, Script::Send(vec![0xff]));
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    assert_eq!(
+        pool.create(&create).unwrap_err(),
+        Error::Protocol(ProtocolError::Undecodable)
+    );
+    assert_eq!(fake.model().segments.len(), 1);
+    pool.tiers().unwrap();
+    wait_until(|| fake.model().segments.is_empty());
+}
+
+#[test]
+fn a_session_that_ends_leaves_no_grant_that_came_too_late() {
+    let (fake, pool) = impatient();
+    fake.once(is_create, Script::DoAndSaySilent);
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    pool.create(&create).unwrap_err();
+    assert_eq!(fake.model().segments.len(), 1);
+    drop(pool);
+    assert!(fake.model().segments.is_empty());
+}
+
+#[test]
+fn what_the_daemon_says_is_held_and_nobody_knows_is_closed() {
+    let (mut fake, pool) = attached();
+    let known = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    let closed = pool.create(&create).unwrap().id().number();
+    wait_until(|| !fake.model().held.contains(&closed));
+    fake.model().held.insert(closed);
+    fake.restart();
+    wait_until(|| !fake.model().held.contains(&closed));
+    pool.tiers().unwrap();
+    assert!(fake.model().held.contains(&known.id().number()));
+    assert_eq!(known.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+}
+
+#[test]
+fn a_segment_that_is_freed_while_the_daemon_is_away_is_closed_when_it_is_back() {
+    for force in [Force::No, Force::Yes] {
+        let (mut fake, pool) = impatient();
+        let mut events = pool.events();
+        let segment = pool
+            .create(&Create::new("ddr", EXTENT).name("p").persistent())
+            .unwrap();
+        fake.kill();
+        heard(&mut events, |event| *event == Event::DaemonGone);
+        let error = segment.free(force).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        fake.restart();
+        wait_until(|| fake.model().held.is_empty());
+        assert!(fake.model().unclean.is_empty());
+    }
+}
+
+#[test]
 fn answers_to_requests_nobody_waits_for_are_dropped() {
     let (fake, pool) = attached();
     fake.once(is_create, Script::DoAndAnswerFirst(1));
