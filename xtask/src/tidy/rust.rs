@@ -29,13 +29,14 @@ pub(super) struct Function {
 #[derive(Debug, Default)]
 pub(super) struct Rust {
     pub(super) functions: Vec<Function>,
-    /// What `laws! { path::to::law; ... }` names: functions that it makes a test of, for each kind
-    /// of subject.
-    pub(super) laws: Vec<String>,
+    /// The words given to macros of this file that make tests of names they are given.
+    pub(super) made_tests: Vec<String>,
     /// The lines on which `unsafe` is said, as a keyword or in an attribute.
     pub(super) unsafe_lines: Vec<usize>,
     /// Calls of macros that stand for code that is not there, as line and name.
     unfinished: Vec<(usize, String)>,
+    /// The names of those macros.
+    test_makers: Vec<String>,
 }
 
 impl Rust {
@@ -61,7 +62,12 @@ impl Rust {
                         .extend(function(ident.span().start().line, rest, &marks));
                     marks = Marks::default();
                 }
-                TokenTree::Ident(ident) if ident == "laws" => self.laws.extend(laws(rest)),
+                TokenTree::Ident(ident) if ident == "macro_rules" => {
+                    self.test_makers.extend(test_maker(rest));
+                }
+                TokenTree::Ident(ident) if self.test_makers.iter().any(|maker| ident == maker) => {
+                    self.made_tests.extend(words_of_call(rest));
+                }
                 TokenTree::Ident(ident) if is_unfinished(ident, rest) => {
                     self.unfinished
                         .push((ident.span().start().line, ident.to_string()));
@@ -136,22 +142,54 @@ fn function(line: usize, rest: &[TokenTree], marks: &Marks) -> Option<Function> 
     })
 }
 
-/// The last words of the paths in a call of `laws!`, after whose name stands `rest`.
-fn laws(rest: &[TokenTree]) -> Vec<String> {
-    let [TokenTree::Punct(bang), TokenTree::Group(body), ..] = rest else {
+/// The name of the macro after whose `macro_rules` stands `rest`, if it makes tests of names it is
+/// given: if `#[test]` and `fn $name` stand in it.
+fn test_maker(rest: &[TokenTree]) -> Option<String> {
+    let [
+        TokenTree::Punct(_),
+        TokenTree::Ident(name),
+        TokenTree::Group(body),
+        ..,
+    ] = rest
+    else {
+        return None;
+    };
+    let body = body.stream();
+    let makes = has(&body, &|token, next| {
+        matches!(token, TokenTree::Ident(word) if word == "fn")
+            && matches!(next, Some(TokenTree::Punct(mark)) if mark.as_char() == '$')
+    });
+    let tests = has(&body, &|token, next| {
+        let TokenTree::Punct(mark) = token else {
+            return false;
+        };
+        let Some(TokenTree::Group(attribute)) = next else {
+            return false;
+        };
+        mark.as_char() == '#' && last_of_path(attribute).as_deref() == Some("test")
+    });
+    (makes && tests).then(|| name.to_string())
+}
+
+/// Whether a token, with the one after it, is what is looked for, however deep.
+fn has(stream: &TokenStream, wanted: &dyn Fn(&TokenTree, Option<&TokenTree>) -> bool) -> bool {
+    let tokens: Vec<_> = stream.clone().into_iter().collect();
+    tokens.iter().enumerate().any(|(index, token)| {
+        let within = matches!(token, TokenTree::Group(group) if has(&group.stream(), wanted));
+        within || wanted(token, tokens.get(index + 1))
+    })
+}
+
+/// The words in the call of a macro, after whose name stands `rest`.
+fn words_of_call(rest: &[TokenTree]) -> Vec<String> {
+    let [TokenTree::Punct(_), TokenTree::Group(given), ..] = rest else {
         return Vec::new();
     };
-    if bang.as_char() != '!' || body.delimiter() != Delimiter::Brace {
-        return Vec::new();
-    }
-    let paths: Vec<_> = body.stream().into_iter().collect();
-    let last = |pair: &[TokenTree]| match pair {
-        [TokenTree::Ident(law), TokenTree::Punct(end)] if end.as_char() == ';' => {
-            Some(law.to_string())
-        }
+    let word = |token| match token {
+        TokenTree::Ident(word) => Some(word.to_string()),
         _ => None,
     };
-    paths.windows(2).filter_map(last).collect()
+    given.stream().into_iter().filter_map(word).collect()
 }
 
 fn is_unfinished(ident: &proc_macro2::Ident, rest: &[TokenTree]) -> bool {
@@ -229,11 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn the_laws_of_a_conformance_suite_are_found_where_they_are_run() {
+    fn tests_that_a_macro_makes_are_found_where_their_names_are_given() {
         let text = "\
-            macro_rules! laws { ($($law:ident;)*) => { laws!(@kind $($law;)*) }; }\n\
-            laws! { files::one_law; two_law; }\nfn one_law() {}\nfn no_law() {}\n";
-        assert_eq!(Rust::parse(text).unwrap().laws, ["one_law", "two_law"]);
+            macro_rules! laws { ($($m:ident::$law:ident;)*) => { $(#[test] fn $law() {})* }; }\n\
+            macro_rules! helpers { ($name:ident) => { fn $name() {} }; }\n\
+            laws! { files::one_law; held::two_law; }\nhelpers!(no_test);\nfn no_law() {}\n";
+        let rust = Rust::parse(text).unwrap();
+        assert_eq!(rust.made_tests, ["files", "one_law", "held", "two_law"]);
     }
 
     #[test]
