@@ -1,0 +1,100 @@
+//! The daemon dies at every named point of every change it makes durable, and nothing is lost,
+//! nothing is done twice, and no extent is anybody's but its owner's.
+//!
+//! For each operation, each point and each passing of it:
+//! 1. a daemon is brought to where the operation begins, and killed;
+//! 2. the next one is planned to die at that passing; its clients come back and ask, and it dies
+//!    there ([`rounds`] tells a death within the operation from one before it);
+//! 3. it dies again at each point of its recovery; the journal of a second recovery is that of the
+//!    first, but for the epoch;
+//! 4. the last daemon lives: the request, repeated under its id, is answered as before where there
+//!    was an answer, the accounting balances, what the operation promises holds, and when all is
+//!    given back all is free.
+//!
+//! Each operation says which points it passes, and dies at exactly these: so a point that is moved
+//! or lost is noticed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use pool_daemon::reactor::CRASH_POINTS;
+
+mod operations;
+mod rounds;
+
+use operations as op;
+
+/// A test for each operation, and the list of them all.
+macro_rules! operations {
+    ($($law:ident: $case:expr;)*) => {
+        $(
+            #[test]
+            fn $law() {
+                rounds::at_every_point(&$case);
+            }
+        )*
+
+        fn all() -> Vec<rounds::Case> {
+            vec![$($case),*]
+        }
+    };
+}
+
+operations! {
+    an_attach_survives_the_daemons_death: op::ATTACH;
+    a_reattach_survives_the_daemons_death: op::REATTACH;
+    a_create_survives_the_daemons_death: op::CREATE;
+    an_open_survives_the_daemons_death: op::OPEN;
+    a_growing_segment_survives_the_daemons_death: op::GROW;
+    a_shrinking_segment_survives_the_daemons_death: op::SHRINK;
+    a_share_survives_the_daemons_death: op::SHARE;
+    the_end_of_an_unused_share_survives_the_daemons_death: op::REVOKE_UNUSED;
+    the_end_of_a_used_share_survives_the_daemons_death: op::REVOKE_USED;
+    a_relocation_survives_the_daemons_death: op::RELOCATE;
+    a_close_survives_the_daemons_death: op::CLOSE;
+    a_free_survives_the_daemons_death: op::FREE;
+    a_detach_survives_the_daemons_death: op::DETACH;
+    a_clients_death_survives_the_daemons_death: op::CLIENT_DEATH;
+    a_supplied_descriptor_survives_the_daemons_death: op::SUPPLY;
+    a_drain_survives_the_daemons_death: op::DRAIN;
+    an_activation_survives_the_daemons_death: op::ACTIVATE;
+    the_removal_of_a_device_survives_the_daemons_death: op::REMOVE;
+    a_growing_device_survives_the_daemons_death: op::GROW_DEVICE;
+    a_shrinking_device_survives_the_daemons_death: op::SHRINK_DEVICE;
+    an_operators_free_survives_the_daemons_death: op::OPERATORS_FREE;
+}
+
+#[test]
+fn every_defined_point_is_died_at() {
+    let passed = all().into_iter().flat_map(|case| case.passes.concat());
+    let passed: BTreeSet<_> = passed.chain(rounds::OF_RECOVERY).collect();
+    assert_eq!(passed, CRASH_POINTS.iter().copied().collect());
+}
+
+#[test]
+fn every_point_in_the_source_is_defined_and_stands_there_once() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    collect_points(&manifest.join("../pool-daemon/src"), &mut found);
+    found.sort_unstable();
+    let mut defined: Vec<_> = CRASH_POINTS.iter().map(ToString::to_string).collect();
+    defined.sort_unstable();
+    assert_eq!(found, defined);
+}
+
+/// Collects what stands between the quotes of each `crash_point!("...")` below a folder.
+fn collect_points(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_points(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            let mut uses = text.split("crash_point!(\"");
+            uses.next();
+            found.extend(uses.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+}
