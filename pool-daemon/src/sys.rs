@@ -31,7 +31,7 @@ mod session;
 pub mod socket;
 
 pub use mapping::Mapping;
-pub use session::{accept, open_process, random_token};
+pub use session::{accept, open_process, pass_descriptors, random_token, unread_by_peer};
 
 /// The operation that libc does not name.
 const F_SETSIG: libc::c_int = 10;

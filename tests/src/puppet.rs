@@ -209,15 +209,20 @@ impl Puppet {
     /// # Errors
     /// As the daemon refused it.
     pub fn try_ask(&mut self, body: request::Body, files: usize) -> Result<reply::Body, Error> {
+        match reply_in(self.ask_anyhow(body, files)) {
+            reply::Body::Error(error) => Err(error),
+            body => Ok(body),
+        }
+    }
+
+    /// Has it ask the daemon, however that ends.
+    pub fn ask_anyhow(&mut self, body: request::Body, files: usize) -> Outcome {
         let request = session::Request {
             request_id: 0,
             body: Some(body),
         };
         let request = request.encode_to_vec();
-        match reply_in(self.order(&Order::Ask { request, files })) {
-            reply::Body::Error(error) => Err(error),
-            body => Ok(body),
-        }
+        self.order(&Order::Ask { request, files })
     }
 
     /// Has it ask for what must succeed.

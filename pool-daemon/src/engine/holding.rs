@@ -218,7 +218,7 @@ impl Engine {
             return;
         };
         let holders: Vec<_> = segment.holders.keys().copied().collect();
-        let payer = self.payer(segment, &holders);
+        let (payer, incarnation) = (self.payer(segment, &holders), segment.incarnation.number());
         self.publish_segment("segment-freed", id, String::new());
         for holder in holders {
             self.evict(
@@ -226,6 +226,7 @@ impl Engine {
                 id,
                 event::Body::Revoked(session::Revoked {
                     segment_id: id.number(),
+                    incarnation,
                 }),
             );
         }

@@ -5,7 +5,7 @@
 //! of the tenant that loses its share (whose late writes end in the old incarnation). The new files
 //! become the segment in one commit; before it the old ones are, after it the new ones.
 
-use pool_core::{BackingId, ClientId, Extents, SegmentId, TenantId};
+use pool_core::{BackingId, ClientId, Extents, Incarnation, SegmentId, TenantId};
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::{self as session, event};
 
@@ -144,11 +144,12 @@ impl Engine {
             return;
         };
         let old = std::mem::replace(&mut segment.backings, job.fresh.clone());
-        (segment.incarnation, segment.tier) = (incarnation, tier);
+        let held = std::mem::replace(&mut segment.incarnation, incarnation);
+        segment.tier = tier;
         let owner = segment.tenant;
         let payer = self.settle_charges(owner, &job.fresh);
         if let Some(dropped) = dropped {
-            self.drop_share(id, dropped);
+            self.drop_share(id, dropped, held);
         }
         self.enter(&job.fresh);
         self.touch_segment(id);
@@ -181,7 +182,7 @@ impl Engine {
         payer
     }
 
-    fn drop_share(&mut self, id: SegmentId, tenant: TenantId) {
+    fn drop_share(&mut self, id: SegmentId, tenant: TenantId, held: Incarnation) {
         self.unshare(id, tenant);
         let Some(segment) = self.segments.get(&id) else {
             return;
@@ -195,6 +196,7 @@ impl Engine {
                 id,
                 event::Body::Revoked(session::Revoked {
                     segment_id: id.number(),
+                    incarnation: held.number(),
                 }),
             );
         }

@@ -44,29 +44,43 @@ impl Reactor {
     fn welcome_stranger(&mut self, socket: OwnedFd) {
         let peer = match packet::peer(socket.as_fd()) {
             Ok(peer) => peer,
-            Err(error) => return tracing::warn!(%error, "a peer could not be identified"),
+            Err(error) => {
+                tracing::warn!(%error, "a peer could not be identified");
+                return self.end(u32::MAX, !self.can_refuse, socket);
+            }
         };
-        // A process that has ended meanwhile wants nothing.
+        let uid = peer.uid;
         let Some(identity) = process::identity(&peer) else {
-            return;
-        };
-        let Some(id) = self
-            .sessions
-            .admit(socket, identity, peer.pidfd, clock::now())
-        else {
-            return tracing::warn!(
-                uid = identity.uid,
-                "too many connections of one user have not said who they are"
+            // It has ended meanwhile, or lives where this process cannot see it.
+            tracing::warn!(
+                uid,
+                pid = peer.pid,
+                "a process cannot be seen: it is not let in"
             );
+            return self.end(uid, !self.can_refuse, socket);
+        };
+        if !self.may_connect(uid) {
+            tracing::warn!(uid, "a user that leaves too much unread is not let in");
+            return self.end(uid, !self.can_refuse, socket);
+        }
+        let admitted =
+            self.sessions
+                .admit(socket, identity, peer.pidfd, !self.can_refuse, clock::now());
+        let id = match admitted {
+            Ok(id) => id,
+            Err(socket) => {
+                tracing::warn!(
+                    uid,
+                    "too many connections of one user have not said who they are"
+                );
+                return self.end(uid, !self.can_refuse, socket);
+            }
         };
         let Some(connection) = self.sessions.connections.get(&id) else {
             return;
         };
-        if let Err(error) = self.poller.add(
-            &connection.socket,
-            Token::Connection(id),
-            Interest::Readable,
-        ) {
+        let (token, interest) = (Token::Connection(id), Interest::Readable);
+        if let Err(error) = self.poller.add(&connection.socket, token, interest) {
             tracing::error!(%error, "a connection cannot be waited for");
             self.close_connection(id);
         }
@@ -78,11 +92,8 @@ impl Reactor {
         let Some(connection) = self.sessions.connections.get(&id) else {
             return;
         };
-        let expects = connection.client.is_some()
-            && self.engine.awaits_descriptors()
-            && self.closer.has_room();
-        let socket = connection.socket.as_fd();
-        let received = if expects {
+        let (socket, uid) = (connection.socket.as_fd(), connection.peer.uid);
+        let received = if connection.may_carry {
             packet::receive(socket, &mut self.buffer)
         } else {
             let plain = packet::receive_bytes(socket, &mut self.buffer);
@@ -112,10 +123,7 @@ impl Reactor {
         }
         let supplies = matches!(request.body, Some(request::Body::Supply(_)));
         if !packet.descriptors.is_empty() && !supplies {
-            packet
-                .descriptors
-                .into_iter()
-                .for_each(|file| self.closer.close(file));
+            self.closer.close(uid, packet.descriptors);
             let refusal = Refusal::Malformed("descriptors ride along with Supply only");
             return self.answer(id, request.request_id, Err(&refusal));
         }
@@ -196,11 +204,12 @@ impl Reactor {
         &mut self,
         client: ClientId,
         id: u64,
-        mut brought: Vec<OwnedFd>,
+        brought: Vec<OwnedFd>,
     ) -> Result<BackingId, Refusal> {
         let judged = self.judge_supplied(client, id, &brought);
         let Ok((backing, device, master)) = judged else {
-            brought.drain(..).for_each(|file| self.closer.close(file));
+            let uid = self.uid_of(client);
+            self.closer.close(uid, brought);
             return Err(judged.err().unwrap_or(Refusal::UnknownClient));
         };
         self.files.add(backing, device, master);

@@ -17,7 +17,7 @@ use nix::fcntl::OFlag;
 use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::MFdFlags;
 use pool_core::clock::Deadline;
-use pool_core::futex::{self, OWNER_DIED, WAIT_ANY_MAX};
+use pool_core::futex::{self, OWNER_DIED, WAIT_ANY_MAX, WaitedAny};
 use pool_core::limits::LIVENESS_PAGE_BYTES;
 use pool_core::mem::{Access, FileMap};
 use pool_core::sync::atomic::{AtomicU32, Ordering};
@@ -150,10 +150,19 @@ impl Shared {
             };
             seen.retain(|client, _| pages.iter().any(|(id, _)| id == client));
             self.look(&pages, &mut seen);
-            if let Err(error) = self.wait_for_change(round, &pages, &seen) {
-                // Without it the sockets and the pidfds tell.
-                tracing::error!(%error, "robust words are not watched any more");
-                return;
+            match self.wait_for_change(round, &pages, &seen) {
+                // A wake-up that changed nothing counts as a change: nobody makes this thread spin.
+                Ok(Some(client)) => {
+                    if let Some((_, changes)) = seen.get_mut(&client) {
+                        *changes += 1;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // Without it the sockets and the pidfds tell.
+                    tracing::error!(%error, "robust words are not watched any more");
+                    return;
+                }
             }
         }
     }
@@ -181,18 +190,28 @@ impl Shared {
         }
     }
 
-    /// Waits until a word is another one than it was seen, or the set of words changes.
+    /// Waits until a word is another one than it was seen, or the set of words changes; tells whose
+    /// word somebody woke.
     fn wait_for_change(
         &self,
         round: u32,
         pages: &[(ClientId, Arc<FileMap>)],
         seen: &Seen,
-    ) -> Result<(), futex::FutexError> {
+    ) -> Result<Option<ClientId>, futex::FutexError> {
         let words = pages
             .iter()
-            .filter_map(|(client, page)| Some((word(page)?, seen.get(client)?.0)));
+            .filter_map(|(client, page)| Some((*client, word(page)?, seen.get(client)?.0)));
+        let (clients, words): (Vec<_>, Vec<_>) = words
+            .map(|(client, word, seen)| (client, (word, seen)))
+            .unzip();
         let words: Vec<_> = std::iter::once((&self.round, round)).chain(words).collect();
-        futex::wait_any(&words, Deadline::NEVER).map(|_| ())
+        match futex::wait_any(&words, Deadline::NEVER)? {
+            WaitedAny::Woken { index } => Ok(index
+                .checked_sub(1)
+                .and_then(|index| clients.get(index))
+                .copied()),
+            WaitedAny::Changed | WaitedAny::TimedOut => Ok(None),
+        }
     }
 }
 

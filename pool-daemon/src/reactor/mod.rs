@@ -20,7 +20,7 @@
 //!    its session.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -44,6 +44,7 @@ use crate::store::StoreError;
 use crate::sys::Failed;
 
 mod closer;
+mod ending;
 mod files;
 mod gauges;
 mod intake;
@@ -61,6 +62,7 @@ pub use questions::Doctor;
 pub use start::{OnStop, Setup};
 
 use closer::Closer;
+use ending::Lingering;
 use files::Files;
 use gauges::Gauges;
 use liveness::Liveness;
@@ -178,6 +180,10 @@ pub struct Reactor {
     orphaned_copies: BTreeSet<SegmentId>,
     sessions: Sessions,
     closer: Closer,
+    /// Sockets of which the peer has not read everything.
+    lingering: Vec<Lingering>,
+    /// The kernel lets a socket refuse descriptors (Linux 6.16).
+    can_refuse: bool,
     poller: Poller,
     listener: OwnedFd,
     /// Set while the process has no descriptor for another connection.
@@ -277,7 +283,7 @@ impl Reactor {
     fn keep_time(&mut self) -> Result<(), ReactorError> {
         let now = clock::now();
         if self.journal_down_until.is_some_and(|at| at <= now) {
-            self.recover_from_journal()?;
+            self.recover_from_journal();
         }
         for connection in self.sessions.overdue_strangers(now) {
             self.close_connection(connection);
@@ -295,8 +301,12 @@ impl Reactor {
         }
         if self.files.refill_at().is_some_and(|at| at <= now) {
             self.files.refill(now);
-            self.watch_store()?;
+            if let Err(error) = self.watch_store() {
+                // Its end is then noticed with the next descriptor.
+                tracing::warn!(%error, "the descriptor store cannot be waited for");
+            }
         }
+        self.close_lingering();
         self.destroy_proven(now);
         Ok(())
     }
@@ -354,6 +364,8 @@ impl Reactor {
                     tracing::error!(%error, "the journal failed: everything since the last \
                      commit is undone");
                     self.undo(batch.actions);
+                    // Destroyed already, whatever the journal says.
+                    self.batch.forgotten = batch.forgotten;
                     continue;
                 }
                 self.gauges
@@ -386,7 +398,7 @@ impl Reactor {
     }
 
     /// An engine anew from the journal, in the midst of life.
-    fn recover_from_journal(&mut self) -> Result<(), ReactorError> {
+    fn recover_from_journal(&mut self) {
         match self.recovered() {
             Ok((mut engine, effects)) => {
                 engine.never_reuse_ids_of(&self.engine);
@@ -395,13 +407,12 @@ impl Reactor {
                 self.orphaned_copies.append(&mut self.copying);
                 self.absorb(effects);
                 self.drop_unknown();
-                self.await_clients()
+                self.await_clients();
             }
             Err(error) => {
                 tracing::error!(%error, "the journal is down: changes are refused until it is \
                  back");
                 self.journal_down_until = Some(clock::now().saturating_add(JOURNAL_PAUSE));
-                Ok(())
             }
         }
     }
@@ -470,14 +481,14 @@ impl Reactor {
         if let Some(pidfd) = &attached.pidfd {
             self.poller.remove(pidfd);
         }
-        if let Some(events) = &attached.events {
-            self.poller.remove(&events.socket);
+        let connection = attached.connection;
+        let connection = connection.and_then(|id| self.sessions.connections.remove(&id));
+        let uid = connection.as_ref().map_or(u32::MAX, |c| c.peer.uid);
+        if let Some(connection) = connection {
+            self.end(uid, connection.may_carry, connection.socket);
         }
-        if let Some(connection) = attached
-            .connection
-            .and_then(|id| self.sessions.connections.remove(&id))
-        {
-            self.poller.remove(&connection.socket);
+        if let Some(events) = attached.events {
+            self.end(uid, !self.can_refuse, events.socket);
         }
         self.liveness.forget(client);
     }
@@ -486,21 +497,18 @@ impl Reactor {
         let Some(connection) = self.sessions.connections.remove(&id) else {
             return;
         };
-        self.poller.remove(&connection.socket);
-        let Some(client) = connection.client else {
+        let (uid, client) = (connection.peer.uid, connection.client);
+        self.end(uid, connection.may_carry, connection.socket);
+        let attached = client.and_then(|client| self.sessions.clients.get_mut(&client));
+        let Some(attached) = attached.filter(|attached| attached.connection == Some(id)) else {
             return;
         };
-        if let Some(attached) = self
-            .sessions
-            .clients
-            .get_mut(&client)
-            .filter(|a| a.connection == Some(id))
-        {
-            attached.connection = None;
-            attached.give_up_at = Some(clock::now().saturating_add(self.plan.reattach_grace));
-            if let Some(events) = attached.events.take() {
-                self.poller.remove(events.socket.as_fd());
-            }
+        attached.connection = None;
+        attached.give_up_at = Some(clock::now().saturating_add(self.plan.reattach_grace));
+        if let Some(events) = attached.events.take() {
+            self.end(uid, !self.can_refuse, events.socket);
+        }
+        if let Some(client) = client {
             self.step(Command::Disconnected { client });
         }
     }

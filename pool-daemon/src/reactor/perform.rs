@@ -10,18 +10,19 @@ use pool_proto::session::v1::{Event, Reply, reply};
 use prost::Message as _;
 
 use super::poller::{Interest, Token};
-use super::sessions::{Attached, Events, Unheard};
+use super::sessions::{Events, Unheard};
 use super::{Reactor, ReactorError};
 use crate::device::copy::Part;
 use crate::engine::Refusal;
 use crate::engine::command::{Command, ConnectionId, WorldError};
 use crate::engine::effect::Action;
 use crate::server::handle::Answer;
+use crate::sys;
 
 impl Reactor {
     pub(super) fn perform(&mut self, action: Action) -> Result<(), ReactorError> {
         match action {
-            Action::Bind { connection, client } => self.bind(connection, client)?,
+            Action::Bind { connection, client } => self.bind(connection, client),
             Action::Welcome {
                 connection,
                 reply,
@@ -53,36 +54,31 @@ impl Reactor {
     }
 
     /// From now on the connection is the client's. One it had before is closed.
-    fn bind(&mut self, id: ConnectionId, client: ClientId) -> Result<(), ReactorError> {
+    fn bind(&mut self, id: ConnectionId, client: ClientId) {
         let Some(connection) = self.sessions.connections.get_mut(&id) else {
-            return Ok(());
+            return;
         };
         connection.client = Some(client);
+        if self.engine.awaits_descriptors() && !connection.may_carry {
+            // It may have to bring some back.
+            connection.may_carry = sys::pass_descriptors(connection.socket.as_fd(), true).is_ok();
+        }
         let pidfd = connection.pidfd.take();
-        let new = Attached {
-            pidfd: None,
-            connection: None,
-            events: None,
-            asked: None,
-            give_up_at: None,
-        };
-        let attached = self.sessions.clients.entry(client).or_insert(new);
+        let attached = self.sessions.clients.entry(client).or_default();
         attached.give_up_at = None;
-        let before = attached
-            .connection
-            .replace(id)
-            .filter(|before| *before != id);
-        if attached.pidfd.is_none()
-            && let Some(pidfd) = pidfd
-        {
-            self.poller
-                .add(&pidfd, Token::Process(client), Interest::Readable)?;
-            attached.pidfd = Some(pidfd);
+        let before = attached.connection.replace(id);
+        if let (None, Some(pidfd)) = (&attached.pidfd, pidfd) {
+            let token = Token::Process(client);
+            match self.poller.add(&pidfd, token, Interest::Readable) {
+                Ok(()) => attached.pidfd = Some(pidfd),
+                // Its connection tells of its end as well, if later.
+                Err(error) => tracing::warn!(%client, %error, "a process cannot be watched"),
+            }
         }
+        let before = before.filter(|before| *before != id);
         if let Some(before) = before.and_then(|before| self.sessions.connections.remove(&before)) {
-            self.poller.remove(&before.socket);
+            self.end(before.peer.uid, before.may_carry, before.socket);
         }
-        Ok(())
     }
 
     fn welcome(&mut self, id: ConnectionId, reply: &Reply, welcome: bool) {
@@ -116,13 +112,25 @@ impl Reactor {
         let Some(attached) = self.sessions.clients.get_mut(&client) else {
             return Ok((theirs, page));
         };
-        if let Some(before) = attached.events.take() {
-            self.poller.remove(before.socket.as_fd());
+        let before = attached.events.take();
+        if self.can_refuse {
+            sys::pass_descriptors(ours.as_fd(), false)?;
         }
         self.poller
             .add(&ours, Token::Events(client), Interest::End)?;
         attached.events = Some(Events::new(ours));
+        if let Some(before) = before {
+            let uid = self.uid_of(client);
+            self.end(uid, !self.can_refuse, before.socket);
+        }
         Ok((theirs, page))
+    }
+
+    pub(super) fn uid_of(&self, client: ClientId) -> u32 {
+        let attached = self.sessions.clients.get(&client);
+        let connection = attached.and_then(|attached| attached.connection);
+        let connection = connection.and_then(|id| self.sessions.connections.get(&id));
+        connection.map_or(u32::MAX, |connection| connection.peer.uid)
     }
 
     fn reply(&mut self, client: ClientId, reply: &Reply, files: &[(BackingId, Access)]) {
@@ -171,19 +179,31 @@ impl Reactor {
         let Some(connection) = self.sessions.connections.get(&id) else {
             return;
         };
+        // A client reads an answer before it asks again. One that does not would let descriptors
+        // pile up that count against this process.
+        let unread = sys::unread_by_peer(connection.socket.as_fd()).is_ok_and(|bytes| bytes > 0);
+        if unread && !descriptors.is_empty() {
+            tracing::warn!(client = ?connection.client, "a client does not read its answers");
+            return self.close_connection(id);
+        }
         crash_point!("reply.before-send");
-        let sent = packet::send(
-            connection.socket.as_fd(),
-            &reply.encode_to_vec(),
-            descriptors,
-        );
+        let bytes = reply.encode_to_vec();
+        let sent = packet::send(connection.socket.as_fd(), &bytes, descriptors);
         crash_point!("reply.after-send");
         match sent {
             Ok(()) => {}
             Err(PacketError::Closed) => self.close_connection(id),
+            // What was granted is journaled, and answered again when it is asked for again.
+            Err(PacketError::Os { call, errno }) if !descriptors.is_empty() => {
+                tracing::warn!(%errno, "descriptors could not be sent");
+                let failed = WorldError::Os {
+                    call,
+                    errno: errno as i32,
+                };
+                self.answer(id, reply.request_id, Err(&Refusal::World(failed)));
+            }
             Err(error) => {
-                tracing::warn!(client = ?connection.client, %error, "a reply could not be sent: \
-                 the connection is closed");
+                tracing::warn!(client = ?connection.client, %error, "a reply could not be sent");
                 self.close_connection(id);
             }
         }

@@ -30,10 +30,12 @@ pub(super) struct Connection {
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) client: Option<ClientId>,
     pub(super) hello_by: Nanos,
+    /// Descriptors may be on their way in it: see [`super::closer`].
+    pub(super) may_carry: bool,
 }
 
 /// What a client has in this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Attached {
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) connection: Option<ConnectionId>,
@@ -99,18 +101,21 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes a connection in. `None`, and it is closed, where its user has too many strangers
-    /// already.
+    /// Takes a connection in.
+    ///
+    /// # Errors
+    /// Its socket, where its user has too many strangers already.
     pub(super) fn admit(
         &mut self,
         socket: OwnedFd,
         peer: PeerIdentity,
         pidfd: OwnedFd,
+        may_carry: bool,
         now: Nanos,
-    ) -> Option<ConnectionId> {
+    ) -> Result<ConnectionId, OwnedFd> {
         let stranger = |c: &&Connection| c.client.is_none() && c.peer.uid == peer.uid;
         if self.connections.values().filter(stranger).count() >= STRANGERS_PER_UID_MAX {
-            return None;
+            return Err(socket);
         }
         self.last += 1;
         let (id, hello_by) = (ConnectionId(self.last), now.saturating_add(HELLO_MAX));
@@ -122,9 +127,10 @@ impl Sessions {
                 pidfd: Some(pidfd),
                 client: None,
                 hello_by,
+                may_carry,
             },
         );
-        Some(id)
+        Ok(id)
     }
 
     /// When a stranger is to be closed, or a client given up.

@@ -46,6 +46,7 @@ use crate::journal::{Journal, Rows};
 use crate::server::handle::Inbox;
 use crate::server::metrics::Metrics;
 use crate::store::DescriptorStore;
+use crate::sys;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 256;
@@ -125,6 +126,7 @@ impl Reactor {
             .filter_map(|(id, name)| Some((id, Arc::clone(setup.devices.get(name)?))));
         let builder = Builder::new(devices.collect(), setup.stock)?;
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
+        let can_refuse = refuse_descriptors(&listener);
         let mut reactor = Self {
             engine,
             plan: setup.plan,
@@ -138,6 +140,8 @@ impl Reactor {
             orphaned_copies: BTreeSet::new(),
             sessions: Sessions::default(),
             closer: Closer::default(),
+            lingering: Vec::new(),
+            can_refuse,
             poller: Poller::new()?,
             listener,
             accept_again_at: None,
@@ -156,7 +160,7 @@ impl Reactor {
             stopping: false,
         };
         reactor.absorb(effects);
-        reactor.await_clients()?;
+        reactor.await_clients();
         reactor.finish_batch()?;
         crash_point!("recover.committed");
         reactor.wait_for_all()?;
@@ -165,28 +169,38 @@ impl Reactor {
 
     /// Looks for the processes that the engine knows and the reactor does not: those that are gone
     /// are clients that are gone, the others are awaited.
-    pub(super) fn await_clients(&mut self) -> Result<(), ReactorError> {
+    pub(super) fn await_clients(&mut self) {
         let processes: Vec<_> = self.engine.processes().collect();
         for (client, process) in processes {
             if self.sessions.clients.contains_key(&client) {
                 continue;
             }
-            let Some(pidfd) = process::find(&process)? else {
-                self.step(Command::ClientGone { client });
-                continue;
+            let pidfd = match process::find(&process) {
+                Ok(Some(pidfd)) => Some(pidfd),
+                Ok(None) => {
+                    self.step(Command::ClientGone { client });
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%client, %error, "a process of before cannot be watched");
+                    None
+                }
             };
-            self.poller
-                .add(&pidfd, Token::Process(client), Interest::Readable)?;
+            let token = Token::Process(client);
+            let watched = pidfd
+                .as_ref()
+                .is_some_and(|pidfd| self.poller.add(pidfd, token, Interest::Readable).is_ok());
+            // A process that cannot be watched is given up after a while, unless it comes back.
+            let later = clock::now().saturating_add(self.plan.reattach_grace);
             let awaited = Attached {
-                pidfd: Some(pidfd),
+                pidfd,
                 connection: None,
                 events: None,
                 asked: None,
-                give_up_at: None,
+                give_up_at: (!watched).then_some(later),
             };
             self.sessions.clients.insert(client, awaited);
         }
-        Ok(())
     }
 
     fn wait_for_all(&self) -> Result<(), ReactorError> {
@@ -350,6 +364,15 @@ fn open_socket(path: &Path, mode: u32) -> Result<OwnedFd, ReactorError> {
     let backlog = Backlog::new(BACKLOG).map_err(|errno| refused(errno.to_string()))?;
     listen(&listener, backlog).map_err(|errno| refused(errno.to_string()))?;
     Ok(listener)
+}
+
+/// Whether the kernel lets sockets refuse descriptors; every connection accepted from now on does.
+fn refuse_descriptors(listener: &OwnedFd) -> bool {
+    let refused = sys::pass_descriptors(listener.as_fd(), false);
+    if let Err(failed) = &refused {
+        tracing::warn!(errno = %failed.errno, "clients can send unwanted descriptors before Linux 6.16");
+    }
+    refused.is_ok()
 }
 
 fn new_socket() -> Result<OwnedFd, ReactorError> {

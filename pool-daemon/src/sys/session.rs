@@ -22,6 +22,47 @@ pub fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }
 
+/// `SO_PASSRIGHTS` of Linux 6.16, which libc does not name.
+const SO_PASSRIGHTS: libc::c_int = 83;
+const NUMBER_BYTES: libc::socklen_t = 4;
+const _: () = assert!(size_of::<libc::c_int>() == NUMBER_BYTES as usize);
+
+/// Whether descriptors may be sent to this socket. Where they may not, the sender is refused, and
+/// none is ever on its way. A listening socket hands its choice on to the connections it accepts.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.16.
+pub fn pass_descriptors(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Failed> {
+    let pass = libc::c_int::from(pass);
+    // SAFETY: the kernel reads one number of this frame (invariants 1 and 2).
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const pass).cast::<libc::c_void>(),
+            NUMBER_BYTES,
+        )
+    };
+    let call = "setsockopt SO_PASSRIGHTS";
+    Errno::result(answer)
+        .map(drop)
+        .map_err(|errno| Failed { call, errno })
+}
+
+/// Bytes of memory that sent messages take which the peer has not read yet; 0 where it has read all.
+///
+/// # Errors
+/// None that is known, of a socket.
+pub fn unread_by_peer(socket: BorrowedFd<'_>) -> Result<i32, Failed> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one number to this frame (invariants 1 and 2).
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    let call = "ioctl TIOCOUTQ";
+    Errno::result(answer).map_err(|errno| Failed { call, errno })?;
+    Ok(bytes)
+}
+
 /// A descriptor of the process that has this id now.
 ///
 /// # Errors

@@ -97,7 +97,11 @@ fn what_is_held_by_others_is_freed_by_force_only() {
     assert_eq!(refusal.reason(), ErrorReason::Busy);
     assert!(refusal.message.contains("1 other"), "{}", refusal.message);
     world.done(one, ask::free(id, true));
-    let told = event::Body::Revoked(session::Revoked { segment_id: id });
+    let (segment_id, incarnation) = (id, 1);
+    let told = event::Body::Revoked(session::Revoked {
+        segment_id,
+        incarnation,
+    });
     assert_eq!(world.processes[&two].events, [told]);
     assert_eq!(world.reason(two, ask::refresh(id)), ErrorReason::NotFound);
     world.done(two, ask::close(id));

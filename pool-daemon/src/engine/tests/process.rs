@@ -363,7 +363,7 @@ impl World {
         let pid = self.pid_of(client).unwrap();
         let process = self.processes.get_mut(&pid).unwrap();
         match &body {
-            event::Body::Revoked(session::Revoked { segment_id })
+            event::Body::Revoked(session::Revoked { segment_id, .. })
             | event::Body::Lost(session::Lost { segment_id }) => {
                 process.unmap(SegmentId::new(*segment_id).unwrap());
             }

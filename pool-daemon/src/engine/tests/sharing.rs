@@ -118,7 +118,12 @@ fn a_share_that_was_opened_ends_in_a_new_incarnation_with_the_contents_of_the_ol
     assert!(after.incarnation > segment.incarnation);
     assert_eq!((after.addr, after.bytes), (segment.addr, segment.bytes));
     assert_eq!(world.read(alpha, id), [5, 5]);
-    let told = event::Body::Revoked(session::Revoked { segment_id: number });
+    // It is told of the incarnation that it held, so that it knows a later grant from this one.
+    let (segment_id, incarnation) = (number, segment.incarnation);
+    let told = event::Body::Revoked(session::Revoked {
+        segment_id,
+        incarnation,
+    });
     assert_eq!(world.processes[&beta].events, [told]);
     let tenant = world.engine.tenants.find("beta").unwrap();
     let beta_pays = world.engine.tenants.get(tenant).unwrap().quarantined[0];

@@ -102,7 +102,7 @@ fn what_a_daemon_sent_that_died_with_answers_unread_is_kept() {
     let null = File::open("/dev/null").unwrap();
     for round in 0..ROUNDS {
         // As soon as the keeper has taken up some of those before.
-        let deadline = Deadline::after(Nanos::from_millis(30_000));
+        let deadline = Deadline::after(Nanos::from_millis(300_000));
         let daemon = eventually(deadline, || socket::connect_to(&path).ok()).unwrap();
         for number in 1..=EACH {
             let put = Request::Put(backing(round * EACH + number)).encode();
@@ -145,7 +145,7 @@ fn what_is_no_request_is_refused_and_changes_nothing() {
     ];
     for (bytes, files, expected) in cases {
         packet::send(hostile.as_fd(), bytes, files).unwrap();
-        let deadline = Deadline::after(Nanos::from_millis(30_000));
+        let deadline = Deadline::after(Nanos::from_millis(300_000));
         let got = packet::receive_by(hostile.as_fd(), &mut answer, deadline).unwrap();
         assert_eq!(&answer[..got.len], expected);
     }
