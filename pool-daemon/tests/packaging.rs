@@ -5,7 +5,9 @@ use pool_daemon::config::Config;
 const PACKAGED: &str = include_str!("../../packaging/pool.toml");
 
 fn printed(text: &str) -> String {
-    Config::parse("pool.toml", text).expect("it is taken").to_toml()
+    Config::parse("pool.toml", text)
+        .expect("it is taken")
+        .to_toml()
 }
 
 #[test]

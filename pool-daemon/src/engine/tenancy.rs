@@ -165,9 +165,9 @@ impl Tenants {
         Ok(())
     }
 
-    /// Whether a share of user `uid` may make a tenant of this name known, which is not known yet: one
-    /// of his own labels, or another user as a whole. So nobody uses up the labels of others, and
-    /// half of the places is left to those who attach.
+    /// Whether a share of user `uid` may make a tenant of this name known, which is not known yet:
+    /// one of his own labels, or another user as a whole. So nobody uses up the labels of others,
+    /// and half of the places is left to those who attach.
     ///
     /// # Errors
     /// Where it may not.

@@ -370,7 +370,7 @@ fn open_socket(path: &Path, mode: u32) -> Result<OwnedFd, ReactorError> {
 fn refuse_descriptors(listener: &OwnedFd) -> bool {
     let refused = sys::pass_descriptors(listener.as_fd(), false);
     if let Err(failed) = &refused {
-        tracing::warn!(errno = %failed.errno, "clients can send unwanted descriptors before Linux 6.16");
+        tracing::warn!(errno = %failed.errno, "clients can send unwanted descriptors");
     }
     refused.is_ok()
 }

@@ -50,7 +50,8 @@ pub fn pass_descriptors(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Failed
         .map_err(|errno| Failed { call, errno })
 }
 
-/// Bytes of memory that sent messages take which the peer has not read yet; 0 where it has read all.
+/// Bytes of memory that sent messages take which the peer has not read yet; 0 where it has read
+/// all.
 ///
 /// # Errors
 /// None that is known, of a socket.
