@@ -170,6 +170,22 @@ pub(super) unsafe fn place_zeros(span: Span, access: Access) -> Result<(), MapEr
     unsafe { place_private(span, protection(access)) }
 }
 
+/// Puts private zero pages at `span` where a mapping that failed has left a hole: the kernel takes
+/// away what is there before it knows that the new mapping can be made. No reader may meet a hole
+/// (invariant 5), and no other mapping may land in one (invariant 4).
+///
+/// # Safety
+/// As for [`place_file`].
+pub(super) unsafe fn fill_hole(span: Span, access: Access) -> Result<(), MapError> {
+    // Advice that the range has had already does nothing, and is refused where there is a hole.
+    if hide(span).is_ok() {
+        return Ok(());
+    }
+    // SAFETY: the caller's.
+    unsafe { place_zeros(span, access) }?;
+    hide(span)
+}
+
 /// Puts the reservation back at `span`, in place of what is there, in one step.
 ///
 /// # Safety

@@ -229,7 +229,9 @@ impl Region {
     /// ones, page by page, and nothing else.
     ///
     /// # Errors
-    /// [`MapError`]. After [`MapError::Os`] a range that was mapped before may hold zero pages.
+    /// [`MapError`]. After [`MapError::Os`] a range that was mapped before holds what it held, or
+    /// the file, or, where the kernel had taken the old mapping away already, zero pages. Which
+    /// one is not told: stop accessing it before you put zero pages in its place.
     pub fn map(
         &self,
         offset: Bytes,
@@ -243,8 +245,9 @@ impl Region {
             // SAFETY: `change` says why the place is ours and the access enough.
             unsafe { sys::place_file(part, file, file_offset, access) }
         })?;
-        // Not under the lock: this may take 100 ms for each GiB of small pages.
-        sys::populate(part).or_else(|error| self.zero(offset, len).and(Err(error)))
+        // Not under the lock: this may take 100 ms for each GiB of small pages. A failure leaves
+        // the file where it is: readers would take zeros for its bytes.
+        sys::populate(part)
     }
 
     /// Puts private zero pages at `offset`: behind what is mapped, or in its place. No reader meets
@@ -293,11 +296,11 @@ impl Region {
                 len,
             });
         }
-        place(part, access)?;
-        sys::hide(part).or_else(|error| {
-            // SAFETY: the place is ours, as above.
-            unsafe { sys::place_zeros(part, access) }.and(Err(error))
+        place(part, access).or_else(|error| {
+            // SAFETY: the place is ours, as above, and `access` is what `place` was to give.
+            unsafe { sys::fill_hole(part, access) }.and(Err(error))
         })?;
+        sys::hide(part)?;
         let end = part
             .addr()
             .checked_offset_from(self.at)
