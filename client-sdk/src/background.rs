@@ -119,6 +119,8 @@ impl Background {
         let Some(newcomer) = lock(&self.shared.news).take() else {
             return Ok(());
         };
+        // What the connection before has brought is still to be told.
+        self.hear();
         let (generation, events) = (newcomer.generation, newcomer.events);
         self.listening = Some(Listening {
             generation,

@@ -19,7 +19,7 @@
 use std::os::fd::AsFd;
 
 use pool_core::mem::{Access, MapError, Mapped, OwnWord, Region, Window};
-use pool_core::sync::atomic::{AtomicU8, Ordering};
+use pool_core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use pool_core::sync::{Mutex, MutexGuard, lock};
 use pool_core::{Bytes, PoolAddr, SegmentId};
 
@@ -44,6 +44,9 @@ pub(crate) struct Held {
     limit: OwnWord,
     fate: AtomicU8,
     detail: Mutex<Detail>,
+    /// How many handles the program has. References that calls and events take for a moment are
+    /// none. It rises under the lock of the session only.
+    pub(crate) handles: AtomicUsize,
 }
 
 /// What was last granted. Whoever changes the mapping holds its lock.
@@ -87,6 +90,7 @@ impl Held {
             limit,
             fate,
             detail,
+            handles: AtomicUsize::new(0),
         })
     }
 

@@ -14,6 +14,12 @@
 //!   until it is back, within their timeout, and are carried out exactly once.
 //! - Nothing is left behind: what a call that failed had been granted is given back.
 //!
+//! # Forks
+//! A forked child attaches anew; what it inherits fails with [`Error::Forked`]. It inherits no
+//! mapping, but copies of the descriptors of all pieces, until it executes a program or ends. While
+//! it has them, memory that its parent gave back or was revoked stays in use and is charged to the
+//! tenant: let children that go on without `exec` be forked before the first attach.
+//!
 //! No runtime is needed and none is started but one thread a session. No call is safe in a signal
 //! handler.
 

@@ -71,6 +71,7 @@ impl Reserve {
     /// # Errors
     /// As [`crate::Pool::create`], where none was ready.
     pub fn take(&self) -> Result<Segment, Error> {
+        self.life.shared().check_owner()?;
         if let Some(held) = self.ready.pop() {
             return Ok(Segment::new(
                 Arc::clone(&self.life),
@@ -84,9 +85,12 @@ impl Reserve {
             .create(&Create::new(&self.ready.tier, self.ready.bytes))
     }
 
-    /// How many segments are ready.
+    /// How many segments are ready: none for a forked child.
     #[must_use]
     pub fn ready(&self) -> usize {
+        if self.life.shared().check_owner().is_err() {
+            return 0;
+        }
         lock(&self.ready.stack).len()
     }
 

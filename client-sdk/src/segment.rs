@@ -10,6 +10,7 @@ use crate::error::{AccessError, Error};
 use crate::held::Fate;
 use crate::info::PieceInfo;
 use crate::pool::Life;
+use crate::shared::SessionGuard;
 use crate::table::{HeldRef, Release};
 use crate::view::{Element, View, ViewMut};
 use crate::wire::{self, Answer};
@@ -187,8 +188,7 @@ impl Segment {
             segment_id: self.id().number(),
             tenant: tenant.to_owned(),
         };
-        self.only_handle()?;
-        self.change(request::Body::Revoke(ask))
+        self.change_alone(request::Body::Revoke(ask))
     }
 
     /// Makes the segment larger or smaller, in its place. What is added is zero; a smaller size
@@ -213,8 +213,7 @@ impl Segment {
             segment_id: self.id().number(),
             tier: tier.to_owned(),
         };
-        self.only_handle()?;
-        self.change(request::Body::Relocate(ask))
+        self.change_alone(request::Body::Relocate(ask))
     }
 
     /// Brings size and mapping up to date now. An event does the same a moment later by itself.
@@ -268,9 +267,11 @@ impl Segment {
         drop(self);
     }
 
-    fn only_handle(&self) -> Result<(), Error> {
+    /// Asks for a change under which no other handle may write, and maps what came of it.
+    fn change_alone(&self, body: request::Body) -> Result<(), Error> {
+        let mut session = self.life.shared().session()?;
         match self.held.others() {
-            0 => Ok(()),
+            0 => self.change_by(&mut session, body),
             others => Err(Error::HeldHere {
                 segment: self.id(),
                 others,
@@ -280,8 +281,11 @@ impl Segment {
 
     /// Asks for a change, and maps what came of it.
     fn change(&self, body: request::Body) -> Result<(), Error> {
+        self.change_by(&mut self.life.shared().session()?, body)
+    }
+
+    fn change_by(&self, session: &mut SessionGuard<'_>, body: request::Body) -> Result<(), Error> {
         let shared = self.life.shared();
-        let mut session = shared.session()?;
         self.held.check_live()?;
         let grant = session.call(body)?.granted(shared.window.range())?;
         shared.update(&self.held, grant)

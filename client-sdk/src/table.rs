@@ -16,6 +16,7 @@ use std::sync::Weak;
 use pool_core::SegmentId;
 use pool_core::limits::CLIENT_SEGMENTS_MAX;
 use pool_core::mem::MapError;
+use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
 use pool_proto::session::v1::{self as session, request};
 
@@ -96,6 +97,8 @@ pub(crate) struct HeldRef {
     shared: Arc<Shared>,
     /// `None` only while it is dropped.
     held: Option<Arc<Held>>,
+    /// It is a handle of the program's, and counted as one.
+    handle: bool,
 }
 
 impl Deref for HeldRef {
@@ -107,24 +110,39 @@ impl Deref for HeldRef {
 }
 
 impl HeldRef {
-    /// How many others there are.
+    /// Counts it as a handle of the program's. The caller holds the session.
+    fn into_handle(mut self) -> Self {
+        self.handle = true;
+        self.handles.fetch_add(1, Ordering::Relaxed);
+        self
+    }
+
+    /// How many other handles there are. No more will come while the caller holds the session.
     pub(crate) fn others(&self) -> usize {
-        let _counted_under_lock = lock(&self.shared.table);
-        self.held
-            .as_ref()
-            .map_or(0, Arc::strong_count)
-            .saturating_sub(1)
+        // Acquire pairs with the release of `uncount`: a handle that is gone writes no more.
+        let handles = self.handles.load(Ordering::Acquire);
+        handles.saturating_sub(usize::from(self.handle))
+    }
+
+    fn uncount(&mut self) {
+        if std::mem::take(&mut self.handle) {
+            self.handles.fetch_sub(1, Ordering::Release);
+        }
     }
 
     /// Lets go without telling the daemon, which is told something else. False where others hold
     /// the segment still.
     pub(crate) fn let_go(mut self) -> bool {
+        self.uncount();
         self.shared.clone().remove(self.held.take(), None)
     }
 }
 
 impl Drop for HeldRef {
     fn drop(&mut self) {
+        if self.held.is_some() {
+            self.uncount();
+        }
         let held = self.held.take();
         // A segment that ended was released when it did.
         let close = held.as_ref().filter(|held| held.fate() == Fate::Live);
@@ -171,6 +189,7 @@ impl Shared {
         Some(HeldRef {
             shared: Arc::clone(self),
             held: Some(held),
+            handle: false,
         })
     }
 
@@ -181,6 +200,7 @@ impl Shared {
         held.map(|held| HeldRef {
             shared: Arc::clone(self),
             held: Some(held),
+            handle: false,
         })
         .collect()
     }
@@ -206,6 +226,7 @@ impl Shared {
         let held = HeldRef {
             shared: Arc::clone(self),
             held: Some(Arc::new(held)),
+            handle: false,
         };
         let mut table = lock(&self.table);
         if let Some(held) = &held.held {
@@ -216,7 +237,7 @@ impl Shared {
         if let Some(news) = early {
             self.tell(id, news)?;
         }
-        Ok(held)
+        Ok(held.into_handle())
     }
 
     /// Takes over a grant of a segment that has handles. Where these are of before it was taken
@@ -233,7 +254,7 @@ impl Shared {
                     error => error,
                 })
             }
-            updated => updated.map(|()| held),
+            updated => updated.map(|()| held.into_handle()),
         }
     }
 
@@ -283,6 +304,7 @@ impl Shared {
         let held = HeldRef {
             shared: Arc::clone(self),
             held: Some(held),
+            handle: false,
         };
         let told = ended.map_or(Ok(()), |fate| {
             let ended = held.end(fate);

@@ -108,6 +108,16 @@ fn contents_are_not_moved_while_another_handle_could_write() {
 }
 
 #[test]
+fn what_events_and_calls_hold_for_a_moment_are_no_handles() {
+    let (fake, pool) = attached();
+    let mut segment = pool.create(&Create::new("hbm", EXTENT)).unwrap();
+    for _ in 0..100 {
+        fake.tell(changed(segment.id()));
+        segment.relocate("ddr").unwrap();
+    }
+}
+
+#[test]
 fn a_change_of_another_process_is_followed() {
     let (fake, pool) = attached();
     let mut events = pool.events();

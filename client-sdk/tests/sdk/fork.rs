@@ -5,7 +5,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use pool_core::Bytes;
 
-use crate::{EXTENT, attached};
+use crate::{EXTENT, attached, wait_until};
 
 /// Runs `child` in a forked child, which does nothing else, and says whether it held.
 fn in_a_child(child: impl FnOnce() -> bool) -> bool {
@@ -32,6 +32,8 @@ fn a_forked_child_is_told_and_the_session_of_its_parent_goes_on() {
     let view = segment.view_mut::<u64>(Bytes::ZERO, 8).unwrap();
     view.fill(5).unwrap();
     let word = segment.atomic_u32(Bytes::ZERO).unwrap();
+    let reserve = pool.reserve("ddr", EXTENT, 1).unwrap();
+    wait_until(|| reserve.ready() == 1);
     assert!(in_a_child(|| {
         let forked = Err(AccessError::Forked);
         view.get(0) == forked
@@ -39,6 +41,8 @@ fn a_forked_child_is_told_and_the_session_of_its_parent_goes_on() {
             && word.wake(1) == Err(Error::Access(AccessError::Forked))
             && matches!(segment.view::<u8>(Bytes::ZERO, 1), Err(AccessError::Forked))
             && matches!(pool.tiers(), Err(Error::Forked))
+            && matches!(reserve.take(), Err(Error::Forked))
+            && reserve.ready() == 0
     }));
     assert_eq!(view.get(0), Ok(5));
     pool.tiers().unwrap();

@@ -9,7 +9,7 @@ use client_sdk::{
 };
 use pool_core::Bytes;
 use pool_proto::common::v1 as common;
-use pool_proto::session::v1::request;
+use pool_proto::session::v1::{self as session, event, request};
 
 use crate::fake::{Fake, Script, refused};
 use crate::{EXTENT, attached, extents, heard, options, wait_until};
@@ -107,6 +107,25 @@ fn a_session_is_taken_up_again_without_a_call() {
         heard(&mut events, |event| *event == Event::DaemonBack { epoch });
     }
     pool.tiers().unwrap();
+}
+
+#[test]
+fn what_the_daemon_told_before_it_died_is_heard() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    for round in 0..20 {
+        for number in 0..10 {
+            let device = format!("ddr{round}-{number}");
+            fake.tell(event::Body::DeviceBack(session::DeviceBack { device }));
+        }
+        fake.restart();
+        pool.tiers().unwrap();
+        let device = format!("ddr{round}-9");
+        heard(
+            &mut events,
+            |event| matches!(event, Event::DeviceBack { device: back } if *back == device),
+        );
+    }
 }
 
 #[test]
