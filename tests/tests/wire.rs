@@ -1,5 +1,5 @@
-//! Whatever is sent to the daemon's sockets: a typed error or a closed connection for the sender, and
-//! nothing for anybody else. No death, no hang, and no growth past what is stated.
+//! Whatever is sent to the daemon's sockets: a typed error or a closed connection for the sender,
+//! and nothing for anybody else. No death, no hang, and no growth past what is stated.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 

@@ -1,5 +1,5 @@
-//! Valid requests with bytes changed at random: whatever they mean then, the daemon answers or closes
-//! the connection, and its books balance.
+//! Valid requests with bytes changed at random: whatever they mean then, the daemon answers or
+//! closes the connection, and its books balance.
 
 use std::cell::RefCell;
 
