@@ -1,5 +1,6 @@
 //! Attaching: finding the daemon, opening a session, reserving the window.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,11 +143,33 @@ impl AttachOptions {
         }
         let own = format!("/tmp/tierpool-{}", nix::unistd::geteuid());
         tried.push(Path::new(&own).join(SOCKET));
-        match tried.iter().find(|path| path.exists()) {
-            Some(socket) => Ok(socket.clone()),
-            None => Err(Error::NoSocket { tried }),
-        }
+        let Some(socket) = tried.iter().find(|path| path.exists()) else {
+            return Err(Error::NoSocket { tried });
+        };
+        check_folder(socket, nix::unistd::geteuid().as_raw())?;
+        Ok(socket.clone())
     }
+}
+
+/// A socket that nobody named is trusted where nobody but root and this user can have put it up:
+/// in /tmp anybody can make a folder of any name.
+fn check_folder(socket: &Path, user: u32) -> Result<(), Error> {
+    let folder = socket.parent().unwrap_or(socket);
+    let status = std::fs::symlink_metadata(folder).map_err(|error| Error::Socket {
+        socket: socket.to_owned(),
+        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+    })?;
+    let (owner, mode) = (status.uid(), status.mode() & 0o7777);
+    // What the system's own folder is called, no user can make, whoever runs the daemon.
+    let system = folder.starts_with("/run/tierpool");
+    if system || (status.is_dir() && (owner == 0 || owner == user) && mode & 0o022 == 0) {
+        return Ok(());
+    }
+    Err(Error::Untrusted {
+        folder: folder.to_owned(),
+        owner,
+        mode,
+    })
 }
 
 fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
@@ -199,4 +222,40 @@ fn window(range: WindowRange) -> Result<Window, Error> {
     let window = Window::reserve(range)?;
     windows.push((process, window.clone()));
     Ok(window)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_somebody_else_can_have_put_up_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join(SOCKET);
+        let user = nix::unistd::geteuid().as_raw();
+        let with_mode = |mode| {
+            set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            check_folder(&socket, user)
+        };
+        assert_eq!(with_mode(0o755), Ok(()));
+        for mode in [0o775, 0o757, 0o1777] {
+            let (folder, owner) = (folder.path().to_owned(), user);
+            let untrusted = Error::Untrusted {
+                folder,
+                owner,
+                mode,
+            };
+            assert_eq!(with_mode(mode), Err(untrusted));
+        }
+        assert_eq!(with_mode(0o700), Ok(()));
+        // Root's folders are everybody's to trust.
+        assert_eq!(check_folder(&socket, user + 1).is_ok(), user == 0);
+        let other = tempfile::tempdir().unwrap();
+        let link = other.path().join("tierpool");
+        symlink(folder.path(), &link).unwrap();
+        assert!(check_folder(&link.join(SOCKET), user).is_err());
+    }
 }

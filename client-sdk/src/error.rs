@@ -60,6 +60,20 @@ pub enum Error {
         /// How long was waited.
         waited: Nanos,
     },
+    /// Somebody else can have put up the socket there. Name the socket, if it is the right one.
+    #[error(
+        "{} belongs to uid {owner} with mode {mode:o}: others can have put up a socket there; \
+         set TIERPOOL_SOCKET if it is the right one",
+        folder.display()
+    )]
+    Untrusted {
+        /// Where the socket is.
+        folder: PathBuf,
+        /// Whose folder it is.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The daemon may not be talked to. Ask the operator for access to the socket.
     #[error("{} cannot be connected to: {errno}", socket.display())]
     Socket {
@@ -119,7 +133,7 @@ impl Error {
             Self::Access(error) => error.class(),
             Self::NoSocket { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
-            Self::AddressHeld { .. } => ErrorClass::Caller,
+            Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
             Self::SessionEnded => ErrorClass::Lost,
             Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
             Self::Map(MapError::Os { .. }) | Self::Packet(_) => ErrorClass::Exhausted,

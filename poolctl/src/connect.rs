@@ -157,12 +157,16 @@ fn candidates(uid: u32, runtime: Option<&Path>) -> Vec<PathBuf> {
     own.into_iter().chain([fallback, system]).collect()
 }
 
-/// Whether the socket is there, in a folder of ours or of root's: in /tmp anybody can put one up.
+/// Whether the socket is there, in a folder of ours or of root's that nobody else may write: in
+/// /tmp anybody can put one up.
 fn is_trusted(path: &Path, uid: u32) -> bool {
     let folder_owner = path
         .parent()
         .and_then(|folder| fs::symlink_metadata(folder).ok());
-    let ours = folder_owner.is_some_and(|folder| folder.uid() == uid || folder.uid() == 0);
+    let ours = folder_owner.is_some_and(|folder| {
+        let owned = folder.uid() == uid || folder.uid() == 0;
+        owned && folder.is_dir() && folder.mode() & 0o022 == 0
+    });
     let system = path.starts_with("/run");
     (ours || system) && path.exists()
 }
@@ -176,6 +180,8 @@ fn read(path: &Path) -> Result<Vec<u8>, CtlError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -201,6 +207,11 @@ mod tests {
         assert!(!is_trusted(&path, owner));
         fs::write(&path, "").unwrap();
         assert!(is_trusted(&path, owner));
+        let with_mode = |mode| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            is_trusted(&path, owner)
+        };
+        assert_eq!([0o775, 0o757, 0o700].map(with_mode), [false, false, true]);
         // Root's folders are everybody's to trust: it is refused where the test is not root's only.
         assert_eq!(is_trusted(&path, owner + 1), owner == 0);
     }

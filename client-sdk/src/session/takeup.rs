@@ -40,11 +40,12 @@ impl Session {
         deadline: Deadline,
     ) -> Result<(), Failed> {
         let mut connection = Connection::open(&shared.socket).map_err(|errno| match errno {
-            Errno::EACCES | Errno::EPERM => Failed::ForGood(Error::Socket {
+            // It is starting, or has more callers than it can take at once.
+            Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN => Failed::Now,
+            errno => Failed::ForGood(Error::Socket {
                 socket: shared.socket.clone(),
                 errno,
             }),
-            _ => Failed::Now,
         })?;
         // The ids of what belongs to a connection do not count: nothing of it changes the pool.
         let id = self.next_id;
