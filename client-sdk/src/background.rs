@@ -20,7 +20,7 @@ use pool_core::futex::RobustWord;
 use pool_core::packet::{self, PacketError};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock, thread};
-use pool_core::{Bytes, Nanos, SegmentId};
+use pool_core::{Bytes, Incarnation, Nanos, SegmentId};
 use pool_proto::session::v1::{self as session, event, request};
 
 use crate::error::{Error, ErrorClass};
@@ -204,18 +204,21 @@ impl Background {
             }
             event::Body::Revoked(revoked) => {
                 let segment = SegmentId::new(revoked.segment_id)?;
-                self.end(segment, Fate::Revoked);
+                let meant = Incarnation::new(revoked.incarnation);
+                if !self.end(segment, News::Revoked(meant)) {
+                    return Some(());
+                }
                 Event::Revoked { segment }
             }
             event::Body::Lost(lost) => {
                 let segment = SegmentId::new(lost.segment_id)?;
-                self.end(segment, Fate::Lost);
+                self.end(segment, News::Lost);
                 Event::Lost { segment }
             }
             event::Body::Changed(changed) => {
                 // Told to the program when it has happened.
                 let segment = SegmentId::new(changed.segment_id)?;
-                return self.shared.tell(segment, News::Changed).ok();
+                return self.shared.tell(segment, News::Changed).ok().map(|_| ());
             }
             event::Body::DeviceLeaving(leaving) => {
                 let session::DeviceLeaving {
@@ -236,10 +239,11 @@ impl Background {
         Some(())
     }
 
-    fn end(&self, segment: SegmentId, fate: Fate) {
+    /// False where what is held now is not meant.
+    fn end(&self, segment: SegmentId, news: News) -> bool {
         // What could not be replaced stays mapped, and nobody accesses it: the daemon will not have
         // its proof before the process ends.
-        drop(self.shared.tell(segment, News::Ended(fate)));
+        self.shared.tell(segment, news).unwrap_or(true)
     }
 
     /// Does what needs the session, if there is anything and the session is free.

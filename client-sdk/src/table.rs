@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::Weak;
 
-use pool_core::SegmentId;
 use pool_core::limits::CLIENT_SEGMENTS_MAX;
 use pool_core::mem::MapError;
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
+use pool_core::{Incarnation, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
 use crate::error::Error;
@@ -51,7 +51,9 @@ impl Release {
 /// What an event says of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
-    Ended(Fate),
+    Lost,
+    /// The grant of this incarnation has ended, or, where none is named, whatever is held.
+    Revoked(Option<Incarnation>),
     Changed,
 }
 
@@ -286,19 +288,20 @@ impl Shared {
         })
     }
 
-    /// Acts on an event about a segment.
-    pub(crate) fn tell(self: &Arc<Self>, id: SegmentId, news: News) -> Result<(), MapError> {
+    /// Acts on an event about a segment. False where the event is of before what is held now.
+    pub(crate) fn tell(self: &Arc<Self>, id: SegmentId, news: News) -> Result<bool, MapError> {
         let mut table = lock(&self.table);
         let Some(held) = table.held.get(&id).and_then(Weak::upgrade) else {
             table.keep_early(id, news);
-            return Ok(());
+            return Ok(true);
         };
         let ended = match news {
             News::Changed => {
                 table.stale.insert(id);
                 None
             }
-            News::Ended(fate) => Some(fate),
+            News::Lost => Some(Fate::Lost),
+            News::Revoked(_) => Some(Fate::Revoked),
         };
         drop(table);
         let held = HeldRef {
@@ -306,12 +309,18 @@ impl Shared {
             held: Some(held),
             handle: false,
         };
+        // Under the lock of whoever takes a grant over: what it brings is newer, or is not.
+        if let News::Revoked(Some(meant)) = news
+            && held.detail().info.incarnation > meant
+        {
+            return Ok(false);
+        }
         let told = ended.map_or(Ok(()), |fate| {
             let ended = held.end(fate);
             self.release(Release::Close(id));
             ended
         });
         self.wake();
-        told
+        told.map(|()| true)
     }
 }

@@ -132,12 +132,12 @@ fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Erro
         drop(detail);
         let news = match said.iter().find(|said| said.segment_id == id.number()) {
             _ if held.fate() != Fate::Live => continue,
-            None => News::Ended(Fate::Lost),
+            None => News::Lost,
             Some(said) if (said.incarnation, said.bytes) == (incarnation, bytes) => continue,
             Some(_) => News::Changed,
         };
         shared.tell(id, news)?;
-        if news == News::Ended(Fate::Lost) {
+        if news == News::Lost {
             shared.events.publish(&Event::Lost { segment: id });
         }
     }

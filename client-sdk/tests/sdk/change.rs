@@ -1,6 +1,6 @@
 //! Segments that are resized, moved and taken away under their views.
 
-use client_sdk::{Access, AccessError, Create, Error, ErrorClass, Event, Ordering};
+use client_sdk::{Access, AccessError, Create, Error, ErrorClass, Event, Incarnation, Ordering};
 use pool_core::{Bytes, SegmentId};
 use pool_proto::session::v1::{self as session, event, request};
 
@@ -14,7 +14,7 @@ fn is_close(body: &request::Body) -> bool {
 fn revoked(segment: SegmentId) -> event::Body {
     event::Body::Revoked(session::Revoked {
         segment_id: segment.number(),
-        ..session::Revoked::default()
+        incarnation: 0,
     })
 }
 
@@ -250,6 +250,48 @@ fn a_segment_that_is_opened_under_a_revoked_handle_is_given_back() {
     let new = pool.open("p", Access::ReadOnly).unwrap();
     assert_eq!(new.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
     assert!(fake.model().held.contains(&new.id().number()));
+}
+
+#[test]
+fn a_revocation_of_before_ends_no_newer_grant() {
+    let (fake, pool) = attached();
+    let mut events = pool.events();
+    let mut segment = pool.create(&Create::new("hbm", EXTENT)).unwrap();
+    let meant = |incarnation: Incarnation| {
+        event::Body::Revoked(session::Revoked {
+            segment_id: segment.id().number(),
+            incarnation: incarnation.number(),
+        })
+    };
+    let (before, id) = (meant(segment.incarnation()), segment.id());
+    // Of a segment that is held, and of one whose grant is still to come.
+    segment.relocate("ddr").unwrap();
+    let now = session::Revoked {
+        segment_id: id.number(),
+        incarnation: segment.incarnation().number(),
+    };
+    fake.tell(before);
+    let early = session::Revoked {
+        segment_id: segment.incarnation().number() + 2,
+        incarnation: 1,
+    };
+    let device = "told".to_owned();
+    fake.tell(event::Body::Revoked(early));
+    fake.tell(event::Body::DeviceBack(session::DeviceBack { device }));
+    heard(&mut events, |event| {
+        matches!(event, Event::DeviceBack { .. })
+    });
+    assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0x5a));
+    let next = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    assert_eq!(next.id().number(), early.segment_id);
+    assert_eq!(next.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(0));
+
+    fake.tell(event::Body::Revoked(now));
+    heard(&mut events, |event| {
+        *event == Event::Revoked { segment: id }
+    });
+    let gone = AccessError::Revoked { segment: id };
+    assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap_err(), gone);
 }
 
 #[test]
