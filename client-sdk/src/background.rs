@@ -282,8 +282,7 @@ impl Background {
             session.take_up_once(shared)?;
         }
         let deadline = Deadline::after(shared.timeout);
-        session.resolve(shared, deadline)?;
-        session.flush(shared, deadline)?;
+        session.settle(shared, deadline)?;
         let stale = std::mem::take(&mut lock(&shared.table).stale);
         let mut done = Ok(());
         for id in stale {

@@ -266,7 +266,7 @@ impl Drop for Life {
         // A thread that panicked has ended as well.
         let _ended = thread.map(JoinHandle::join);
         if let Ok(mut session) = self.shared.session() {
-            session.settle(&self.shared);
+            session.give_back(&self.shared);
             session.detach();
         }
     }

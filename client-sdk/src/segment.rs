@@ -1,5 +1,6 @@
 //! A segment in the hands of a program.
 
+use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::Arc;
 use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
@@ -236,6 +237,10 @@ impl Segment {
         let (shared, id) = (life.shared(), held.id());
         let mut session = shared.session()?;
         held.check_live()?;
+        let deadline = Deadline::after(shared.timeout);
+        // First, while the table has the segment: what is not in it is closed wherever the session
+        // is taken up, and would be gone before it is to be freed.
+        session.settle(shared, deadline)?;
         let others = held.others();
         if others > 0 {
             if force == Force::No {
@@ -252,7 +257,7 @@ impl Segment {
             segment_id: id.number(),
             force: force == Force::Yes,
         };
-        let answer = session.call(request::Body::Free(ask));
+        let answer = session.ask(shared, request::Body::Free(ask), deadline);
         let freed = answer.and_then(Answer::done);
         if freed.is_err() && !session.awaits_free(id) {
             // Unmapped before it was to be freed, so that the memory is back at once: it is held no

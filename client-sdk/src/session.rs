@@ -10,7 +10,7 @@
 //! Releases are queued (see [`crate::table`]) and sent before the next request.
 //!
 //! A segment that moves, or waits after a restart of the daemon for its holders to bring its files
-//! back, is `BUSY`. A request that meets one is repeated, see [`Session::patience`].
+//! back, is `BUSY`. Both end by themselves, and a request that meets one is repeated until then.
 
 use pool_core::clock::{Backoff, Deadline, now};
 use pool_core::sync::{Arc, lock};
@@ -46,8 +46,6 @@ pub(crate) struct Session {
     next_id: u64,
     /// Sent, with an unknown outcome.
     unresolved: Option<Sent>,
-    /// Until when `BUSY` may mean that files are awaited.
-    awaiting_files: Deadline,
     /// The daemon does not know the session any more.
     ended: bool,
 }
@@ -92,7 +90,6 @@ impl Session {
             token,
             next_id: last_id + 1,
             unresolved: None,
-            awaiting_files: Deadline::at(Nanos::ZERO),
             ended: false,
         }
     }
@@ -103,8 +100,23 @@ impl Session {
         body: request::Body,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
+        self.settle(shared, deadline)?;
+        self.ask(shared, body, deadline)
+    }
+
+    /// Ends what was begun before: afterwards no request of before is under way.
+    pub(crate) fn settle(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
         self.resolve(shared, deadline)?;
-        self.flush(shared, deadline)?;
+        self.flush(shared, deadline)
+    }
+
+    /// One request and its answer, once all before it is settled.
+    pub(crate) fn ask(
+        &mut self,
+        shared: &Arc<Shared>,
+        body: request::Body,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
         let id = self.take_id();
         self.exchange(shared, Sent::new(id, body), deadline)
     }
@@ -134,9 +146,8 @@ impl Session {
             let wait = match connection.round_trip(sent.id, &sent.body, &[], deadline) {
                 Ok(answer) => match refusal(&answer) {
                     Some(ErrorReason::UnknownClient) => return Err(self.end(shared)),
-                    Some(ErrorReason::Busy)
-                        if backoff.pause(self.patience(&sent.body, deadline)) =>
-                    {
+                    // At the deadline it is the answer.
+                    Some(ErrorReason::Busy) if backoff.pause(deadline) && !deadline.expired() => {
                         continue;
                     }
                     _ => return Ok(answer),
@@ -175,21 +186,8 @@ impl Session {
         Err(failed)
     }
 
-    /// Until when `BUSY` is not the last word. A segment that is only to be mapped is busy while it
-    /// moves or waits for its files, which both end.
-    fn patience(&self, body: &request::Body, deadline: Deadline) -> Deadline {
-        match body {
-            request::Body::Open(_) | request::Body::Refresh(_) => deadline,
-            _ => deadline.min(self.awaiting_files),
-        }
-    }
-
     /// Learns the outcome of the request before, and gives back what nobody waits for any more.
-    pub(crate) fn resolve(
-        &mut self,
-        shared: &Arc<Shared>,
-        deadline: Deadline,
-    ) -> Result<(), Error> {
+    fn resolve(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
         let Some(sent) = self.unresolved.take() else {
             return Ok(());
         };
@@ -218,7 +216,7 @@ impl Session {
     }
 
     /// Tells the daemon what was released.
-    pub(crate) fn flush(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
+    fn flush(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
         loop {
             let Some(release) = lock(&shared.table).releases.pop_front() else {
                 return Ok(());
@@ -321,14 +319,10 @@ impl Session {
 
     /// Gives back what only a request without an answer knows of, before the session ends: the
     /// daemon closes what is held by itself, but what was created persistent stays.
-    pub(crate) fn settle(&mut self, shared: &Arc<Shared>) {
+    pub(crate) fn give_back(&mut self, shared: &Arc<Shared>) {
         if self.unresolved.is_some() {
-            let deadline = Deadline::after(ATTEMPT);
             // A daemon that does not answer now is not waited for.
-            drop(
-                self.resolve(shared, deadline)
-                    .and_then(|()| self.flush(shared, deadline)),
-            );
+            drop(self.settle(shared, Deadline::after(ATTEMPT)));
         }
     }
 

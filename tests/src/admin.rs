@@ -146,7 +146,7 @@ pub struct EventStream {
 
 impl EventStream {
     /// The next event, which must come.
-    pub fn next(&mut self) -> admin::PoolEvent {
+    pub fn next_event(&mut self) -> admin::PoolEvent {
         let patience = std::time::Duration::from_nanos(crate::patience().remaining().get());
         let next = self
             .runtime
@@ -158,7 +158,7 @@ impl EventStream {
     /// The next event of a kind; those before it are passed over.
     pub fn next_of(&mut self, kind: &str) -> admin::PoolEvent {
         loop {
-            let event = self.next();
+            let event = self.next_event();
             if event.kind == kind {
                 return event;
             }

@@ -235,6 +235,9 @@ fn errno_of(error: std::io::Error) -> Errno {
 }
 
 /// Fills a file of `bytes` bytes, or a page, with what nobody expects there.
+///
+/// # Errors
+/// Where it cannot be mapped writable.
 pub fn scribble(file: BorrowedFd<'_>, bytes: u64, seed: u64) -> Result<(), Errno> {
     let map = map(file, bytes, Access::ReadWrite)?;
     crate::pattern::write(&map.mapped(), 0, seed);

@@ -5,6 +5,8 @@
 //! - [`client`]: a session as one sees it on the wire, free to send anything.
 //! - [`admin`]: the operators' calls.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
+//! - [`churn`]: clients that do everything at random until they are killed.
+//! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
 //! A step that fails where the test does not expect it panics: it fails the test that made it.
 //! Nothing here measures time; what takes time is waited for, see [`until`].
@@ -20,11 +22,14 @@ use pool_core::clock::{Deadline, eventually};
 
 pub mod admin;
 pub mod attempt;
+pub mod churn;
 pub mod client;
 pub mod daemon;
 pub mod pattern;
 pub mod puppet;
+pub mod random;
 pub mod setup;
+pub mod slot;
 pub mod users;
 
 /// What an extent has.

@@ -3,8 +3,6 @@
 //! Each test runs its clients as processes that really have switched their user ids, and so needs
 //! root; without it the tests say that they were skipped.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
-
 use nix::errno::Errno;
 use pool_proto::common::v1::{Access, Error, ErrorReason};
 use pool_proto::session::v1::{self as session, request};

@@ -1,8 +1,6 @@
 //! The daemon dies or is stopped, and is started again: who held memory holds it still, byte for
 //! byte, and nobody else gets it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
-
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 

@@ -25,9 +25,6 @@ use tierpool_tests::{skipped, until};
 /// No kind of call is made more often than this while the pool is gone through once.
 const CALLS_MAX: u64 = 2_000;
 
-/// Up to here each call of any kind fails in turn; writes go on in steps.
-const WRITES_IN_TURN: u64 = 16;
-
 /// How a daemon ends that cannot start, or cannot go on: see the list of exit codes in its manual.
 const ENDS_IN_ORDER: [i32; 2] = [1, 2];
 
@@ -91,18 +88,12 @@ fn play_with(call: Call, nth: u64, errno: &str, descriptors_max: usize) -> bool 
     log.contains(FAILURE_TOLD)
 }
 
-/// Fails one call of a kind after the other. Tells about how many there were.
+/// Fails every call of a kind in turn. Tells how many there were.
 fn each_fails(call: Call, errno: &str) -> u64 {
     let mut plain = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup());
     let descriptors = play(&mut plain, usize::MAX);
     drop(plain);
-    let next = |&nth: &u64| match call {
-        Call::Write if nth >= WRITES_IN_TURN => Some(nth + nth / 4),
-        _ => Some(nth + 1),
-    };
-    let last = std::iter::successors(Some(1), next)
-        .take_while(|&nth| nth <= CALLS_MAX)
-        .find(|&nth| !play_with(call, nth, errno, descriptors));
+    let last = (1..=CALLS_MAX).find(|&nth| !play_with(call, nth, errno, descriptors));
     let last = last.unwrap_or_else(|| panic!("more than {CALLS_MAX} calls of {}", call.name()));
     last - 1
 }

@@ -11,7 +11,7 @@ use pool_core::limits::LIVENESS_PAGE_BYTES;
 use pool_core::mem::{Access, FileMap};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
-use pool_core::{Bytes, Nanos, SegmentId};
+use pool_core::{Bytes, SegmentId};
 use pool_proto::common::v1::ErrorReason;
 use pool_proto::session::v1::{self as session, request};
 
@@ -69,10 +69,7 @@ impl Session {
         let newcomer = newcomer(welcome, self.generation).map_err(Failed::ForGood)?;
         *lock(&shared.news) = Some(newcomer);
         let epoch = message.daemon_epoch;
-        if shared.epoch.swap(epoch, Ordering::Relaxed) != epoch {
-            let grace = Nanos::from_millis(message.reattach_grace_ms);
-            self.awaiting_files = Deadline::after(grace);
-        }
+        shared.epoch.store(epoch, Ordering::Relaxed);
         self.connection = Some(connection);
         shared.events.publish(&Event::DaemonBack { epoch });
         shared.wake();

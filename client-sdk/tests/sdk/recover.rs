@@ -268,6 +268,24 @@ fn what_the_daemon_says_is_held_and_nobody_knows_is_closed() {
 }
 
 #[test]
+fn a_segment_is_not_closed_before_it_is_freed() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let create = || pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let (other, segment) = (create(), create());
+    fake.kill();
+    heard(&mut events, |event| *event == Event::DaemonGone);
+    // Its release is told before the segment is freed, on a session that is taken up for it.
+    drop(other);
+    let freed = std::thread::scope(|scope| {
+        let freeing = scope.spawn(|| segment.free(Force::No));
+        fake.restart();
+        freeing.join().unwrap()
+    });
+    assert_eq!(freed, Ok(()));
+}
+
+#[test]
 fn a_segment_that_is_freed_while_the_daemon_is_away_is_closed_when_it_is_back() {
     for force in [Force::No, Force::Yes] {
         let (mut fake, pool) = impatient();
@@ -324,14 +342,26 @@ fn a_segment_that_waits_for_its_files_is_waited_for() {
 }
 
 #[test]
+fn a_segment_that_stays_busy_is_said_to_be_busy_at_the_deadline() {
+    let (fake, pool) = impatient();
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    for _ in 0..100 {
+        let (body, files) = refused(common::ErrorClass::Lost, common::ErrorReason::Busy);
+        fake.once(is_free, Script::Say(body, files));
+    }
+    let error = segment.free(Force::No).unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::Busy), "{error}");
+}
+
+#[test]
 fn a_segment_that_others_hold_is_not_waited_for() {
     let (fake, pool) = attached();
     let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
-    let (body, files) = refused(common::ErrorClass::Lost, common::ErrorReason::Busy);
+    let (body, files) = refused(common::ErrorClass::Caller, common::ErrorReason::InUse);
     fake.once(is_free, Script::Say(body, files));
     assert_eq!(
         segment.free(Force::No).unwrap_err().reason(),
-        Some(Reason::Busy)
+        Some(Reason::InUse)
     );
     assert_eq!(fake.model().asked(is_free).len(), 1);
 }

@@ -157,7 +157,7 @@ impl Engine {
             .filter(|holder| **holder != client)
             .count();
         if others > 0 && !force {
-            return Err(Refusal::Busy(format!(
+            return Err(Refusal::Held(format!(
                 "{others} other clients hold {id}: ask them to close it, or force"
             )));
         }

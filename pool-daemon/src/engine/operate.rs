@@ -84,7 +84,7 @@ impl Engine {
             return Err(Refusal::not_found("device", name));
         }
         if !device.draining {
-            return Err(Refusal::Busy(format!(
+            return Err(Refusal::Held(format!(
                 "device {name} is in service: drain it first"
             )));
         }
@@ -170,7 +170,7 @@ impl Engine {
         let (id, holders) = (segment.id, segment.holders.len());
         self.not_busy(id)?;
         if holders > 0 && !force {
-            return Err(Refusal::Busy(format!(
+            return Err(Refusal::Held(format!(
                 "{holders} clients hold {id}: ask them to close it, or force"
             )));
         }

@@ -37,6 +37,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Who waits, and with which request.
+    pub(super) fn asker(&self) -> (ClientId, u64) {
+        (self.client, self.request_id)
+    }
+
     fn is_due(&self, tier: usize, now: Nanos) -> bool {
         self.wanted.tier == tier && self.revoke_at.is_some_and(|at| at <= now)
     }

@@ -109,9 +109,12 @@ pub enum Refusal {
         /// How many.
         limit: u64,
     },
-    /// Something else is using it.
+    /// It is being changed, or its files are awaited: soon over by itself.
     #[error("busy: {0}")]
     Busy(String),
+    /// Others have it, and will until they let go.
+    #[error("in use: {0}")]
+    Held(String),
     /// The device does not give what it must for this.
     #[error("device {device} {why}")]
     Unsealed {
@@ -234,7 +237,7 @@ impl Refusal {
             Self::World(WorldError::Os { .. }) => (Unreachable, R::DeviceFailed),
             Self::Journal => (Unreachable, R::JournalFailed),
             Self::UnknownClient => (Lost, R::UnknownClient),
-            Self::InUse { .. } | Self::Guaranteed { .. } => (Caller, R::InUse),
+            Self::Held(_) | Self::InUse { .. } | Self::Guaranteed { .. } => (Caller, R::InUse),
             Self::Broken(_) => (Corrupt, R::Unspecified),
         }
     }

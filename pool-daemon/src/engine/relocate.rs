@@ -115,7 +115,7 @@ impl Engine {
         };
         match holders.filter(writes).count() {
             0 => Ok(()),
-            others => Err(Refusal::Busy(format!(
+            others => Err(Refusal::Held(format!(
                 "{others} other clients may write {id}: the contents can only be moved while \
                  they do not hold it"
             ))),

@@ -235,7 +235,6 @@ impl Engine {
             window_bytes: self.plan.window.len().get(),
             tiers: self.tiers(),
             daemon_epoch: self.epoch,
-            reattach_grace_ms: self.plan.reattach_grace.get() / 1_000_000,
             advisory_isolation: client
                 .is_some_and(|client| client.peer.uid == self.plan.daemon_uid),
         })
@@ -264,7 +263,6 @@ impl Engine {
             missing_backings: all_missing().take(limits::MISSING_BACKINGS_MAX).collect(),
             missing_more: all_missing().nth(limits::MISSING_BACKINGS_MAX).is_some(),
             held: segments().map(holding).collect(),
-            reattach_grace_ms: self.plan.reattach_grace.get() / 1_000_000,
         })
     }
 }

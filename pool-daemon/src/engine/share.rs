@@ -55,7 +55,7 @@ impl Engine {
         };
         let before = segment.shares.get(&tenant).copied();
         if before.is_some_and(|before| before.opened && !covers(access, before.access)) {
-            return Err(Refusal::Busy(
+            return Err(Refusal::Held(
                 "the tenant may write already: revoke its share first".to_owned(),
             ));
         }

@@ -393,6 +393,7 @@ impl Reactor {
         for action in actions {
             self.refuse_lost(action);
         }
+        self.refuse_unanswered();
         self.batch = Batch::default();
         self.journal_down_until = Some(clock::now());
     }

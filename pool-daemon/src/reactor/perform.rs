@@ -193,15 +193,7 @@ impl Reactor {
         match sent {
             Ok(()) => {}
             Err(PacketError::Closed) => self.close_connection(id),
-            // What was granted is journaled, and answered again when it is asked for again.
-            Err(PacketError::Os { call, errno }) if !descriptors.is_empty() => {
-                tracing::warn!(%errno, "descriptors could not be sent");
-                let failed = WorldError::Os {
-                    call,
-                    errno: errno as i32,
-                };
-                self.answer(id, reply.request_id, Err(&Refusal::World(failed)));
-            }
+            // As where a grant cannot be handed out: it is no refusal, and is asked for again.
             Err(error) => {
                 tracing::warn!(client = ?connection.client, %error, "a reply could not be sent");
                 self.close_connection(id);
@@ -311,6 +303,14 @@ impl Reactor {
     fn discard(&mut self, backing: BackingId) {
         if let Some((device, file)) = self.files.discard(backing) {
             self.builder.destroy(device, backing, file);
+        }
+    }
+
+    /// The engine that would have answered these requests is given up: whoever waits is told so.
+    pub(super) fn refuse_unanswered(&mut self) {
+        for (client, request_id) in self.engine.unanswered() {
+            let body = Some(reply::Body::Error(Error::from(&Refusal::Journal)));
+            self.reply(client, &Reply { request_id, body }, &[]);
         }
     }
 

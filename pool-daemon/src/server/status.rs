@@ -82,18 +82,14 @@ pub(super) fn missed(events: u64) -> Status {
 fn code(class: ErrorClass, reason: ErrorReason) -> Code {
     use ErrorReason as R;
     match reason {
-        R::Malformed | R::Version | R::OutOfRange | R::BadName | R::WrongDescriptor => {
-            Code::InvalidArgument
-        }
+        R::Malformed | R::Version | R::OutOfRange | R::BadName => Code::InvalidArgument,
         R::NotFound | R::UnknownClient => Code::NotFound,
         R::NameTaken => Code::AlreadyExists,
         R::NotPermitted => Code::PermissionDenied,
         R::OverQuota | R::TierFull | R::MachineShort | R::WindowFull | R::Limit => {
             Code::ResourceExhausted
         }
-        R::OutOfOrder | R::Draining | R::NotAtBoundary | R::Unsealed | R::InUse => {
-            Code::FailedPrecondition
-        }
+        R::OutOfOrder | R::NotAtBoundary | R::Unsealed | R::InUse => Code::FailedPrecondition,
         R::Busy | R::Revoked => Code::Aborted,
         R::Lost => Code::DataLoss,
         R::DeviceFailed | R::JournalFailed => Code::Unavailable,

@@ -73,7 +73,7 @@ impl Puppet {
                 self.followed = Some(Admin::connect(&socket).unwrap().events().unwrap());
             }
             Order::NextEvent => {
-                let event = self.followed.as_mut().unwrap().next();
+                let event = self.followed.as_mut().unwrap().next_event();
                 return Outcome::Names(vec![event.kind, event.tenant]);
             }
         }

@@ -160,7 +160,7 @@ fn changes(named: u64, unnamed: u64, window: u64) -> Vec<Row> {
 
 #[test]
 fn a_field_past_its_bounds_is_refused_by_its_reason_and_changes_nothing() {
-    let setup = Setup::small(DEVICE_EXTENTS * EXTENT >> 20);
+    let setup = Setup::small((DEVICE_EXTENTS * EXTENT) >> 20);
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
     let (mut admin, mut client) = (daemon.admin(), daemon.attach("client"));
     let window = client.attached().window_bytes;

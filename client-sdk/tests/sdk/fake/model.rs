@@ -228,7 +228,6 @@ impl Model {
             daemon_epoch: self.epoch,
             missing_backings: std::mem::take(&mut self.missing),
             held: self.held.iter().filter_map(holding).collect(),
-            reattach_grace_ms: 10_000,
             missing_more: false,
         };
         (reply::Body::Reattached(body), self.welcome())
@@ -349,6 +348,9 @@ impl Model {
     }
 
     fn let_go(&mut self, who: Who, segment: u64, free: bool) -> Said {
+        if free && !self.segments.contains_key(&segment) {
+            return refused(common::ErrorClass::Caller, common::ErrorReason::NotFound);
+        }
         if let Some(seg) = self
             .segments
             .get(&segment)

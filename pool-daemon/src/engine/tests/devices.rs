@@ -146,7 +146,7 @@ fn a_device_is_removed_when_it_is_drained_and_empty() {
     let mut world = World::new(plan());
     let alpha = world.attach(ALPHA);
     let segment = world.granted(alpha, Body::Create(ask::create(1)));
-    assert_eq!(refused(&mut world, remove("p0")), ErrorReason::Busy);
+    assert_eq!(refused(&mut world, remove("p0")), ErrorReason::InUse);
     world.operate(drain("d0")).unwrap();
     assert_eq!(refused(&mut world, remove("d0")), ErrorReason::InUse);
     world.done(alpha, ask::close(segment.segment_id));

@@ -94,7 +94,7 @@ fn what_is_held_by_others_is_freed_by_force_only() {
     let id = segment.segment_id;
     world.granted(two, ask::open("a", Access::ReadOnly));
     let refusal = world.refused(one, ask::free(id, false));
-    assert_eq!(refusal.reason(), ErrorReason::Busy);
+    assert_eq!(refusal.reason(), ErrorReason::InUse);
     assert!(refusal.message.contains("1 other"), "{}", refusal.message);
     world.done(one, ask::free(id, true));
     let (segment_id, incarnation) = (id, 1);
@@ -118,7 +118,7 @@ fn an_operator_frees_what_is_held_by_force_only() {
         .segment_id;
     let free = |force| Operation::Free { segment, force };
     let refusal = world.operate(free(false)).unwrap_err();
-    assert_eq!(refusal.reason(), ErrorReason::Busy);
+    assert_eq!(refusal.reason(), ErrorReason::InUse);
     assert_eq!(world.operate(free(true)), Ok(None));
     let again = world.operate(free(true)).unwrap_err();
     assert_eq!(again.reason(), ErrorReason::NotFound);

@@ -201,11 +201,11 @@ fn a_move_is_refused_while_another_may_write() {
     let segment = world.granted(one, Body::Create(ask::create_named("a", 1)));
     world.granted(two, ask::open("a", Access::ReadWrite));
     let relocate = || ask::relocate(segment.segment_id, "pooled");
-    assert_eq!(world.reason(one, relocate()), ErrorReason::Busy);
+    assert_eq!(world.reason(one, relocate()), ErrorReason::InUse);
     world.disconnect(two);
     assert_eq!(
         world.reason(one, relocate()),
-        ErrorReason::Busy,
+        ErrorReason::InUse,
         "it writes on"
     );
     world.kill(two);

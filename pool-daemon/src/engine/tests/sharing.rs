@@ -189,7 +189,7 @@ fn a_share_is_taken_back_only_while_no_honest_writer_could_lose_a_store() {
     world.granted(other, ask::open("a", Access::ReadWrite));
     let revoke = || ask::revoke(id, "gamma");
     let refusal = world.refused(alpha, revoke());
-    assert_eq!(refusal.reason(), ErrorReason::Busy);
+    assert_eq!(refusal.reason(), ErrorReason::InUse);
     assert!(refusal.message.contains("2 other"), "{}", refusal.message);
     world.done(other, ask::close(id));
     world.done(beta, ask::close(id));
@@ -260,7 +260,7 @@ fn a_share_is_widened_and_never_narrowed_behind_an_open_door() {
     world.granted(beta, ask::open("alpha:a", Access::ReadWrite));
     assert_eq!(
         world.reason(alpha, share(Access::ReadOnly)),
-        ErrorReason::Busy
+        ErrorReason::InUse
     );
 }
 
