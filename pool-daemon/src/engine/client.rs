@@ -143,6 +143,11 @@ impl Engine {
             reply,
             welcome: outcome.is_ok(),
         });
+        if let Ok(client) = outcome {
+            // What was told while it was away, and still stands.
+            self.tell_of_leaving(client);
+            self.tell_of_pressure(client);
+        }
     }
 
     fn try_reattach(
@@ -179,7 +184,7 @@ impl Engine {
     pub(super) fn request(&mut self, client: ClientId, ask: session::Request) {
         self.counters.requests += 1;
         let Some(state) = self.clients.get_mut(&client) else {
-            return;
+            return self.refuse(client, ask.request_id, &Refusal::UnknownClient);
         };
         state.requests += 1;
         let (last, request_id) = (state.last, ask.request_id);

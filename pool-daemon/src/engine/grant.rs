@@ -185,7 +185,7 @@ impl Engine {
             extents: wanted.extents,
             incarnation,
             lifetime: wanted.lifetime,
-            burst: self.bursts(wanted.tenant, wanted.tier),
+            burst: self.is_over(wanted.tenant, wanted.tier),
             piece_max: wanted.piece_max,
             stage: Stage::Building,
             backings: Vec::new(),
@@ -238,14 +238,6 @@ impl Engine {
             .get(tenant)
             .and_then(|tenant| tenant.used.get(tier));
         used.copied().unwrap_or_default()
-    }
-
-    /// The tenant now uses more of the tier than it is guaranteed.
-    fn bursts(&self, tenant: TenantId, tier: usize) -> bool {
-        let (request, _) = self
-            .tenants
-            .quota(tenant, self.tier_name(tier), self.tier_total(tier));
-        self.used(tenant, tier) > request
     }
 
     /// Spreads extents over the devices of a tier, in pieces of at most `piece_max` (0: any): all
@@ -363,6 +355,7 @@ impl Engine {
         self.remember(client, request_id, Some(id));
         self.publish_segment("segment-granted", id, String::new());
         self.answer_grant(client, request_id, id);
+        self.tell_if_leaving(id);
     }
 
     /// New backings are part of their segment now.
@@ -480,7 +473,7 @@ impl Engine {
         let bursts = self
             .segments
             .get(&id)
-            .is_some_and(|segment| self.bursts(segment.tenant, segment.tier));
+            .is_some_and(|segment| self.is_over(segment.tenant, segment.tier));
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.extents = Extents::new(segment.extents.get() + more);
             segment.backings.extend(&job.fresh);
@@ -495,6 +488,7 @@ impl Engine {
             self.remember(client, request_id, Some(id));
             self.answer_grant(client, request_id, id);
         }
+        self.tell_if_leaving(id);
     }
 
     /// Ends the pieces behind `wanted`, which must be a piece's end.

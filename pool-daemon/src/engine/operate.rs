@@ -1,6 +1,8 @@
 //! What operators change: devices drained, activated, removed and resized, segments ended.
 
-use pool_core::{BackingId, Bytes, DeviceId, Extents, SegmentId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool_core::{BackingId, Bytes, ClientId, DeviceId, Extents, SegmentId};
 use pool_proto::admin::v1::Device as DeviceMessage;
 use pool_proto::common::v1::{DeviceState, Error};
 use pool_proto::session::v1::{self as session, event};
@@ -50,12 +52,7 @@ impl Engine {
         let idle: Vec<_> = idle.map(|segment| segment.id).collect();
         self.to_move.extend(idle);
         self.touch_device(id);
-        self.tell_holders_on(id, |device, segment_ids| {
-            event::Body::DeviceLeaving(session::DeviceLeaving {
-                device,
-                segment_ids,
-            })
-        });
+        self.tell_holders_on(id, leaving);
         self.publish_device("device-draining", id);
         Ok(id)
     }
@@ -178,12 +175,52 @@ impl Engine {
         Ok(())
     }
 
+    /// A segment has come to lie on a draining device, since that began while its files were built:
+    /// its holders are told what the others were told then.
+    pub(super) fn tell_if_leaving(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.get(&id) else {
+            return;
+        };
+        let (devices, holders) = (self.leaving_devices(segment), segment.holders.clone());
+        for device in devices {
+            for &client in holders.keys() {
+                let (device, segment_ids) = (device.clone(), vec![id.number()]);
+                self.tell(client, leaving(device, segment_ids));
+            }
+        }
+    }
+
+    /// Tells a client that is back of the devices that what it holds must leave.
+    pub(super) fn tell_of_leaving(&mut self, client: ClientId) {
+        let held = self.clients.get(&client).map(|client| client.held.clone());
+        let mut on = BTreeMap::<_, Vec<u64>>::new();
+        for segment in held.iter().flatten().filter_map(|id| self.segments.get(id)) {
+            for device in self.leaving_devices(segment) {
+                on.entry(device).or_default().push(segment.id.number());
+            }
+        }
+        for (device, segment_ids) in on {
+            self.tell(client, leaving(device, segment_ids));
+        }
+    }
+
+    /// The draining devices that pieces of a segment lie on.
+    fn leaving_devices(&self, segment: &Segment) -> BTreeSet<String> {
+        let backings = segment
+            .backings
+            .iter()
+            .filter_map(|id| self.backings.get(id));
+        let devices = backings.filter_map(|backing| self.devices.get(&backing.device));
+        let draining = devices.filter(|device| device.draining);
+        draining.map(|device| device.plan.name.clone()).collect()
+    }
+
     /// Tells each client that holds something on the device, with the ids of what it holds there.
     fn tell_holders_on(&mut self, id: DeviceId, news: impl Fn(String, Vec<u64>) -> event::Body) {
         let Some(name) = self.devices.get(&id).map(|device| device.plan.name.clone()) else {
             return;
         };
-        let mut held = std::collections::BTreeMap::<_, Vec<u64>>::new();
+        let mut held = BTreeMap::<_, Vec<u64>>::new();
         for segment in self.pieces_on(id) {
             for &client in segment.holders.keys() {
                 held.entry(client).or_default().push(segment.id.number());
@@ -250,4 +287,11 @@ impl Engine {
             .to_owned(),
         }
     }
+}
+
+fn leaving(device: String, segment_ids: Vec<u64>) -> event::Body {
+    event::Body::DeviceLeaving(session::DeviceLeaving {
+        device,
+        segment_ids,
+    })
 }

@@ -2,9 +2,10 @@
 //!
 //! A tenant whose request would stay within what it is guaranteed, in a full tier, may wait.
 //! Tenants that use more than they are guaranteed are told how much to give back by when. At the
-//! deadline their burst segments are revoked, newest first, until enough is on its way; each of it
-//! is announced and journaled. What is revoked is granted anew only after proof, like everything
-//! else.
+//! deadline their segments are revoked, newest first, until enough is on its way; each of it is
+//! announced and journaled. What is revoked is granted anew only after proof, like everything else.
+//! A segment without which its tenant would have less than it is guaranteed is spared while others
+//! are enough: one that is larger than the guarantee ends as a whole.
 //!
 //! # Invariants
 //! 1. What comes back is not granted as burst again while somebody waits for it.
@@ -19,7 +20,7 @@ use pool_core::{ClientId, Extents, Nanos, SegmentId, TenantId};
 use pool_proto::session::v1::{self as session, event};
 
 use super::grant::Wanted;
-use super::segment::Stage;
+use super::segment::{Backing, Segment, Stage};
 use super::{Engine, Refusal, sum};
 
 /// A request that waits for burst memory.
@@ -142,58 +143,83 @@ impl Engine {
         for waiting in self.waiting.iter_mut().filter(|waiting| untold(waiting)) {
             waiting.revoke_at = Some(revoke_at);
         }
-        let here = self.waiting.iter().filter(|w| w.wanted.tier == tier);
-        let wanted = sum(here.map(|w| w.wanted.extents));
-        let bytes = wanted
-            .saturating_sub(self.tier_grantable(tier))
-            .bytes()
-            .get();
-        let deadline_ms = deadline.get() / 1_000_000;
-        let name = self.tier_name(tier).to_owned();
-        let segments = self.burst_segments(tier);
-        let segments = segments.iter().filter_map(|id| self.segments.get(id));
-        let holders: BTreeSet<ClientId> =
-            segments.flat_map(|s| s.holders.keys().copied()).collect();
-        for client in holders {
-            let tier = name.clone();
-            self.tell(
-                client,
-                event::Body::Pressure(session::Pressure {
-                    tier,
-                    bytes,
-                    deadline_ms,
-                }),
-            );
+        let pressure = self.pressure_on(tier, deadline);
+        let holders = self.over(tier).flat_map(|segment| segment.holders.keys());
+        for client in holders.copied().collect::<BTreeSet<ClientId>>() {
+            self.tell(client, event::Body::Pressure(pressure.clone()));
         }
         self.publish("pressure", |event| {
-            (event.detail, event.bytes) = (name, bytes);
+            (event.detail, event.bytes) = (pressure.tier, pressure.bytes);
         });
     }
 
-    /// The tenant uses more of the tier than it is guaranteed, not counting what it gave back.
-    fn is_over(&self, tenant: TenantId, tier: usize) -> bool {
+    /// What is asked back of a tier, within so long.
+    fn pressure_on(&self, tier: usize, deadline: Nanos) -> session::Pressure {
+        let here = self.waiting.iter().filter(|w| w.wanted.tier == tier);
+        let wanted = sum(here.map(|w| w.wanted.extents));
+        let missing = wanted.saturating_sub(self.tier_grantable(tier));
+        session::Pressure {
+            tier: self.tier_name(tier).to_owned(),
+            bytes: missing.bytes().get(),
+            deadline_ms: deadline.get() / 1_000_000,
+        }
+    }
+
+    /// Tells a client that is back what was asked back while it was away.
+    pub(super) fn tell_of_pressure(&mut self, client: ClientId) {
+        let asked_back: Vec<_> = self
+            .quiet_until
+            .iter()
+            .filter(|(tier, until)| {
+                self.now < **until
+                    && self.waiting.iter().any(|w| w.wanted.tier == **tier)
+                    && self.over(**tier).any(|s| s.holders.contains_key(&client))
+            })
+            .map(|(&tier, until)| self.pressure_on(tier, until.saturating_since(self.now)))
+            .collect();
+        for pressure in asked_back {
+            self.tell(client, event::Body::Pressure(pressure));
+        }
+    }
+
+    /// What the tenant uses of the tier, not counting what it gave back.
+    fn in_use(&self, tenant: TenantId, tier: usize) -> Extents {
         let quarantined = self
             .tenants
             .get(tenant)
             .and_then(|tenant| tenant.quarantined.get(tier).copied());
-        let used = self.used(tenant, tier);
-        used.saturating_sub(quarantined.unwrap_or_default()) > self.guaranteed_to(tenant, tier)
+        self.used(tenant, tier)
+            .saturating_sub(quarantined.unwrap_or_default())
     }
 
-    /// Burst segments of tenants that use more than they are guaranteed, newest first.
-    fn burst_segments(&self, tier: usize) -> Vec<SegmentId> {
-        let burst = |s: &&super::Segment| {
-            s.tier == tier && s.burst && s.stage == Stage::Live && self.is_over(s.tenant, tier)
-        };
-        let newest_first = self.segments.values().rev();
-        newest_first
-            .filter(burst)
-            .map(|segment| segment.id)
-            .collect()
+    /// The tenant uses more of the tier than it is guaranteed.
+    pub(super) fn is_over(&self, tenant: TenantId, tier: usize) -> bool {
+        self.in_use(tenant, tier) > self.guaranteed_to(tenant, tier)
     }
 
-    /// Revokes burst segments until what is free and what is on its way are enough for all whose
-    /// time has come (invariant 3).
+    /// Segments of tenants that use more of the tier than they are guaranteed, newest first.
+    fn over(&self, tier: usize) -> impl Iterator<Item = &Segment> {
+        let live = move |s: &&Segment| s.tier == tier && s.stage == Stage::Live;
+        let newest_first = self.segments.values().rev().filter(live);
+        newest_first.filter(move |segment| self.is_over(segment.tenant, tier))
+    }
+
+    /// How much a tier gets back of a segment that ends: what lies on draining devices is nobody's
+    /// any more.
+    fn yield_of(&self, segment: &Segment) -> Extents {
+        let backings = segment
+            .backings
+            .iter()
+            .filter_map(|id| self.backings.get(id));
+        let grantable = backings.filter(|backing| {
+            let device = self.devices.get(&backing.device);
+            device.is_some_and(|device| !device.draining)
+        });
+        sum(grantable.map(Backing::extents))
+    }
+
+    /// Revokes segments until what is free and what is on its way are enough for all whose time has
+    /// come (invariant 3).
     fn revoke_overdue(&mut self, tier: usize) {
         let now = self.now;
         let again_at = now.saturating_add(self.plan.pressure_deadline);
@@ -208,23 +234,35 @@ impl Engine {
         }
         let mut coming = u64::from(self.tier_grantable(tier).get());
         if patient {
-            coming += u64::from(sum(self.devices_of(tier).map(|d| d.quarantined)).get());
+            let in_service = self.devices_of(tier).filter(|device| !device.draining);
+            coming += u64::from(sum(in_service.map(|device| device.quarantined)).get());
         }
-        for victim in self.burst_segments(tier) {
-            if coming >= missing {
-                return;
+        for spares_guarantees in [true, false] {
+            for victim in self.over(tier).map(|s| s.id).collect::<Vec<_>>() {
+                if coming >= missing {
+                    return;
+                }
+                coming += self.revoke_burst(victim, spares_guarantees);
             }
-            let Some(segment) = self.segments.get(&victim) else {
-                continue;
-            };
-            // Those before it may have brought its tenant down to what it is guaranteed.
-            if self.jobs.contains_key(&victim) || !self.is_over(segment.tenant, tier) {
-                continue;
-            }
-            coming += u64::from(segment.extents.get());
-            self.publish_segment("segment-revoked", victim, "burst".to_owned());
-            self.end_segment(victim);
         }
+    }
+
+    /// Ends a segment of a tenant that is still over when those before it have ended. Returns how
+    /// many extents come back.
+    fn revoke_burst(&mut self, id: SegmentId, spares_guarantees: bool) -> u64 {
+        let Some(segment) = self.segments.get(&id) else {
+            return 0;
+        };
+        let (tenant, tier, back) = (segment.tenant, segment.tier, self.yield_of(segment));
+        let rest = self.in_use(tenant, tier).saturating_sub(segment.extents);
+        let spared = spares_guarantees && rest < self.guaranteed_to(tenant, tier);
+        let is_burst = self.is_over(tenant, tier) && !spared;
+        if !is_burst || back == Extents::ZERO || self.jobs.contains_key(&id) {
+            return 0;
+        }
+        self.publish_segment("segment-revoked", id, "burst".to_owned());
+        self.end_segment(id);
+        u64::from(back.get())
     }
 
     /// The id of the request that the client waits with.

@@ -156,12 +156,17 @@ impl Engine {
         self.touch_pool();
         self.quarantine(&old, payer);
         self.pays_no_more(payer, id); // It may have let go before it was told to.
+        let burst = self.is_over(owner, tier);
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.burst = burst;
+        }
         self.publish_segment("segment-moved", id, self.tier_name(tier).to_owned());
         self.tell_changed(id, job.asker.map(|(client, _)| client));
         if let Some((client, request_id)) = job.asker {
             self.remember(client, request_id, Some(id));
             self.answer_grant(client, request_id, id);
         }
+        self.tell_if_leaving(id);
     }
 
     /// The new files are the owner's from now on. Returns who paid for them until now.

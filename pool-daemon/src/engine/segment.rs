@@ -49,6 +49,7 @@ pub(super) struct Segment {
     pub(super) extents: Extents,
     pub(super) incarnation: Incarnation,
     pub(super) lifetime: Lifetime,
+    /// When it was granted, grown or moved last, its tenant used more than it is guaranteed.
     pub(super) burst: bool,
     /// The most extents of one piece; 0 where there is no bound.
     pub(super) piece_max: u32,

@@ -230,3 +230,26 @@ fn a_pool_is_never_larger_than_its_window() {
     world.operate(resize("d0", 72)).unwrap();
     assert_eq!(world.engine.account().total, 96);
 }
+
+#[test]
+fn who_comes_to_lie_on_a_draining_device_or_comes_back_to_one_is_told() {
+    let mut world = World::new(plan());
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    let segment = world.granted(beta, Body::Create(ask::create(1)));
+    world.prompt = false;
+    world.send(alpha, Body::Create(ask::create(2)));
+    world.disconnect(beta);
+    world.operate(drain("d0")).unwrap();
+    assert!(world.processes[&alpha].events.is_empty());
+    world.work();
+    world.reattach(beta);
+    let told = |segment_id| {
+        event::Body::DeviceLeaving(session::DeviceLeaving {
+            device: "d0".into(),
+            segment_ids: vec![segment_id],
+        })
+    };
+    let id = *world.processes[&alpha].held.keys().next().unwrap();
+    assert_eq!(world.processes[&alpha].events, [told(id.number())]);
+    assert_eq!(world.processes[&beta].events, [told(segment.segment_id)]);
+}

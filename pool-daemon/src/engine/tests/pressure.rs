@@ -1,14 +1,17 @@
 //! Requests, limits and burst: who waits, who is told, who is revoked, and what waits are worth.
 
+use std::collections::BTreeMap;
+
 use pool_core::{Nanos, SegmentId};
 use pool_proto::common::v1::{Access, ErrorReason};
 use pool_proto::session::v1::{self as session, event, reply};
 use session::request::Body;
 
 use super::ask;
-use super::plans::{ALPHA, BETA, GAMMA, extents, plan};
+use super::plans::{ALPHA, BETA, GAMMA, extents, plan, quota};
 use super::process::Pid;
 use super::world::World;
+use crate::engine::command::Operation;
 
 fn waiting(count: u32, wait_ms: u64) -> Body {
     Body::Create(session::Create {
@@ -275,4 +278,73 @@ fn within_its_request_a_tenant_is_never_burst() {
     );
     let open = world.granted(beta, ask::open("a", Access::ReadOnly));
     assert!(open.burst);
+}
+
+#[test]
+fn what_was_moved_beyond_a_guarantee_is_asked_back_like_what_was_granted_there() {
+    let mut plan = plan();
+    let quotas = |ddr, pooled| BTreeMap::from([("ddr".into(), ddr), ("pooled".into(), pooled)]);
+    plan.tenancy.tenants[0].quotas = quotas(quota(0, 0), quota(8, 8));
+    plan.tenancy.tenants[1].quotas = quotas(quota(12, 12), quota(0, 12));
+    let mut world = World::new(plan);
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    let segment = world.granted(beta, Body::Create(ask::create(12)));
+    let moved = world.granted(beta, ask::relocate(segment.segment_id, "pooled"));
+    assert_eq!((segment.burst, moved.burst), (false, true));
+    let id = world.send(
+        alpha,
+        Body::Create(session::Create {
+            tier: "pooled".into(),
+            wait_ms: 60_000,
+            ..ask::create(8)
+        }),
+    );
+    world.pass(1_000);
+    world.prove();
+    assert!(matches!(
+        answer(&world, alpha, id),
+        Some(reply::Body::Granted(_))
+    ));
+}
+
+#[test]
+fn a_segment_larger_than_the_guarantee_is_spared_while_others_are_enough() {
+    for (wanted, expected) in [(4, vec![2]), (8, vec![2, 1])] {
+        let mut world = World::new(plan());
+        let beta = world.attach(BETA);
+        for count in [20, 4] {
+            world.granted(beta, Body::Create(ask::create(count)));
+        }
+        let alpha = world.attach(ALPHA);
+        world.send(alpha, waiting(wanted, 60_000));
+        world.pass(1_000);
+        assert_eq!(revoked(&world, beta), expected);
+    }
+}
+
+#[test]
+fn what_lies_on_a_draining_device_is_not_revoked_in_vain() {
+    let (mut world, beta, held) = full();
+    let alpha = world.attach(ALPHA);
+    world.send(alpha, waiting(8, 60_000));
+    world.operate(Operation::Drain("d0".into())).unwrap();
+    world.pass(1_000);
+    assert_eq!(revoked(&world, beta), [held[2].number()], "the one on d1");
+}
+
+#[test]
+fn who_was_away_when_memory_was_asked_back_is_told_when_it_is_back() {
+    let (mut world, beta, _) = full();
+    let alpha = world.attach(ALPHA);
+    world.disconnect(beta);
+    world.send(alpha, waiting(6, 10_000));
+    assert!(world.processes[&beta].events.is_empty());
+    world.pass(400);
+    world.reattach(beta);
+    let asked = event::Body::Pressure(session::Pressure {
+        tier: "ddr".into(),
+        bytes: extents(6),
+        deadline_ms: 600,
+    });
+    assert_eq!(world.processes[&beta].events, [asked]);
 }
