@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use pool_core::clock::{Deadline, eventually};
 use pool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pool_core::sync::{Arc, Condvar, Mutex, lock};
-use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES, Nanos, SegmentId, packet};
+use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES, Nanos, packet};
 use pool_daemon::device::builder::{Builder, Outcome};
 use pool_daemon::device::copy::Part;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
@@ -239,10 +239,10 @@ fn contents_are_copied_and_files_destroyed_beside_the_caller() {
         file,
         bytes: EXTENT,
     };
-    let segment = SegmentId::FIRST;
+    let into = BackingId::FIRST;
     builder
         .copy(
-            segment,
+            into,
             &[whole(files[0].as_fd())],
             &[whole(files[1].as_fd())],
         )
@@ -251,7 +251,7 @@ fn contents_are_copied_and_files_destroyed_beside_the_caller() {
     assert!(matches!(
         copied,
         Outcome::Copied {
-            segment: SegmentId::FIRST,
+            into: BackingId::FIRST,
             result: Ok(())
         }
     ));

@@ -8,7 +8,7 @@
 //! stays behind unannounced.
 //!
 //! # Invariants
-//! 1. There is at most one job for each backing and each segment: asking again for what is in hand
+//! 1. There is at most one build or destruction, and one copy, into each backing: asking again for what is in hand
 //!    adds nothing. So the queue is no longer than what the engine has open.
 //! 2. Every job taken up has exactly one outcome, unless the builder is dropped first: what was
 //!    built by then is closed, and what was not begun is not.
@@ -20,7 +20,7 @@ use std::sync::PoisonError;
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use pool_core::sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread};
-use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES, SegmentId};
+use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES};
 
 use super::copy::{Part, copy};
 use super::stock::{Kind, Stock};
@@ -43,8 +43,8 @@ pub enum Outcome {
     },
     /// Contents were to be copied.
     Copied {
-        /// Of which segment.
-        segment: SegmentId,
+        /// The first backing they were copied to.
+        into: BackingId,
         /// How it went.
         result: Result<(), WorldError>,
     },
@@ -61,7 +61,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Backing(BackingId),
-    Segment(SegmentId),
+    Copy(BackingId),
 }
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ enum Job {
         shareable: bool,
     },
     Copy {
-        segment: SegmentId,
+        into: BackingId,
         from: Vec<(OwnedFd, Bytes)>,
         to: Vec<(OwnedFd, Bytes)>,
     },
@@ -178,19 +178,19 @@ impl Builder {
         None
     }
 
-    /// Copies the contents of `from`, end to end, to `to`.
+    /// Copies the contents of `from`, end to end, to `to`, of which `into` is the first.
     ///
     /// # Errors
     /// Where the process may have no further descriptor; nothing was begun.
     pub fn copy(
         &self,
-        segment: SegmentId,
+        into: BackingId,
         from: &[Part<'_>],
         to: &[Part<'_>],
     ) -> Result<(), WorldError> {
         let (from, to) = (keep(from)?, keep(to)?);
-        let job = Job::Copy { segment, from, to };
-        let subject = Subject::Segment(segment);
+        let job = Job::Copy { into, from, to };
+        let subject = Subject::Copy(into);
         self.shared.add(self.shared.lock(), subject, job);
         Ok(())
     }
@@ -280,8 +280,8 @@ impl Shared {
                     backing,
                     result: self.build(device, backing, bytes, shareable),
                 },
-                Job::Copy { segment, from, to } => Outcome::Copied {
-                    segment,
+                Job::Copy { into, from, to } => Outcome::Copied {
+                    into,
                     result: copy(&parts(&from), &parts(&to)),
                 },
                 Job::Destroy {
@@ -320,7 +320,7 @@ impl Shared {
             Outcome::Built { backing, .. } | Outcome::Destroyed { backing, .. } => {
                 Subject::Backing(backing)
             }
-            Outcome::Copied { segment, .. } => Subject::Segment(segment),
+            Outcome::Copied { into, .. } => Subject::Copy(into),
         };
         let mut state = self.lock();
         state.in_hand.remove(&subject);

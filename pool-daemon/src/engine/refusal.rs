@@ -148,6 +148,11 @@ pub enum Refusal {
     /// The journal failed.
     #[error("the journal cannot be written: make room on its disk and retry; nothing was changed")]
     Journal,
+    /// The journal failed in the midst of an operator's change. Look before you repeat it.
+    #[error(
+        "the journal failed while this was being done: look whether it is done before you repeat it"
+    )]
+    InDoubt,
     /// The client is not known.
     #[error("the daemon knows no such session: attach anew")]
     UnknownClient,
@@ -235,7 +240,7 @@ impl Refusal {
             Self::Lost(_) => (Lost, R::Lost),
             Self::World(WorldError::MachineShort { .. }) => (Exhausted, R::MachineShort),
             Self::World(WorldError::Os { .. }) => (Unreachable, R::DeviceFailed),
-            Self::Journal => (Unreachable, R::JournalFailed),
+            Self::Journal | Self::InDoubt => (Unreachable, R::JournalFailed),
             Self::UnknownClient => (Lost, R::UnknownClient),
             Self::Held(_) | Self::InUse { .. } | Self::Guaranteed { .. } => (Caller, R::InUse),
             Self::Broken(_) => (Corrupt, R::Unspecified),

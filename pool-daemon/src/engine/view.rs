@@ -95,6 +95,12 @@ impl Engine {
         self.clients.values().map(|client| (client.id, client.peer))
     }
 
+    /// Whether the client is known.
+    #[must_use]
+    pub fn has_client(&self, client: ClientId) -> bool {
+        self.clients.contains_key(&client)
+    }
+
     /// The backings that are known.
     pub fn backing_ids(&self) -> impl Iterator<Item = BackingId> {
         self.backings.keys().copied()

@@ -119,7 +119,7 @@ impl Reactor {
             Err(error) => return self.break_off(id, &error.to_string()),
         };
         if self.journal_down_until.is_some() {
-            return self.answer(id, request.request_id, Err(&Refusal::Journal));
+            return self.refuse_while_down(id, request.request_id);
         }
         let supplies = matches!(request.body, Some(request::Body::Supply(_)));
         if !packet.descriptors.is_empty() && !supplies {
@@ -135,6 +135,15 @@ impl Reactor {
         {
             Some(client) => self.hear(id, client, request, packet.descriptors),
             None => self.greet(id, request),
+        }
+    }
+
+    /// Nothing is done while the journal is down. What may have been done is answered later.
+    fn refuse_while_down(&mut self, id: ConnectionId, request_id: u64) {
+        let client = self.sessions.connections.get(&id).and_then(|c| c.client);
+        let in_doubt = |client| self.in_doubt.contains(&(client, request_id));
+        if !client.is_some_and(in_doubt) {
+            self.answer(id, request_id, Err(&Refusal::Journal));
         }
     }
 

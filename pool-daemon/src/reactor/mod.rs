@@ -8,9 +8,10 @@
 //! out, files watched. So the journal is always ahead of what anybody was told, and one commit
 //! serves all that came together.
 //!
-//! A commit that fails is a restart without a death: the askers are told that nothing was changed,
-//! the journal is opened anew, and an engine is recovered from it, just as after a crash. Until
-//! that succeeds every request is refused.
+//! A commit that fails is a restart without a death: the journal is opened anew, and an engine is
+//! recovered from it, just as after a crash. Until that succeeds every request is refused. Whether
+//! the failed commit was made after all is only known then, so those who asked for what was in it
+//! are answered then: as after any restart, from what the journal remembers of their request.
 //!
 //! # Invariants
 //! 1. Nothing is sent, handed out or freed on the strength of a record that is not durable.
@@ -174,10 +175,13 @@ pub struct Reactor {
     builder: Builder,
     /// What is being built, and where.
     building: BTreeMap<BackingId, DeviceId>,
-    /// Segments whose contents are being copied, and those of them whom a failed journal has
-    /// orphaned.
-    copying: BTreeSet<SegmentId>,
-    orphaned_copies: BTreeSet<SegmentId>,
+    /// Requests of a failed commit, to be answered when the journal is back.
+    in_doubt: Vec<(ClientId, u64)>,
+    /// Clients that are gone, and files that are destroyed, of which no commit says so yet.
+    gone: BTreeSet<ClientId>,
+    destroyed: BTreeSet<BackingId>,
+    /// Segments whose contents are being copied, by the first backing they are copied to.
+    copying: BTreeMap<BackingId, SegmentId>,
     sessions: Sessions,
     closer: Closer,
     /// Sockets of which the peer has not read everything.
@@ -240,13 +244,17 @@ impl Reactor {
 
     /// How long there is nothing to do unasked.
     fn patience(&self) -> Nanos {
+        // While the journal is down the engine is not asked, and its time does not pass.
+        let engine = match self.journal_down_until {
+            None => self.engine.next_deadline(),
+            down_until => down_until,
+        };
         let deadlines = [
-            self.engine.next_deadline(),
+            engine,
             self.files.next_look(),
             self.files.refill_at(),
             self.sessions.next_deadline(),
             self.accept_again_at,
-            self.journal_down_until,
         ];
         let next = deadlines.into_iter().flatten().min();
         next.map_or(WAIT_MAX, |at| {
@@ -364,8 +372,6 @@ impl Reactor {
                     tracing::error!(%error, "the journal failed: everything since the last \
                      commit is undone");
                     self.undo(batch.actions);
-                    // Destroyed already, whatever the journal says.
-                    self.batch.forgotten = batch.forgotten;
                     continue;
                 }
                 self.gauges
@@ -378,17 +384,17 @@ impl Reactor {
             }
             if !batch.forgotten.is_empty() {
                 crash_point!("release.after-commit");
-                batch
-                    .forgotten
-                    .into_iter()
-                    .for_each(|backing| self.files.forget(backing));
+                for backing in batch.forgotten {
+                    self.destroyed.remove(&backing);
+                    self.files.forget(backing);
+                }
                 crash_point!("release.after-forget");
             }
         }
         Ok(())
     }
 
-    /// Tells the askers of a lost batch that nothing was changed. The journal is tried again soon.
+    /// Puts off the answers of a batch that may be lost. The journal is tried again soon.
     fn undo(&mut self, actions: Vec<Action>) {
         for action in actions {
             self.refuse_lost(action);
@@ -405,9 +411,10 @@ impl Reactor {
                 engine.never_reuse_ids_of(&self.engine);
                 self.engine = engine;
                 self.journal_down_until = None;
-                self.orphaned_copies.append(&mut self.copying);
+                self.copying.clear(); // What is copied still is for files that nobody knows.
                 self.absorb(effects);
                 self.drop_unknown();
+                self.catch_up();
                 self.await_clients();
             }
             Err(error) => {
@@ -415,6 +422,19 @@ impl Reactor {
                  back");
                 self.journal_down_until = Some(clock::now().saturating_add(JOURNAL_PAUSE));
             }
+        }
+    }
+
+    /// What became of the world while the journal was down, and who waits for an answer since.
+    fn catch_up(&mut self) {
+        for client in std::mem::take(&mut self.gone) {
+            self.step(Command::ClientGone { client });
+        }
+        for backing in self.destroyed.clone() {
+            self.release(backing);
+        }
+        for (client, request_id) in std::mem::take(&mut self.in_doubt) {
+            self.step(Command::InDoubt { client, request_id });
         }
     }
 
@@ -471,6 +491,9 @@ impl Reactor {
     /// The client is dead, or given up: what it has in this process is closed.
     fn client_is_dead(&mut self, client: ClientId) {
         self.drop_client(client);
+        if self.journal_down_until.is_some() {
+            self.gone.insert(client);
+        }
         self.step(Command::ClientGone { client });
         self.files.look_at_all(clock::now());
     }
@@ -509,7 +532,8 @@ impl Reactor {
         if let Some(events) = attached.events.take() {
             self.end(uid, !self.can_refuse, events.socket);
         }
-        if let Some(client) = client {
+        let is_back = |action: &Action| matches!(action, Action::Bind { client: back, .. } if Some(*back) == client);
+        if let Some(client) = client.filter(|_| !self.batch.actions.iter().any(is_back)) {
             self.step(Command::Disconnected { client });
         }
     }

@@ -13,10 +13,9 @@ impl Reactor {
         for outcome in self.builder.outcomes() {
             match outcome {
                 Outcome::Built { backing, result } => self.adopt_built(backing, result),
-                Outcome::Copied { segment, result } => {
+                Outcome::Copied { into, result } => {
                     // A copy begun before the journal failed means nothing to the engine of after.
-                    if !self.orphaned_copies.remove(&segment) {
-                        self.copying.remove(&segment);
+                    if let Some(segment) = self.copying.remove(&into) {
                         self.step(Command::Copied { segment, result });
                     }
                 }
@@ -75,7 +74,15 @@ impl Reactor {
 
     fn is_destroyed(&mut self, backing: BackingId) {
         crash_point!("release.before-commit");
-        self.step(Command::Released { backing });
-        self.batch.forgotten.push(backing);
+        self.destroyed.insert(backing);
+        self.release(backing);
+    }
+
+    /// A destroyed file is nobody's any more. Where the journal is down, it hears of it later.
+    pub(super) fn release(&mut self, backing: BackingId) {
+        if self.journal_down_until.is_none() {
+            self.step(Command::Released { backing });
+            self.batch.forgotten.push(backing);
+        }
     }
 }

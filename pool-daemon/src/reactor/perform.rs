@@ -55,6 +55,10 @@ impl Reactor {
 
     /// From now on the connection is the client's. One it had before is closed.
     fn bind(&mut self, id: ConnectionId, client: ClientId) {
+        if !self.engine.has_client(client) {
+            // Given up in the very round in which it came back: it hears so when it asks again.
+            return self.close_connection(id);
+        }
         let Some(connection) = self.sessions.connections.get_mut(&id) else {
             return;
         };
@@ -259,21 +263,14 @@ impl Reactor {
     }
 
     fn copy(&mut self, segment: SegmentId, from: &[BackingId], to: &[BackingId]) {
-        if self.orphaned_copies.contains(&segment) {
-            let busy = WorldError::Os {
-                call: "copy",
-                errno: libc::EBUSY,
-            };
-            return self.step(Command::Copied {
-                segment,
-                result: Err(busy),
-            });
-        }
+        let Some(&into) = to.first() else {
+            return;
+        };
         let begun = self
             .parts(from)
-            .and_then(|from| self.builder.copy(segment, &from, &self.parts(to)?));
+            .and_then(|from| self.builder.copy(into, &from, &self.parts(to)?));
         match begun {
-            Ok(()) => _ = self.copying.insert(segment),
+            Ok(()) => _ = self.copying.insert(into, segment),
             Err(error) => self.step(Command::Copied {
                 segment,
                 result: Err(error),
@@ -314,7 +311,8 @@ impl Reactor {
         }
     }
 
-    /// An action of a batch that was never committed: whoever waits for it is told so.
+    /// An action of a batch whose commit failed: whoever waits for it is told so, once it is known
+    /// what became of it.
     pub(super) fn refuse_lost(&mut self, action: Action) {
         match action {
             Action::Welcome {
@@ -322,21 +320,15 @@ impl Reactor {
             } => {
                 self.answer(connection, reply.request_id, Err(&Refusal::Journal));
             }
-            Action::Reply {
-                client, mut reply, ..
-            } => {
+            Action::Reply { client, reply, .. } => match reply.body {
                 // A refusal stands, whatever the journal does.
-                if !matches!(reply.body, Some(reply::Body::Error(_))) {
-                    reply.body = Some(reply::Body::Error(Error::from(&Refusal::Journal)));
-                }
-                self.reply(client, &reply, &[]);
-            }
+                Some(reply::Body::Error(_)) => self.reply(client, &reply, &[]),
+                _ => self.in_doubt.push((client, reply.request_id)),
+            },
             Action::Answer { ticket, outcome } => {
                 if let Some(question) = self.questions.remove(&ticket) {
-                    let refused = outcome
-                        .err()
-                        .unwrap_or_else(|| Error::from(&Refusal::Journal));
-                    question.reply(Err(refused));
+                    let doubtful = |_| Err(Error::from(&Refusal::InDoubt));
+                    question.reply(outcome.and_then(doubtful));
                 }
             }
             // The files are unknown to the journal: they are found and destroyed with the rest.
