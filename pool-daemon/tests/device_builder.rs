@@ -241,11 +241,7 @@ fn contents_are_copied_and_files_destroyed_beside_the_caller() {
     };
     let into = BackingId::FIRST;
     builder
-        .copy(
-            into,
-            &[whole(files[0].as_fd())],
-            &[whole(files[1].as_fd())],
-        )
+        .copy(into, &[whole(files[0].as_fd())], &[whole(files[1].as_fd())])
         .unwrap();
     let copied = outcomes(&builder, 1).remove(0);
     assert!(matches!(

@@ -5,6 +5,7 @@
 //! - [`client`]: a session as one sees it on the wire, free to send anything.
 //! - [`admin`]: the operators' calls.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
+//! - [`chain`]: pointers in a segment, which hold in every process.
 //! - [`churn`]: clients that do everything at random until they are killed.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
@@ -22,6 +23,7 @@ use pool_core::clock::{Deadline, eventually};
 
 pub mod admin;
 pub mod attempt;
+pub mod chain;
 pub mod churn;
 pub mod client;
 pub mod daemon;

@@ -8,8 +8,8 @@
 //! stays behind unannounced.
 //!
 //! # Invariants
-//! 1. There is at most one build or destruction, and one copy, into each backing: asking again for what is in hand
-//!    adds nothing. So the queue is no longer than what the engine has open.
+//! 1. There is at most one build or destruction, and one copy, of each backing: asking again for
+//!    what is in hand adds nothing. So the queue is no longer than what the engine has open.
 //! 2. Every job taken up has exactly one outcome, unless the builder is dropped first: what was
 //!    built by then is closed, and what was not begun is not.
 

@@ -532,8 +532,13 @@ impl Reactor {
         if let Some(events) = attached.events.take() {
             self.end(uid, !self.can_refuse, events.socket);
         }
-        let is_back = |action: &Action| matches!(action, Action::Bind { client: back, .. } if Some(*back) == client);
-        if let Some(client) = client.filter(|_| !self.batch.actions.iter().any(is_back)) {
+        // One that comes back in this very round is not away.
+        let mut back = self.batch.actions.iter().filter_map(|action| match action {
+            Action::Bind { client, .. } => Some(*client),
+            _ => None,
+        });
+        let is_back = back.any(|back| Some(back) == client);
+        if let Some(client) = client.filter(|_| !is_back) {
             self.step(Command::Disconnected { client });
         }
     }

@@ -1,6 +1,6 @@
 //! The slots of all churners, read by the test: whole, and never from the past.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::Bytes;
 use pool_core::sync::atomic::{Ordering, fence};
@@ -11,10 +11,12 @@ use tierpool_tests::daemon::Daemon;
 use tierpool_tests::slot::{self, Words};
 use tierpool_tests::until;
 
-/// What was read last of each slot.
+/// Which segment each slot was last, and what was read there.
 #[derive(Default)]
 pub(crate) struct Slots {
-    seen: BTreeMap<u64, u64>,
+    seen: BTreeMap<u64, (u64, u64)>,
+    /// The slots in which something was read.
+    written: BTreeSet<u64>,
 }
 
 /// A segment as the words of a slot, to be read.
@@ -48,13 +50,15 @@ impl Slots {
             if let Some(held) = open(&mut session, number) {
                 let found = slot::read(&Memory(&held)).unwrap();
                 let found = found.unwrap_or_else(|torn| panic!("slot {number} is torn: {torn}"));
-                let seen = self.seen.entry(number).or_default();
-                // A slot that was freed and made anew begins with nothing.
+                let (segment, seen) = self.seen.entry(number).or_default();
+                // A slot that was freed and made anew, under another id, begins with nothing.
+                let is_new = held.id() > *segment;
                 assert!(
-                    found == 0 || found >= *seen,
+                    held.id() >= *segment && (found >= *seen || (is_new && found == 0)),
                     "slot {number}: {found} after {seen}"
                 );
-                *seen = found.max(*seen);
+                (*segment, *seen) = (held.id(), found);
+                self.written.extend((found > 0).then_some(number));
                 drop(held);
             }
             session.ask(ask::detach());
@@ -62,7 +66,7 @@ impl Slots {
     }
 
     pub(crate) fn were_written(&self) -> bool {
-        self.seen.values().all(|&seen| seen > 0)
+        (0..CHURNERS).all(|number| self.written.contains(&number))
     }
 }
 
