@@ -15,6 +15,11 @@ use pool_core::packet::wait_readable;
 use crate::daemon::Daemon;
 use crate::patience;
 
+/// What a churner says when it has made a step.
+pub const STEP: u8 = b'.';
+/// What it says when it fails.
+pub const FAILURE: u8 = b'!';
+
 /// How many there are.
 pub const CHURNERS: u64 = 4;
 
@@ -81,7 +86,10 @@ impl Churner {
         loop {
             match self.steps.read(&mut told) {
                 Ok(0) => panic!("a churner has ended by itself; its standard error tells why"),
-                Ok(read) => count += read,
+                Ok(read) => {
+                    has_not_failed(&told[..read]);
+                    count += read;
+                }
                 Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => return count,
                 Err(error) => panic!("{error}"),
             }
@@ -92,6 +100,9 @@ impl Churner {
     pub fn kill(&mut self) {
         self.child.kill().expect("kill");
         let status = self.child.wait().expect("wait");
+        let mut told = Vec::new();
+        self.steps.read_to_end(&mut told).expect("what it told");
+        has_not_failed(&told);
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
     }
 
@@ -103,6 +114,14 @@ impl Churner {
             "a churner has ended by itself; its standard error tells why"
         );
     }
+}
+
+fn has_not_failed(told: &[u8]) {
+    let failed = told.contains(&FAILURE);
+    assert!(
+        !failed,
+        "a churner has failed; its standard error tells why"
+    );
 }
 
 impl Drop for Churner {

@@ -241,11 +241,19 @@ impl Engine {
     }
 
     pub(super) fn reattached_body(&self, id: ClientId) -> reply::Body {
-        let held = self
-            .clients
-            .get(&id)
-            .map(|client| client.held.clone())
-            .unwrap_or_default();
+        let client = self.clients.get(&id);
+        let held = client.map(|client| client.held.clone()).unwrap_or_default();
+        // Who loses a segment whose files are lost is told so; every other one was revoked.
+        let is_there = |id: &BackingId| {
+            let built = self.backings.get(id).filter(|file| file.built.is_some());
+            built.is_none_or(|file| file.present)
+        };
+        let leaving = client.into_iter().flat_map(|client| &client.leaving);
+        let revoked = leaving.filter(|id| {
+            let segment = self.segments.get(id);
+            segment.is_some_and(|segment| segment.files.iter().all(is_there))
+        });
+        let revoked = revoked.map(|id| id.number()).collect();
         let segments = || held.iter().filter_map(|id| self.segments.get(id));
         let missing = |id: &&BackingId| !self.is_present(**id);
         let holding = |segment: &Segment| session::Holding {
@@ -263,6 +271,7 @@ impl Engine {
             missing_backings: all_missing().take(limits::MISSING_BACKINGS_MAX).collect(),
             missing_more: all_missing().nth(limits::MISSING_BACKINGS_MAX).is_some(),
             held: segments().map(holding).collect(),
+            revoked,
         })
     }
 }

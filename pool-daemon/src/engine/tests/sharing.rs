@@ -276,3 +276,20 @@ fn a_full_list_of_shares_can_still_be_changed() {
     let widen = ask::share(segment.segment_id, "uid-7", Access::ReadWrite);
     world.done(alpha, widen);
 }
+
+#[test]
+fn what_was_revoked_from_a_client_that_was_away_is_not_called_lost() {
+    let (mut world, alpha, beta) = two();
+    let segment = world.granted(alpha, Body::Create(ask::create_named("a", 1)));
+    let id = segment.segment_id;
+    world.done(alpha, ask::share(id, "beta", Access::ReadOnly));
+    world.granted(beta, ask::open("alpha:a", Access::ReadOnly));
+    world.disconnect(beta);
+    world.granted(alpha, ask::revoke(id, "beta"));
+    world.restart(|_| true);
+    world.reattach(beta);
+    let Some(reply::Body::Reattached(again)) = &world.processes[&beta].welcome else {
+        panic!("not taken up again");
+    };
+    assert_eq!((again.held.len(), &again.revoked[..]), (0, &[id][..]));
+}

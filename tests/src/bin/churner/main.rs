@@ -17,6 +17,7 @@ use client_sdk::{AttachOptions, Bytes, Error, Pool, Reason, Reserve};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tierpool_tests::EXTENT;
+use tierpool_tests::churn::{FAILURE, STEP};
 use tierpool_tests::random::Random;
 
 use own::Own;
@@ -30,6 +31,12 @@ const TIERS: [&str; 2] = ["ddr", "pooled"];
 const OWN_MAX: usize = 6;
 
 fn main() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(FAILURE);
+        say(panic);
+    }));
+    fcntl(std::io::stdout(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [socket, tenant, number, seed] = &arguments[..] else {
         panic!("churner SOCKET TENANT NUMBER SEED");
@@ -47,14 +54,19 @@ fn main() {
         random: Random::new(seed.parse().unwrap()),
         pool,
     };
-    fcntl(std::io::stdout(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     loop {
         churner.step();
-        match nix::unistd::write(std::io::stdout(), b".") {
-            // Nobody has read for a while.
-            Ok(_) | Err(Errno::EAGAIN) => {}
-            Err(errno) => panic!("the test is gone: {errno}"),
-        }
+        tell(STEP);
+    }
+}
+
+/// Tells the test of a step, or of a failure before anything else is said of it: killed while it
+/// says more, it would seem to have been well.
+fn tell(what: u8) {
+    match nix::unistd::write(std::io::stdout(), &[what]) {
+        // Nobody has read for a while.
+        Ok(_) | Err(Errno::EAGAIN) => {}
+        Err(errno) => panic!("the test is gone: {errno}"),
     }
 }
 
