@@ -177,7 +177,10 @@ impl Tenants {
         }
         let own = format!("uid-{uid}/");
         if name.contains('/') && !name.starts_with(&own) {
-            return Err(Refusal::not_found("tenant", name));
+            return Err(Refusal::NotPermitted(
+                "nobody has attached under this label of another user: share with the user as a \
+                 whole (`uid-N`), or once somebody has",
+            ));
         }
         let limit = limits::SHARED_TENANTS_MAX;
         if self.by_id.len() >= limit {

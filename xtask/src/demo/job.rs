@@ -116,17 +116,17 @@ pub(super) const fn kill_after(steps: u32) -> u32 {
 impl Run<'_> {
     fn start(&self, role: &'static str, daemon: &Daemon) -> anyhow::Result<Child> {
         let users = self.stage.place.users();
-        let (of_data, of_training) = (users.tenant("data"), users.tenant("train"));
-        let (uid, label) = match role {
-            LOADER => (of_data.uid, "data"),
-            _ => (of_training.uid, "train"),
+        let (of_data, of_training) = (users.data(), users.training());
+        let tenant = match role {
+            LOADER => &of_data,
+            _ => &of_training,
         };
         let mut command = Command::new(self.stage.programs.join("digits"));
         command
             .arg(role)
             .arg("--socket")
             .arg(daemon.socket())
-            .args(["--tenant", label]);
+            .args(["--tenant", tenant.label]);
         match role {
             LOADER => command.args(["--reader", &of_training.name]),
             _ => command
@@ -134,7 +134,7 @@ impl Run<'_> {
                 .args(["--steps", &self.stage.steps.to_string()]),
         };
         if let Users::Apart(_) = users {
-            command.uid(uid).gid(uid);
+            command.uid(tenant.uid).gid(tenant.uid);
         }
         Child::start(
             role,

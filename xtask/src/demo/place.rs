@@ -34,28 +34,48 @@ pub(super) enum Users {
     Shared(u32),
 }
 
-/// A tenant, as the daemon knows it that was told of none.
+/// A tenant, as the daemon knows it that was told of none: a user as a whole, or where both are one
+/// user, a label of his.
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) uid: u32,
+    /// What its processes attach as.
+    pub(super) label: &'static str,
+    /// What others call it.
     pub(super) name: String,
 }
 
 impl Users {
-    /// The tenant that uses `label`: `data`, or the training's.
-    pub(super) fn tenant(self, label: &str) -> Tenant {
-        let uid = match self {
-            Self::Apart([data, training]) => {
-                if label == "data" {
-                    data
-                } else {
-                    training
-                }
-            }
-            Self::Shared(uid) => uid,
-        };
-        Tenant {
+    /// The tenant whose data is learned from.
+    pub(super) fn data(self) -> Tenant {
+        match self {
+            Self::Apart([uid, _]) => Tenant::user(uid),
+            Self::Shared(uid) => Tenant::labelled(uid, "data"),
+        }
+    }
+
+    /// The tenant that trains.
+    pub(super) fn training(self) -> Tenant {
+        match self {
+            Self::Apart([_, uid]) => Tenant::user(uid),
+            Self::Shared(uid) => Tenant::labelled(uid, "train"),
+        }
+    }
+}
+
+impl Tenant {
+    fn user(uid: u32) -> Self {
+        Self {
             uid,
+            label: "",
+            name: format!("uid-{uid}"),
+        }
+    }
+
+    fn labelled(uid: u32, label: &'static str) -> Self {
+        Self {
+            uid,
+            label,
             name: format!("uid-{uid}/{label}"),
         }
     }
@@ -240,8 +260,9 @@ mod tests {
     #[test]
     fn tenants_are_named_as_the_daemon_names_them() {
         let apart = Users::Apart([7, 8]);
-        assert_eq!(apart.tenant("data").name, "uid-7/data");
-        assert_eq!(apart.tenant("train").name, "uid-8/train");
-        assert_eq!(Users::Shared(5).tenant("train").uid, 5);
+        assert_eq!(apart.data().name, "uid-7");
+        assert_eq!(apart.training().name, "uid-8");
+        let shared = Users::Shared(5).training();
+        assert_eq!((shared.uid, &shared.name[..]), (5, "uid-5/train"));
     }
 }
