@@ -177,7 +177,10 @@ fn nobody_makes_labels_of_others_known_by_sharing() {
     let user = world.attach(2000);
     let segment = world.granted(user, Body::Create(ask::create_named("a", 1)));
     let share = |name| ask::share(segment.segment_id, name, Access::ReadOnly);
-    assert_eq!(world.reason(user, share("uid-7/x")), ErrorReason::NotPermitted);
+    assert_eq!(
+        world.reason(user, share("uid-7/x")),
+        ErrorReason::NotPermitted
+    );
     world.done(user, share("uid-7"));
     world.done(user, share("uid-2000/x"));
 }
