@@ -121,7 +121,7 @@ impl AttachOptions {
 
     fn refused(&self, socket: &Path, trip: Trip) -> Error {
         match trip {
-            Trip::TimedOut | Trip::Gone => Error::Unreachable {
+            Trip::NotSent | Trip::NoAnswer | Trip::Gone => Error::Unreachable {
                 socket: socket.to_owned(),
                 waited: self.timeout,
             },

@@ -4,8 +4,11 @@
 //! Requests have rising ids. A connection that breaks is made anew until the deadline, by Reattach,
 //! and the request is sent again with its id: the daemon has it done once and answers it from its
 //! journal. A request whose deadline passed has an unknown outcome. It is kept, and whoever sends
-//! next first sends it again and gives back what it brought, so that nothing is held that nobody
+//! next first has it answered and gives back what it brought, so that nothing is held that nobody
 //! knows. It is kept until it is answered: the daemon remembers one request only, the last.
+//!
+//! A request is sent once on each connection, unless it was answered there. A second one could be
+//! carried out when the first has been refused already, and its answer be taken for none.
 //!
 //! Releases are queued (see [`crate::table`]) and sent before the next request.
 //!
@@ -56,6 +59,8 @@ struct Sent {
     body: request::Body,
     /// It may have been carried out without our knowledge.
     in_doubt: bool,
+    /// The connection on which it was sent, and on which its answer is still to come.
+    awaited_on: Option<u64>,
 }
 
 impl Sent {
@@ -64,6 +69,7 @@ impl Sent {
             id,
             body,
             in_doubt: false,
+            awaited_on: None,
         }
     }
 
@@ -140,10 +146,7 @@ impl Session {
             if let Err(error) = self.connect(shared, deadline) {
                 break error;
             }
-            let Some(connection) = &mut self.connection else {
-                break Error::SessionEnded;
-            };
-            let wait = match connection.round_trip(sent.id, &sent.body, &[], deadline) {
+            let wait = match self.trip(&mut sent, deadline) {
                 Ok(answer) => match refusal(&answer) {
                     Some(ErrorReason::UnknownClient) => return Err(self.end(shared)),
                     // At the deadline it is the answer.
@@ -154,23 +157,14 @@ impl Session {
                 },
                 Err(Trip::Gone) => {
                     self.disconnect(shared);
-                    sent.in_doubt = true;
                     backoff.pause(deadline)
                 }
-                Err(Trip::TimedOut) => {
-                    sent.in_doubt = true;
-                    false
-                }
+                Err(Trip::NotSent | Trip::NoAnswer) => false,
                 Err(Trip::Broken(error)) => {
                     self.disconnect(shared);
-                    sent.in_doubt = true;
                     break error.into();
                 }
-                Err(Trip::Unsent(error)) => break Error::Packet(error),
-                Err(Trip::Unreceived(error)) => {
-                    sent.in_doubt = true;
-                    break Error::Packet(error);
-                }
+                Err(Trip::Unsent(error) | Trip::Unreceived(error)) => break Error::Packet(error),
             };
             if !wait {
                 let waited = now().saturating_since(start);
@@ -184,6 +178,23 @@ impl Session {
             self.unresolved = Some(sent);
         }
         Err(failed)
+    }
+
+    /// Sends a request on the connection there is, unless that has happened, and has its answer.
+    fn trip(&mut self, sent: &mut Sent, deadline: Deadline) -> Result<Answer, Trip> {
+        let connection = self.connection.as_mut().ok_or(Trip::Gone)?;
+        if sent.awaited_on != Some(self.generation) {
+            connection.send(sent.id, &sent.body, &[], deadline)?;
+            (sent.in_doubt, sent.awaited_on) = (true, Some(self.generation));
+        }
+        let answer = connection.answer(sent.id, deadline);
+        match answer {
+            Ok(_) => (sent.in_doubt, sent.awaited_on) = (false, None),
+            // It came, and no other one will come by itself.
+            Err(Trip::Unreceived(_)) => sent.awaited_on = None,
+            Err(_) => {}
+        }
+        answer
     }
 
     /// Learns the outcome of the request before, and gives back what nobody waits for any more.

@@ -80,7 +80,7 @@ impl Session {
 impl From<Trip> for Failed {
     fn from(trip: Trip) -> Self {
         match trip {
-            Trip::TimedOut | Trip::Gone => Self::Now,
+            Trip::NotSent | Trip::NoAnswer | Trip::Gone => Self::Now,
             Trip::Broken(error) => Self::ForGood(error.into()),
             Trip::Unsent(error) | Trip::Unreceived(error) => Self::ForGood(Error::Packet(error)),
         }

@@ -154,23 +154,41 @@ fn a_grant_that_came_too_late_is_given_back() {
         Create::new("ddr", EXTENT),
         Create::new("ddr", EXTENT).name("p").persistent(),
     ] {
-        fake.once(is_create, Script::DoAndSaySilent);
+        fake.once(is_create, Script::DoAndAnswerLate);
         let error = pool.create(&create).unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
         assert_eq!(fake.model().segments.len(), 1);
+        fake.answer_late();
         pool.tiers().unwrap();
         wait_until(|| fake.model().segments.is_empty());
-        let ids = fake.model().asked(is_create);
-        assert_eq!(ids[ids.len() - 1], ids[ids.len() - 2]);
     }
+    let ids = fake.model().asked(is_create);
+    assert_eq!(ids.len(), 2, "each was asked once");
+}
+
+#[test]
+fn a_request_that_was_refused_too_late_is_not_made_again() {
+    let (fake, pool) = impatient();
+    let (class, reason) = (common::ErrorClass::Exhausted, common::ErrorReason::TierFull);
+    let (body, files) = refused(class, reason);
+    fake.once(is_create, Script::SayLate(body, files));
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    let error = pool.create(&create).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    // The daemon would have room by now.
+    fake.answer_late();
+    pool.tiers().unwrap();
+    let model = fake.model();
+    assert_eq!((model.asked(is_create).len(), model.segments.len()), (1, 0));
 }
 
 #[test]
 fn an_open_that_came_too_late_does_not_take_the_segment_from_its_handles() {
     let (fake, pool) = impatient();
     let held = pool.create(&Create::new("ddr", EXTENT).name("x")).unwrap();
-    fake.once(is_open, Script::DoAndSaySilent);
+    fake.once(is_open, Script::DoAndAnswerLate);
     pool.open("x", Access::ReadOnly).unwrap_err();
+    fake.answer_late();
     pool.tiers().unwrap();
     pool.tiers().unwrap();
     assert!(fake.model().held.contains(&held.id().number()));
@@ -183,9 +201,10 @@ fn a_resize_whose_answer_came_too_late_is_mapped_by_the_next_call() {
     let mut segment = pool
         .create(&Create::new("ddr", EXTENT).capacity(extents(2)))
         .unwrap();
-    fake.once(is_resize, Script::DoAndSaySilent);
+    fake.once(is_resize, Script::DoAndAnswerLate);
     segment.resize(extents(2)).unwrap_err();
     assert_eq!(segment.bytes(), EXTENT);
+    fake.answer_late();
     pool.tiers().unwrap();
     assert_eq!(segment.bytes(), extents(2));
     assert_eq!(segment.view::<u8>(EXTENT, 1).unwrap().get(0), Ok(0));
@@ -214,7 +233,7 @@ fn a_free_that_was_refused_too_late_is_a_close() {
 #[test]
 fn a_grant_that_came_too_late_is_given_back_however_long_the_daemon_is_away() {
     let (mut fake, pool) = impatient();
-    fake.once(is_create, Script::DoAndSaySilent);
+    fake.once(is_create, Script::DoAndAnswerLate);
     let create = Create::new("ddr", EXTENT).name("p").persistent();
     pool.create(&create).unwrap_err();
     fake.kill();
@@ -244,10 +263,11 @@ fn a_grant_whose_answer_cannot_be_understood_is_given_back() {
 #[test]
 fn a_session_that_ends_leaves_no_grant_that_came_too_late() {
     let (fake, pool) = impatient();
-    fake.once(is_create, Script::DoAndSaySilent);
+    fake.once(is_create, Script::DoAndAnswerLate);
     let create = Create::new("ddr", EXTENT).name("p").persistent();
     pool.create(&create).unwrap_err();
     assert_eq!(fake.model().segments.len(), 1);
+    fake.answer_late();
     drop(pool);
     assert!(fake.model().segments.is_empty());
 }

@@ -37,6 +37,8 @@ pub(crate) struct Model {
     /// The next Attach or Reattach is refused for this reason.
     pub(crate) refuse_session: Option<(common::ErrorClass, common::ErrorReason)>,
     pub(crate) liveness: OwnedFd,
+    /// Answers that are held back: the connection, the bytes and the files of each.
+    pub(super) late: Vec<(OwnedFd, Vec<u8>, Vec<OwnedFd>)>,
     pub(super) scripts: VecDeque<(Matcher, Script)>,
     /// Of each client, its last request that changed something, and the segment it granted.
     last: BTreeMap<u64, (u64, Option<u64>)>,
@@ -73,6 +75,7 @@ impl Model {
             supplied: Vec::new(),
             refuse_session: None,
             liveness,
+            late: Vec::new(),
             scripts: VecDeque::new(),
             last: BTreeMap::new(),
             clients: 0,
@@ -105,12 +108,12 @@ impl Model {
             client: *client,
             id,
         };
+        let encoded = |request_id, body| {
+            let body = Some(body);
+            Reply { request_id, body }.encode_to_vec()
+        };
         let reply = |id, (body, files): Said| {
-            let bytes = Reply {
-                request_id: id,
-                body: Some(body),
-            }
-            .encode_to_vec();
+            let bytes = encoded(id, body);
             let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
             // It fails where the client has given up.
             let _ = packet::send(socket, &bytes, &files);
@@ -123,7 +126,14 @@ impl Model {
                 return false;
             }
             Some((_, Script::HangUp)) => return false,
-            Some((_, Script::DoAndSaySilent)) => drop(self.carry_out(who, body, files)),
+            Some((_, script @ (Script::DoAndAnswerLate | Script::SayLate(..)))) => {
+                let (body, files) = match script {
+                    Script::SayLate(body, files) => (body, files),
+                    _ => self.carry_out(who, body, files),
+                };
+                let connection = socket.try_clone_to_owned().unwrap();
+                self.late.push((connection, encoded(id, body), files));
+            }
             Some((_, Script::Say(body, files))) => reply(id, (body, files)),
             Some((_, Script::Send(bytes))) => packet::send(socket, &bytes, &[]).unwrap(),
             Some((_, Script::DoAndAnswerFirst(other))) => {
