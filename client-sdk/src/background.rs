@@ -1,5 +1,5 @@
-//! The one thread of a session: it hears events, takes the session up again, tells the daemon what
-//! was released, and keeps reserves filled.
+//! The one thread of a session: it hears events, takes the session up again, has requests resolved
+//! that were not answered in time, tells the daemon what was released, and keeps reserves filled.
 //!
 //! It also holds the session's robust word (see [`pool_core::futex::RobustWord`]), by which the
 //! daemon learns of the death of the process before its memory is taken down.
@@ -25,7 +25,6 @@ use pool_proto::session::v1::{self as session, event, request};
 
 use crate::error::{Error, ErrorClass};
 use crate::event::Event;
-use crate::held::Fate;
 use crate::reserve::Reserves;
 use crate::shared::{SessionGuard, Shared};
 use crate::table::News;
@@ -253,6 +252,7 @@ impl Background {
         let table = lock(&shared.table);
         let queued = !table.releases.is_empty() || !table.stale.is_empty();
         drop(table);
+        let queued = queued || shared.unresolved.load(Ordering::Acquire);
         let broken = self
             .listening
             .as_ref()
@@ -317,11 +317,6 @@ fn refresh(
         // It is held no more: an event says so, or has.
         Err(_) => return Ok(()),
     };
-    let event = match shared.update(&held, grant) {
-        Ok(()) => Event::Changed { segment },
-        Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
-        Err(_) => return Ok(()),
-    };
-    shared.events.publish(&event);
+    shared.follow(&held, grant);
     Ok(())
 }

@@ -247,6 +247,14 @@ pub enum AccessError {
         /// Which.
         segment: SegmentId,
     },
+    /// The segment was to be moved or taken from a tenant, and the daemon has not said in time
+    /// whether it was: what is written now could be lost. Refresh the segment, which waits for the
+    /// answer, or try again later: it is asked for in the background as well.
+    #[error("a change of {segment} is not answered yet: refresh it, or try again later")]
+    InDoubt {
+        /// Which.
+        segment: SegmentId,
+    },
     /// This process was forked from the one that holds the segment. Attach anew.
     #[error("this process was forked from the one that attached: attach anew")]
     Forked,
@@ -262,6 +270,7 @@ impl AccessError {
             }
             Self::Revoked { .. } => ErrorClass::Revoked,
             Self::Lost { .. } => ErrorClass::Lost,
+            Self::InDoubt { .. } => ErrorClass::Unreachable,
         }
     }
 }

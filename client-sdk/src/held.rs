@@ -10,16 +10,20 @@
 //! kernel changes a mapping for all threads of the process before it returns (each processor that
 //! runs one is interrupted), so a reader that meets a zero page reads the lower limit after it.
 //!
+//! A segment is suspended while a request of this process moves it: the daemon copies the contents
+//! meanwhile, and what was written after that would be lost. Where no answer came in time it stays
+//! so until there is one.
+//!
 //! # Invariants
 //! 1. Every byte below the largest limit there ever was stays accessible while the value lives.
 //! 2. A `fate` other than live is final, and is stored before the limit becomes 0.
-//! 3. A limit of 0 with a live fate is read in forked children only (see
-//!    [`pool_core::mem::OwnWord`]): they inherit the value, but not the mapping.
+//! 3. A limit of 0 with a live fate is read while the segment is suspended, and in forked children
+//!    (see [`pool_core::mem::OwnWord`]): they inherit the value, but not the mapping.
 
 use std::os::fd::AsFd;
 
 use pool_core::mem::{Access, MapError, Mapped, OwnWord, Region, Window};
-use pool_core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use pool_core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use pool_core::sync::{Mutex, MutexGuard, lock};
 use pool_core::{Bytes, PoolAddr, SegmentId};
 
@@ -43,6 +47,7 @@ pub(crate) struct Held {
     region: Region,
     limit: OwnWord,
     fate: AtomicU8,
+    suspended: AtomicBool,
     detail: Mutex<Detail>,
     /// How many handles the program has. References that calls and events take for a moment are
     /// none. It rises under the lock of the session only.
@@ -89,6 +94,7 @@ impl Held {
             region,
             limit,
             fate,
+            suspended: AtomicBool::new(false),
             detail,
             handles: AtomicUsize::new(0),
         })
@@ -127,17 +133,28 @@ impl Held {
 
     /// Whether it was not taken away yet.
     pub(crate) fn check_live(&self) -> Result<(), AccessError> {
-        self.check(0, 1)
+        let segment = self.id;
+        match self.fate() {
+            Fate::Live => Ok(()),
+            Fate::Revoked => Err(AccessError::Revoked { segment }),
+            Fate::Lost => Err(AccessError::Lost { segment }),
+        }
     }
 
     #[cold]
     fn denied(&self, offset: Bytes, len: Bytes) -> AccessError {
-        let size = self.limit();
-        match self.fate() {
-            Fate::Revoked => AccessError::Revoked { segment: self.id },
-            Fate::Lost => AccessError::Lost { segment: self.id },
-            Fate::Live if size == Bytes::ZERO => AccessError::Forked,
-            Fate::Live => AccessError::Outside { offset, len, size },
+        if let Err(error) = self.check_live() {
+            return error;
+        }
+        let (suspended, size) = (self.suspended.load(Ordering::Acquire), self.limit());
+        // What is inside by now was not when the access was checked.
+        let inside = offset.checked_add(len).is_some_and(|end| end <= size);
+        if self.region.is_inherited() {
+            AccessError::Forked
+        } else if suspended || inside {
+            AccessError::InDoubt { segment: self.id }
+        } else {
+            AccessError::Outside { offset, len, size }
         }
     }
 
@@ -177,12 +194,33 @@ impl Held {
             access,
             pieces,
         };
+        self.admit(&detail);
+        Ok(())
+    }
+
+    /// Refuses all access until the segment is resumed or brought up to date.
+    pub(crate) fn suspend(&self) {
+        let _detail = self.detail();
+        self.suspended.store(true, Ordering::Release);
+        self.limit.store(0, Ordering::Release);
+    }
+
+    /// Allows access again to what was last granted.
+    pub(crate) fn resume(&self) {
+        self.admit(&self.detail());
+    }
+
+    /// Allows access to all of it, unless it was taken away.
+    fn admit(&self, detail: &Detail) {
+        if self.fate() != Fate::Live {
+            return;
+        }
         self.limit.store(detail.info.bytes.get(), Ordering::Release);
+        self.suspended.store(false, Ordering::Release);
         if self.fate() != Fate::Live {
             // `end` came in between, and waits for the lock: what it stored is final.
             self.limit.store(0, Ordering::Release);
         }
-        Ok(())
     }
 
     fn remap(&self, before: &Detail, grant: &Grant) -> Result<(), MapError> {

@@ -184,6 +184,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
+    /// Where no answer came in time every access is [`AccessError::InDoubt`] until there is one.
     pub fn revoke(&mut self, tenant: &str) -> Result<(), Error> {
         let ask = session::Revoke {
             segment_id: self.id().number(),
@@ -208,7 +209,7 @@ impl Segment {
     /// Moves the contents to another tier, at the same address.
     ///
     /// # Errors
-    /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
+    /// As [`Segment::revoke`].
     pub fn relocate(&mut self, tier: &str) -> Result<(), Error> {
         let ask = session::Relocate {
             segment_id: self.id().number(),
@@ -259,7 +260,7 @@ impl Segment {
         };
         let answer = session.ask(shared, request::Body::Free(ask), deadline);
         let freed = answer.and_then(Answer::done);
-        if freed.is_err() && !session.awaits_free(id) {
+        if freed.is_err() && !session.awaits(id) {
             // Unmapped before it was to be freed, so that the memory is back at once: it is held no
             // more whether the daemon refused or was not asked at all.
             shared.release(Release::Close(id));
@@ -272,16 +273,28 @@ impl Segment {
         drop(self);
     }
 
-    /// Asks for a change under which no other handle may write, and maps what came of it.
+    /// Asks for a change under which nobody may write, and maps what came of it.
     fn change_alone(&self, body: request::Body) -> Result<(), Error> {
-        let mut session = self.life.shared().session()?;
-        match self.held.others() {
-            0 => self.change_by(&mut session, body),
-            others => Err(Error::HeldHere {
-                segment: self.id(),
-                others,
-            }),
+        let (shared, segment) = (self.life.shared(), self.id());
+        let mut session = shared.session()?;
+        let deadline = Deadline::after(shared.timeout);
+        session.settle(shared, deadline)?;
+        self.held.check_live()?;
+        let others = self.held.others();
+        if others > 0 {
+            return Err(Error::HeldHere { segment, others });
         }
+        self.held.suspend();
+        let changed = session
+            .ask(shared, body, deadline)
+            .and_then(|answer| answer.granted(shared.window.range()))
+            .and_then(|grant| shared.update(&self.held, grant));
+        // Where it is not known what became of it, or not understood, a refresh brings that.
+        let known = !session.awaits(segment) && !matches!(changed, Err(Error::Protocol(_)));
+        if changed.is_err() && known {
+            self.held.resume();
+        }
+        changed
     }
 
     /// Asks for a change, and maps what came of it.

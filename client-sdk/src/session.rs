@@ -7,6 +7,8 @@
 //! next first has it answered and gives back what it brought, so that nothing is held that nobody
 //! knows. It is kept until it is answered: the daemon remembers one request only, the last.
 //!
+//! The segment that such a request moves is suspended until then (see [`crate::held`]).
+//!
 //! A request is sent once on each connection, unless it was answered there. A second one could be
 //! carried out when the first has been refused already, and its answer be taken for none.
 //!
@@ -16,6 +18,7 @@
 //! back, is `BUSY`. Both end by themselves, and a request that meets one is repeated until then.
 
 use pool_core::clock::{Backoff, Deadline, now};
+use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
 use pool_core::{ClientId, Nanos, SegmentId};
 use pool_proto::common::v1::{ErrorReason, Lifetime};
@@ -176,6 +179,8 @@ impl Session {
         };
         if sent.is_to_be_resolved() && !self.ended {
             self.unresolved = Some(sent);
+            shared.unresolved.store(true, Ordering::Release);
+            shared.wake();
         }
         Err(failed)
     }
@@ -202,6 +207,7 @@ impl Session {
         let Some(sent) = self.unresolved.take() else {
             return Ok(());
         };
+        shared.unresolved.store(false, Ordering::Release);
         let body = sent.body.clone();
         let answer = self.exchange(shared, sent, deadline)?;
         match (body, &answer.body) {
@@ -216,9 +222,15 @@ impl Session {
                 // Queued where the session was taken up in between: this answer overtook it.
                 lock(&shared.table).forget_close(id);
                 match shared.find(id) {
-                    // What fails here has ended the segment, and its handles say so.
-                    Some(held) => drop(shared.update(&held, grant)),
+                    Some(held) => shared.follow(&held, grant),
                     None => lock(&shared.table).release(unwanted(&body, id)),
+                }
+            }
+            (body, reply::Body::Error(_)) => {
+                // It stays where it is.
+                let moved = moved_by(&body).and_then(SegmentId::new);
+                if let Some(held) = moved.and_then(|id| shared.find(id)) {
+                    held.resume();
                 }
             }
             _ => {}
@@ -288,10 +300,15 @@ impl Session {
         self.connection.is_some()
     }
 
-    /// Whether the outcome of freeing `segment` will be learned, and acted upon, later.
-    pub(crate) fn awaits_free(&self, segment: SegmentId) -> bool {
-        let sent = self.unresolved.as_ref().map(|sent| &sent.body);
-        matches!(sent, Some(request::Body::Free(ask)) if ask.segment_id == segment.number())
+    /// Whether a request that frees or moves `segment` has an outcome that will be learned, and
+    /// acted upon, later.
+    pub(crate) fn awaits(&self, segment: SegmentId) -> bool {
+        let body = self.unresolved.as_ref().map(|sent| &sent.body);
+        let meant = body.and_then(|body| match body {
+            request::Body::Free(ask) => Some(ask.segment_id),
+            body => moved_by(body),
+        });
+        meant == Some(segment.number())
     }
 
     pub(crate) const fn has_ended(&self) -> bool {
@@ -317,6 +334,7 @@ impl Session {
         self.ended = true;
         self.connection = None;
         self.unresolved = None;
+        shared.unresolved.store(false, Ordering::Release);
         for held in shared.holdings() {
             if held.fate() == Fate::Live {
                 // What cannot be replaced stays mapped, and nobody accesses it.
@@ -356,6 +374,15 @@ pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Release {
             Release::Free(id)
         }
         _ => Release::Close(id),
+    }
+}
+
+/// Which segment a request gives other files, if any.
+const fn moved_by(body: &request::Body) -> Option<u64> {
+    match body {
+        request::Body::Relocate(ask) => Some(ask.segment_id),
+        request::Body::Revoke(ask) => Some(ask.segment_id),
+        _ => None,
     }
 }
 

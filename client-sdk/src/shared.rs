@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     /// The newest connection's, until the background thread takes it.
     pub(crate) news: Mutex<Option<Newcomer>>,
     pub(crate) stopping: AtomicBool,
+    /// A request without an answer is to be resolved.
+    pub(crate) unresolved: AtomicBool,
     /// The background thread found the session taken: who frees it wakes the thread.
     attention: AtomicBool,
     session: Mutex<Session>,
@@ -89,6 +91,7 @@ impl Shared {
             reserves: Mutex::default(),
             news: Mutex::new(Some(parts.newcomer)),
             stopping: AtomicBool::new(false),
+            unresolved: AtomicBool::new(false),
             attention: AtomicBool::new(false),
             session: Mutex::new(parts.session),
             waker,

@@ -21,6 +21,7 @@ use pool_core::{Incarnation, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
 use crate::error::Error;
+use crate::event::Event;
 use crate::held::{Fate, Held};
 use crate::shared::Shared;
 use crate::wire::Grant;
@@ -286,6 +287,17 @@ impl Shared {
                 self.release(Release::Close(held.id()));
             }
         })
+    }
+
+    /// Brings a segment up to date of which nobody asks just now, and tells the program.
+    pub(crate) fn follow(&self, held: &HeldRef, grant: Grant) {
+        let segment = held.id();
+        let event = match self.update(held, grant) {
+            Ok(()) => Event::Changed { segment },
+            Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
+            Err(_) => return,
+        };
+        self.events.publish(&event);
     }
 
     /// Acts on an event about a segment. False where the event is of before what is held now.

@@ -38,7 +38,7 @@ pub(crate) enum Script {
     AnswerOnly(u64),
 }
 
-type Matcher = fn(&request::Body) -> bool;
+pub(crate) type Matcher = fn(&request::Body) -> bool;
 
 pub(crate) struct Fake {
     directory: tempfile::TempDir,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use client_sdk::{
     Access, AccessError, AttachOptions, Create, Error, ErrorClass, Event, Force, Pool,
-    ProtocolError, Reason,
+    ProtocolError, Reason, Segment,
 };
 use pool_core::Bytes;
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, event, request};
 
-use crate::fake::{Fake, Script, refused};
+use crate::fake::{Fake, Matcher, Script, refused};
 use crate::{EXTENT, attached, extents, heard, options, wait_until};
 
 fn is_create(body: &request::Body) -> bool {
@@ -208,6 +208,80 @@ fn a_resize_whose_answer_came_too_late_is_mapped_by_the_next_call() {
     pool.tiers().unwrap();
     assert_eq!(segment.bytes(), extents(2));
     assert_eq!(segment.view::<u8>(EXTENT, 1).unwrap().get(0), Ok(0));
+}
+
+#[test]
+fn nothing_is_accessed_while_it_is_not_known_where_it_is() {
+    type Move = fn(&mut Segment) -> Result<(), Error>;
+    let moves: [(Move, Matcher); 2] = [
+        (
+            |segment| segment.relocate("ddr"),
+            |body| matches!(body, request::Body::Relocate(_)),
+        ),
+        (
+            |segment| segment.revoke("them"),
+            |body| matches!(body, request::Body::Revoke(_)),
+        ),
+    ];
+    for (moved, matches) in moves {
+        let (fake, pool) = impatient();
+        let mut events = pool.events();
+        let mut segment = pool.create(&Create::new("hbm", EXTENT)).unwrap();
+        let id = segment.id();
+        fake.once(matches, Script::DoAndAnswerLate);
+        let error = moved(&mut segment).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        let in_doubt = AccessError::InDoubt { segment: id };
+        assert_eq!(in_doubt.class(), ErrorClass::Unreachable);
+        // What would be written now could be lost, or be seen by whom the segment was taken from.
+        let views = || segment.view_mut::<u8>(Bytes::ZERO, 1).map(|_| ());
+        assert_eq!(views(), Err(in_doubt));
+        fake.answer_late();
+        // Without a call.
+        heard(&mut events, |event| {
+            *event == Event::Changed { segment: id }
+        });
+        let view = segment.view_mut::<u8>(Bytes::ZERO, 1).unwrap();
+        assert_eq!((view.get(0), view.set(0, 1)), (Ok(0x5a), Ok(())));
+    }
+}
+
+#[test]
+fn what_was_not_moved_is_accessed_again_as_soon_as_that_is_known() {
+    let (mut fake, pool) = impatient();
+    let mut segment = pool.create(&Create::new("hbm", EXTENT)).unwrap();
+    let first = |segment: &Segment| {
+        let view = segment.view::<u8>(Bytes::ZERO, 1)?;
+        view.get(0)
+    };
+    segment
+        .view_mut::<u8>(Bytes::ZERO, 1)
+        .unwrap()
+        .fill(7)
+        .unwrap();
+    let is_relocate: Matcher = |body| matches!(body, request::Body::Relocate(_));
+    let no = || refused(common::ErrorClass::Exhausted, common::ErrorReason::TierFull);
+    let (body, files) = no();
+    fake.once(is_relocate, Script::Say(body, files));
+    assert_eq!(
+        segment.relocate("ddr").unwrap_err().reason(),
+        Some(Reason::TierFull)
+    );
+    assert_eq!(first(&segment), Ok(7));
+
+    let (body, files) = no();
+    fake.once(is_relocate, Script::SayLate(body, files));
+    segment.relocate("ddr").unwrap_err();
+    assert!(first(&segment).is_err());
+    fake.answer_late();
+    segment.refresh().unwrap();
+    assert_eq!(first(&segment), Ok(7));
+
+    // Never sent: it is where it was.
+    fake.kill();
+    pool.tiers().unwrap_err();
+    segment.relocate("ddr").unwrap_err();
+    assert_eq!(first(&segment), Ok(7));
 }
 
 #[test]

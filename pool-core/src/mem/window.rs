@@ -203,6 +203,13 @@ impl Region {
         lock(&self.state).claimed
     }
 
+    /// Whether this process was forked from the one whose region it is, and has a copy of the value
+    /// only.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.reservation.check_owner().is_err()
+    }
+
     /// Takes addresses behind the region until it has `len` bytes. Does nothing where it has them.
     ///
     /// # Errors
