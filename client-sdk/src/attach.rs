@@ -76,8 +76,8 @@ impl AttachOptions {
         self
     }
 
-    /// How long attaching, and each call after it, may take: 10 s by default. A call that waits for
-    /// another call of the same session to end begins to count after it.
+    /// How long attaching, and each call after it, may take: 10 s by default. Calls of one session
+    /// are made one after the other, and waiting for the ones before counts.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Nanos::new(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
@@ -202,7 +202,7 @@ fn start(parts: Parts) -> Result<Pool, Error> {
     match background::spawn(Arc::clone(&shared)) {
         Ok(thread) => Ok(Pool::new(Arc::new(Life::new(shared, thread)))),
         Err(error) => {
-            shared.session()?.detach();
+            shared.session(shared.deadline())?.detach();
             Err(error)
         }
     }

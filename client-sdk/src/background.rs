@@ -5,8 +5,10 @@
 //! daemon learns of the death of the process before its memory is taken down.
 //!
 //! Events are acted upon as they come, whatever call is under way. What needs the session is done
-//! when the session is free: where a call holds it, the end of the call wakes the thread.
+//! when the session is free, in steps between which calls have their turn: where a call holds it,
+//! the end of the call wakes the thread. After a step that failed there is a pause.
 
+use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -26,6 +28,7 @@ use pool_proto::session::v1::{self as session, event, request};
 use crate::error::{Error, ErrorClass};
 use crate::event::Event;
 use crate::reserve::Reserves;
+use crate::session::ATTEMPT;
 use crate::shared::{SessionGuard, Shared};
 use crate::table::News;
 use crate::wire;
@@ -43,11 +46,28 @@ struct Background {
     listening: Option<Listening>,
     robust: Option<RobustWord>,
     reserves: Reserves,
-    /// When to look after work that failed.
+    /// The segment that was refreshed last in the present round through those that are stale, and
+    /// whether one of the round is to be refreshed again.
+    refreshed: Option<SegmentId>,
+    failed: bool,
+    /// There is another step to be taken now.
+    more: bool,
+    /// No step before this, because one has failed.
     retry: Option<Deadline>,
     /// How long that is put off, should it fail again.
     pause: Nanos,
+    /// The session has ended, and wants no more steps.
+    ended: bool,
     buffer: Vec<u8>,
+}
+
+/// How a step went.
+enum Step {
+    /// There may be another one.
+    More,
+    Done,
+    /// It is to be taken again after a pause.
+    Failed,
 }
 
 /// The event socket of a connection of the session.
@@ -84,8 +104,12 @@ impl Background {
             shared,
             listening: None,
             robust: None,
+            refreshed: None,
+            failed: false,
+            more: false,
             retry: None,
             pause: RETRY_FIRST,
+            ended: false,
             buffer: wire::buffer(),
         }
     }
@@ -139,10 +163,9 @@ impl Background {
 
     /// Waits for an event, for being woken, or for the time of something.
     fn wait(&self) {
-        let timeout = [self.retry, self.reserves.next_look()]
-            .into_iter()
-            .flatten()
-            .min();
+        let at_once = self.more.then_some(Deadline::at(Nanos::ZERO));
+        let times = [at_once, self.retry, self.reserves.next_look()];
+        let timeout = times.into_iter().flatten().min().filter(|_| !self.ended);
         let timeout = timeout.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, so that the time has come when the wait ends.
             let millis = deadline.remaining().get().div_ceil(1_000_000);
@@ -245,54 +268,82 @@ impl Background {
         self.shared.tell(segment, news).unwrap_or(true)
     }
 
-    /// Does what needs the session, if there is anything and the session is free.
+    /// Takes one step of what needs the session, if there is any and the session is free.
     fn work(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        self.retry = None;
-        let table = lock(&shared.table);
-        let queued = !table.releases.is_empty() || !table.stale.is_empty();
-        drop(table);
-        let queued = queued || shared.unresolved.load(Ordering::Acquire);
-        let broken = self
-            .listening
-            .as_ref()
-            .is_none_or(|listening| listening.broken);
-        if !queued && !broken && !self.reserves.want_something() {
+        self.more = false;
+        if self.ended {
             return;
         }
+        // First, as it sets the time of the next look.
+        let reserves = self.reserves.want_something();
+        if self.retry.is_some_and(|retry| !retry.expired()) || !(reserves || self.is_wanted()) {
+            return;
+        }
+        self.retry = None;
+        let shared = Arc::clone(&self.shared);
         let Some(mut session) = shared.try_session() else {
             return;
         };
         if let Some(listening) = self.listening.take_if(|listening| listening.broken) {
             session.give_up(&shared, listening.generation);
         }
-        if session.has_ended() {
+        self.ended = session.has_ended();
+        if self.ended {
             return;
         }
-        if self.serve(&shared, &mut session).is_ok() {
-            self.pause = RETRY_FIRST;
-        } else {
-            self.retry = Some(Deadline::after(self.pause));
-            self.pause = RETRY_LONGEST.min(self.pause.saturating_add(self.pause));
+        match self.step(&shared, &mut session) {
+            Step::More => self.more = true,
+            Step::Done => self.pause = RETRY_FIRST,
+            Step::Failed => {
+                self.retry = Some(Deadline::after(self.pause));
+                self.pause = RETRY_LONGEST.min(self.pause.saturating_add(self.pause));
+            }
         }
     }
 
-    fn serve(&mut self, shared: &Arc<Shared>, session: &mut SessionGuard<'_>) -> Result<(), Error> {
-        if !session.is_connected() {
-            session.take_up_once(shared)?;
+    /// Whether a step is to be taken for others than the reserves.
+    fn is_wanted(&self) -> bool {
+        let table = lock(&self.shared.table);
+        let queued = !table.releases.is_empty() || !table.stale.is_empty();
+        drop(table);
+        let listening = self.listening.as_ref();
+        queued
+            || self.shared.unresolved.load(Ordering::Acquire)
+            || listening.is_none_or(|listening| listening.broken)
+    }
+
+    fn step(&mut self, shared: &Arc<Shared>, session: &mut SessionGuard<'_>) -> Step {
+        let deadline = Deadline::after(ATTEMPT);
+        let connected = session.connect(shared, deadline);
+        if connected
+            .and_then(|()| session.settle(shared, deadline))
+            .is_err()
+        {
+            return Step::Failed;
         }
-        let deadline = Deadline::after(shared.timeout);
-        session.settle(shared, deadline)?;
-        let stale = std::mem::take(&mut lock(&shared.table).stale);
-        let mut done = Ok(());
-        for id in stale {
-            if let Err(error) = refresh(shared, session, id) {
+        let after = self.refreshed.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut table = lock(&shared.table);
+        let next = table.stale.range((after, Bound::Unbounded)).next().copied();
+        if let Some(id) = next {
+            table.stale.remove(&id);
+            drop(table);
+            self.refreshed = next;
+            if refresh(shared, session, id).is_err() {
                 lock(&shared.table).stale.insert(id);
-                done = Err(error);
+                self.failed = true;
             }
+            return Step::More;
         }
-        self.reserves.fill(session);
-        done
+        drop(table);
+        self.refreshed = None;
+        if std::mem::take(&mut self.failed) {
+            return Step::Failed;
+        }
+        if self.reserves.fill(session) {
+            Step::More
+        } else {
+            Step::Done
+        }
     }
 }
 

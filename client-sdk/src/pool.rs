@@ -63,17 +63,13 @@ impl Pool {
     /// [`Error`]; what may not be opened is not found.
     pub fn open(&self, name: &str, access: Access) -> Result<Segment, Error> {
         let shared = self.life.shared();
-        let mut session = shared.session()?;
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         let ask = session::Open {
             name: name.to_owned(),
             access: wire::access(access),
         };
-        let held = take(
-            shared,
-            &mut session,
-            request::Body::Open(ask),
-            Deadline::after(shared.timeout),
-        )?;
+        let held = take(shared, &mut session, request::Body::Open(ask), deadline)?;
         Ok(Segment::new(Arc::clone(&self.life), held, access))
     }
 
@@ -201,7 +197,9 @@ impl Create {
         self
     }
 
-    /// How long to wait for burst memory of others to be given back, on top of the timeout.
+    /// How long to wait for burst memory of others to be given back, on top of the timeout. Other
+    /// calls of the session have their turn after it, and the daemon hears of what is closed
+    /// meanwhile after it, too: let a session of its own wait where others have to go on.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
         self.ask.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -212,16 +210,20 @@ impl Create {
         &self,
         shared: &Arc<Shared>,
         session: &mut SessionGuard<'_>,
+        deadline: Deadline,
     ) -> Result<HeldRef, Error> {
-        let wait = shared
-            .timeout
-            .saturating_add(Nanos::from_millis(self.ask.wait_ms));
         take(
             shared,
             session,
             request::Body::Create(self.ask.clone()),
-            Deadline::after(wait),
+            deadline,
         )
+    }
+
+    /// When a call for it that begins now is to have ended.
+    fn deadline(&self, shared: &Shared) -> Deadline {
+        let wait = Nanos::from_millis(self.ask.wait_ms);
+        Deadline::after(shared.timeout.saturating_add(wait))
     }
 }
 
@@ -246,7 +248,9 @@ impl Life {
     }
 
     pub(crate) fn create(self: &Arc<Self>, create: &Create) -> Result<Segment, Error> {
-        let held = create.ask(&self.shared, &mut self.shared.session()?)?;
+        let deadline = create.deadline(&self.shared);
+        let mut session = self.shared.session(deadline)?;
+        let held = create.ask(&self.shared, &mut session, deadline)?;
         Ok(Segment::new(Arc::clone(self), held, Access::ReadWrite))
     }
 }
@@ -265,7 +269,7 @@ impl Drop for Life {
             .take();
         // A thread that panicked has ended as well.
         let _ended = thread.map(JoinHandle::join);
-        if let Ok(mut session) = self.shared.session() {
+        if let Ok(mut session) = self.shared.session(self.shared.deadline()) {
             session.give_back(&self.shared);
             session.detach();
         }

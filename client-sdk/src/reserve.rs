@@ -165,22 +165,21 @@ impl Reserves {
         all.iter().any(|ready| ready.wants_more())
     }
 
-    /// Adds one segment to each reserve that wants more, and has the thread come back soon: events
-    /// and callers have their turn in between.
-    pub(crate) fn fill(&mut self, session: &mut SessionGuard<'_>) {
-        for ready in self.all() {
-            if !ready.wants_more() {
-                continue;
-            }
-            match Create::new(&ready.tier, ready.bytes).ask(&self.shared, session) {
-                Ok(held) => lock(&ready.stack).push(held),
-                // Whoever finds the reserve empty asks for itself, and learns why.
-                Err(_) => ready.pause(AFTER_REFUSAL),
-            }
-            if ready.wants_more() {
-                self.next_look = Some(Deadline::at(Nanos::ZERO));
-            }
+    /// Adds one segment to the reserve that has the fewest of those that want more. True where one
+    /// wants more after that: events and callers have their turn in between.
+    pub(crate) fn fill(&self, session: &mut SessionGuard<'_>) -> bool {
+        let all = self.all();
+        let wanting = all.iter().filter(|ready| ready.wants_more());
+        let Some(ready) = wanting.min_by_key(|ready| lock(&ready.stack).len()) else {
+            return false;
+        };
+        let create = Create::new(&ready.tier, ready.bytes);
+        match create.ask(&self.shared, session, self.shared.deadline()) {
+            Ok(held) => lock(&ready.stack).push(held),
+            // Whoever finds the reserve empty asks for itself, and learns why.
+            Err(_) => ready.pause(AFTER_REFUSAL),
         }
+        all.iter().any(|ready| ready.wants_more())
     }
 
     /// Gives the ready segments of a tier back, and leaves it alone for as long as others ask.

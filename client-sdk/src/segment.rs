@@ -1,6 +1,5 @@
 //! A segment in the hands of a program.
 
-use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::Arc;
 use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
@@ -11,7 +10,6 @@ use crate::error::{AccessError, Error};
 use crate::held::Fate;
 use crate::info::PieceInfo;
 use crate::pool::Life;
-use crate::shared::SessionGuard;
 use crate::table::{HeldRef, Release};
 use crate::view::{Element, View, ViewMut};
 use crate::wire::{self, Answer};
@@ -236,9 +234,9 @@ impl Segment {
     pub fn free(self, force: Force) -> Result<(), Error> {
         let Self { held, life, .. } = self;
         let (shared, id) = (life.shared(), held.id());
-        let mut session = shared.session()?;
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         held.check_live()?;
-        let deadline = Deadline::after(shared.timeout);
         // First, while the table has the segment: what is not in it is closed wherever the session
         // is taken up, and would be gone before it is to be freed.
         session.settle(shared, deadline)?;
@@ -276,8 +274,8 @@ impl Segment {
     /// Asks for a change under which nobody may write, and maps what came of it.
     fn change_alone(&self, body: request::Body) -> Result<(), Error> {
         let (shared, segment) = (self.life.shared(), self.id());
-        let mut session = shared.session()?;
-        let deadline = Deadline::after(shared.timeout);
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         session.settle(shared, deadline)?;
         self.held.check_live()?;
         let others = self.held.others();
@@ -299,13 +297,11 @@ impl Segment {
 
     /// Asks for a change, and maps what came of it.
     fn change(&self, body: request::Body) -> Result<(), Error> {
-        self.change_by(&mut self.life.shared().session()?, body)
-    }
-
-    fn change_by(&self, session: &mut SessionGuard<'_>, body: request::Body) -> Result<(), Error> {
         let shared = self.life.shared();
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         self.held.check_live()?;
-        let grant = session.call(body)?.granted(shared.window.range())?;
-        shared.update(&self.held, grant)
+        let answer = session.call_by(body, deadline)?;
+        shared.update(&self.held, answer.granted(shared.window.range())?)
     }
 }

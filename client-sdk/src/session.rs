@@ -39,8 +39,9 @@ pub(crate) use takeup::newcomer;
 /// Pauses between attempts to reach the daemon.
 const RETRY_FIRST: Nanos = Nanos::from_millis(1);
 const RETRY_LONGEST: Nanos = Nanos::from_millis(100);
-/// How long one attempt to take the session up may take.
-const ATTEMPT: Nanos = Nanos::from_millis(2_000);
+/// How long one attempt to take the session up, or to settle what was begun, may take where nobody
+/// waits for it.
+pub(crate) const ATTEMPT: Nanos = Nanos::from_millis(2_000);
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     client: ClientId,
     token: Vec<u8>,
     next_id: u64,
+    /// Whoever uses it waits for a daemon that is away, until the deadline.
+    pub(crate) patient: bool,
     /// Sent, with an unknown outcome.
     unresolved: Option<Sent>,
     /// The daemon does not know the session any more.
@@ -98,6 +101,7 @@ impl Session {
             client,
             token,
             next_id: last_id + 1,
+            patient: true,
             unresolved: None,
             ended: false,
         }
@@ -160,7 +164,7 @@ impl Session {
                 },
                 Err(Trip::Gone) => {
                     self.disconnect(shared);
-                    backoff.pause(deadline)
+                    self.patient && backoff.pause(deadline)
                 }
                 Err(Trip::NotSent | Trip::NoAnswer) => false,
                 Err(Trip::Broken(error)) => {
@@ -271,7 +275,7 @@ impl Session {
             match self.take_up(shared, deadline) {
                 Ok(()) => return Ok(()),
                 Err(Failed::ForGood(error)) => return Err(error),
-                Err(Failed::Now) if backoff.pause(deadline) => {}
+                Err(Failed::Now) if self.patient && backoff.pause(deadline) => {}
                 Err(Failed::Now) => {
                     let waited = now().saturating_since(start);
                     return Err(Error::Unreachable {
@@ -282,22 +286,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// Tries once to take the session up.
-    pub(crate) fn take_up_once(&mut self, shared: &Arc<Shared>) -> Result<(), Error> {
-        self.take_up(shared, Deadline::NEVER)
-            .map_err(|failed| match failed {
-                Failed::ForGood(error) => error,
-                Failed::Now => Error::Unreachable {
-                    socket: shared.socket.clone(),
-                    waited: Nanos::ZERO,
-                },
-            })
-    }
-
-    pub(crate) const fn is_connected(&self) -> bool {
-        self.connection.is_some()
     }
 
     /// Whether a request that frees or moves `segment` has an outcome that will be learned, and

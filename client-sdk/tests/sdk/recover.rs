@@ -1,13 +1,17 @@
 //! A daemon that dies, is silent or answers the wrong thing: nothing is done twice, and nothing is
 //! held that nobody knows.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use client_sdk::{
-    Access, AccessError, AttachOptions, Create, Error, ErrorClass, Event, Force, Pool,
+    Access, AccessError, AttachOptions, Create, Error, ErrorClass, Event, Force, Ordering, Pool,
     ProtocolError, Reason, Segment,
 };
 use pool_core::Bytes;
+use pool_core::futex::TID_MASK;
+use pool_core::limits::LIVENESS_PAGE_BYTES;
+use pool_core::mem::FileMap;
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, event, request};
 
@@ -26,9 +30,21 @@ fn is_free(body: &request::Body) -> bool {
     matches!(body, request::Body::Free(_))
 }
 
+fn is_reattach(body: &request::Body) -> bool {
+    matches!(body, request::Body::Reattach(_))
+}
+
 fn is_resize(body: &request::Body) -> bool {
     matches!(body, request::Body::Resize(_))
 }
+
+/// The pauses of the thread of a session double from 1 ms up to 100 ms.
+const FAILURES_TO_THE_LONGEST_PAUSE: usize = 9;
+
+#[cfg(target_arch = "x86_64")]
+const POLL: i64 = libc::SYS_poll;
+#[cfg(not(target_arch = "x86_64"))]
+const POLL: i64 = libc::SYS_ppoll;
 
 fn impatient() -> (Fake, Pool) {
     let fake = Fake::start();
@@ -145,6 +161,22 @@ fn a_call_ends_with_its_timeout_and_what_is_held_stays_usable() {
     fake.restart();
     // The close waited for the daemon, too.
     wait_until(|| fake.model().held.is_empty());
+}
+
+#[test]
+fn a_call_waits_for_its_turn_within_its_own_timeout() {
+    let (fake, pool) = impatient();
+    fake.once(is_create, Script::DoAndAnswerLate);
+    let create = Create::new("ddr", EXTENT).wait(Duration::from_secs(20));
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| pool.create(&create));
+        wait_until(|| fake.model().asked(is_create).len() == 1);
+        let error = pool.tiers().unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        fake.answer_late();
+        patient.join().unwrap().unwrap();
+    });
+    pool.tiers().unwrap();
 }
 
 #[test]
@@ -369,14 +401,53 @@ fn a_segment_is_not_closed_before_it_is_freed() {
     let (other, segment) = (create(), create());
     fake.kill();
     heard(&mut events, |event| *event == Event::DaemonGone);
-    // Its release is told before the segment is freed, on a session that is taken up for it.
+    // Its release is told before the segment is freed, on a session that is taken up for it: by the
+    // call, as the thread of the session has failed until it pauses for as long as it ever does.
     drop(other);
-    let freed = std::thread::scope(|scope| {
-        let freeing = scope.spawn(|| segment.free(Force::No));
-        fake.restart();
-        freeing.join().unwrap()
-    });
-    assert_eq!(freed, Ok(()));
+    for _ in 0..FAILURES_TO_THE_LONGEST_PAUSE {
+        let (class, reason) = (common::ErrorClass::Lost, common::ErrorReason::Busy);
+        let (body, files) = refused(class, reason);
+        fake.once(is_reattach, Script::Say(body, files));
+    }
+    fake.restart();
+    wait_until(|| fake.model().asked(is_reattach).len() == FAILURES_TO_THE_LONGEST_PAUSE);
+    assert_eq!(segment.free(Force::No), Ok(()));
+}
+
+#[test]
+fn the_thread_of_a_session_rests_while_the_daemon_is_away_and_when_the_session_has_ended() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let _reserve = pool.reserve("ddr", EXTENT, 1).unwrap();
+    fake.kill();
+    heard(&mut events, |event| *event == Event::DaemonGone);
+    let thread = thread_of_the_session(&fake);
+    // A thread that finds something to do wherever it looks is never seen to wait.
+    wait_until(|| waits_in_poll(&thread));
+    let ended = (common::ErrorClass::Lost, common::ErrorReason::UnknownClient);
+    fake.model().refuse_session = Some(ended);
+    fake.restart();
+    assert_eq!(pool.tiers().unwrap_err(), Error::SessionEnded);
+    wait_until(|| waits_in_poll(&thread));
+}
+
+/// The folder of the thread that registered the robust word.
+fn thread_of_the_session(fake: &Fake) -> String {
+    let liveness = fake.model().liveness.try_clone().unwrap();
+    let page = Bytes::new(LIVENESS_PAGE_BYTES);
+    let page = FileMap::new(liveness.as_fd(), Bytes::ZERO, page, Access::ReadWrite).unwrap();
+    let word = page.mapped().atomic_u32(Bytes::ZERO).unwrap();
+    let thread = word.load(Ordering::Acquire) & TID_MASK;
+    format!("/proc/self/task/{thread}")
+}
+
+fn waits_in_poll(thread: &str) -> bool {
+    let call = std::fs::read_to_string(format!("{thread}/syscall")).unwrap();
+    let number = call
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    [libc::SYS_ppoll, POLL].map(Some).contains(&number)
 }
 
 #[test]
