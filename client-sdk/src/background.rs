@@ -234,7 +234,9 @@ impl Background {
             }
             event::Body::Lost(lost) => {
                 let segment = SegmentId::new(lost.segment_id)?;
-                self.end(segment, News::Lost);
+                if !self.end(segment, News::Lost) {
+                    return Some(());
+                }
                 Event::Lost { segment }
             }
             event::Body::Changed(changed) => {
@@ -261,7 +263,7 @@ impl Background {
         Some(())
     }
 
-    /// False where what is held now is not meant.
+    /// False where what is held now is not meant, or has ended already.
     fn end(&self, segment: SegmentId, news: News) -> bool {
         // What could not be replaced stays mapped, and nobody accesses it: the daemon will not have
         // its proof before the process ends.
@@ -368,6 +370,5 @@ fn refresh(
         // It is held no more: an event says so, or has.
         Err(_) => return Ok(()),
     };
-    shared.follow(&held, grant);
-    Ok(())
+    shared.follow(&held, grant)
 }

@@ -195,13 +195,22 @@ impl Segment {
     /// must end where a piece does.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`]. Where what was to be added cannot be mapped the segment is as it was.
     pub fn resize(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let ask = session::Resize {
-            segment_id: self.id().number(),
-            bytes: bytes.get(),
+        let (segment_id, before) = (self.id().number(), self.bytes());
+        let ask = |bytes: Bytes| {
+            request::Body::Resize(session::Resize {
+                segment_id,
+                bytes: bytes.get(),
+            })
         };
-        self.change(request::Body::Resize(ask))
+        let resized = self.change(ask(bytes));
+        let mapped = !matches!(resized, Err(Error::Map(_) | Error::AddressHeld { .. }));
+        if !mapped && self.held.fate() == Fate::Live {
+            // What was added and cannot be had here is given back, as far as that can be done.
+            drop(self.change(ask(before)));
+        }
+        resized
     }
 
     /// Moves the contents to another tier, at the same address.

@@ -226,7 +226,12 @@ impl Session {
                 // Queued where the session was taken up in between: this answer overtook it.
                 lock(&shared.table).forget_close(id);
                 match shared.find(id) {
-                    Some(held) => shared.follow(&held, grant),
+                    Some(held) => {
+                        if shared.follow(&held, grant).is_err() {
+                            lock(&shared.table).stale.insert(id);
+                            shared.wake();
+                        }
+                    }
                     None => lock(&shared.table).release(unwanted(&body, id)),
                 }
             }

@@ -290,17 +290,23 @@ impl Shared {
     }
 
     /// Brings a segment up to date of which nobody asks just now, and tells the program.
-    pub(crate) fn follow(&self, held: &HeldRef, grant: Grant) {
+    ///
+    /// # Errors
+    /// Where it is as it was, and can be brought up to date once there is room for it.
+    pub(crate) fn follow(&self, held: &HeldRef, grant: Grant) -> Result<(), Error> {
         let segment = held.id();
         let event = match self.update(held, grant) {
             Ok(()) => Event::Changed { segment },
             Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
-            Err(_) => return,
+            Err(error @ (Error::Map(_) | Error::AddressHeld { .. })) => return Err(error),
+            Err(_) => return Ok(()),
         };
         self.events.publish(&event);
+        Ok(())
     }
 
-    /// Acts on an event about a segment. False where the event is of before what is held now.
+    /// Acts on an event about a segment. False where the event is of before what is held now, or
+    /// the segment has ended already.
     pub(crate) fn tell(self: &Arc<Self>, id: SegmentId, news: News) -> Result<bool, MapError> {
         let mut table = lock(&self.table);
         let Some(held) = table.held.get(&id).and_then(Weak::upgrade) else {
@@ -327,12 +333,15 @@ impl Shared {
         {
             return Ok(false);
         }
-        let told = ended.map_or(Ok(()), |fate| {
+        let told = ended.map_or(Ok(true), |fate| {
             let ended = held.end(fate);
-            self.release(Release::Close(id));
+            // A segment that had ended was released when it did.
+            if ended != Ok(false) {
+                self.release(Release::Close(id));
+            }
             ended
         });
         self.wake();
-        told.map(|()| true)
+        told
     }
 }

@@ -133,8 +133,7 @@ fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Erro
             Some(said) if (said.incarnation, said.bytes) == (incarnation, bytes) => continue,
             Some(_) => News::Changed,
         };
-        shared.tell(id, news)?;
-        if news == News::Lost {
+        if shared.tell(id, news)? && news == News::Lost {
             shared.events.publish(&Event::Lost { segment: id });
         }
     }
