@@ -14,10 +14,11 @@ use pool_proto::session::v1::{self as session, request};
 use crate::background;
 use crate::connection::{Connection, Trip};
 use crate::error::Error;
+use crate::hear::Listening;
 use crate::pool::{Life, Pool};
-use crate::session::{Session, newcomer};
-use crate::shared::{Parts, Shared};
-use crate::wire::{self, PROTOCOL};
+use crate::session::{Session, liveness_page};
+use crate::shared::{Parts, Shared, waker};
+use crate::wire::{self, PROTOCOL, Welcome};
 
 /// The name of the session socket in the daemon's runtime folder.
 const SOCKET: &str = "session.sock";
@@ -98,25 +99,28 @@ impl AttachOptions {
         let answer = answer.map_err(|trip| self.refused(&socket, trip))?;
         let attached = wire::attached(answer)?;
         let client = attached.client;
-        let session = Session::new(connection, client, attached.token, FIRST_ID);
-        match window(attached.window).and_then(|w| Ok((w, newcomer(attached.welcome, 1)?))) {
-            Ok((window, newcomer)) => start(Parts {
-                socket,
-                timeout: self.timeout,
-                client,
-                tenant: attached.tenant,
-                advisory_isolation: attached.advisory_isolation,
-                epoch: attached.epoch,
-                window,
-                session,
-                newcomer,
-            }),
-            Err(error) => {
-                let mut session = session;
-                session.detach();
-                Err(error)
-            }
-        }
+        let mut session = Session::new(connection, client, attached.token, FIRST_ID);
+        // To be closed after the session has ended: the daemon would take it for a client that
+        // comes back.
+        let Welcome { events, liveness } = attached.welcome;
+        let made = window(attached.window).and_then(|window| {
+            let waker = waker()?;
+            Ok((window, waker, liveness_page(&liveness)?))
+        });
+        let (window, waker, liveness) = made.inspect_err(|_| session.detach())?;
+        start(Parts {
+            socket,
+            timeout: self.timeout,
+            client,
+            tenant: attached.tenant,
+            advisory_isolation: attached.advisory_isolation,
+            epoch: attached.epoch,
+            window,
+            waker,
+            session,
+            listening: Listening::new(1, events),
+            liveness,
+        })
     }
 
     fn refused(&self, socket: &Path, trip: Trip) -> Error {
@@ -198,7 +202,7 @@ fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
 }
 
 fn start(parts: Parts) -> Result<Pool, Error> {
-    let shared = Arc::new(Shared::new(parts)?);
+    let shared = Arc::new(Shared::new(parts));
     match background::spawn(Arc::clone(&shared)) {
         Ok(thread) => Ok(Pool::new(Arc::new(Life::new(shared, thread)))),
         Err(error) => {

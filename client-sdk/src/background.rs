@@ -9,29 +9,24 @@
 //! the end of the call wakes the thread. After a step that failed there is a pause.
 
 use std::ops::Bound;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use pool_core::clock::Deadline;
 use pool_core::futex::RobustWord;
-use pool_core::packet::{self, PacketError};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock, thread};
-use pool_core::{Bytes, Incarnation, Nanos, SegmentId};
-use pool_proto::session::v1::{self as session, event, request};
+use pool_core::{Bytes, Nanos, SegmentId};
+use pool_proto::session::v1::{self as session, request};
 
 use crate::error::{Error, ErrorClass};
-use crate::event::Event;
 use crate::reserve::Reserves;
 use crate::session::ATTEMPT;
 use crate::shared::{SessionGuard, Shared};
-use crate::table::News;
-use crate::wire;
 
 /// Where the robust word lies in the liveness page.
 const ROBUST_WORD: Bytes = Bytes::ZERO;
@@ -43,7 +38,6 @@ const REFRESH: Nanos = Nanos::from_millis(200);
 
 struct Background {
     shared: Arc<Shared>,
-    listening: Option<Listening>,
     robust: Option<RobustWord>,
     reserves: Reserves,
     /// The segment that was refreshed last in the present round through those that are stale, and
@@ -58,7 +52,6 @@ struct Background {
     pause: Nanos,
     /// The session has ended, and wants no more steps.
     ended: bool,
-    buffer: Vec<u8>,
 }
 
 /// How a step went.
@@ -68,14 +61,6 @@ enum Step {
     Done,
     /// It is to be taken again after a pause.
     Failed,
-}
-
-/// The event socket of a connection of the session.
-struct Listening {
-    generation: u64,
-    events: OwnedFd,
-    /// The daemon has closed it, or broke the protocol.
-    broken: bool,
 }
 
 /// Starts the thread of a session, which has registered its word when this returns.
@@ -102,7 +87,6 @@ impl Background {
         Self {
             reserves: Reserves::new(Arc::clone(&shared)),
             shared,
-            listening: None,
             robust: None,
             refreshed: None,
             failed: false,
@@ -110,7 +94,6 @@ impl Background {
             retry: None,
             pause: RETRY_FIRST,
             ended: false,
-            buffer: wire::buffer(),
         }
     }
 
@@ -132,27 +115,19 @@ impl Background {
             // A word that cannot be registered is missed by nobody but a stopwatch: the daemon
             // watches the process as well.
             drop(self.welcome());
-            self.hear();
+            self.shared.hear();
             self.work();
         }
     }
 
-    /// Takes what a new connection brought.
+    /// Takes the liveness page that a new connection brought.
     fn welcome(&mut self) -> Result<(), Error> {
-        let Some(newcomer) = lock(&self.shared.news).take() else {
+        let Some(liveness) = lock(&self.shared.liveness).take() else {
             return Ok(());
         };
-        // What the connection before has brought is still to be told.
-        self.hear();
-        let (generation, events) = (newcomer.generation, newcomer.events);
-        self.listening = Some(Listening {
-            generation,
-            events,
-            broken: false,
-        });
         // One at a time: the one before leaves first.
         self.robust = None;
-        let robust = RobustWord::register(newcomer.liveness, ROBUST_WORD);
+        let robust = RobustWord::register(liveness, ROBUST_WORD);
         let refused = |_| Error::System {
             call: "set_robust_list",
             errno: Errno::EPERM,
@@ -171,11 +146,8 @@ impl Background {
             let millis = deadline.remaining().get().div_ceil(1_000_000);
             PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
         });
-        let listening = self
-            .listening
-            .as_ref()
-            .filter(|listening| !listening.broken);
-        let sockets = listening.map(|listening| listening.events.as_fd());
+        let events = self.shared.events_socket();
+        let sockets = events.as_ref().map(|events| events.as_fd());
         let mut polled: Vec<PollFd<'_>> = sockets
             .into_iter()
             .chain([self.shared.waker()])
@@ -183,91 +155,6 @@ impl Background {
             .collect();
         // An interruption, or a failure for want of memory, is one more look at everything.
         let _ = poll(&mut polled, timeout);
-    }
-
-    /// Acts on every event there is.
-    fn hear(&mut self) {
-        while let Some(listening) = self
-            .listening
-            .as_mut()
-            .filter(|listening| !listening.broken)
-        {
-            let event = match packet::receive(listening.events.as_fd(), &mut self.buffer) {
-                Ok(packet) => wire::decode_event(&self.buffer[..packet.len]),
-                Err(PacketError::WouldBlock) => return,
-                Err(_) => {
-                    listening.broken = true;
-                    return;
-                }
-            };
-            let understood = event.is_ok_and(|event| self.act_on(event).is_some());
-            if !understood && let Some(listening) = &mut self.listening {
-                listening.broken = true;
-            }
-        }
-    }
-
-    /// `None` for an event that breaks the protocol.
-    fn act_on(&self, body: event::Body) -> Option<()> {
-        let event = match body {
-            event::Body::Pressure(pressure) => {
-                let session::Pressure {
-                    tier,
-                    bytes,
-                    deadline_ms,
-                } = pressure;
-                let deadline = Duration::from_millis(deadline_ms);
-                self.reserves.give_back(&tier, deadline);
-                Event::Pressure {
-                    tier,
-                    bytes: Bytes::new(bytes),
-                    deadline,
-                }
-            }
-            event::Body::Revoked(revoked) => {
-                let segment = SegmentId::new(revoked.segment_id)?;
-                let meant = Incarnation::new(revoked.incarnation);
-                if !self.end(segment, News::Revoked(meant)) {
-                    return Some(());
-                }
-                Event::Revoked { segment }
-            }
-            event::Body::Lost(lost) => {
-                let segment = SegmentId::new(lost.segment_id)?;
-                if !self.end(segment, News::Lost) {
-                    return Some(());
-                }
-                Event::Lost { segment }
-            }
-            event::Body::Changed(changed) => {
-                // Told to the program when it has happened.
-                let segment = SegmentId::new(changed.segment_id)?;
-                return self.shared.tell(segment, News::Changed).ok().map(|_| ());
-            }
-            event::Body::DeviceLeaving(leaving) => {
-                let session::DeviceLeaving {
-                    device,
-                    segment_ids,
-                } = leaving;
-                let segments = segment_ids.into_iter().map(SegmentId::new);
-                Event::DeviceLeaving {
-                    device,
-                    segments: segments.collect::<Option<_>>()?,
-                }
-            }
-            event::Body::DeviceBack(back) => Event::DeviceBack {
-                device: back.device,
-            },
-        };
-        self.shared.events.publish(&event);
-        Some(())
-    }
-
-    /// False where what is held now is not meant, or has ended already.
-    fn end(&self, segment: SegmentId, news: News) -> bool {
-        // What could not be replaced stays mapped, and nobody accesses it: the daemon will not have
-        // its proof before the process ends.
-        self.shared.tell(segment, news).unwrap_or(true)
     }
 
     /// Takes one step of what needs the session, if there is any and the session is free.
@@ -286,8 +173,8 @@ impl Background {
         let Some(mut session) = shared.try_session() else {
             return;
         };
-        if let Some(listening) = self.listening.take_if(|listening| listening.broken) {
-            session.give_up(&shared, listening.generation);
+        if let Some(generation) = shared.broken_connection() {
+            session.give_up(&shared, generation);
         }
         self.ended = session.has_ended();
         if self.ended {
@@ -308,10 +195,9 @@ impl Background {
         let table = lock(&self.shared.table);
         let queued = !table.releases.is_empty() || !table.stale.is_empty();
         drop(table);
-        let listening = self.listening.as_ref();
         queued
             || self.shared.unresolved.load(Ordering::Acquire)
-            || listening.is_none_or(|listening| listening.broken)
+            || self.shared.events_socket().is_none()
     }
 
     fn step(&mut self, shared: &Arc<Shared>, session: &mut SessionGuard<'_>) -> Step {

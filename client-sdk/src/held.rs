@@ -11,7 +11,7 @@
 //! runs one is interrupted), so a reader that meets a zero page reads the lower limit after it.
 //!
 //! What is replaced is taken from the limit as well until it is. Whoever meets the limit waits
-//! until the change is over: where it succeeded there were no zeros, and else the segment has ended.
+//! until the change is over: where it succeeded there were no zeros, else the segment has ended.
 //!
 //! A segment is suspended while a request of this process moves it: the daemon copies the contents
 //! meanwhile, and what was written after that would be lost. Where no answer came in time it stays

@@ -141,12 +141,6 @@ impl Reserves {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Ready>> {
-        let mut reserves = lock(&self.shared.reserves);
-        reserves.retain(|ready| ready.strong_count() > 0);
-        reserves.iter().filter_map(Weak::upgrade).collect()
-    }
-
     /// When to look again; `None` where there are no reserves.
     pub(crate) const fn next_look(&self) -> Option<Deadline> {
         self.next_look
@@ -154,7 +148,7 @@ impl Reserves {
 
     /// Whether one is to be filled now.
     pub(crate) fn want_something(&mut self) -> bool {
-        let all = self.all();
+        let all = self.shared.all_reserves();
         let taken = |ready: &Arc<Ready>| ready.taken.swap(false, Ordering::Relaxed);
         self.interval = if all.iter().filter(|ready| taken(ready)).count() > 0 {
             LOOK_OFTEN
@@ -168,7 +162,7 @@ impl Reserves {
     /// Adds one segment to the reserve that has the fewest of those that want more. True where one
     /// wants more after that: events and callers have their turn in between.
     pub(crate) fn fill(&self, session: &mut SessionGuard<'_>) -> bool {
-        let all = self.all();
+        let all = self.shared.all_reserves();
         let wanting = all.iter().filter(|ready| ready.wants_more());
         let Some(ready) = wanting.min_by_key(|ready| lock(&ready.stack).len()) else {
             return false;
@@ -181,10 +175,19 @@ impl Reserves {
         }
         all.iter().any(|ready| ready.wants_more())
     }
+}
+
+impl Shared {
+    fn all_reserves(&self) -> Vec<Arc<Ready>> {
+        let mut reserves = lock(&self.reserves);
+        reserves.retain(|ready| ready.strong_count() > 0);
+        reserves.iter().filter_map(Weak::upgrade).collect()
+    }
 
     /// Gives the ready segments of a tier back, and leaves it alone for as long as others ask.
-    pub(crate) fn give_back(&self, tier: &str, span: Duration) {
-        for ready in self.all().iter().filter(|ready| ready.tier == tier) {
+    pub(crate) fn give_ready_back(&self, tier: &str, span: Duration) {
+        let all = self.all_reserves();
+        for ready in all.iter().filter(|ready| ready.tier == tier) {
             ready.pause(Nanos::new(
                 u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
             ));

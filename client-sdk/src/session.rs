@@ -34,7 +34,7 @@ use crate::wire::Answer;
 
 mod takeup;
 use takeup::Failed;
-pub(crate) use takeup::newcomer;
+pub(crate) use takeup::liveness_page;
 
 /// Pauses between attempts to reach the daemon.
 const RETRY_FIRST: Nanos = Nanos::from_millis(1);

@@ -17,12 +17,13 @@ use pool_proto::session::v1::request;
 
 use crate::error::Error;
 use crate::event::Hub;
+use crate::hear::Listening;
 use crate::reserve::Ready;
 use crate::session::Session;
 use crate::table::Table;
 use crate::wire::Answer;
 
-/// Locks are taken in this order: session, detail of a segment, table, all others.
+/// Locks are taken in this order: session, listening, detail of a segment, table, all others.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The process that attached.
@@ -37,8 +38,10 @@ pub(crate) struct Shared {
     pub(crate) table: Mutex<Table>,
     pub(crate) events: Hub,
     pub(crate) reserves: Mutex<Vec<Weak<Ready>>>,
-    /// The newest connection's, until the background thread takes it.
-    pub(crate) news: Mutex<Option<Newcomer>>,
+    /// Where events come; held while they are acted upon.
+    pub(crate) listening: Mutex<Option<Listening>>,
+    /// The liveness page of the newest connection, until the background thread takes it.
+    pub(crate) liveness: Mutex<Option<FileMap>>,
     pub(crate) stopping: AtomicBool,
     /// A request without an answer is to be resolved.
     pub(crate) unresolved: AtomicBool,
@@ -57,15 +60,6 @@ struct Turn {
     attention: bool,
 }
 
-/// What the background thread needs of a connection.
-#[derive(Debug)]
-pub(crate) struct Newcomer {
-    /// Which connection of the session it is.
-    pub(crate) generation: u64,
-    pub(crate) events: std::os::fd::OwnedFd,
-    pub(crate) liveness: FileMap,
-}
-
 /// What a session is made of.
 pub(crate) struct Parts {
     pub(crate) socket: PathBuf,
@@ -75,19 +69,24 @@ pub(crate) struct Parts {
     pub(crate) advisory_isolation: bool,
     pub(crate) epoch: u64,
     pub(crate) window: Window,
+    pub(crate) waker: EventFd,
     pub(crate) session: Session,
-    pub(crate) newcomer: Newcomer,
+    pub(crate) listening: Listening,
+    pub(crate) liveness: FileMap,
+}
+
+/// What the background thread is woken by.
+pub(crate) fn waker() -> Result<EventFd, Error> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    EventFd::from_value_and_flags(0, flags).map_err(|errno| Error::System {
+        call: "eventfd",
+        errno,
+    })
 }
 
 impl Shared {
-    pub(crate) fn new(parts: Parts) -> Result<Self, Error> {
-        let waker =
-            EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
-        let waker = waker.map_err(|errno| Error::System {
-            call: "eventfd",
-            errno,
-        })?;
-        Ok(Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
             owner: std::process::id(),
             socket: parts.socket,
             timeout: parts.timeout,
@@ -99,7 +98,8 @@ impl Shared {
             table: Mutex::default(),
             events: Hub::default(),
             reserves: Mutex::default(),
-            news: Mutex::new(Some(parts.newcomer)),
+            listening: Mutex::new(Some(parts.listening)),
+            liveness: Mutex::new(Some(parts.liveness)),
             stopping: AtomicBool::new(false),
             unresolved: AtomicBool::new(false),
             turn: Mutex::new(Turn {
@@ -107,8 +107,8 @@ impl Shared {
                 attention: false,
             }),
             freed: Condvar::new(),
-            waker,
-        })
+            waker: parts.waker,
+        }
     }
 
     /// # Errors

@@ -557,6 +557,29 @@ fn what_the_daemon_no_longer_holds_after_its_restart_is_lost() {
 }
 
 #[test]
+fn what_was_revoked_before_the_daemon_died_is_not_called_lost() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    for _ in 0..20 {
+        let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+        let id = segment.id();
+        fake.model().held.remove(&id.number());
+        let revoked = session::Revoked {
+            segment_id: id.number(),
+            incarnation: 0,
+        };
+        fake.tell(event::Body::Revoked(revoked));
+        fake.restart();
+        pool.tiers().unwrap();
+        let about_it = [Event::Revoked { segment: id }, Event::Lost { segment: id }];
+        let told = heard(&mut events, |event| about_it.contains(event));
+        assert_eq!(told, about_it[0]);
+        let gone = AccessError::Revoked { segment: id };
+        assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap_err(), gone);
+    }
+}
+
+#[test]
 fn a_session_the_daemon_does_not_know_is_over_and_says_so() {
     let (mut fake, pool) = attached();
     let mut events = pool.events();
