@@ -339,10 +339,12 @@ impl Session {
         Error::SessionEnded
     }
 
-    /// Gives back what only a request without an answer knows of, before the session ends: the
-    /// daemon closes what is held by itself, but what was created persistent stays.
+    /// Gives back what nobody else knows of, before the session ends: the daemon closes what is
+    /// held by itself, but what was created persistent stays.
     pub(crate) fn give_back(&mut self, shared: &Arc<Shared>) {
-        if self.unresolved.is_some() {
+        let free = |release: &Release| matches!(release, Release::Free(_));
+        let unwanted = lock(&shared.table).releases.iter().any(free);
+        if self.unresolved.is_some() || unwanted {
             // A daemon that does not answer now is not waited for.
             drop(self.settle(shared, Deadline::after(ATTEMPT)));
         }

@@ -62,6 +62,7 @@ fn a_session_ends_with_its_last_handle_and_not_before() {
     assert!(fake.model().asked(is_detach).is_empty());
     drop(segment);
     assert_eq!(fake.model().asked(is_detach).len(), 1);
+    assert!(!fake.model().hung_up_first);
 }
 
 #[test]
@@ -110,6 +111,7 @@ fn a_window_that_is_taken_is_named_and_the_session_is_given_back() {
     };
     assert!(occupant.contains("---p"), "{occupant}");
     assert_eq!(fake.model().asked(is_detach).len(), 1);
+    assert!(!fake.model().hung_up_first);
     drop(taken);
     Pool::attach(&options(&fake)).unwrap();
 }

@@ -379,6 +379,25 @@ fn a_session_that_ends_leaves_no_grant_that_came_too_late() {
 }
 
 #[test]
+fn a_session_that_ends_frees_what_was_created_for_nobody() {
+    let (mut fake, pool) = attached();
+    let live = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    fake.model().next_extent -= 1;
+    restart_until_the_thread_pauses(&mut fake);
+    // It is granted and cannot be mapped.
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    let error = pool.create(&create).unwrap_err();
+    assert!(matches!(error, Error::AddressHeld { .. }), "{error}");
+    drop((live, pool));
+    assert!(
+        fake.model()
+            .segments
+            .values()
+            .all(|seg| seg.message.name != "p")
+    );
+}
+
+#[test]
 fn what_the_daemon_says_is_held_and_nobody_knows_is_closed() {
     let (mut fake, pool) = attached();
     let known = pool.create(&Create::new("ddr", EXTENT)).unwrap();
@@ -401,9 +420,15 @@ fn a_segment_is_not_closed_before_it_is_freed() {
     let (other, segment) = (create(), create());
     fake.kill();
     heard(&mut events, |event| *event == Event::DaemonGone);
-    // Its release is told before the segment is freed, on a session that is taken up for it: by the
-    // call, as the thread of the session has failed until it pauses for as long as it ever does.
+    // Its release is told before the segment is freed, on a session that the call takes up for it.
     drop(other);
+    restart_until_the_thread_pauses(&mut fake);
+    assert_eq!(segment.free(Force::No), Ok(()));
+}
+
+/// Has the thread of the session fail to take it up until it pauses for as long as it ever does:
+/// what is called now finds the session free.
+fn restart_until_the_thread_pauses(fake: &mut Fake) {
     for _ in 0..FAILURES_TO_THE_LONGEST_PAUSE {
         let (class, reason) = (common::ErrorClass::Lost, common::ErrorReason::Busy);
         let (body, files) = refused(class, reason);
@@ -411,7 +436,6 @@ fn a_segment_is_not_closed_before_it_is_freed() {
     }
     fake.restart();
     wait_until(|| fake.model().asked(is_reattach).len() == FAILURES_TO_THE_LONGEST_PAUSE);
-    assert_eq!(segment.free(Force::No), Ok(()));
 }
 
 #[test]

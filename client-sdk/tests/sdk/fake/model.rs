@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pool_core::limits::LIVENESS_PAGE_BYTES;
 use pool_core::mem::{Access, FileMap};
-use pool_core::packet;
+use pool_core::packet::{self, PacketError};
 use pool_core::sync::atomic::{AtomicU64, Ordering};
 use pool_core::units::GIB;
 use pool_core::{Bytes, EXTENT_BYTES, PoolAddr};
@@ -34,6 +34,8 @@ pub(crate) struct Model {
     /// Backings to be asked for at the next Reattach, and those that were brought.
     pub(crate) missing: Vec<u64>,
     pub(crate) supplied: Vec<u64>,
+    /// A client closed its event socket before it ended its session: as if it were to come back.
+    pub(crate) hung_up_first: bool,
     /// The next Attach or Reattach is refused for this reason.
     pub(crate) refuse_session: Option<(common::ErrorClass, common::ErrorReason)>,
     pub(crate) liveness: OwnedFd,
@@ -73,6 +75,7 @@ impl Model {
             unclean: Vec::new(),
             missing: Vec::new(),
             supplied: Vec::new(),
+            hung_up_first: false,
             refuse_session: None,
             liveness,
             late: Vec::new(),
@@ -195,7 +198,16 @@ impl Model {
                     Vec::new(),
                 )
             }
-            Body::Share(_) | Body::Detach(_) => done(),
+            Body::Detach(_) => {
+                // Nothing is ever sent on it.
+                let hung_up = |events: &OwnedFd| {
+                    let nothing = packet::receive(events.as_fd(), &mut [0]).unwrap_err();
+                    nothing != PacketError::WouldBlock
+                };
+                self.hung_up_first |= self.events.as_ref().is_some_and(hung_up);
+                done()
+            }
+            Body::Share(_) => done(),
         }
     }
 
