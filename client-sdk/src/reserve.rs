@@ -91,7 +91,7 @@ impl Reserve {
         if self.life.shared().check_owner().is_err() {
             return 0;
         }
-        lock(&self.ready.stack).len()
+        self.ready.live()
     }
 
     /// How often none was ready.
@@ -102,21 +102,29 @@ impl Reserve {
 }
 
 impl Ready {
-    /// A segment that was not taken away meanwhile.
     fn pop(&self) -> Option<HeldRef> {
-        let mut stack = lock(&self.stack);
+        self.drop_ended();
         self.taken.store(true, Ordering::Relaxed);
-        while let Some(held) = stack.pop() {
-            if held.fate() == Fate::Live {
-                return Some(held);
-            }
-        }
-        None
+        lock(&self.stack).pop()
+    }
+
+    /// How many there are.
+    fn live(&self) -> usize {
+        self.drop_ended();
+        lock(&self.stack).len()
+    }
+
+    /// Drops the segments that were taken away: nobody else can have their addresses meanwhile.
+    fn drop_ended(&self) {
+        let ended = |held: &mut HeldRef| held.fate() != Fate::Live;
+        // Dropped when the stack is free again: that takes other locks.
+        let ended: Vec<_> = lock(&self.stack).extract_if(.., ended).collect();
+        drop(ended);
     }
 
     fn wants_more(&self) -> bool {
         let paused = Deadline::at(Nanos::new(self.paused_until.load(Ordering::Relaxed)));
-        lock(&self.stack).len() < self.depth && paused.expired()
+        self.live() < self.depth && paused.expired()
     }
 
     fn pause(&self, span: Nanos) {
@@ -164,7 +172,7 @@ impl Reserves {
     pub(crate) fn fill(&self, session: &mut SessionGuard<'_>) -> bool {
         let all = self.shared.all_reserves();
         let wanting = all.iter().filter(|ready| ready.wants_more());
-        let Some(ready) = wanting.min_by_key(|ready| lock(&ready.stack).len()) else {
+        let Some(ready) = wanting.min_by_key(|ready| ready.live()) else {
             return false;
         };
         let create = Create::new(&ready.tier, ready.bytes);
