@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use pool_core::Nanos;
 use pool_core::clock::{Backoff, Deadline, now};
 use pool_core::mem::Window;
-use pool_core::sync::{Arc, Mutex, lock};
-use pool_core::{Nanos, WindowRange};
+use pool_core::sync::Arc;
 use pool_proto::session::v1::{self as session, request};
 
 use crate::background;
@@ -103,10 +103,12 @@ impl AttachOptions {
         // To be closed after the session has ended: the daemon would take it for a client that
         // comes back.
         let Welcome { events, liveness } = attached.welcome;
-        let made = window(attached.window).and_then(|window| {
-            let waker = waker()?;
-            Ok((window, waker, liveness_page(&liveness)?))
-        });
+        let made = Window::shared(attached.window)
+            .map_err(Error::from)
+            .and_then(|window| {
+                let waker = waker()?;
+                Ok((window, waker, liveness_page(&liveness)?))
+            });
         let (window, waker, liveness) = made.inspect_err(|_| session.detach())?;
         start(Parts {
             socket,
@@ -210,22 +212,6 @@ fn start(parts: Parts) -> Result<Pool, Error> {
             Err(error)
         }
     }
-}
-
-/// The window at `range`. It is reserved once and stays so for the life of the process: sessions
-/// share it, and a session that follows another finds it where it was.
-fn window(range: WindowRange) -> Result<Window, Error> {
-    static WINDOWS: Mutex<Vec<(u32, Window)>> = Mutex::new(Vec::new());
-    let process = std::process::id();
-    let mut windows = lock(&WINDOWS);
-    // A forked child has inherited the list, but not the reservations.
-    windows.retain(|(owner, _)| *owner == process);
-    if let Some((_, window)) = windows.iter().find(|(_, window)| window.range() == range) {
-        return Ok(window.clone());
-    }
-    let window = Window::reserve(range)?;
-    windows.push((process, window.clone()));
-    Ok(window)
 }
 
 #[cfg(test)]

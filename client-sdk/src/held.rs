@@ -28,7 +28,7 @@ use std::os::fd::AsFd;
 use pool_core::mem::{Access, MapError, Mapped, OwnWord, Region, Window};
 use pool_core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use pool_core::sync::{Mutex, MutexGuard, lock};
-use pool_core::{Bytes, PoolAddr, SegmentId};
+use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
 
 use crate::error::{AccessError, Error, ProtocolError};
 use crate::info::SegmentInfo;
@@ -47,6 +47,8 @@ pub(crate) enum Fate {
 pub(crate) struct Held {
     id: SegmentId,
     addr: PoolAddr,
+    /// The incarnation it was first held with.
+    first: Incarnation,
     region: Region,
     limit: OwnWord,
     fate: AtomicU8,
@@ -85,7 +87,8 @@ impl Held {
         }
         let limit = OwnWord::new()?;
         limit.store(info.bytes.get(), Ordering::Release);
-        let (id, addr, fate) = (info.id, info.addr, AtomicU8::new(Fate::Live as u8));
+        let (id, addr, first) = (info.id, info.addr, info.incarnation);
+        let fate = AtomicU8::new(Fate::Live as u8);
         let detail = Mutex::new(Detail {
             info,
             access,
@@ -94,6 +97,7 @@ impl Held {
         Ok(Self {
             id,
             addr,
+            first,
             region,
             limit,
             fate,
@@ -109,6 +113,16 @@ impl Held {
 
     pub(crate) const fn addr(&self) -> PoolAddr {
         self.addr
+    }
+
+    /// Looks at what was last granted. `None` in a forked child, which may find the lock taken for
+    /// ever.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&Detail) -> R) -> Option<R> {
+        (!self.region.is_inherited()).then(|| look(&self.detail()))
+    }
+
+    pub(crate) const fn first_incarnation(&self) -> Incarnation {
+        self.first
     }
 
     pub(crate) fn detail(&self) -> MutexGuard<'_, Detail> {

@@ -1,5 +1,6 @@
 //! The pool as a program sees it: create segments, open them, ask about them.
 
+use std::mem::ManuallyDrop;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -257,16 +258,19 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if self.shared.check_owner().is_err() {
-            return; // A forked child: neither thread nor session are its own.
-        }
-        self.shared.stopping.store(true, Ordering::Release);
-        self.shared.wake();
         let thread = self
             .thread
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if self.shared.check_owner().is_err() {
+            // A forked child: neither thread nor session are its own. To let go of the thread would
+            // be to let go of one of the child's that has its number.
+            let _parents = ManuallyDrop::new(thread);
+            return;
+        }
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake();
         // A thread that panicked has ended as well.
         let _ended = thread.map(JoinHandle::join);
         if let Ok(mut session) = self.shared.session(self.shared.deadline()) {

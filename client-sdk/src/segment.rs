@@ -64,28 +64,32 @@ impl Segment {
         self.held.mapped().as_ptr()
     }
 
-    /// How large it is. Other processes of the tenant may resize it.
+    /// How large it is: for a forked child, nothing. Other processes of the tenant may resize it.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
-        self.held.detail().info.bytes
+        let bytes = self.held.peek(|detail| detail.info.bytes);
+        bytes.unwrap_or(Bytes::ZERO)
     }
 
-    /// Rises with each new backing of the same addresses.
+    /// Rises with each new backing of the same addresses. A forked child is told the first one.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        self.held.detail().info.incarnation
+        let now = self.held.peek(|detail| detail.info.incarnation);
+        now.unwrap_or(self.held.first_incarnation())
     }
 
-    /// Empty where it has none.
+    /// Empty where it has none, and for a forked child.
     #[must_use]
     pub fn name(&self) -> String {
-        self.held.detail().info.name.clone()
+        let name = self.held.peek(|detail| detail.info.name.clone());
+        name.unwrap_or_default()
     }
 
-    /// Where it lies.
+    /// Where it lies. Empty for a forked child.
     #[must_use]
     pub fn tier(&self) -> String {
-        self.held.detail().info.tier.clone()
+        let tier = self.held.peek(|detail| detail.info.tier.clone());
+        tier.unwrap_or_default()
     }
 
     /// What this handle may do.
@@ -97,11 +101,11 @@ impl Segment {
     /// All of it is ordinary DRAM that stands for something else.
     #[must_use]
     pub fn is_emulated(&self) -> bool {
-        let detail = self.held.detail();
-        !detail.pieces.is_empty() && detail.pieces.iter().all(|piece| piece.emulated)
+        let pieces = self.pieces();
+        !pieces.is_empty() && pieces.iter().all(|piece| piece.emulated)
     }
 
-    /// Its parts, in order.
+    /// Its parts, in order: none where it was taken away, and for a forked child.
     #[must_use]
     pub fn pieces(&self) -> Vec<PieceInfo> {
         let info = |piece: &wire::Piece| PieceInfo {
@@ -111,7 +115,10 @@ impl Segment {
             emulated: piece.emulated,
             pages: piece.pages,
         };
-        self.held.detail().pieces.iter().map(info).collect()
+        let pieces = self
+            .held
+            .peek(|detail| detail.pieces.iter().map(info).collect());
+        pieces.unwrap_or_default()
     }
 
     /// The `count` elements from `offset`, to read.
