@@ -17,13 +17,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use pool_core::clock::Deadline;
-use pool_core::futex::RobustWord;
+use pool_core::futex::{RobustError, RobustWord};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock, thread};
 use pool_core::{Bytes, Nanos, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
-use crate::error::{Error, ErrorClass};
+use crate::error::{AccessError, Error, ErrorClass};
 use crate::reserve::Reserves;
 use crate::session::ATTEMPT;
 use crate::shared::{SessionGuard, Shared};
@@ -128,11 +128,7 @@ impl Background {
         // One at a time: the one before leaves first.
         self.robust = None;
         let robust = RobustWord::register(liveness, ROBUST_WORD);
-        let refused = |_| Error::System {
-            call: "set_robust_list",
-            errno: Errno::EPERM,
-        };
-        self.robust = Some(robust.map_err(refused)?);
+        self.robust = Some(robust.map_err(unregistered)?);
         Ok(())
     }
 
@@ -232,6 +228,20 @@ impl Background {
         } else {
             Step::Done
         }
+    }
+}
+
+/// Why the robust word could not be registered.
+fn unregistered(error: RobustError) -> Error {
+    match error {
+        RobustError::Os { call, errno } => Error::System { call, errno },
+        RobustError::Wake(error) => error.into(),
+        RobustError::Bounds(error) => AccessError::from(error).into(),
+        // `Registered`: the one before was dropped first, on the same thread.
+        _ => Error::System {
+            call: "set_robust_list",
+            errno: Errno::EBUSY,
+        },
     }
 }
 

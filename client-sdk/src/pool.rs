@@ -14,7 +14,7 @@ use pool_proto::common::v1::Lifetime;
 use pool_proto::session::v1::{self as session, request};
 
 use crate::attach::AttachOptions;
-use crate::error::Error;
+use crate::error::{Error, ProtocolError};
 use crate::event::Events;
 use crate::info::{SegmentList, TierInfo};
 use crate::reserve::Reserve;
@@ -147,6 +147,15 @@ fn take(
     let answer = session.call_by(body.clone(), deadline)?;
     let grant = answer.granted(shared.window.range())?;
     let unwanted = unwanted(&body, grant.info.id);
+    if let request::Body::Create(ask) = &body {
+        if shared.find(grant.info.id).is_some() {
+            return Err(ProtocolError::Field("segment_id").into());
+        }
+        if grant.info.bytes.get() < ask.bytes {
+            shared.release(unwanted);
+            return Err(ProtocolError::Field("bytes").into());
+        }
+    }
     shared.hold(grant, unwanted)
 }
 
