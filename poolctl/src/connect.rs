@@ -127,6 +127,12 @@ impl Pool {
         CtlError::from_status(status, &self.address, self.wait)
     }
 
+    /// The daemon said what cannot be right.
+    pub(crate) fn corrupt(&self, reason: String) -> CtlError {
+        let address = self.address.clone();
+        CtlError::Corrupt { address, reason }
+    }
+
     /// The daemon ended a stream that has no end.
     pub(crate) fn ended(&self) -> CtlError {
         CtlError::Unreachable {
