@@ -1,6 +1,5 @@
 //! Attaching: finding the daemon, opening a session, reserving the window.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use nix::errno::Errno;
 use pool_core::Nanos;
 use pool_core::clock::{Backoff, Deadline, now};
 use pool_core::mem::Window;
+use pool_core::socket::{NotFound, Untrusted, find};
 use pool_core::sync::Arc;
 use pool_proto::session::v1::{self as session, request};
 
@@ -53,9 +53,9 @@ impl AttachOptions {
         Self::default()
     }
 
-    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first that
-    /// exists of `/run/tierpool/session.sock`, `$XDG_RUNTIME_DIR/tierpool/session.sock` and
-    /// `/tmp/tierpool-<uid>/session.sock`.
+    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first there is
+    /// of `$XDG_RUNTIME_DIR/tierpool/session.sock`, `/tmp/tierpool-<uid>/session.sock` and
+    /// `/run/tierpool/session.sock`: for root, the last only.
     #[must_use]
     pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.socket = Some(path.into());
@@ -143,39 +143,19 @@ impl AttachOptions {
         if let Some(socket) = std::env::var_os("TIERPOOL_SOCKET") {
             return Ok(socket.into());
         }
-        let mut tried = vec![Path::new("/run/tierpool").join(SOCKET)];
-        if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR") {
-            tried.push(PathBuf::from(runtime).join("tierpool").join(SOCKET));
-        }
-        let own = format!("/tmp/tierpool-{}", nix::unistd::geteuid());
-        tried.push(Path::new(&own).join(SOCKET));
-        let Some(socket) = tried.iter().find(|path| path.exists()) else {
-            return Err(Error::NoSocket { tried });
-        };
-        check_folder(socket, nix::unistd::geteuid().as_raw())?;
-        Ok(socket.clone())
+        find(SOCKET).map_err(|NotFound { tried, untrusted }| match untrusted {
+            None => Error::NoSocket { tried },
+            Some(Untrusted {
+                folder,
+                owner,
+                mode,
+            }) => Error::Untrusted {
+                folder,
+                owner,
+                mode,
+            },
+        })
     }
-}
-
-/// A socket that nobody named is trusted where nobody but root and this user can have put it up:
-/// in /tmp anybody can make a folder of any name.
-fn check_folder(socket: &Path, user: u32) -> Result<(), Error> {
-    let folder = socket.parent().unwrap_or(socket);
-    let status = std::fs::symlink_metadata(folder).map_err(|error| Error::Socket {
-        socket: socket.to_owned(),
-        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-    })?;
-    let (owner, mode) = (status.uid(), status.mode() & 0o7777);
-    // What the system's own folder is called, no user can make, whoever runs the daemon.
-    let system = folder.starts_with("/run/tierpool");
-    if system || (status.is_dir() && (owner == 0 || owner == user) && mode & 0o022 == 0) {
-        return Ok(());
-    }
-    Err(Error::Untrusted {
-        folder: folder.to_owned(),
-        owner,
-        mode,
-    })
 }
 
 fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
@@ -211,41 +191,5 @@ fn start(parts: Parts) -> Result<Pool, Error> {
             shared.session(shared.deadline())?.detach();
             Err(error)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    #[test]
-    fn a_socket_that_somebody_else_can_have_put_up_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join(SOCKET);
-        let user = nix::unistd::geteuid().as_raw();
-        let with_mode = |mode| {
-            set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
-            check_folder(&socket, user)
-        };
-        assert_eq!(with_mode(0o755), Ok(()));
-        for mode in [0o775, 0o757, 0o1777] {
-            let (folder, owner) = (folder.path().to_owned(), user);
-            let untrusted = Error::Untrusted {
-                folder,
-                owner,
-                mode,
-            };
-            assert_eq!(with_mode(mode), Err(untrusted));
-        }
-        assert_eq!(with_mode(0o700), Ok(()));
-        // Root's folders are everybody's to trust.
-        assert_eq!(check_folder(&socket, user + 1).is_ok(), user == 0);
-        let other = tempfile::tempdir().unwrap();
-        let link = other.path().join("tierpool");
-        symlink(folder.path(), &link).unwrap();
-        assert!(check_folder(&link.join(SOCKET), user).is_err());
     }
 }
