@@ -202,22 +202,14 @@ impl Segment {
     /// must end where a piece does.
     ///
     /// # Errors
-    /// [`Error`]. Where what was to be added cannot be mapped the segment is as it was.
+    /// [`Error`]. Where what was added cannot be mapped the segment stays as it was here, and
+    /// follows by itself once there is room: make it smaller again to do without.
     pub fn resize(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let (segment_id, before) = (self.id().number(), self.bytes());
-        let ask = |bytes: Bytes| {
-            request::Body::Resize(session::Resize {
-                segment_id,
-                bytes: bytes.get(),
-            })
+        let ask = session::Resize {
+            segment_id: self.id().number(),
+            bytes: bytes.get(),
         };
-        let resized = self.change(ask(bytes));
-        let mapped = !matches!(resized, Err(Error::Map(_) | Error::AddressHeld { .. }));
-        if !mapped && self.held.fate() == Fate::Live {
-            // What was added and cannot be had here is given back, as far as that can be done.
-            drop(self.change(ask(before)));
-        }
-        resized
+        self.change(request::Body::Resize(ask))
     }
 
     /// Moves the contents to another tier, at the same address.
@@ -318,6 +310,11 @@ impl Segment {
         let mut session = shared.session(deadline)?;
         self.held.check_live()?;
         let answer = session.call_by(body, deadline)?;
-        shared.update(&self.held, answer.granted(shared.window.range())?)
+        let grant = answer.granted(shared.window.range())?;
+        shared.update(&self.held, grant).inspect_err(|_| {
+            if self.held.fate() == Fate::Live {
+                shared.postpone(self.id());
+            }
+        })
     }
 }

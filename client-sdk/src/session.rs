@@ -228,8 +228,7 @@ impl Session {
                 match shared.find(id) {
                     Some(held) => {
                         if shared.follow(&held, grant).is_err() {
-                            lock(&shared.table).stale.insert(id);
-                            shared.wake();
+                            shared.postpone(id);
                         }
                     }
                     None => lock(&shared.table).release(unwanted(&body, id)),
@@ -329,9 +328,8 @@ impl Session {
         self.unresolved = None;
         shared.unresolved.store(false, Ordering::Release);
         for held in shared.holdings() {
-            if held.fate() == Fate::Live {
-                // What cannot be replaced stays mapped, and nobody accesses it.
-                drop(held.end(Fate::Lost));
+            // What cannot be replaced stays mapped, and nobody accesses it.
+            if held.end(Fate::Lost) != Ok(false) {
                 shared.events.publish(&Event::Lost { segment: held.id() });
             }
         }

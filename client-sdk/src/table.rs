@@ -289,6 +289,12 @@ impl Shared {
         })
     }
 
+    /// Has a segment brought up to date later.
+    pub(crate) fn postpone(&self, id: SegmentId) {
+        lock(&self.table).stale.insert(id);
+        self.wake();
+    }
+
     /// Brings a segment up to date of which nobody asks just now, and tells the program.
     ///
     /// # Errors

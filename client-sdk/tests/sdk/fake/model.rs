@@ -394,13 +394,6 @@ impl Model {
     }
 
     fn resize(&mut self, who: Who, segment: u64, bytes: u64) -> Said {
-        self.resize_unasked(segment, Bytes::new(bytes));
-        self.last.insert(who.client, (who.id, Some(segment)));
-        self.grant(segment)
-    }
-
-    pub(crate) fn resize_unasked(&mut self, segment: u64, bytes: Bytes) {
-        let bytes = bytes.get();
         let seg = self.segments.get_mut(&segment).unwrap();
         let before = seg.message.bytes;
         if bytes > before {
@@ -418,6 +411,8 @@ impl Model {
             seg.files.truncate(kept);
             seg.message.bytes = bytes;
         }
+        self.last.insert(who.client, (who.id, Some(segment)));
+        self.grant(segment)
     }
 
     fn renew(&mut self, who: Who, segment: u64, tier: Option<String>) -> Said {
