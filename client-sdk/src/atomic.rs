@@ -129,7 +129,7 @@ impl SharedU32<'_> {
         loop {
             self.held.check(self.offset, Self::BYTES)?;
             let look = deadline.min(Deadline::after(LOOK_AGAIN));
-            let waited = futex::wait(self.word, expected, look).map_err(system)?;
+            let waited = futex::wait(self.word, expected, look)?;
             self.held.check(self.offset, Self::BYTES)?;
             if waited != Waited::TimedOut || deadline.expired() {
                 return Ok(waited);
@@ -143,19 +143,8 @@ impl SharedU32<'_> {
     /// [`Error::Access`], [`Error::System`].
     pub fn wake(&self, count: u32) -> Result<u32, Error> {
         self.held.check(self.offset, Self::BYTES)?;
-        let woken = futex::wake(self.word, count).map_err(system)?;
+        let woken = futex::wake(self.word, count)?;
         self.held.check(self.offset, Self::BYTES)?;
         Ok(woken)
-    }
-}
-
-fn system(error: futex::FutexError) -> Error {
-    use nix::errno::Errno;
-    match error {
-        futex::FutexError::Os { call, errno } => Error::System { call, errno },
-        _ => Error::System {
-            call: "futex",
-            errno: Errno::EINVAL,
-        },
     }
 }

@@ -1,23 +1,24 @@
 //! Attaching: finding the daemon, opening a session, reserving the window.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use pool_core::Nanos;
 use pool_core::clock::{Backoff, Deadline, now};
 use pool_core::mem::Window;
-use pool_core::sync::{Arc, Mutex, lock};
-use pool_core::{Nanos, WindowRange};
+use pool_core::socket::{NotFound, Untrusted, find};
+use pool_core::sync::Arc;
 use pool_proto::session::v1::{self as session, request};
 
 use crate::background;
 use crate::connection::{Connection, Trip};
 use crate::error::Error;
+use crate::hear::Listening;
 use crate::pool::{Life, Pool};
-use crate::session::{Session, newcomer};
-use crate::shared::{Parts, Shared};
-use crate::wire::{self, PROTOCOL};
+use crate::session::{Session, liveness_page};
+use crate::shared::{Parts, Shared, waker};
+use crate::wire::{self, PROTOCOL, Welcome};
 
 /// The name of the session socket in the daemon's runtime folder.
 const SOCKET: &str = "session.sock";
@@ -52,9 +53,9 @@ impl AttachOptions {
         Self::default()
     }
 
-    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first that
-    /// exists of `/run/tierpool/session.sock`, `$XDG_RUNTIME_DIR/tierpool/session.sock` and
-    /// `/tmp/tierpool-<uid>/session.sock`.
+    /// The daemon's session socket. The default is `$TIERPOOL_SOCKET`, or else the first there is
+    /// of `$XDG_RUNTIME_DIR/tierpool/session.sock`, `/tmp/tierpool-<uid>/session.sock` and
+    /// `/run/tierpool/session.sock`: for root, the last only.
     #[must_use]
     pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.socket = Some(path.into());
@@ -76,8 +77,8 @@ impl AttachOptions {
         self
     }
 
-    /// How long attaching, and each call after it, may take: 10 s by default. A call that waits for
-    /// another call of the same session to end begins to count after it.
+    /// How long attaching, and each call after it, may take: 10 s by default. Calls of one session
+    /// are made one after the other, and waiting for the ones before counts.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Nanos::new(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
@@ -98,30 +99,35 @@ impl AttachOptions {
         let answer = answer.map_err(|trip| self.refused(&socket, trip))?;
         let attached = wire::attached(answer)?;
         let client = attached.client;
-        let session = Session::new(connection, client, attached.token, FIRST_ID);
-        match window(attached.window).and_then(|w| Ok((w, newcomer(attached.welcome, 1)?))) {
-            Ok((window, newcomer)) => start(Parts {
-                socket,
-                timeout: self.timeout,
-                client,
-                tenant: attached.tenant,
-                advisory_isolation: attached.advisory_isolation,
-                epoch: attached.epoch,
-                window,
-                session,
-                newcomer,
-            }),
-            Err(error) => {
-                let mut session = session;
-                session.detach();
-                Err(error)
-            }
-        }
+        let mut session = Session::new(connection, client, attached.token, FIRST_ID);
+        // To be closed after the session has ended: the daemon would take it for a client that
+        // comes back.
+        let Welcome { events, liveness } = attached.welcome;
+        let made = Window::shared(attached.window)
+            .map_err(Error::from)
+            .and_then(|window| {
+                let waker = waker()?;
+                Ok((window, waker, liveness_page(&liveness)?))
+            });
+        let (window, waker, liveness) = made.inspect_err(|_| session.detach())?;
+        start(Parts {
+            socket,
+            timeout: self.timeout,
+            client,
+            tenant: attached.tenant,
+            advisory_isolation: attached.advisory_isolation,
+            epoch: attached.epoch,
+            window,
+            waker,
+            session,
+            listening: Listening::new(1, events),
+            liveness,
+        })
     }
 
     fn refused(&self, socket: &Path, trip: Trip) -> Error {
         match trip {
-            Trip::TimedOut | Trip::Gone => Error::Unreachable {
+            Trip::NotSent | Trip::NoAnswer | Trip::Gone => Error::Unreachable {
                 socket: socket.to_owned(),
                 waited: self.timeout,
             },
@@ -137,39 +143,19 @@ impl AttachOptions {
         if let Some(socket) = std::env::var_os("TIERPOOL_SOCKET") {
             return Ok(socket.into());
         }
-        let mut tried = vec![Path::new("/run/tierpool").join(SOCKET)];
-        if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR") {
-            tried.push(PathBuf::from(runtime).join("tierpool").join(SOCKET));
-        }
-        let own = format!("/tmp/tierpool-{}", nix::unistd::geteuid());
-        tried.push(Path::new(&own).join(SOCKET));
-        let Some(socket) = tried.iter().find(|path| path.exists()) else {
-            return Err(Error::NoSocket { tried });
-        };
-        check_folder(socket, nix::unistd::geteuid().as_raw())?;
-        Ok(socket.clone())
+        find(SOCKET).map_err(|NotFound { tried, untrusted }| match untrusted {
+            None => Error::NoSocket { tried },
+            Some(Untrusted {
+                folder,
+                owner,
+                mode,
+            }) => Error::Untrusted {
+                folder,
+                owner,
+                mode,
+            },
+        })
     }
-}
-
-/// A socket that nobody named is trusted where nobody but root and this user can have put it up:
-/// in /tmp anybody can make a folder of any name.
-fn check_folder(socket: &Path, user: u32) -> Result<(), Error> {
-    let folder = socket.parent().unwrap_or(socket);
-    let status = std::fs::symlink_metadata(folder).map_err(|error| Error::Socket {
-        socket: socket.to_owned(),
-        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-    })?;
-    let (owner, mode) = (status.uid(), status.mode() & 0o7777);
-    // What the system's own folder is called, no user can make, whoever runs the daemon.
-    let system = folder.starts_with("/run/tierpool");
-    if system || (status.is_dir() && (owner == 0 || owner == user) && mode & 0o022 == 0) {
-        return Ok(());
-    }
-    Err(Error::Untrusted {
-        folder: folder.to_owned(),
-        owner,
-        mode,
-    })
 }
 
 fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
@@ -198,64 +184,12 @@ fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
 }
 
 fn start(parts: Parts) -> Result<Pool, Error> {
-    let shared = Arc::new(Shared::new(parts)?);
+    let shared = Arc::new(Shared::new(parts));
     match background::spawn(Arc::clone(&shared)) {
         Ok(thread) => Ok(Pool::new(Arc::new(Life::new(shared, thread)))),
         Err(error) => {
-            shared.session()?.detach();
+            shared.session(shared.deadline())?.detach();
             Err(error)
         }
-    }
-}
-
-/// The window at `range`. It is reserved once and stays so for the life of the process: sessions
-/// share it, and a session that follows another finds it where it was.
-fn window(range: WindowRange) -> Result<Window, Error> {
-    static WINDOWS: Mutex<Vec<(u32, Window)>> = Mutex::new(Vec::new());
-    let process = std::process::id();
-    let mut windows = lock(&WINDOWS);
-    // A forked child has inherited the list, but not the reservations.
-    windows.retain(|(owner, _)| *owner == process);
-    if let Some((_, window)) = windows.iter().find(|(_, window)| window.range() == range) {
-        return Ok(window.clone());
-    }
-    let window = Window::reserve(range)?;
-    windows.push((process, window.clone()));
-    Ok(window)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    #[test]
-    fn a_socket_that_somebody_else_can_have_put_up_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join(SOCKET);
-        let user = nix::unistd::geteuid().as_raw();
-        let with_mode = |mode| {
-            set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
-            check_folder(&socket, user)
-        };
-        assert_eq!(with_mode(0o755), Ok(()));
-        for mode in [0o775, 0o757, 0o1777] {
-            let (folder, owner) = (folder.path().to_owned(), user);
-            let untrusted = Error::Untrusted {
-                folder,
-                owner,
-                mode,
-            };
-            assert_eq!(with_mode(mode), Err(untrusted));
-        }
-        assert_eq!(with_mode(0o700), Ok(()));
-        // Root's folders are everybody's to trust.
-        assert_eq!(check_folder(&socket, user + 1).is_ok(), user == 0);
-        let other = tempfile::tempdir().unwrap();
-        let link = other.path().join("tierpool");
-        symlink(folder.path(), &link).unwrap();
-        assert!(check_folder(&link.join(SOCKET), user).is_err());
     }
 }

@@ -1,35 +1,32 @@
-//! The one thread of a session: it hears events, takes the session up again, tells the daemon what
-//! was released, and keeps reserves filled.
+//! The one thread of a session: it hears events, takes the session up again, has requests resolved
+//! that were not answered in time, tells the daemon what was released, and keeps reserves filled.
 //!
 //! It also holds the session's robust word (see [`pool_core::futex::RobustWord`]), by which the
 //! daemon learns of the death of the process before its memory is taken down.
 //!
 //! Events are acted upon as they come, whatever call is under way. What needs the session is done
-//! when the session is free: where a call holds it, the end of the call wakes the thread.
+//! when the session is free, in steps between which calls have their turn: where a call holds it,
+//! the end of the call wakes the thread. After a step that failed there is a pause.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ops::Bound;
+use std::os::fd::AsFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use pool_core::clock::Deadline;
-use pool_core::futex::RobustWord;
-use pool_core::packet::{self, PacketError};
+use pool_core::futex::{RobustError, RobustWord};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock, thread};
-use pool_core::{Bytes, Incarnation, Nanos, SegmentId};
-use pool_proto::session::v1::{self as session, event, request};
+use pool_core::{Bytes, Nanos, SegmentId};
+use pool_proto::session::v1::{self as session, request};
 
-use crate::error::{Error, ErrorClass};
-use crate::event::Event;
-use crate::held::Fate;
+use crate::error::{AccessError, Error, ErrorClass};
 use crate::reserve::Reserves;
+use crate::session::ATTEMPT;
 use crate::shared::{SessionGuard, Shared};
-use crate::table::News;
-use crate::wire;
 
 /// Where the robust word lies in the liveness page.
 const ROBUST_WORD: Bytes = Bytes::ZERO;
@@ -41,22 +38,29 @@ const REFRESH: Nanos = Nanos::from_millis(200);
 
 struct Background {
     shared: Arc<Shared>,
-    listening: Option<Listening>,
     robust: Option<RobustWord>,
     reserves: Reserves,
-    /// When to look after work that failed.
+    /// The segment that was refreshed last in the present round through those that are stale, and
+    /// whether one of the round is to be refreshed again.
+    refreshed: Option<SegmentId>,
+    failed: bool,
+    /// There is another step to be taken now.
+    more: bool,
+    /// No step before this, because one has failed.
     retry: Option<Deadline>,
     /// How long that is put off, should it fail again.
     pause: Nanos,
-    buffer: Vec<u8>,
+    /// The session has ended, and wants no more steps.
+    ended: bool,
 }
 
-/// The event socket of a connection of the session.
-struct Listening {
-    generation: u64,
-    events: OwnedFd,
-    /// The daemon has closed it, or broke the protocol.
-    broken: bool,
+/// How a step went.
+enum Step {
+    /// There may be another one.
+    More,
+    Done,
+    /// It is to be taken again after a pause.
+    Failed,
 }
 
 /// Starts the thread of a session, which has registered its word when this returns.
@@ -83,11 +87,13 @@ impl Background {
         Self {
             reserves: Reserves::new(Arc::clone(&shared)),
             shared,
-            listening: None,
             robust: None,
+            refreshed: None,
+            failed: false,
+            more: false,
             retry: None,
             pause: RETRY_FIRST,
-            buffer: wire::buffer(),
+            ended: false,
         }
     }
 
@@ -109,51 +115,35 @@ impl Background {
             // A word that cannot be registered is missed by nobody but a stopwatch: the daemon
             // watches the process as well.
             drop(self.welcome());
-            self.hear();
+            self.shared.hear();
             self.work();
         }
     }
 
-    /// Takes what a new connection brought.
+    /// Takes the liveness page that a new connection brought.
     fn welcome(&mut self) -> Result<(), Error> {
-        let Some(newcomer) = lock(&self.shared.news).take() else {
+        let Some(liveness) = lock(&self.shared.liveness).take() else {
             return Ok(());
         };
-        // What the connection before has brought is still to be told.
-        self.hear();
-        let (generation, events) = (newcomer.generation, newcomer.events);
-        self.listening = Some(Listening {
-            generation,
-            events,
-            broken: false,
-        });
         // One at a time: the one before leaves first.
         self.robust = None;
-        let robust = RobustWord::register(newcomer.liveness, ROBUST_WORD);
-        let refused = |_| Error::System {
-            call: "set_robust_list",
-            errno: Errno::EPERM,
-        };
-        self.robust = Some(robust.map_err(refused)?);
+        let robust = RobustWord::register(liveness, ROBUST_WORD);
+        self.robust = Some(robust.map_err(unregistered)?);
         Ok(())
     }
 
     /// Waits for an event, for being woken, or for the time of something.
     fn wait(&self) {
-        let timeout = [self.retry, self.reserves.next_look()]
-            .into_iter()
-            .flatten()
-            .min();
+        let at_once = self.more.then_some(Deadline::at(Nanos::ZERO));
+        let times = [at_once, self.retry, self.reserves.next_look()];
+        let timeout = times.into_iter().flatten().min().filter(|_| !self.ended);
         let timeout = timeout.map_or(PollTimeout::NONE, |deadline| {
             // Rounded up, so that the time has come when the wait ends.
             let millis = deadline.remaining().get().div_ceil(1_000_000);
             PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
         });
-        let listening = self
-            .listening
-            .as_ref()
-            .filter(|listening| !listening.broken);
-        let sockets = listening.map(|listening| listening.events.as_fd());
+        let events = self.shared.events_socket();
+        let sockets = events.as_ref().map(|events| events.as_fd());
         let mut polled: Vec<PollFd<'_>> = sockets
             .into_iter()
             .chain([self.shared.waker()])
@@ -163,136 +153,95 @@ impl Background {
         let _ = poll(&mut polled, timeout);
     }
 
-    /// Acts on every event there is.
-    fn hear(&mut self) {
-        while let Some(listening) = self
-            .listening
-            .as_mut()
-            .filter(|listening| !listening.broken)
-        {
-            let event = match packet::receive(listening.events.as_fd(), &mut self.buffer) {
-                Ok(packet) => wire::decode_event(&self.buffer[..packet.len]),
-                Err(PacketError::WouldBlock) => return,
-                Err(_) => {
-                    listening.broken = true;
-                    return;
-                }
-            };
-            let understood = event.is_ok_and(|event| self.act_on(event).is_some());
-            if !understood && let Some(listening) = &mut self.listening {
-                listening.broken = true;
-            }
-        }
-    }
-
-    /// `None` for an event that breaks the protocol.
-    fn act_on(&self, body: event::Body) -> Option<()> {
-        let event = match body {
-            event::Body::Pressure(pressure) => {
-                let session::Pressure {
-                    tier,
-                    bytes,
-                    deadline_ms,
-                } = pressure;
-                let deadline = Duration::from_millis(deadline_ms);
-                self.reserves.give_back(&tier, deadline);
-                Event::Pressure {
-                    tier,
-                    bytes: Bytes::new(bytes),
-                    deadline,
-                }
-            }
-            event::Body::Revoked(revoked) => {
-                let segment = SegmentId::new(revoked.segment_id)?;
-                let meant = Incarnation::new(revoked.incarnation);
-                if !self.end(segment, News::Revoked(meant)) {
-                    return Some(());
-                }
-                Event::Revoked { segment }
-            }
-            event::Body::Lost(lost) => {
-                let segment = SegmentId::new(lost.segment_id)?;
-                self.end(segment, News::Lost);
-                Event::Lost { segment }
-            }
-            event::Body::Changed(changed) => {
-                // Told to the program when it has happened.
-                let segment = SegmentId::new(changed.segment_id)?;
-                return self.shared.tell(segment, News::Changed).ok().map(|_| ());
-            }
-            event::Body::DeviceLeaving(leaving) => {
-                let session::DeviceLeaving {
-                    device,
-                    segment_ids,
-                } = leaving;
-                let segments = segment_ids.into_iter().map(SegmentId::new);
-                Event::DeviceLeaving {
-                    device,
-                    segments: segments.collect::<Option<_>>()?,
-                }
-            }
-            event::Body::DeviceBack(back) => Event::DeviceBack {
-                device: back.device,
-            },
-        };
-        self.shared.events.publish(&event);
-        Some(())
-    }
-
-    /// False where what is held now is not meant.
-    fn end(&self, segment: SegmentId, news: News) -> bool {
-        // What could not be replaced stays mapped, and nobody accesses it: the daemon will not have
-        // its proof before the process ends.
-        self.shared.tell(segment, news).unwrap_or(true)
-    }
-
-    /// Does what needs the session, if there is anything and the session is free.
+    /// Takes one step of what needs the session, if there is any and the session is free.
     fn work(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        self.retry = None;
-        let table = lock(&shared.table);
-        let queued = !table.releases.is_empty() || !table.stale.is_empty();
-        drop(table);
-        let broken = self
-            .listening
-            .as_ref()
-            .is_none_or(|listening| listening.broken);
-        if !queued && !broken && !self.reserves.want_something() {
+        self.more = false;
+        if self.ended {
             return;
         }
+        // First, as it sets the time of the next look.
+        let reserves = self.reserves.want_something();
+        if self.retry.is_some_and(|retry| !retry.expired()) || !(reserves || self.is_wanted()) {
+            return;
+        }
+        self.retry = None;
+        let shared = Arc::clone(&self.shared);
         let Some(mut session) = shared.try_session() else {
             return;
         };
-        if let Some(listening) = self.listening.take_if(|listening| listening.broken) {
-            session.give_up(&shared, listening.generation);
+        if let Some(generation) = shared.broken_connection() {
+            session.give_up(&shared, generation);
         }
-        if session.has_ended() {
+        self.ended = session.has_ended();
+        if self.ended {
             return;
         }
-        if self.serve(&shared, &mut session).is_ok() {
-            self.pause = RETRY_FIRST;
-        } else {
-            self.retry = Some(Deadline::after(self.pause));
-            self.pause = RETRY_LONGEST.min(self.pause.saturating_add(self.pause));
+        match self.step(&shared, &mut session) {
+            Step::More => self.more = true,
+            Step::Done => self.pause = RETRY_FIRST,
+            Step::Failed => {
+                self.retry = Some(Deadline::after(self.pause));
+                self.pause = RETRY_LONGEST.min(self.pause.saturating_add(self.pause));
+            }
         }
     }
 
-    fn serve(&mut self, shared: &Arc<Shared>, session: &mut SessionGuard<'_>) -> Result<(), Error> {
-        if !session.is_connected() {
-            session.take_up_once(shared)?;
+    /// Whether a step is to be taken for others than the reserves.
+    fn is_wanted(&self) -> bool {
+        let table = lock(&self.shared.table);
+        let queued = !table.releases.is_empty() || !table.stale.is_empty();
+        drop(table);
+        queued
+            || self.shared.unresolved.load(Ordering::Acquire)
+            || self.shared.events_socket().is_none()
+    }
+
+    fn step(&mut self, shared: &Arc<Shared>, session: &mut SessionGuard<'_>) -> Step {
+        let deadline = Deadline::after(ATTEMPT);
+        let connected = session.connect(shared, deadline);
+        if connected
+            .and_then(|()| session.settle(shared, deadline))
+            .is_err()
+        {
+            return Step::Failed;
         }
-        let deadline = Deadline::after(shared.timeout);
-        session.settle(shared, deadline)?;
-        let stale = std::mem::take(&mut lock(&shared.table).stale);
-        let mut done = Ok(());
-        for id in stale {
-            if let Err(error) = refresh(shared, session, id) {
+        let after = self.refreshed.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut table = lock(&shared.table);
+        let next = table.stale.range((after, Bound::Unbounded)).next().copied();
+        if let Some(id) = next {
+            table.stale.remove(&id);
+            drop(table);
+            self.refreshed = next;
+            if refresh(shared, session, id).is_err() {
                 lock(&shared.table).stale.insert(id);
-                done = Err(error);
+                self.failed = true;
             }
+            return Step::More;
         }
-        self.reserves.fill(session);
-        done
+        drop(table);
+        self.refreshed = None;
+        if std::mem::take(&mut self.failed) {
+            return Step::Failed;
+        }
+        if self.reserves.fill(session) {
+            Step::More
+        } else {
+            Step::Done
+        }
+    }
+}
+
+/// Why the robust word could not be registered.
+fn unregistered(error: RobustError) -> Error {
+    match error {
+        RobustError::Os { call, errno } => Error::System { call, errno },
+        RobustError::Wake(error) => error.into(),
+        RobustError::Bounds(error) => AccessError::from(error).into(),
+        // `Registered`: the one before was dropped first, on the same thread.
+        _ => Error::System {
+            call: "set_robust_list",
+            errno: Errno::EBUSY,
+        },
     }
 }
 
@@ -317,11 +266,5 @@ fn refresh(
         // It is held no more: an event says so, or has.
         Err(_) => return Ok(()),
     };
-    let event = match shared.update(&held, grant) {
-        Ok(()) => Event::Changed { segment },
-        Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
-        Err(_) => return Ok(()),
-    };
-    shared.events.publish(&event);
-    Ok(())
+    shared.follow(&held, grant)
 }

@@ -22,8 +22,10 @@ pub(crate) struct Connection {
 /// Why no answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trip {
-    /// The deadline passed. The request may still be carried out.
-    TimedOut,
+    /// The deadline passed before there was room to send the request.
+    NotSent,
+    /// The deadline passed. The request was sent, and its answer is still to come.
+    NoAnswer,
     /// The daemon closed the connection. The request may have been carried out.
     Gone,
     /// The daemon broke the protocol.
@@ -46,8 +48,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request and waits for its answer. Answers to earlier requests, which nobody waits
-    /// for any more, are dropped and their descriptors closed.
+    /// Sends a request and waits for its answer.
     pub(crate) fn round_trip(
         &mut self,
         request_id: u64,
@@ -55,17 +56,33 @@ impl Connection {
         files: &[BorrowedFd<'_>],
         deadline: Deadline,
     ) -> Result<Answer, Trip> {
+        self.send(request_id, body, files, deadline)?;
+        self.answer(request_id, deadline)
+    }
+
+    /// Sends a request.
+    pub(crate) fn send(
+        &mut self,
+        request_id: u64,
+        body: &request::Body,
+        files: &[BorrowedFd<'_>],
+        deadline: Deadline,
+    ) -> Result<(), Trip> {
         let bytes = wire::encode(request_id, body.clone());
         if bytes.len() > MESSAGE_BYTES_MAX {
             let (len, max) = (bytes.len(), MESSAGE_BYTES_MAX);
             return Err(Trip::Unsent(PacketError::TooLarge { len, max }));
         }
-        match packet::send_by(self.socket.as_fd(), &bytes, files, deadline) {
-            Ok(()) => {}
-            Err(PacketError::Closed) => return Err(Trip::Gone),
-            Err(PacketError::TimedOut) => return Err(Trip::TimedOut),
-            Err(error) => return Err(Trip::Unsent(error)),
-        }
+        packet::send_by(self.socket.as_fd(), &bytes, files, deadline).map_err(|error| match error {
+            PacketError::Closed => Trip::Gone,
+            PacketError::TimedOut => Trip::NotSent,
+            error => Trip::Unsent(error),
+        })
+    }
+
+    /// Waits for the answer to the request that was sent last. Answers to earlier ones, which
+    /// nobody waits for any more, are dropped and their descriptors closed.
+    pub(crate) fn answer(&mut self, request_id: u64, deadline: Deadline) -> Result<Answer, Trip> {
         loop {
             let (answered, answer) = self.receive(deadline)?;
             if answered == request_id {
@@ -82,7 +99,7 @@ impl Connection {
         let packet = packet::receive_by(self.socket.as_fd(), &mut self.buffer, deadline);
         let packet = packet.map_err(|error| match error {
             PacketError::Closed => Trip::Gone,
-            PacketError::TimedOut => Trip::TimedOut,
+            PacketError::TimedOut => Trip::NoAnswer,
             PacketError::TooLarge { .. } => Trip::Broken(ProtocolError::Undecodable),
             error => Trip::Unreceived(error),
         })?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use pool_core::futex::FutexError;
 use pool_core::mem::{BoundsError, MapError};
 use pool_core::packet::PacketError;
 use pool_core::{Bytes, Nanos, PoolAddr, SegmentId};
@@ -74,7 +75,8 @@ pub enum Error {
         /// Its permissions.
         mode: u32,
     },
-    /// The daemon may not be talked to. Ask the operator for access to the socket.
+    /// The daemon may not be talked to. Ask the operator for access to the socket; or, where the
+    /// class is exhausted, raise the limits of the process.
     #[error("{} cannot be connected to: {errno}", socket.display())]
     Socket {
         /// The daemon's socket.
@@ -111,7 +113,8 @@ pub enum Error {
     #[error("the daemon broke the protocol: {0}")]
     Protocol(#[from] ProtocolError),
     /// A message could not be sent or received. Usually the process is out of descriptors: a
-    /// segment needs one for each piece (see `ulimit -n`).
+    /// segment needs one for each piece (see `ulimit -n`). Or, where the class says so, what was
+    /// asked does not fit a message.
     #[error(transparent)]
     Packet(PacketError),
     /// A thread or another object of the kernel could not be had. Raise the limits of the process.
@@ -132,10 +135,16 @@ impl Error {
             Self::Refused(refused) => refused.class,
             Self::Access(error) => error.class(),
             Self::NoSocket { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
+            Self::Socket { errno, .. } if is_shortage(*errno) => ErrorClass::Exhausted,
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
             Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
             Self::SessionEnded => ErrorClass::Lost,
             Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
+            Self::Packet(
+                PacketError::TooLarge { .. }
+                | PacketError::Empty
+                | PacketError::TooManyDescriptors { .. },
+            ) => ErrorClass::Caller,
             Self::Map(MapError::Os { .. }) | Self::Packet(_) => ErrorClass::Exhausted,
             Self::Map(_) => ErrorClass::Caller,
             Self::System { .. } => ErrorClass::Exhausted,
@@ -152,12 +161,32 @@ impl Error {
     }
 }
 
+/// Whether the process or the machine has none left of what was asked for.
+const fn is_shortage(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS
+    )
+}
+
 impl From<MapError> for Error {
     fn from(error: MapError) -> Self {
         match error {
             MapError::Forked => Self::Forked,
             MapError::Claimed { at, len } => Self::AddressHeld { addr: at, len },
             error => Self::Map(error),
+        }
+    }
+}
+
+impl From<FutexError> for Error {
+    fn from(error: FutexError) -> Self {
+        match error {
+            FutexError::Os { call, errno } => Self::System { call, errno },
+            _ => Self::System {
+                call: "futex",
+                errno: Errno::EINVAL,
+            },
         }
     }
 }
@@ -247,6 +276,14 @@ pub enum AccessError {
         /// Which.
         segment: SegmentId,
     },
+    /// The segment was to be moved or taken from a tenant, and the daemon has not said in time
+    /// whether it was: what is written now could be lost. Refresh the segment, which waits for the
+    /// answer, or try again later: it is asked for in the background as well.
+    #[error("a change of {segment} is not answered yet: refresh it, or try again later")]
+    InDoubt {
+        /// Which.
+        segment: SegmentId,
+    },
     /// This process was forked from the one that holds the segment. Attach anew.
     #[error("this process was forked from the one that attached: attach anew")]
     Forked,
@@ -262,6 +299,7 @@ impl AccessError {
             }
             Self::Revoked { .. } => ErrorClass::Revoked,
             Self::Lost { .. } => ErrorClass::Lost,
+            Self::InDoubt { .. } => ErrorClass::Unreachable,
         }
     }
 }

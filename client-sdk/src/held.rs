@@ -10,18 +10,25 @@
 //! kernel changes a mapping for all threads of the process before it returns (each processor that
 //! runs one is interrupted), so a reader that meets a zero page reads the lower limit after it.
 //!
+//! What is replaced is taken from the limit as well until it is. Whoever meets the limit waits
+//! until the change is over: where it succeeded there were no zeros, else the segment has ended.
+//!
+//! A segment is suspended while a request of this process moves it: the daemon copies the contents
+//! meanwhile, and what was written after that would be lost. Where no answer came in time it stays
+//! so until there is one.
+//!
 //! # Invariants
 //! 1. Every byte below the largest limit there ever was stays accessible while the value lives.
 //! 2. A `fate` other than live is final, and is stored before the limit becomes 0.
-//! 3. A limit of 0 with a live fate is read in forked children only (see
-//!    [`pool_core::mem::OwnWord`]): they inherit the value, but not the mapping.
+//! 3. A limit of 0 with a live fate is read while the segment is suspended, and in forked children
+//!    (see [`pool_core::mem::OwnWord`]): they inherit the value, but not the mapping.
 
 use std::os::fd::AsFd;
 
 use pool_core::mem::{Access, MapError, Mapped, OwnWord, Region, Window};
-use pool_core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use pool_core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use pool_core::sync::{Mutex, MutexGuard, lock};
-use pool_core::{Bytes, PoolAddr, SegmentId};
+use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
 
 use crate::error::{AccessError, Error, ProtocolError};
 use crate::info::SegmentInfo;
@@ -40,9 +47,12 @@ pub(crate) enum Fate {
 pub(crate) struct Held {
     id: SegmentId,
     addr: PoolAddr,
+    /// The incarnation it was first held with.
+    first: Incarnation,
     region: Region,
     limit: OwnWord,
     fate: AtomicU8,
+    suspended: AtomicBool,
     detail: Mutex<Detail>,
     /// How many handles the program has. References that calls and events take for a moment are
     /// none. It rises under the lock of the session only.
@@ -77,7 +87,8 @@ impl Held {
         }
         let limit = OwnWord::new()?;
         limit.store(info.bytes.get(), Ordering::Release);
-        let (id, addr, fate) = (info.id, info.addr, AtomicU8::new(Fate::Live as u8));
+        let (id, addr, first) = (info.id, info.addr, info.incarnation);
+        let fate = AtomicU8::new(Fate::Live as u8);
         let detail = Mutex::new(Detail {
             info,
             access,
@@ -86,9 +97,11 @@ impl Held {
         Ok(Self {
             id,
             addr,
+            first,
             region,
             limit,
             fate,
+            suspended: AtomicBool::new(false),
             detail,
             handles: AtomicUsize::new(0),
         })
@@ -102,6 +115,16 @@ impl Held {
         self.addr
     }
 
+    /// Looks at what was last granted. `None` in a forked child, which may find the lock taken for
+    /// ever.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&Detail) -> R) -> Option<R> {
+        (!self.region.is_inherited()).then(|| look(&self.detail()))
+    }
+
+    pub(crate) const fn first_incarnation(&self) -> Incarnation {
+        self.first
+    }
+
     pub(crate) fn detail(&self) -> MutexGuard<'_, Detail> {
         lock(&self.detail)
     }
@@ -111,33 +134,50 @@ impl Held {
         self.region.mapped()
     }
 
-    pub(crate) fn limit(&self) -> Bytes {
-        Bytes::new(self.limit.load(Ordering::Acquire))
-    }
-
     /// Whether the `len` bytes from `offset` may be accessed.
     #[inline]
     pub(crate) fn check(&self, offset: u64, len: u64) -> Result<(), AccessError> {
-        // Acquire pairs with the release of `update`: whoever sees the limit sees the mapping.
-        match offset.checked_add(len) {
-            Some(end) if end <= self.limit.load(Ordering::Acquire) => Ok(()),
-            _ => Err(self.denied(Bytes::new(offset), Bytes::new(len))),
+        if self.is_inside(offset, len) {
+            Ok(())
+        } else {
+            self.check_again(offset, len)
         }
+    }
+
+    #[inline]
+    fn is_inside(&self, offset: u64, len: u64) -> bool {
+        // Acquire pairs with the release of `update`: whoever sees the limit sees the mapping.
+        let limit = self.limit.load(Ordering::Acquire);
+        offset.checked_add(len).is_some_and(|end| end <= limit)
+    }
+
+    /// Waits for a change of the mapping that is under way, and looks again.
+    #[cold]
+    fn check_again(&self, offset: u64, len: u64) -> Result<(), AccessError> {
+        self.check_live()?;
+        if self.region.is_inherited() {
+            return Err(AccessError::Forked);
+        }
+        let detail = self.detail();
+        self.check_live()?;
+        if self.is_inside(offset, len) {
+            return Ok(());
+        }
+        if self.suspended.load(Ordering::Acquire) {
+            return Err(AccessError::InDoubt { segment: self.id });
+        }
+        let (offset, len) = (Bytes::new(offset), Bytes::new(len));
+        let size = detail.info.bytes;
+        Err(AccessError::Outside { offset, len, size })
     }
 
     /// Whether it was not taken away yet.
     pub(crate) fn check_live(&self) -> Result<(), AccessError> {
-        self.check(0, 1)
-    }
-
-    #[cold]
-    fn denied(&self, offset: Bytes, len: Bytes) -> AccessError {
-        let size = self.limit();
+        let segment = self.id;
         match self.fate() {
-            Fate::Revoked => AccessError::Revoked { segment: self.id },
-            Fate::Lost => AccessError::Lost { segment: self.id },
-            Fate::Live if size == Bytes::ZERO => AccessError::Forked,
-            Fate::Live => AccessError::Outside { offset, len, size },
+            Fate::Live => Ok(()),
+            Fate::Revoked => Err(AccessError::Revoked { segment }),
+            Fate::Lost => Err(AccessError::Lost { segment }),
         }
     }
 
@@ -152,7 +192,9 @@ impl Held {
     /// Takes over what the daemon granted anew: another size, other files, more access.
     ///
     /// # Errors
-    /// Where the mapping failed, the segment is lost to this process and says so.
+    /// Where what is added could not be mapped, the segment is as it was. Where what was there
+    /// could not be replaced, or is not what the segment is by now, it is lost to this process and
+    /// says so.
     pub(crate) fn update(&self, grant: Grant) -> Result<(), Error> {
         let mut detail = self.detail();
         self.check_live()?;
@@ -162,9 +204,15 @@ impl Held {
         if grant.access < detail.access {
             return Err(ProtocolError::Field("access").into());
         }
-        let mapped = self.remap(&detail, &grant);
-        if let Err(error) = mapped {
-            self.end_with(&mut detail, Fate::Lost)?;
+        if let Err(error) = self.append(&detail, &grant) {
+            let same = grant.info.incarnation == detail.info.incarnation;
+            if !same || self.cut(detail.info.bytes).is_err() {
+                self.lose(&mut detail)?;
+            }
+            return Err(error.into());
+        }
+        if let Err(error) = self.replace(&detail, &grant) {
+            self.lose(&mut detail)?;
             return Err(error.into());
         }
         let Grant {
@@ -177,63 +225,111 @@ impl Held {
             access,
             pieces,
         };
-        self.limit.store(detail.info.bytes.get(), Ordering::Release);
-        if self.fate() != Fate::Live {
-            // `end` came in between, and waits for the lock: what it stored is final.
-            self.limit.store(0, Ordering::Release);
-        }
+        self.admit(&detail);
         Ok(())
     }
 
-    fn remap(&self, before: &Detail, grant: &Grant) -> Result<(), MapError> {
-        let (old, new) = (before.info.bytes, grant.info.bytes);
+    /// Maps what is added behind what may be accessed.
+    fn append(&self, before: &Detail, grant: &Grant) -> Result<(), MapError> {
         self.region.extend(grant.info.capacity)?;
-        if new < old {
-            self.limit.store(new.get(), Ordering::Release);
-        }
+        let added = grant.pieces.iter();
+        let mut added = added.filter(|piece| is_added(before, grant, piece));
+        added.try_for_each(|piece| self.map_piece(piece, grant.access))
+    }
+
+    /// Maps what takes the place of something. What it takes the place of is not accessed
+    /// meanwhile: where the kernel fails there are zeros.
+    fn replace(&self, before: &Detail, grant: &Grant) -> Result<(), MapError> {
         let stands = |piece: &Piece| {
             let place = |piece: &Piece| (piece.offset, piece.bytes, piece.backing);
-            grant.access == before.access
-                && before
-                    .pieces
-                    .iter()
-                    .any(|other| place(other) == place(piece))
+            let mut pieces = before.pieces.iter();
+            grant.access == before.access && pieces.any(|other| place(other) == place(piece))
         };
-        for piece in grant.pieces.iter().filter(|piece| !stands(piece)) {
-            let (offset, bytes, file) = (piece.offset, piece.bytes, piece.file.as_fd());
-            self.region
-                .map(offset, bytes, file, Bytes::ZERO, grant.access)?;
+        let replaced = grant.pieces.iter();
+        let replaced = replaced.filter(|piece| !stands(piece) && !is_added(before, grant, piece));
+        let first = replaced.clone().map(|piece| piece.offset).min();
+        let stand = first.unwrap_or(before.info.bytes).min(grant.info.bytes);
+        self.limit.fetch_min(stand.get(), Ordering::Release);
+        for piece in replaced {
+            self.map_piece(piece, grant.access)?;
         }
-        match self.mapped().bytes().checked_sub(new) {
-            Some(rest) if rest > Bytes::ZERO => self.region.zero(new, rest),
+        self.cut(grant.info.bytes)
+    }
+
+    fn map_piece(&self, piece: &Piece, access: Access) -> Result<(), MapError> {
+        let (offset, bytes, file) = (piece.offset, piece.bytes, piece.file.as_fd());
+        self.region.map(offset, bytes, file, Bytes::ZERO, access)
+    }
+
+    /// Puts zeros behind the first `bytes`.
+    fn cut(&self, bytes: Bytes) -> Result<(), MapError> {
+        match self.mapped().bytes().checked_sub(bytes) {
+            Some(rest) if rest > Bytes::ZERO => self.region.zero(bytes, rest),
             _ => Ok(()),
         }
     }
 
-    /// Ends all access, for good.
+    /// Refuses all access until the segment is resumed or brought up to date.
+    pub(crate) fn suspend(&self) {
+        let _detail = self.detail();
+        self.suspended.store(true, Ordering::Release);
+        self.limit.store(0, Ordering::Release);
+    }
+
+    /// Allows access again to what was last granted.
+    pub(crate) fn resume(&self) {
+        self.admit(&self.detail());
+    }
+
+    /// Allows access to all of it, unless it was taken away.
+    fn admit(&self, detail: &Detail) {
+        if self.fate() != Fate::Live {
+            return;
+        }
+        self.limit.store(detail.info.bytes.get(), Ordering::Release);
+        self.suspended.store(false, Ordering::Release);
+        if self.fate() != Fate::Live {
+            // `end` came in between, and waits for the lock: what it stored is final.
+            self.limit.store(0, Ordering::Release);
+        }
+    }
+
+    /// Ends all access, for good. False where it had ended.
     ///
     /// # Errors
     /// Where the memory could not be replaced it stays mapped, and nobody accesses it.
-    pub(crate) fn end(&self, fate: Fate) -> Result<(), MapError> {
+    pub(crate) fn end(&self, fate: Fate) -> Result<bool, MapError> {
+        let first = self.decide(fate);
+        if first {
+            self.take_away(&mut self.detail())?;
+        }
+        Ok(first)
+    }
+
+    /// Ends all access because the mapping failed, unless it had ended.
+    fn lose(&self, detail: &mut Detail) -> Result<(), MapError> {
+        self.decide(Fate::Lost);
+        self.take_away(detail)
+    }
+
+    /// False where the fate is decided already.
+    fn decide(&self, fate: Fate) -> bool {
         let (live, ended) = (Fate::Live as u8, fate as u8);
-        let first = self
+        let decided = self
             .fate
             .compare_exchange(live, ended, Ordering::AcqRel, Ordering::Acquire);
         self.limit.store(0, Ordering::Release);
-        if first.is_err() {
-            return Ok(());
-        }
-        let mut detail = self.detail();
-        self.end_with(&mut detail, fate)
+        decided.is_ok()
     }
 
-    fn end_with(&self, detail: &mut Detail, fate: Fate) -> Result<(), MapError> {
-        self.fate.store(fate as u8, Ordering::Release);
-        self.limit.store(0, Ordering::Release);
+    fn take_away(&self, detail: &mut Detail) -> Result<(), MapError> {
         detail.pieces.clear();
-        match self.mapped().bytes() {
-            Bytes::ZERO => Ok(()),
-            mapped => self.region.zero(Bytes::ZERO, mapped),
-        }
+        self.cut(Bytes::ZERO)
     }
+}
+
+/// Whether a piece of a grant lies behind all that may be accessed before it. Where the access
+/// widens as well, all is mapped anew in order: what may be written begins at the start.
+fn is_added(before: &Detail, grant: &Grant, piece: &Piece) -> bool {
+    piece.offset >= before.info.bytes && grant.access == before.access
 }

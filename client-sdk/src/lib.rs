@@ -31,6 +31,7 @@ mod background;
 mod connection;
 mod error;
 mod event;
+mod hear;
 mod held;
 mod info;
 mod pool;

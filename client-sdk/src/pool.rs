@@ -1,5 +1,6 @@
 //! The pool as a program sees it: create segments, open them, ask about them.
 
+use std::mem::ManuallyDrop;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use pool_proto::common::v1::Lifetime;
 use pool_proto::session::v1::{self as session, request};
 
 use crate::attach::AttachOptions;
-use crate::error::Error;
+use crate::error::{Error, ProtocolError};
 use crate::event::Events;
 use crate::info::{SegmentList, TierInfo};
 use crate::reserve::Reserve;
@@ -63,17 +64,13 @@ impl Pool {
     /// [`Error`]; what may not be opened is not found.
     pub fn open(&self, name: &str, access: Access) -> Result<Segment, Error> {
         let shared = self.life.shared();
-        let mut session = shared.session()?;
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         let ask = session::Open {
             name: name.to_owned(),
             access: wire::access(access),
         };
-        let held = take(
-            shared,
-            &mut session,
-            request::Body::Open(ask),
-            Deadline::after(shared.timeout),
-        )?;
+        let held = take(shared, &mut session, request::Body::Open(ask), deadline)?;
         Ok(Segment::new(Arc::clone(&self.life), held, access))
     }
 
@@ -150,6 +147,15 @@ fn take(
     let answer = session.call_by(body.clone(), deadline)?;
     let grant = answer.granted(shared.window.range())?;
     let unwanted = unwanted(&body, grant.info.id);
+    if let request::Body::Create(ask) = &body {
+        if shared.find(grant.info.id).is_some() {
+            return Err(ProtocolError::Field("segment_id").into());
+        }
+        if grant.info.bytes.get() < ask.bytes {
+            shared.release(unwanted);
+            return Err(ProtocolError::Field("bytes").into());
+        }
+    }
     shared.hold(grant, unwanted)
 }
 
@@ -201,7 +207,9 @@ impl Create {
         self
     }
 
-    /// How long to wait for burst memory of others to be given back, on top of the timeout.
+    /// How long to wait for burst memory of others to be given back, on top of the timeout. Other
+    /// calls of the session have their turn after it, and the daemon hears of what is closed
+    /// meanwhile after it, too: let a session of its own wait where others have to go on.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
         self.ask.wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -212,16 +220,20 @@ impl Create {
         &self,
         shared: &Arc<Shared>,
         session: &mut SessionGuard<'_>,
+        deadline: Deadline,
     ) -> Result<HeldRef, Error> {
-        let wait = shared
-            .timeout
-            .saturating_add(Nanos::from_millis(self.ask.wait_ms));
         take(
             shared,
             session,
             request::Body::Create(self.ask.clone()),
-            Deadline::after(wait),
+            deadline,
         )
+    }
+
+    /// When a call for it that begins now is to have ended.
+    fn deadline(&self, shared: &Shared) -> Deadline {
+        let wait = Nanos::from_millis(self.ask.wait_ms);
+        Deadline::after(shared.timeout.saturating_add(wait))
     }
 }
 
@@ -246,26 +258,31 @@ impl Life {
     }
 
     pub(crate) fn create(self: &Arc<Self>, create: &Create) -> Result<Segment, Error> {
-        let held = create.ask(&self.shared, &mut self.shared.session()?)?;
+        let deadline = create.deadline(&self.shared);
+        let mut session = self.shared.session(deadline)?;
+        let held = create.ask(&self.shared, &mut session, deadline)?;
         Ok(Segment::new(Arc::clone(self), held, Access::ReadWrite))
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if self.shared.check_owner().is_err() {
-            return; // A forked child: neither thread nor session are its own.
-        }
-        self.shared.stopping.store(true, Ordering::Release);
-        self.shared.wake();
         let thread = self
             .thread
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if self.shared.check_owner().is_err() {
+            // A forked child: neither thread nor session are its own. To let go of the thread would
+            // be to let go of one of the child's that has its number.
+            let _parents = ManuallyDrop::new(thread);
+            return;
+        }
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake();
         // A thread that panicked has ended as well.
         let _ended = thread.map(JoinHandle::join);
-        if let Ok(mut session) = self.shared.session() {
+        if let Ok(mut session) = self.shared.session(self.shared.deadline()) {
             session.give_back(&self.shared);
             session.detach();
         }

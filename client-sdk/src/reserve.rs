@@ -91,7 +91,7 @@ impl Reserve {
         if self.life.shared().check_owner().is_err() {
             return 0;
         }
-        lock(&self.ready.stack).len()
+        self.ready.live()
     }
 
     /// How often none was ready.
@@ -102,21 +102,29 @@ impl Reserve {
 }
 
 impl Ready {
-    /// A segment that was not taken away meanwhile.
     fn pop(&self) -> Option<HeldRef> {
-        let mut stack = lock(&self.stack);
+        self.drop_ended();
         self.taken.store(true, Ordering::Relaxed);
-        while let Some(held) = stack.pop() {
-            if held.fate() == Fate::Live {
-                return Some(held);
-            }
-        }
-        None
+        lock(&self.stack).pop()
+    }
+
+    /// How many there are.
+    fn live(&self) -> usize {
+        self.drop_ended();
+        lock(&self.stack).len()
+    }
+
+    /// Drops the segments that were taken away: nobody else can have their addresses meanwhile.
+    fn drop_ended(&self) {
+        let ended = |held: &mut HeldRef| held.fate() != Fate::Live;
+        // Dropped when the stack is free again: that takes other locks.
+        let ended: Vec<_> = lock(&self.stack).extract_if(.., ended).collect();
+        drop(ended);
     }
 
     fn wants_more(&self) -> bool {
         let paused = Deadline::at(Nanos::new(self.paused_until.load(Ordering::Relaxed)));
-        lock(&self.stack).len() < self.depth && paused.expired()
+        self.live() < self.depth && paused.expired()
     }
 
     fn pause(&self, span: Nanos) {
@@ -141,12 +149,6 @@ impl Reserves {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Ready>> {
-        let mut reserves = lock(&self.shared.reserves);
-        reserves.retain(|ready| ready.strong_count() > 0);
-        reserves.iter().filter_map(Weak::upgrade).collect()
-    }
-
     /// When to look again; `None` where there are no reserves.
     pub(crate) const fn next_look(&self) -> Option<Deadline> {
         self.next_look
@@ -154,7 +156,7 @@ impl Reserves {
 
     /// Whether one is to be filled now.
     pub(crate) fn want_something(&mut self) -> bool {
-        let all = self.all();
+        let all = self.shared.all_reserves();
         let taken = |ready: &Arc<Ready>| ready.taken.swap(false, Ordering::Relaxed);
         self.interval = if all.iter().filter(|ready| taken(ready)).count() > 0 {
             LOOK_OFTEN
@@ -165,27 +167,35 @@ impl Reserves {
         all.iter().any(|ready| ready.wants_more())
     }
 
-    /// Adds one segment to each reserve that wants more, and has the thread come back soon: events
-    /// and callers have their turn in between.
-    pub(crate) fn fill(&mut self, session: &mut SessionGuard<'_>) {
-        for ready in self.all() {
-            if !ready.wants_more() {
-                continue;
-            }
-            match Create::new(&ready.tier, ready.bytes).ask(&self.shared, session) {
-                Ok(held) => lock(&ready.stack).push(held),
-                // Whoever finds the reserve empty asks for itself, and learns why.
-                Err(_) => ready.pause(AFTER_REFUSAL),
-            }
-            if ready.wants_more() {
-                self.next_look = Some(Deadline::at(Nanos::ZERO));
-            }
+    /// Adds one segment to the reserve that has the fewest of those that want more. True where one
+    /// wants more after that: events and callers have their turn in between.
+    pub(crate) fn fill(&self, session: &mut SessionGuard<'_>) -> bool {
+        let all = self.shared.all_reserves();
+        let wanting = all.iter().filter(|ready| ready.wants_more());
+        let Some(ready) = wanting.min_by_key(|ready| ready.live()) else {
+            return false;
+        };
+        let create = Create::new(&ready.tier, ready.bytes);
+        match create.ask(&self.shared, session, self.shared.deadline()) {
+            Ok(held) => lock(&ready.stack).push(held),
+            // Whoever finds the reserve empty asks for itself, and learns why.
+            Err(_) => ready.pause(AFTER_REFUSAL),
         }
+        all.iter().any(|ready| ready.wants_more())
+    }
+}
+
+impl Shared {
+    fn all_reserves(&self) -> Vec<Arc<Ready>> {
+        let mut reserves = lock(&self.reserves);
+        reserves.retain(|ready| ready.strong_count() > 0);
+        reserves.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Gives the ready segments of a tier back, and leaves it alone for as long as others ask.
-    pub(crate) fn give_back(&self, tier: &str, span: Duration) {
-        for ready in self.all().iter().filter(|ready| ready.tier == tier) {
+    pub(crate) fn give_ready_back(&self, tier: &str, span: Duration) {
+        let all = self.all_reserves();
+        for ready in all.iter().filter(|ready| ready.tier == tier) {
             ready.pause(Nanos::new(
                 u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
             ));

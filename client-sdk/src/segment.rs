@@ -1,6 +1,5 @@
 //! A segment in the hands of a program.
 
-use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::Arc;
 use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
@@ -11,7 +10,6 @@ use crate::error::{AccessError, Error};
 use crate::held::Fate;
 use crate::info::PieceInfo;
 use crate::pool::Life;
-use crate::shared::SessionGuard;
 use crate::table::{HeldRef, Release};
 use crate::view::{Element, View, ViewMut};
 use crate::wire::{self, Answer};
@@ -66,28 +64,32 @@ impl Segment {
         self.held.mapped().as_ptr()
     }
 
-    /// How large it is. Other processes of the tenant may resize it.
+    /// How large it is: for a forked child, nothing. Other processes of the tenant may resize it.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
-        self.held.detail().info.bytes
+        let bytes = self.held.peek(|detail| detail.info.bytes);
+        bytes.unwrap_or(Bytes::ZERO)
     }
 
-    /// Rises with each new backing of the same addresses.
+    /// Rises with each new backing of the same addresses. A forked child is told the first one.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        self.held.detail().info.incarnation
+        let now = self.held.peek(|detail| detail.info.incarnation);
+        now.unwrap_or(self.held.first_incarnation())
     }
 
-    /// Empty where it has none.
+    /// Empty where it has none, and for a forked child.
     #[must_use]
     pub fn name(&self) -> String {
-        self.held.detail().info.name.clone()
+        let name = self.held.peek(|detail| detail.info.name.clone());
+        name.unwrap_or_default()
     }
 
-    /// Where it lies.
+    /// Where it lies. Empty for a forked child.
     #[must_use]
     pub fn tier(&self) -> String {
-        self.held.detail().info.tier.clone()
+        let tier = self.held.peek(|detail| detail.info.tier.clone());
+        tier.unwrap_or_default()
     }
 
     /// What this handle may do.
@@ -99,11 +101,11 @@ impl Segment {
     /// All of it is ordinary DRAM that stands for something else.
     #[must_use]
     pub fn is_emulated(&self) -> bool {
-        let detail = self.held.detail();
-        !detail.pieces.is_empty() && detail.pieces.iter().all(|piece| piece.emulated)
+        let pieces = self.pieces();
+        !pieces.is_empty() && pieces.iter().all(|piece| piece.emulated)
     }
 
-    /// Its parts, in order.
+    /// Its parts, in order: none where it was taken away, and for a forked child.
     #[must_use]
     pub fn pieces(&self) -> Vec<PieceInfo> {
         let info = |piece: &wire::Piece| PieceInfo {
@@ -113,7 +115,10 @@ impl Segment {
             emulated: piece.emulated,
             pages: piece.pages,
         };
-        self.held.detail().pieces.iter().map(info).collect()
+        let pieces = self
+            .held
+            .peek(|detail| detail.pieces.iter().map(info).collect());
+        pieces.unwrap_or_default()
     }
 
     /// The `count` elements from `offset`, to read.
@@ -184,6 +189,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
+    /// Where no answer came in time every access is [`AccessError::InDoubt`] until there is one.
     pub fn revoke(&mut self, tenant: &str) -> Result<(), Error> {
         let ask = session::Revoke {
             segment_id: self.id().number(),
@@ -196,7 +202,8 @@ impl Segment {
     /// must end where a piece does.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`]. Where what was added cannot be mapped the segment stays as it was here, and
+    /// follows by itself once there is room: make it smaller again to do without.
     pub fn resize(&mut self, bytes: Bytes) -> Result<(), Error> {
         let ask = session::Resize {
             segment_id: self.id().number(),
@@ -208,7 +215,7 @@ impl Segment {
     /// Moves the contents to another tier, at the same address.
     ///
     /// # Errors
-    /// [`Error`]; [`Error::HeldHere`] where another handle of this process could write meanwhile.
+    /// As [`Segment::revoke`].
     pub fn relocate(&mut self, tier: &str) -> Result<(), Error> {
         let ask = session::Relocate {
             segment_id: self.id().number(),
@@ -235,9 +242,9 @@ impl Segment {
     pub fn free(self, force: Force) -> Result<(), Error> {
         let Self { held, life, .. } = self;
         let (shared, id) = (life.shared(), held.id());
-        let mut session = shared.session()?;
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         held.check_live()?;
-        let deadline = Deadline::after(shared.timeout);
         // First, while the table has the segment: what is not in it is closed wherever the session
         // is taken up, and would be gone before it is to be freed.
         session.settle(shared, deadline)?;
@@ -259,7 +266,7 @@ impl Segment {
         };
         let answer = session.ask(shared, request::Body::Free(ask), deadline);
         let freed = answer.and_then(Answer::done);
-        if freed.is_err() && !session.awaits_free(id) {
+        if freed.is_err() && !session.awaits(id) {
             // Unmapped before it was to be freed, so that the memory is back at once: it is held no
             // more whether the daemon refused or was not asked at all.
             shared.release(Release::Close(id));
@@ -272,27 +279,42 @@ impl Segment {
         drop(self);
     }
 
-    /// Asks for a change under which no other handle may write, and maps what came of it.
+    /// Asks for a change under which nobody may write, and maps what came of it.
     fn change_alone(&self, body: request::Body) -> Result<(), Error> {
-        let mut session = self.life.shared().session()?;
-        match self.held.others() {
-            0 => self.change_by(&mut session, body),
-            others => Err(Error::HeldHere {
-                segment: self.id(),
-                others,
-            }),
+        let (shared, segment) = (self.life.shared(), self.id());
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
+        session.settle(shared, deadline)?;
+        self.held.check_live()?;
+        let others = self.held.others();
+        if others > 0 {
+            return Err(Error::HeldHere { segment, others });
         }
+        self.held.suspend();
+        let changed = session
+            .ask(shared, body, deadline)
+            .and_then(|answer| answer.granted(shared.window.range()))
+            .and_then(|grant| shared.update(&self.held, grant));
+        // Where it is not known what became of it, or not understood, a refresh brings that.
+        let known = !session.awaits(segment) && !matches!(changed, Err(Error::Protocol(_)));
+        if changed.is_err() && known {
+            self.held.resume();
+        }
+        changed
     }
 
     /// Asks for a change, and maps what came of it.
     fn change(&self, body: request::Body) -> Result<(), Error> {
-        self.change_by(&mut self.life.shared().session()?, body)
-    }
-
-    fn change_by(&self, session: &mut SessionGuard<'_>, body: request::Body) -> Result<(), Error> {
         let shared = self.life.shared();
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
         self.held.check_live()?;
-        let grant = session.call(body)?.granted(shared.window.range())?;
-        shared.update(&self.held, grant)
+        let answer = session.call_by(body, deadline)?;
+        let grant = answer.granted(shared.window.range())?;
+        shared.update(&self.held, grant).inspect_err(|_| {
+            if self.held.fate() == Fate::Live {
+                shared.postpone(self.id());
+            }
+        })
     }
 }

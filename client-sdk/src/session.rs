@@ -4,8 +4,13 @@
 //! Requests have rising ids. A connection that breaks is made anew until the deadline, by Reattach,
 //! and the request is sent again with its id: the daemon has it done once and answers it from its
 //! journal. A request whose deadline passed has an unknown outcome. It is kept, and whoever sends
-//! next first sends it again and gives back what it brought, so that nothing is held that nobody
+//! next first has it answered and gives back what it brought, so that nothing is held that nobody
 //! knows. It is kept until it is answered: the daemon remembers one request only, the last.
+//!
+//! The segment that such a request moves is suspended until then (see [`crate::held`]).
+//!
+//! A request is sent once on each connection, unless it was answered there. A second one could be
+//! carried out when the first has been refused already, and its answer be taken for none.
 //!
 //! Releases are queued (see [`crate::table`]) and sent before the next request.
 //!
@@ -13,6 +18,7 @@
 //! back, is `BUSY`. Both end by themselves, and a request that meets one is repeated until then.
 
 use pool_core::clock::{Backoff, Deadline, now};
+use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
 use pool_core::{ClientId, Nanos, SegmentId};
 use pool_proto::common::v1::{ErrorReason, Lifetime};
@@ -28,13 +34,14 @@ use crate::wire::Answer;
 
 mod takeup;
 use takeup::Failed;
-pub(crate) use takeup::newcomer;
+pub(crate) use takeup::liveness_page;
 
 /// Pauses between attempts to reach the daemon.
 const RETRY_FIRST: Nanos = Nanos::from_millis(1);
 const RETRY_LONGEST: Nanos = Nanos::from_millis(100);
-/// How long one attempt to take the session up may take.
-const ATTEMPT: Nanos = Nanos::from_millis(2_000);
+/// How long one attempt to take the session up, or to settle what was begun, may take where nobody
+/// waits for it.
+pub(crate) const ATTEMPT: Nanos = Nanos::from_millis(2_000);
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -44,6 +51,8 @@ pub(crate) struct Session {
     client: ClientId,
     token: Vec<u8>,
     next_id: u64,
+    /// Whoever uses it waits for a daemon that is away, until the deadline.
+    pub(crate) patient: bool,
     /// Sent, with an unknown outcome.
     unresolved: Option<Sent>,
     /// The daemon does not know the session any more.
@@ -56,6 +65,8 @@ struct Sent {
     body: request::Body,
     /// It may have been carried out without our knowledge.
     in_doubt: bool,
+    /// The connection on which it was sent, and on which its answer is still to come.
+    awaited_on: Option<u64>,
 }
 
 impl Sent {
@@ -64,6 +75,7 @@ impl Sent {
             id,
             body,
             in_doubt: false,
+            awaited_on: None,
         }
     }
 
@@ -89,6 +101,7 @@ impl Session {
             client,
             token,
             next_id: last_id + 1,
+            patient: true,
             unresolved: None,
             ended: false,
         }
@@ -140,10 +153,7 @@ impl Session {
             if let Err(error) = self.connect(shared, deadline) {
                 break error;
             }
-            let Some(connection) = &mut self.connection else {
-                break Error::SessionEnded;
-            };
-            let wait = match connection.round_trip(sent.id, &sent.body, &[], deadline) {
+            let wait = match self.trip(&mut sent, deadline) {
                 Ok(answer) => match refusal(&answer) {
                     Some(ErrorReason::UnknownClient) => return Err(self.end(shared)),
                     // At the deadline it is the answer.
@@ -154,23 +164,14 @@ impl Session {
                 },
                 Err(Trip::Gone) => {
                     self.disconnect(shared);
-                    sent.in_doubt = true;
-                    backoff.pause(deadline)
+                    self.patient && backoff.pause(deadline)
                 }
-                Err(Trip::TimedOut) => {
-                    sent.in_doubt = true;
-                    false
-                }
+                Err(Trip::NotSent | Trip::NoAnswer) => false,
                 Err(Trip::Broken(error)) => {
                     self.disconnect(shared);
-                    sent.in_doubt = true;
                     break error.into();
                 }
-                Err(Trip::Unsent(error)) => break Error::Packet(error),
-                Err(Trip::Unreceived(error)) => {
-                    sent.in_doubt = true;
-                    break Error::Packet(error);
-                }
+                Err(Trip::Unsent(error) | Trip::Unreceived(error)) => break Error::Packet(error),
             };
             if !wait {
                 let waited = now().saturating_since(start);
@@ -182,8 +183,27 @@ impl Session {
         };
         if sent.is_to_be_resolved() && !self.ended {
             self.unresolved = Some(sent);
+            shared.unresolved.store(true, Ordering::Release);
+            shared.wake();
         }
         Err(failed)
+    }
+
+    /// Sends a request on the connection there is, unless that has happened, and has its answer.
+    fn trip(&mut self, sent: &mut Sent, deadline: Deadline) -> Result<Answer, Trip> {
+        let connection = self.connection.as_mut().ok_or(Trip::Gone)?;
+        if sent.awaited_on != Some(self.generation) {
+            connection.send(sent.id, &sent.body, &[], deadline)?;
+            (sent.in_doubt, sent.awaited_on) = (true, Some(self.generation));
+        }
+        let answer = connection.answer(sent.id, deadline);
+        match answer {
+            Ok(_) => (sent.in_doubt, sent.awaited_on) = (false, None),
+            // It came, and no other one will come by itself.
+            Err(Trip::Unreceived(_)) => sent.awaited_on = None,
+            Err(_) => {}
+        }
+        answer
     }
 
     /// Learns the outcome of the request before, and gives back what nobody waits for any more.
@@ -191,6 +211,7 @@ impl Session {
         let Some(sent) = self.unresolved.take() else {
             return Ok(());
         };
+        shared.unresolved.store(false, Ordering::Release);
         let body = sent.body.clone();
         let answer = self.exchange(shared, sent, deadline)?;
         match (body, &answer.body) {
@@ -205,9 +226,19 @@ impl Session {
                 // Queued where the session was taken up in between: this answer overtook it.
                 lock(&shared.table).forget_close(id);
                 match shared.find(id) {
-                    // What fails here has ended the segment, and its handles say so.
-                    Some(held) => drop(shared.update(&held, grant)),
+                    Some(held) => {
+                        if shared.follow(&held, grant).is_err() {
+                            shared.postpone(id);
+                        }
+                    }
                     None => lock(&shared.table).release(unwanted(&body, id)),
+                }
+            }
+            (body, reply::Body::Error(_)) => {
+                // It stays where it is.
+                let moved = moved_by(&body).and_then(SegmentId::new);
+                if let Some(held) = moved.and_then(|id| shared.find(id)) {
+                    held.resume();
                 }
             }
             _ => {}
@@ -248,7 +279,7 @@ impl Session {
             match self.take_up(shared, deadline) {
                 Ok(()) => return Ok(()),
                 Err(Failed::ForGood(error)) => return Err(error),
-                Err(Failed::Now) if backoff.pause(deadline) => {}
+                Err(Failed::Now) if self.patient && backoff.pause(deadline) => {}
                 Err(Failed::Now) => {
                     let waited = now().saturating_since(start);
                     return Err(Error::Unreachable {
@@ -261,26 +292,15 @@ impl Session {
         Ok(())
     }
 
-    /// Tries once to take the session up.
-    pub(crate) fn take_up_once(&mut self, shared: &Arc<Shared>) -> Result<(), Error> {
-        self.take_up(shared, Deadline::NEVER)
-            .map_err(|failed| match failed {
-                Failed::ForGood(error) => error,
-                Failed::Now => Error::Unreachable {
-                    socket: shared.socket.clone(),
-                    waited: Nanos::ZERO,
-                },
-            })
-    }
-
-    pub(crate) const fn is_connected(&self) -> bool {
-        self.connection.is_some()
-    }
-
-    /// Whether the outcome of freeing `segment` will be learned, and acted upon, later.
-    pub(crate) fn awaits_free(&self, segment: SegmentId) -> bool {
-        let sent = self.unresolved.as_ref().map(|sent| &sent.body);
-        matches!(sent, Some(request::Body::Free(ask)) if ask.segment_id == segment.number())
+    /// Whether a request that frees or moves `segment` has an outcome that will be learned, and
+    /// acted upon, later.
+    pub(crate) fn awaits(&self, segment: SegmentId) -> bool {
+        let body = self.unresolved.as_ref().map(|sent| &sent.body);
+        let meant = body.and_then(|body| match body {
+            request::Body::Free(ask) => Some(ask.segment_id),
+            body => moved_by(body),
+        });
+        meant == Some(segment.number())
     }
 
     pub(crate) const fn has_ended(&self) -> bool {
@@ -306,10 +326,10 @@ impl Session {
         self.ended = true;
         self.connection = None;
         self.unresolved = None;
+        shared.unresolved.store(false, Ordering::Release);
         for held in shared.holdings() {
-            if held.fate() == Fate::Live {
-                // What cannot be replaced stays mapped, and nobody accesses it.
-                drop(held.end(Fate::Lost));
+            // What cannot be replaced stays mapped, and nobody accesses it.
+            if held.end(Fate::Lost) != Ok(false) {
                 shared.events.publish(&Event::Lost { segment: held.id() });
             }
         }
@@ -317,10 +337,12 @@ impl Session {
         Error::SessionEnded
     }
 
-    /// Gives back what only a request without an answer knows of, before the session ends: the
-    /// daemon closes what is held by itself, but what was created persistent stays.
+    /// Gives back what nobody else knows of, before the session ends: the daemon closes what is
+    /// held by itself, but what was created persistent stays.
     pub(crate) fn give_back(&mut self, shared: &Arc<Shared>) {
-        if self.unresolved.is_some() {
+        let free = |release: &Release| matches!(release, Release::Free(_));
+        let unwanted = lock(&shared.table).releases.iter().any(free);
+        if self.unresolved.is_some() || unwanted {
             // A daemon that does not answer now is not waited for.
             drop(self.settle(shared, Deadline::after(ATTEMPT)));
         }
@@ -345,6 +367,15 @@ pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Release {
             Release::Free(id)
         }
         _ => Release::Close(id),
+    }
+}
+
+/// Which segment a request gives other files, if any.
+const fn moved_by(body: &request::Body) -> Option<u64> {
+    match body {
+        request::Body::Relocate(ask) => Some(ask.segment_id),
+        request::Body::Revoke(ask) => Some(ask.segment_id),
+        _ => None,
     }
 }
 

@@ -3,25 +3,27 @@
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::{TryLockError, Weak};
+use std::sync::{PoisonError, Weak};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pool_core::clock::Deadline;
+use pool_core::clock::{Deadline, now};
 use pool_core::mem::{FileMap, Window};
-use pool_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use pool_core::sync::{Arc, Mutex, MutexGuard, lock};
+use pool_core::sync::atomic::{AtomicBool, AtomicU64};
+use pool_core::sync::{Arc, Condvar, Mutex, lock};
 use pool_core::{ClientId, Nanos};
 use pool_proto::session::v1::request;
 
 use crate::error::Error;
 use crate::event::Hub;
+use crate::hear::Listening;
 use crate::reserve::Ready;
 use crate::session::Session;
 use crate::table::Table;
 use crate::wire::Answer;
 
-/// Locks are taken in this order: session, detail of a segment, table, all others.
+/// Locks are taken in this order: session, listening, detail of a segment, table, all others.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The process that attached.
@@ -36,22 +38,26 @@ pub(crate) struct Shared {
     pub(crate) table: Mutex<Table>,
     pub(crate) events: Hub,
     pub(crate) reserves: Mutex<Vec<Weak<Ready>>>,
-    /// The newest connection's, until the background thread takes it.
-    pub(crate) news: Mutex<Option<Newcomer>>,
+    /// Where events come; held while they are acted upon.
+    pub(crate) listening: Mutex<Option<Listening>>,
+    /// The liveness page of the newest connection, until the background thread takes it.
+    pub(crate) liveness: Mutex<Option<FileMap>>,
     pub(crate) stopping: AtomicBool,
-    /// The background thread found the session taken: who frees it wakes the thread.
-    attention: AtomicBool,
-    session: Mutex<Session>,
+    /// A request without an answer is to be resolved.
+    pub(crate) unresolved: AtomicBool,
+    turn: Mutex<Turn>,
+    /// The session was put back.
+    freed: Condvar,
     waker: EventFd,
 }
 
-/// What the background thread needs of a connection.
+/// Whose turn it is to use the session.
 #[derive(Debug)]
-pub(crate) struct Newcomer {
-    /// Which connection of the session it is.
-    pub(crate) generation: u64,
-    pub(crate) events: std::os::fd::OwnedFd,
-    pub(crate) liveness: FileMap,
+struct Turn {
+    /// `None` while somebody uses it.
+    session: Option<Session>,
+    /// The background thread found it taken: who puts it back wakes the thread.
+    attention: bool,
 }
 
 /// What a session is made of.
@@ -63,19 +69,24 @@ pub(crate) struct Parts {
     pub(crate) advisory_isolation: bool,
     pub(crate) epoch: u64,
     pub(crate) window: Window,
+    pub(crate) waker: EventFd,
     pub(crate) session: Session,
-    pub(crate) newcomer: Newcomer,
+    pub(crate) listening: Listening,
+    pub(crate) liveness: FileMap,
+}
+
+/// What the background thread is woken by.
+pub(crate) fn waker() -> Result<EventFd, Error> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    EventFd::from_value_and_flags(0, flags).map_err(|errno| Error::System {
+        call: "eventfd",
+        errno,
+    })
 }
 
 impl Shared {
-    pub(crate) fn new(parts: Parts) -> Result<Self, Error> {
-        let waker =
-            EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
-        let waker = waker.map_err(|errno| Error::System {
-            call: "eventfd",
-            errno,
-        })?;
-        Ok(Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
             owner: std::process::id(),
             socket: parts.socket,
             timeout: parts.timeout,
@@ -87,12 +98,17 @@ impl Shared {
             table: Mutex::default(),
             events: Hub::default(),
             reserves: Mutex::default(),
-            news: Mutex::new(Some(parts.newcomer)),
+            listening: Mutex::new(Some(parts.listening)),
+            liveness: Mutex::new(Some(parts.liveness)),
             stopping: AtomicBool::new(false),
-            attention: AtomicBool::new(false),
-            session: Mutex::new(parts.session),
-            waker,
-        })
+            unresolved: AtomicBool::new(false),
+            turn: Mutex::new(Turn {
+                session: Some(parts.session),
+                attention: false,
+            }),
+            freed: Condvar::new(),
+            waker: parts.waker,
+        }
     }
 
     /// # Errors
@@ -124,48 +140,67 @@ impl Shared {
     }
 
     /// The session, when the call before has its answer.
-    pub(crate) fn session(self: &Arc<Self>) -> Result<SessionGuard<'_>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Forked`]; [`Error::Unreachable`] where that takes too long.
+    pub(crate) fn session(self: &Arc<Self>, deadline: Deadline) -> Result<SessionGuard<'_>, Error> {
         self.check_owner()?;
-        Ok(SessionGuard {
-            shared: self,
-            session: Some(lock(&self.session)),
-        })
+        let start = now();
+        let mut turn = lock(&self.turn);
+        loop {
+            if let Some(session) = turn.session.take() {
+                return Ok(SessionGuard::new(self, session, true));
+            }
+            let left = deadline.remaining();
+            if left == Nanos::ZERO {
+                return Err(Error::Unreachable {
+                    socket: self.socket.clone(),
+                    waited: now().saturating_since(start),
+                });
+            }
+            let woken = self
+                .freed
+                .wait_timeout(turn, Duration::from_nanos(left.get()));
+            turn = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
-    /// The session, unless a call is under way: then its end wakes the background thread.
+    /// The session, unless a call is under way: then its end wakes the background thread, which
+    /// never waits for a daemon that is away.
     pub(crate) fn try_session(self: &Arc<Self>) -> Option<SessionGuard<'_>> {
-        // Before the attempt: who holds the session now sees it after freeing it.
-        self.attention.store(true, Ordering::Release);
-        let session = match self.session.try_lock() {
-            Ok(session) => session,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(SessionGuard {
-            shared: self,
-            session: Some(session),
-        })
+        let mut turn = lock(&self.turn);
+        let session = turn.session.take();
+        turn.attention |= session.is_none();
+        session.map(|session| SessionGuard::new(self, session, false))
     }
 
-    /// One request and its answer.
+    /// One request and its answer, within the session's timeout.
     pub(crate) fn call(self: &Arc<Self>, body: request::Body) -> Result<Answer, Error> {
-        self.session()?.call(body)
+        let deadline = self.deadline();
+        self.session(deadline)?.call_by(body, deadline)
+    }
+
+    /// When a call that begins now is to have ended.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
     }
 }
 
-/// The session, locked for one call and what follows from it.
+/// The session, taken for one call and what follows from it.
 pub(crate) struct SessionGuard<'s> {
     shared: &'s Arc<Shared>,
     /// `None` only while it is dropped.
-    session: Option<MutexGuard<'s, Session>>,
+    session: Option<Session>,
 }
 
-impl SessionGuard<'_> {
-    /// One request and its answer, within the session's timeout.
-    pub(crate) fn call(&mut self, body: request::Body) -> Result<Answer, Error> {
-        self.call_by(body, Deadline::after(self.shared.timeout))
+impl<'s> SessionGuard<'s> {
+    const fn new(shared: &'s Arc<Shared>, mut session: Session, patient: bool) -> Self {
+        session.patient = patient;
+        let session = Some(session);
+        Self { shared, session }
     }
 
+    /// One request and its answer.
     pub(crate) fn call_by(
         &mut self,
         body: request::Body,
@@ -192,9 +227,12 @@ impl DerefMut for SessionGuard<'_> {
 
 impl Drop for SessionGuard<'_> {
     fn drop(&mut self) {
-        drop(self.session.take());
-        // After the session is free. The lock orders this with the attempt that failed.
-        if self.shared.attention.swap(false, Ordering::AcqRel) {
+        let mut turn = lock(&self.shared.turn);
+        turn.session = self.session.take();
+        let attention = std::mem::take(&mut turn.attention);
+        drop(turn);
+        self.shared.freed.notify_one();
+        if attention {
             self.shared.wake();
         }
     }

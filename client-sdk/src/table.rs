@@ -21,6 +21,7 @@ use pool_core::{Incarnation, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
 use crate::error::Error;
+use crate::event::Event;
 use crate::held::{Fate, Held};
 use crate::shared::Shared;
 use crate::wire::Grant;
@@ -288,7 +289,30 @@ impl Shared {
         })
     }
 
-    /// Acts on an event about a segment. False where the event is of before what is held now.
+    /// Has a segment brought up to date later.
+    pub(crate) fn postpone(&self, id: SegmentId) {
+        lock(&self.table).stale.insert(id);
+        self.wake();
+    }
+
+    /// Brings a segment up to date of which nobody asks just now, and tells the program.
+    ///
+    /// # Errors
+    /// Where it is as it was, and can be brought up to date once there is room for it.
+    pub(crate) fn follow(&self, held: &HeldRef, grant: Grant) -> Result<(), Error> {
+        let segment = held.id();
+        let event = match self.update(held, grant) {
+            Ok(()) => Event::Changed { segment },
+            Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
+            Err(error @ (Error::Map(_) | Error::AddressHeld { .. })) => return Err(error),
+            Err(_) => return Ok(()),
+        };
+        self.events.publish(&event);
+        Ok(())
+    }
+
+    /// Acts on an event about a segment. False where the event is of before what is held now, or
+    /// the segment has ended already.
     pub(crate) fn tell(self: &Arc<Self>, id: SegmentId, news: News) -> Result<bool, MapError> {
         let mut table = lock(&self.table);
         let Some(held) = table.held.get(&id).and_then(Weak::upgrade) else {
@@ -315,12 +339,15 @@ impl Shared {
         {
             return Ok(false);
         }
-        let told = ended.map_or(Ok(()), |fate| {
+        let told = ended.map_or(Ok(true), |fate| {
             let ended = held.end(fate);
-            self.release(Release::Close(id));
+            // A segment that had ended was released when it did.
+            if ended != Ok(false) {
+                self.release(Release::Close(id));
+            }
             ended
         });
         self.wake();
-        told.map(|()| true)
+        told
     }
 }

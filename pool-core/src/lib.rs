@@ -20,6 +20,7 @@ pub mod limits;
 #[cfg(not(loom))]
 pub mod mem;
 pub mod packet;
+pub mod socket;
 pub mod sync;
 pub mod units;
 

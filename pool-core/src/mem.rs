@@ -2,11 +2,23 @@
 //! through here.
 //!
 //! Such memory is hostile: any process that maps it may change any byte at any time. So there is
-//! never a `&T` or `&mut T` into it, and every access is an atomic one (relaxed where the caller
-//! does not ask for more), which the language defines however many threads and processes take part.
-//! On the platforms we support a relaxed access is the plain instruction; bulk copies move eight
-//! bytes with each. What was read is a private copy and changes no more; it is still to be *judged*
-//! before use.
+//! never a `&T` or `&mut T` into it, and every access is an atomic one, relaxed where the caller
+//! does not ask for more. What was read is a private copy and changes no more; it is still to be
+//! *judged* before use.
+//!
+//! # What is defined, and by whom
+//! Accesses of one size to the same aligned bytes, by any number of threads, are defined by the
+//! language, and so are loads of any sizes. A store that runs at the same time as an access of
+//! another size to the same bytes is not: the memory model of Rust has no answer for it. It happens
+//! where a bulk copy, which moves eight bytes with each access, meets single elements, where views
+//! of two types lie on the same bytes, and where another process stores as it likes.
+//!
+//! There we rely on the platforms we support, `x86_64` and `aarch64`. A relaxed access of at most
+//! eight aligned bytes is one plain instruction there, and one that meets others, whatever their
+//! size, finds in each byte what some store put there: an element that is no larger than either
+//! access is never torn. And we rely on the compiler to take an atomic access for no promise that
+//! nobody else stores there. Where an order is needed, order it by a word that all access as a word
+//! ([`Mapped::atomic_u32`]): then nothing runs at the same time, and all is defined.
 //!
 //! # Who keeps it mapped
 //! A [`Mapped`] borrows from what holds the mapping: a [`FileMap`], or a [`Region`] of a
@@ -157,7 +169,7 @@ impl<'a> Mapped<'a> {
     pub fn atomic_u32(&self, offset: Bytes) -> Result<&'a AtomicU32, BoundsError> {
         let word = self.write_view::<u32>(offset, 1)?.as_ptr().cast_mut();
         // SAFETY: mapped read-write during 'a (invariant 1), inside and aligned (invariant 2); all
-        // access in this process is atomic, and other processes have no part in its memory model.
+        // access in this process is atomic, and who else stores there is the platform's to define.
         Ok(unsafe { AtomicU32::from_ptr(word) })
     }
 

@@ -76,6 +76,13 @@ pub mod atomic {
         /// An atomic number of the size of a pointer.
         AtomicUsize;
     }
+
+    /// An atomic pointer.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "this is the shim that all others name"
+    )]
+    pub type AtomicPtr<T> = source::AtomicPtr<T>;
 }
 
 #[cfg(not(loom))]

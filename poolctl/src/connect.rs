@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use nix::unistd::geteuid;
+use pool_core::socket::{NotFound, find};
 use pool_proto::admin::v1::pool_client::PoolClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -51,7 +50,10 @@ impl Address {
             }
             return match &target.socket {
                 Some(path) => Ok(Self::Socket(path.clone())),
-                None => default_socket().map(Self::Socket),
+                None => match find("admin.sock") {
+                    Ok(path) => Ok(Self::Socket(path)),
+                    Err(NotFound { tried, .. }) => Err(CtlError::NoSocket { tried }),
+                },
             };
         };
         if !url.starts_with("https://") {
@@ -127,6 +129,12 @@ impl Pool {
         CtlError::from_status(status, &self.address, self.wait)
     }
 
+    /// The daemon said what cannot be right.
+    pub(crate) fn corrupt(&self, reason: String) -> CtlError {
+        let address = self.address.clone();
+        CtlError::Corrupt { address, reason }
+    }
+
     /// The daemon ended a stream that has no end.
     pub(crate) fn ended(&self) -> CtlError {
         CtlError::Unreachable {
@@ -136,83 +144,9 @@ impl Pool {
     }
 }
 
-/// The first socket there is of those a daemon makes by default.
-fn default_socket() -> Result<PathBuf, CtlError> {
-    let uid = geteuid().as_raw();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let tried = candidates(uid, runtime.as_deref());
-    match tried.iter().find(|path| is_trusted(path, uid)) {
-        Some(path) => Ok(path.clone()),
-        None => Err(CtlError::NoSocket { tried }),
-    }
-}
-
-fn candidates(uid: u32, runtime: Option<&Path>) -> Vec<PathBuf> {
-    let system = PathBuf::from("/run/tierpool/admin.sock");
-    if uid == 0 {
-        return vec![system];
-    }
-    let own = runtime.map(|folder| folder.join("tierpool/admin.sock"));
-    let fallback = PathBuf::from(format!("/tmp/tierpool-{uid}/admin.sock"));
-    own.into_iter().chain([fallback, system]).collect()
-}
-
-/// Whether the socket is there, in a folder of ours or of root's that nobody else may write: in
-/// /tmp anybody can put one up.
-fn is_trusted(path: &Path, uid: u32) -> bool {
-    let folder_owner = path
-        .parent()
-        .and_then(|folder| fs::symlink_metadata(folder).ok());
-    let ours = folder_owner.is_some_and(|folder| {
-        let owned = folder.uid() == uid || folder.uid() == 0;
-        owned && folder.is_dir() && folder.mode() & 0o022 == 0
-    });
-    let system = path.starts_with("/run");
-    (ours || system) && path.exists()
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, CtlError> {
     fs::read(path).map_err(|source: io::Error| CtlError::File {
         path: path.to_owned(),
         source,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn a_user_looks_for_its_own_daemon_before_the_systems() {
-        let tried = candidates(1000, Some(Path::new("/run/user/1000")));
-        let expected = [
-            "/run/user/1000/tierpool/admin.sock",
-            "/tmp/tierpool-1000/admin.sock",
-            "/run/tierpool/admin.sock",
-        ];
-        assert_eq!(tried, expected.map(PathBuf::from));
-        assert_eq!(
-            candidates(0, None),
-            [PathBuf::from("/run/tierpool/admin.sock")]
-        );
-    }
-
-    #[test]
-    fn a_socket_in_a_folder_of_somebody_else_is_passed_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
-        let owner = geteuid().as_raw();
-        assert!(!is_trusted(&path, owner));
-        fs::write(&path, "").unwrap();
-        assert!(is_trusted(&path, owner));
-        let with_mode = |mode| {
-            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            is_trusted(&path, owner)
-        };
-        assert_eq!([0o775, 0o757, 0o700].map(with_mode), [false, false, true]);
-        // Root's folders are everybody's to trust: it is refused where the test is not root's only.
-        assert_eq!(is_trusted(&path, owner + 1), owner == 0);
-    }
 }

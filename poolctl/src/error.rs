@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pool_core::Bytes;
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,7 @@ impl CtlError {
         };
         match (class.and_then(|class| class.to_str().ok()), status.code()) {
             (_, Code::DeadlineExceeded) => Self::Silent { address, waited },
+            (None, Code::Cancelled) if is_timeout(status) => Self::Silent { address, waited },
             (Some("unreachable"), _) => Self::Unreachable { address, reason },
             (Some("corrupt"), _) => Self::Corrupt { address, reason },
             (Some(_), _) => Self::Refused { reason },
@@ -106,6 +107,11 @@ impl CtlError {
             (None, _) => Self::Refused { reason },
         }
     }
+}
+
+/// Whether it is how the client's own timeout looks. It comes without a cause to tell it by.
+fn is_timeout(status: &Status) -> bool {
+    status.message() == TimeoutExpired(()).to_string()
 }
 
 /// The text of the first cause: what is around it says "transport error".

@@ -142,7 +142,23 @@ fn a_path_that_is_broken_is_the_answer_no() {
     let fake = Fake::with(Box::new(broken), |_| {});
     let report = ask(&fake.config.admin_socket, &["doctor"]);
     assert_eq!(report.code, 1);
-    assert!(report.out.contains("broken"));
+    assert!(report.out.contains("broken") && report.out.contains("to be mended: "));
+}
+
+#[test]
+fn a_pool_that_cannot_prove_what_is_released_is_the_answer_no() {
+    let unproven = |caller, query: &Query| {
+        let Said::Doctor(mut report) = small_pool(caller, query)? else {
+            panic!("another question");
+        };
+        report.findings[0].path = "proof of release".to_owned();
+        report.findings[0].verdict = "off".to_owned();
+        Ok(Said::Doctor(report))
+    };
+    let fake = Fake::with(Box::new(unproven), |_| {});
+    let report = ask(&fake.config.admin_socket, &["doctor"]);
+    assert_eq!(report.code, 1);
+    assert!(report.out.contains("to be mended: proof of release"));
 }
 
 #[test]
@@ -175,7 +191,8 @@ fn a_daemon_that_turns_pages_for_ever_is_not_followed() {
         Ok(Said::Segments(page))
     };
     let fake = Fake::with(Box::new(endless), |_| {});
-    assert_eq!(ask(&fake.config.admin_socket, &["segments"]).code, 0);
+    let segments = ask(&fake.config.admin_socket, &["segments"]);
+    segments.assert_refused(4, "and none is told");
     assert_eq!(fake.asked().len(), 2);
 }
 

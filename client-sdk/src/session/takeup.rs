@@ -3,7 +3,7 @@
 //! The daemon says which files it has lost, and is brought those that this process has; it says
 //! what this process holds by its journal, and what differs is lost or to be refreshed.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use pool_core::clock::Deadline;
@@ -19,8 +19,9 @@ use super::{ATTEMPT, Session, refusal};
 use crate::connection::{Connection, Trip};
 use crate::error::Error;
 use crate::event::Event;
+use crate::hear::Listening;
 use crate::held::Fate;
-use crate::shared::{Newcomer, Shared};
+use crate::shared::Shared;
 use crate::table::News;
 use crate::wire::{self, PROTOCOL, Welcome};
 
@@ -63,11 +64,15 @@ impl Session {
         }
         let wire::Reattached { message, welcome } =
             wire::reattached(answer).map_err(Failed::ForGood)?;
+        let Welcome { events, liveness } = welcome;
+        let liveness = liveness_page(&liveness).map_err(Failed::ForGood)?;
         supply(shared, &mut connection, id, &message, deadline)?;
+        // What the daemon told before says of some segments why they are held no more.
+        shared.hear();
         reconcile(shared, &message.held).map_err(Failed::ForGood)?;
         self.generation += 1;
-        let newcomer = newcomer(welcome, self.generation).map_err(Failed::ForGood)?;
-        *lock(&shared.news) = Some(newcomer);
+        *lock(&shared.listening) = Some(Listening::new(self.generation, events));
+        *lock(&shared.liveness) = Some(liveness);
         let epoch = message.daemon_epoch;
         shared.epoch.store(epoch, Ordering::Relaxed);
         self.connection = Some(connection);
@@ -80,23 +85,21 @@ impl Session {
 impl From<Trip> for Failed {
     fn from(trip: Trip) -> Self {
         match trip {
-            Trip::TimedOut | Trip::Gone => Self::Now,
+            Trip::NotSent | Trip::NoAnswer | Trip::Gone => Self::Now,
             Trip::Broken(error) => Self::ForGood(error.into()),
             Trip::Unsent(error) | Trip::Unreceived(error) => Self::ForGood(Error::Packet(error)),
         }
     }
 }
 
-/// What the background thread needs of a connection.
-pub(crate) fn newcomer(welcome: Welcome, generation: u64) -> Result<Newcomer, Error> {
-    let Welcome { events, liveness } = welcome;
+pub(crate) fn liveness_page(file: &OwnedFd) -> Result<FileMap, Error> {
     let page = Bytes::new(LIVENESS_PAGE_BYTES);
-    let liveness = FileMap::new(liveness.as_fd(), Bytes::ZERO, page, Access::ReadWrite)?;
-    Ok(Newcomer {
-        generation,
-        events,
-        liveness,
-    })
+    Ok(FileMap::new(
+        file.as_fd(),
+        Bytes::ZERO,
+        page,
+        Access::ReadWrite,
+    )?)
 }
 
 /// Brings back the files that the daemon has lost.
@@ -133,8 +136,7 @@ fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Erro
             Some(said) if (said.incarnation, said.bytes) == (incarnation, bytes) => continue,
             Some(_) => News::Changed,
         };
-        shared.tell(id, news)?;
-        if news == News::Lost {
+        if shared.tell(id, news)? && news == News::Lost {
             shared.events.publish(&Event::Lost { segment: id });
         }
     }

@@ -4,9 +4,10 @@ use std::time::Duration;
 use client_sdk::{AttachOptions, Error, ErrorClass, Pool, ProtocolError, Reason};
 use nix::errno::Errno;
 use pool_core::futex::TID_MASK;
+use pool_core::limits::{LIVENESS_PAGE_BYTES, MESSAGE_BYTES_MAX};
 use pool_core::mem::{Access, FileMap, MapError, Window};
 use pool_core::sync::atomic::Ordering;
-use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange, limits::LIVENESS_PAGE_BYTES};
+use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange};
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, reply, request};
 
@@ -62,6 +63,7 @@ fn a_session_ends_with_its_last_handle_and_not_before() {
     assert!(fake.model().asked(is_detach).is_empty());
     drop(segment);
     assert_eq!(fake.model().asked(is_detach).len(), 1);
+    assert!(!fake.model().hung_up_first);
 }
 
 #[test]
@@ -110,6 +112,7 @@ fn a_window_that_is_taken_is_named_and_the_session_is_given_back() {
     };
     assert!(occupant.contains("---p"), "{occupant}");
     assert_eq!(fake.model().asked(is_detach).len(), 1);
+    assert!(!fake.model().hung_up_first);
     drop(taken);
     Pool::attach(&options(&fake)).unwrap();
 }
@@ -221,4 +224,21 @@ fn a_socket_that_is_none_is_told_at_once() {
             errno: Errno::ENAMETOOLONG
         }
     );
+}
+
+#[test]
+fn what_the_process_has_none_left_of_is_exhausted_and_what_does_not_fit_is_the_callers() {
+    let class = |errno| {
+        let socket = "/run/tierpool/session.sock".into();
+        Error::Socket { socket, errno }.class()
+    };
+    for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM] {
+        assert_eq!(class(errno), ErrorClass::Exhausted);
+    }
+    assert_eq!(class(Errno::EACCES), ErrorClass::Caller);
+    let (_fake, pool) = attached();
+    let name = "x".repeat(MESSAGE_BYTES_MAX);
+    let error = pool.open(&name, Access::ReadOnly).unwrap_err();
+    assert!(matches!(error, Error::Packet(_)), "{error}");
+    assert_eq!(error.class(), ErrorClass::Caller);
 }

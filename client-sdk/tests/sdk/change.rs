@@ -1,6 +1,8 @@
 //! Segments that are resized, moved and taken away under their views.
 
-use client_sdk::{Access, AccessError, Create, Error, ErrorClass, Event, Incarnation, Ordering};
+use client_sdk::{
+    Access, AccessError, Create, Error, ErrorClass, Event, Incarnation, Ordering, Segment,
+};
 use pool_core::{Bytes, SegmentId};
 use pool_proto::session::v1::{self as session, event, request};
 
@@ -45,6 +47,33 @@ fn a_segment_grows_in_its_place() {
         last.set(0, 7).unwrap();
         assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(1));
     }
+}
+
+#[test]
+fn a_segment_that_cannot_grow_here_is_as_it_was_and_grows_once_it_can() {
+    let (fake, pool) = attached();
+    let mut events = pool.events();
+    let create = || pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let (mut segment, behind) = (create(), create());
+    let view = segment.view_mut::<u8>(Bytes::ZERO, 1).unwrap();
+    view.set(0, 7).unwrap();
+    fake.tell(revoked(behind.id()));
+    heard(&mut events, |event| matches!(event, Event::Revoked { .. }));
+    let held = Error::AddressHeld {
+        addr: segment.addr(),
+        len: extents(2),
+    };
+    assert_eq!(segment.resize(extents(2)), Err(held));
+    let first = |segment: &Segment| segment.view::<u8>(Bytes::ZERO, 1)?.get(0);
+    assert_eq!((first(&segment), segment.bytes()), (Ok(7), EXTENT));
+    assert!(segment.view::<u8>(EXTENT, 1).is_err());
+    let refreshes = |body: &request::Body| matches!(body, request::Body::Refresh(_));
+    wait_until(|| fake.model().asked(refreshes).len() > 1);
+    assert_eq!((first(&segment), segment.bytes()), (Ok(7), EXTENT));
+    drop(behind);
+    heard(&mut events, |event| matches!(event, Event::Changed { .. }));
+    assert_eq!((first(&segment), segment.bytes()), (Ok(7), extents(2)));
+    assert_eq!(segment.view::<u8>(EXTENT, 1).unwrap().get(0), Ok(0));
 }
 
 #[test]

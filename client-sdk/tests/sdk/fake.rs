@@ -24,8 +24,10 @@ pub(crate) enum Script {
     DoAndHangUp,
     /// Hangs up at once.
     HangUp,
-    /// Does it, and says nothing.
-    DoAndSaySilent,
+    /// Does it, and answers when [`Fake::answer_late`] is called.
+    DoAndAnswerLate,
+    /// Does not do it, and says this when [`Fake::answer_late`] is called.
+    SayLate(reply::Body, Vec<OwnedFd>),
     /// Does not do it, and says this.
     Say(reply::Body, Vec<OwnedFd>),
     /// Does not do it, and sends these bytes.
@@ -36,7 +38,7 @@ pub(crate) enum Script {
     AnswerOnly(u64),
 }
 
-type Matcher = fn(&request::Body) -> bool;
+pub(crate) type Matcher = fn(&request::Body) -> bool;
 
 pub(crate) struct Fake {
     directory: tempfile::TempDir,
@@ -68,6 +70,16 @@ impl Fake {
     /// Does `script` with the next request that `matches`.
     pub(crate) fn once(&self, matches: Matcher, script: Script) {
         self.model().scripts.push_back((matches, script));
+    }
+
+    /// Gives the answers that were held back, on the connections on which they were asked for.
+    pub(crate) fn answer_late(&self) {
+        let late = std::mem::take(&mut self.model().late);
+        assert!(!late.is_empty(), "an answer is held back");
+        for (connection, bytes, files) in late {
+            let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            packet::send(connection.as_fd(), &bytes, &files).unwrap();
+        }
     }
 
     pub(crate) fn tell(&self, body: event::Body) {

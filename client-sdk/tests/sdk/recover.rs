@@ -1,17 +1,21 @@
 //! A daemon that dies, is silent or answers the wrong thing: nothing is done twice, and nothing is
 //! held that nobody knows.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use client_sdk::{
-    Access, AccessError, AttachOptions, Create, Error, ErrorClass, Event, Force, Pool,
-    ProtocolError, Reason,
+    Access, AccessError, AttachOptions, Create, Error, ErrorClass, Event, Force, Ordering, Pool,
+    ProtocolError, Reason, Segment,
 };
 use pool_core::Bytes;
+use pool_core::futex::TID_MASK;
+use pool_core::limits::LIVENESS_PAGE_BYTES;
+use pool_core::mem::FileMap;
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, event, request};
 
-use crate::fake::{Fake, Script, refused};
+use crate::fake::{Fake, Matcher, Script, refused};
 use crate::{EXTENT, attached, extents, heard, options, wait_until};
 
 fn is_create(body: &request::Body) -> bool {
@@ -26,9 +30,21 @@ fn is_free(body: &request::Body) -> bool {
     matches!(body, request::Body::Free(_))
 }
 
+fn is_reattach(body: &request::Body) -> bool {
+    matches!(body, request::Body::Reattach(_))
+}
+
 fn is_resize(body: &request::Body) -> bool {
     matches!(body, request::Body::Resize(_))
 }
+
+/// The pauses of the thread of a session double from 1 ms up to 100 ms.
+const FAILURES_TO_THE_LONGEST_PAUSE: usize = 9;
+
+#[cfg(target_arch = "x86_64")]
+const POLL: i64 = libc::SYS_poll;
+#[cfg(not(target_arch = "x86_64"))]
+const POLL: i64 = libc::SYS_ppoll;
 
 fn impatient() -> (Fake, Pool) {
     let fake = Fake::start();
@@ -148,29 +164,63 @@ fn a_call_ends_with_its_timeout_and_what_is_held_stays_usable() {
 }
 
 #[test]
+fn a_call_waits_for_its_turn_within_its_own_timeout() {
+    let (fake, pool) = impatient();
+    fake.once(is_create, Script::DoAndAnswerLate);
+    let create = Create::new("ddr", EXTENT).wait(Duration::from_secs(20));
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| pool.create(&create));
+        wait_until(|| fake.model().asked(is_create).len() == 1);
+        let error = pool.tiers().unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        fake.answer_late();
+        patient.join().unwrap().unwrap();
+    });
+    pool.tiers().unwrap();
+}
+
+#[test]
 fn a_grant_that_came_too_late_is_given_back() {
     let (fake, pool) = impatient();
     for create in [
         Create::new("ddr", EXTENT),
         Create::new("ddr", EXTENT).name("p").persistent(),
     ] {
-        fake.once(is_create, Script::DoAndSaySilent);
+        fake.once(is_create, Script::DoAndAnswerLate);
         let error = pool.create(&create).unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
         assert_eq!(fake.model().segments.len(), 1);
+        fake.answer_late();
         pool.tiers().unwrap();
         wait_until(|| fake.model().segments.is_empty());
-        let ids = fake.model().asked(is_create);
-        assert_eq!(ids[ids.len() - 1], ids[ids.len() - 2]);
     }
+    let ids = fake.model().asked(is_create);
+    assert_eq!(ids.len(), 2, "each was asked once");
+}
+
+#[test]
+fn a_request_that_was_refused_too_late_is_not_made_again() {
+    let (fake, pool) = impatient();
+    let (class, reason) = (common::ErrorClass::Exhausted, common::ErrorReason::TierFull);
+    let (body, files) = refused(class, reason);
+    fake.once(is_create, Script::SayLate(body, files));
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    let error = pool.create(&create).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    // The daemon would have room by now.
+    fake.answer_late();
+    pool.tiers().unwrap();
+    let model = fake.model();
+    assert_eq!((model.asked(is_create).len(), model.segments.len()), (1, 0));
 }
 
 #[test]
 fn an_open_that_came_too_late_does_not_take_the_segment_from_its_handles() {
     let (fake, pool) = impatient();
     let held = pool.create(&Create::new("ddr", EXTENT).name("x")).unwrap();
-    fake.once(is_open, Script::DoAndSaySilent);
+    fake.once(is_open, Script::DoAndAnswerLate);
     pool.open("x", Access::ReadOnly).unwrap_err();
+    fake.answer_late();
     pool.tiers().unwrap();
     pool.tiers().unwrap();
     assert!(fake.model().held.contains(&held.id().number()));
@@ -183,12 +233,87 @@ fn a_resize_whose_answer_came_too_late_is_mapped_by_the_next_call() {
     let mut segment = pool
         .create(&Create::new("ddr", EXTENT).capacity(extents(2)))
         .unwrap();
-    fake.once(is_resize, Script::DoAndSaySilent);
+    fake.once(is_resize, Script::DoAndAnswerLate);
     segment.resize(extents(2)).unwrap_err();
     assert_eq!(segment.bytes(), EXTENT);
+    fake.answer_late();
     pool.tiers().unwrap();
     assert_eq!(segment.bytes(), extents(2));
     assert_eq!(segment.view::<u8>(EXTENT, 1).unwrap().get(0), Ok(0));
+}
+
+#[test]
+fn nothing_is_accessed_while_it_is_not_known_where_it_is() {
+    type Move = fn(&mut Segment) -> Result<(), Error>;
+    let moves: [(Move, Matcher); 2] = [
+        (
+            |segment| segment.relocate("ddr"),
+            |body| matches!(body, request::Body::Relocate(_)),
+        ),
+        (
+            |segment| segment.revoke("them"),
+            |body| matches!(body, request::Body::Revoke(_)),
+        ),
+    ];
+    for (moved, matches) in moves {
+        let (fake, pool) = impatient();
+        let mut events = pool.events();
+        let mut segment = pool.create(&Create::new("hbm", EXTENT)).unwrap();
+        let id = segment.id();
+        fake.once(matches, Script::DoAndAnswerLate);
+        let error = moved(&mut segment).unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        let in_doubt = AccessError::InDoubt { segment: id };
+        assert_eq!(in_doubt.class(), ErrorClass::Unreachable);
+        // What would be written now could be lost, or be seen by whom the segment was taken from.
+        let views = || segment.view_mut::<u8>(Bytes::ZERO, 1).map(|_| ());
+        assert_eq!(views(), Err(in_doubt));
+        fake.answer_late();
+        // Without a call.
+        heard(&mut events, |event| {
+            *event == Event::Changed { segment: id }
+        });
+        let view = segment.view_mut::<u8>(Bytes::ZERO, 1).unwrap();
+        assert_eq!((view.get(0), view.set(0, 1)), (Ok(0x5a), Ok(())));
+    }
+}
+
+#[test]
+fn what_was_not_moved_is_accessed_again_as_soon_as_that_is_known() {
+    let (mut fake, pool) = impatient();
+    let mut segment = pool.create(&Create::new("hbm", EXTENT)).unwrap();
+    let first = |segment: &Segment| {
+        let view = segment.view::<u8>(Bytes::ZERO, 1)?;
+        view.get(0)
+    };
+    segment
+        .view_mut::<u8>(Bytes::ZERO, 1)
+        .unwrap()
+        .fill(7)
+        .unwrap();
+    let is_relocate: Matcher = |body| matches!(body, request::Body::Relocate(_));
+    let no = || refused(common::ErrorClass::Exhausted, common::ErrorReason::TierFull);
+    let (body, files) = no();
+    fake.once(is_relocate, Script::Say(body, files));
+    assert_eq!(
+        segment.relocate("ddr").unwrap_err().reason(),
+        Some(Reason::TierFull)
+    );
+    assert_eq!(first(&segment), Ok(7));
+
+    let (body, files) = no();
+    fake.once(is_relocate, Script::SayLate(body, files));
+    segment.relocate("ddr").unwrap_err();
+    assert!(first(&segment).is_err());
+    fake.answer_late();
+    segment.refresh().unwrap();
+    assert_eq!(first(&segment), Ok(7));
+
+    // Never sent: it is where it was.
+    fake.kill();
+    pool.tiers().unwrap_err();
+    segment.relocate("ddr").unwrap_err();
+    assert_eq!(first(&segment), Ok(7));
 }
 
 #[test]
@@ -214,7 +339,7 @@ fn a_free_that_was_refused_too_late_is_a_close() {
 #[test]
 fn a_grant_that_came_too_late_is_given_back_however_long_the_daemon_is_away() {
     let (mut fake, pool) = impatient();
-    fake.once(is_create, Script::DoAndSaySilent);
+    fake.once(is_create, Script::DoAndAnswerLate);
     let create = Create::new("ddr", EXTENT).name("p").persistent();
     pool.create(&create).unwrap_err();
     fake.kill();
@@ -244,12 +369,32 @@ fn a_grant_whose_answer_cannot_be_understood_is_given_back() {
 #[test]
 fn a_session_that_ends_leaves_no_grant_that_came_too_late() {
     let (fake, pool) = impatient();
-    fake.once(is_create, Script::DoAndSaySilent);
+    fake.once(is_create, Script::DoAndAnswerLate);
     let create = Create::new("ddr", EXTENT).name("p").persistent();
     pool.create(&create).unwrap_err();
     assert_eq!(fake.model().segments.len(), 1);
+    fake.answer_late();
     drop(pool);
     assert!(fake.model().segments.is_empty());
+}
+
+#[test]
+fn a_session_that_ends_frees_what_was_created_for_nobody() {
+    let (mut fake, pool) = attached();
+    let live = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    fake.model().next_extent -= 1;
+    restart_until_the_thread_pauses(&mut fake);
+    // It is granted and cannot be mapped.
+    let create = Create::new("ddr", EXTENT).name("p").persistent();
+    let error = pool.create(&create).unwrap_err();
+    assert!(matches!(error, Error::AddressHeld { .. }), "{error}");
+    drop((live, pool));
+    assert!(
+        fake.model()
+            .segments
+            .values()
+            .all(|seg| seg.message.name != "p")
+    );
 }
 
 #[test]
@@ -275,14 +420,58 @@ fn a_segment_is_not_closed_before_it_is_freed() {
     let (other, segment) = (create(), create());
     fake.kill();
     heard(&mut events, |event| *event == Event::DaemonGone);
-    // Its release is told before the segment is freed, on a session that is taken up for it.
+    // Its release is told before the segment is freed, on a session that the call takes up for it.
     drop(other);
-    let freed = std::thread::scope(|scope| {
-        let freeing = scope.spawn(|| segment.free(Force::No));
-        fake.restart();
-        freeing.join().unwrap()
-    });
-    assert_eq!(freed, Ok(()));
+    restart_until_the_thread_pauses(&mut fake);
+    assert_eq!(segment.free(Force::No), Ok(()));
+}
+
+/// Has the thread of the session fail to take it up until it pauses for as long as it ever does:
+/// what is called now finds the session free.
+fn restart_until_the_thread_pauses(fake: &mut Fake) {
+    for _ in 0..FAILURES_TO_THE_LONGEST_PAUSE {
+        let (class, reason) = (common::ErrorClass::Lost, common::ErrorReason::Busy);
+        let (body, files) = refused(class, reason);
+        fake.once(is_reattach, Script::Say(body, files));
+    }
+    fake.restart();
+    wait_until(|| fake.model().asked(is_reattach).len() == FAILURES_TO_THE_LONGEST_PAUSE);
+}
+
+#[test]
+fn the_thread_of_a_session_rests_while_the_daemon_is_away_and_when_the_session_has_ended() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let _reserve = pool.reserve("ddr", EXTENT, 1).unwrap();
+    fake.kill();
+    heard(&mut events, |event| *event == Event::DaemonGone);
+    let thread = thread_of_the_session(&fake);
+    // A thread that finds something to do wherever it looks is never seen to wait.
+    wait_until(|| waits_in_poll(&thread));
+    let ended = (common::ErrorClass::Lost, common::ErrorReason::UnknownClient);
+    fake.model().refuse_session = Some(ended);
+    fake.restart();
+    assert_eq!(pool.tiers().unwrap_err(), Error::SessionEnded);
+    wait_until(|| waits_in_poll(&thread));
+}
+
+/// The folder of the thread that registered the robust word.
+fn thread_of_the_session(fake: &Fake) -> String {
+    let liveness = fake.model().liveness.try_clone().unwrap();
+    let page = Bytes::new(LIVENESS_PAGE_BYTES);
+    let page = FileMap::new(liveness.as_fd(), Bytes::ZERO, page, Access::ReadWrite).unwrap();
+    let word = page.mapped().atomic_u32(Bytes::ZERO).unwrap();
+    let thread = word.load(Ordering::Acquire) & TID_MASK;
+    format!("/proc/self/task/{thread}")
+}
+
+fn waits_in_poll(thread: &str) -> bool {
+    let call = std::fs::read_to_string(format!("{thread}/syscall")).unwrap();
+    let number = call
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    [libc::SYS_ppoll, POLL].map(Some).contains(&number)
 }
 
 #[test]
@@ -389,6 +578,29 @@ fn what_the_daemon_no_longer_holds_after_its_restart_is_lost() {
             }
     });
     assert_eq!(grown.view::<u8>(Bytes::ZERO, 1).unwrap().get(0), Ok(4));
+}
+
+#[test]
+fn what_was_revoked_before_the_daemon_died_is_not_called_lost() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    for _ in 0..20 {
+        let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+        let id = segment.id();
+        fake.model().held.remove(&id.number());
+        let revoked = session::Revoked {
+            segment_id: id.number(),
+            incarnation: 0,
+        };
+        fake.tell(event::Body::Revoked(revoked));
+        fake.restart();
+        pool.tiers().unwrap();
+        let about_it = [Event::Revoked { segment: id }, Event::Lost { segment: id }];
+        let told = heard(&mut events, |event| about_it.contains(event));
+        assert_eq!(told, about_it[0]);
+        let gone = AccessError::Revoked { segment: id };
+        assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap_err(), gone);
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
-use client_sdk::{Bytes, Create, Reason};
+use client_sdk::{Bytes, Create, Event, Reason};
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, event, request};
 
 use crate::fake::{Script, refused};
-use crate::{EXTENT, attached, wait_until};
+use crate::{EXTENT, attached, heard, wait_until};
 
 fn is_create(body: &request::Body) -> bool {
     matches!(body, request::Body::Create(_))
@@ -61,6 +61,27 @@ fn a_reserve_gives_way_to_those_who_are_guaranteed_memory() {
     wait_until(|| fake.model().held.len() == 1);
     assert_eq!((reserve.ready(), other.ready()), (0, 1));
     assert!(fake.model().unclean.is_empty());
+}
+
+#[test]
+fn what_was_taken_away_is_not_ready_and_is_replaced() {
+    let (fake, pool) = attached();
+    let mut events = pool.events();
+    let reserve = pool.reserve("ddr", EXTENT, 2).unwrap();
+    wait_until(|| reserve.ready() == 2);
+    let ids: Vec<u64> = fake.model().held.iter().copied().collect();
+    for &segment_id in &ids {
+        fake.tell(event::Body::Lost(session::Lost { segment_id }));
+        heard(&mut events, |event| matches!(event, Event::Lost { .. }));
+    }
+    wait_until(|| reserve.ready() == 2);
+    // Their addresses are to be had again.
+    fake.model().next_extent = 0;
+    let taken = reserve.take().unwrap();
+    assert!(!ids.contains(&taken.id().number()));
+    let reused = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    assert_eq!(reserve.misses(), 0);
+    drop(reused);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange};
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, reply, request};
 
-use crate::fake::{Fake, Script};
+use crate::fake::{Fake, Matcher, Script};
 use crate::{EXTENT, attached, extents, wait_until};
 
 fn is_create(body: &request::Body) -> bool {
@@ -272,7 +272,9 @@ fn a_grant_that_breaks_the_protocol_maps_nothing() {
         .unwrap();
     let number = segment.id().number();
     type Breakage = fn(&mut session::Granted);
-    let breakages: [(Breakage, ProtocolError); 10] = [
+    let breakages: [(Breakage, ProtocolError); 11] = [
+        // A new segment is none that is held.
+        (|_| (), ProtocolError::Field("segment_id")),
         (|g| g.segment = None, ProtocolError::Field("segment")),
         (|g| g.access = 0, ProtocolError::Field("access")),
         (
@@ -328,6 +330,22 @@ fn a_grant_that_breaks_the_protocol_maps_nothing() {
     drop(segment);
     wait_until(|| fake.model().asked(is_close).len() == 1);
     assert!(fake.model().unclean.is_empty());
+}
+
+#[test]
+fn a_grant_of_less_than_was_asked_for_is_not_believed() {
+    let (fake, pool) = attached();
+    let asks_more: Matcher =
+        |body| matches!(body, request::Body::Create(ask) if ask.bytes > EXTENT_BYTES);
+    let less = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let reply = fake.model().grant(less.id().number());
+    drop(less);
+    wait_until(|| fake.model().asked(is_close).len() == 1);
+    fake.once(asks_more, Script::Say(reply.0, reply.1));
+    let error = pool.create(&Create::new("ddr", extents(2))).unwrap_err();
+    assert_eq!(error, ProtocolError::Field("bytes").into());
+    // It is given back.
+    wait_until(|| fake.model().asked(is_close).len() == 2);
 }
 
 fn inner(granted: &mut session::Granted) -> &mut common::Segment {

@@ -34,8 +34,8 @@ macro_rules! plain {
             #[inline]
             unsafe fn load(from: *mut u8) -> Self {
                 // SAFETY: the caller vouches for mapping and alignment; all accesses of this
-                // process are atomic, and a relaxed load is defined on read-only memory (invariant
-                // 3).
+                // process are atomic (of what size is said in the module), and a relaxed load is
+                // defined on read-only memory (invariant 3).
                 let word = unsafe { <$atomic>::from_ptr(from.cast::<$bits>()) };
                 $from_bits(word.load(Relaxed))
             }

@@ -1,9 +1,12 @@
 //! Typed elements in mapped memory.
 //!
-//! An element is loaded or stored by one instruction, so it is never torn; what is read from two
-//! elements may stem from two moments. Within one process, too, nobody is alone: a [`WriteView`]
-//! may be copied, and its stores are ordered with nothing. Order them with an atomic word beside
-//! them ([`Mapped::atomic_u32`]): release after the stores, acquire before the loads.
+//! An element is loaded or stored by one instruction, alone or with its neighbours, so accesses of
+//! elements as large never tear it; what is read from two elements may stem from two moments.
+//! Within one process, too, nobody is alone: a [`WriteView`] may be copied, and its stores are
+//! ordered with nothing. Order them with an atomic word beside them ([`Mapped::atomic_u32`]):
+//! release after the stores, acquire before the loads. Without that, what is stored by one size of
+//! access while it is read by another is the platform's to define, not the language's (see
+//! [`crate::mem`]).
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -23,8 +23,8 @@ use nix::unistd::{Pid, getpid};
 use super::sys::{self, Span};
 use super::{Access, MapError, Mapped};
 use crate::addr::{PoolAddr, WindowRange};
-use crate::sync::atomic::AtomicU64;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU64};
 use crate::sync::{Arc, Mutex, lock};
 use crate::units::{Bytes, EXTENT_BYTES};
 
@@ -66,6 +66,23 @@ impl Window {
         })))
     }
 
+    /// The window at `range` that all users of this process share. It is reserved once and stays so
+    /// for the life of the process: whoever asks for it later finds it where it was.
+    ///
+    /// A forked child has windows of its own, whatever its parent did when it was forked.
+    ///
+    /// # Errors
+    /// As for [`Window::reserve`].
+    pub fn shared(range: WindowRange) -> Result<Self, MapError> {
+        let mut windows = lock(&windows_of_this_process().windows);
+        if let Some(window) = windows.iter().find(|window| window.range() == range) {
+            return Ok(window.clone());
+        }
+        let window = Self::reserve(range)?;
+        windows.push(window.clone());
+        Ok(window)
+    }
+
     /// The addresses that are reserved.
     #[must_use]
     pub fn range(&self) -> WindowRange {
@@ -101,6 +118,39 @@ impl Window {
             }),
         })
     }
+}
+
+/// The windows that users of a process share.
+struct SharedWindows {
+    process: Pid,
+    windows: Mutex<Vec<Window>>,
+}
+
+/// Those of this process. What a child inherits is its parent's, with a lock that nobody is left to
+/// free perhaps: it makes another one.
+fn windows_of_this_process() -> &'static SharedWindows {
+    static NEWEST: AtomicPtr<SharedWindows> = AtomicPtr::new(core::ptr::null_mut());
+    let process = getpid();
+    let inherited = NEWEST.load(Acquire);
+    // SAFETY: null, or what a box was leaked for, below.
+    if let Some(newest) = unsafe { inherited.as_ref() }
+        && newest.process == process
+    {
+        return newest;
+    }
+    let windows = Mutex::default();
+    let fresh = Box::into_raw(Box::new(SharedWindows { process, windows }));
+    let newest = match NEWEST.compare_exchange(inherited, fresh, AcqRel, Acquire) {
+        Ok(_) => fresh,
+        Err(newest) => {
+            // SAFETY: from a box, and nobody else knows of it.
+            drop(unsafe { Box::from_raw(fresh) });
+            newest
+        }
+    };
+    // SAFETY: from a box that stays for the life of the process: its own, or that of the thread of
+    // this process that was faster.
+    unsafe { &*newest }
 }
 
 /// Whether a claim of `len` from `start` has ended by `at`, which is not before `start`.
@@ -201,6 +251,13 @@ impl Region {
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         lock(&self.state).claimed
+    }
+
+    /// Whether this process was forked from the one whose region it is, and has a copy of the value
+    /// only.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.reservation.check_owner().is_err()
     }
 
     /// Takes addresses behind the region until it has `len` bytes. Does nothing where it has them.
@@ -387,13 +444,8 @@ impl Drop for Region {
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Region({} at {}, of which {:?})",
-            self.bytes(),
-            self.addr(),
-            self.mapped()
-        )
+        // Without the lock, which a forked child may find taken for ever.
+        write!(f, "Region(at {}, {:?})", self.addr(), self.mapped())
     }
 }
 

@@ -48,9 +48,13 @@ async fn get(pool: &mut Pool, tenant: String) -> Result<ListSegmentsReply, CtlEr
         let response = pool.calls.list_segments(request).await;
         let page = pool.answer(response)?;
         all.segments.extend(page.segments);
-        // A daemon that has more and does not go on would be asked for ever.
-        if !page.more || last_id(&all.segments) <= after_segment_id {
+        if !page.more {
             return Ok(all);
+        }
+        // It would be asked for ever.
+        if last_id(&all.segments) <= after_segment_id {
+            let said = format!("there are segments after {after_segment_id}, and none is told");
+            return Err(pool.corrupt(said));
         }
     }
 }

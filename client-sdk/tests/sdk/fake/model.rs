@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pool_core::limits::LIVENESS_PAGE_BYTES;
 use pool_core::mem::{Access, FileMap};
-use pool_core::packet;
+use pool_core::packet::{self, PacketError};
 use pool_core::sync::atomic::{AtomicU64, Ordering};
 use pool_core::units::GIB;
 use pool_core::{Bytes, EXTENT_BYTES, PoolAddr};
@@ -34,9 +34,13 @@ pub(crate) struct Model {
     /// Backings to be asked for at the next Reattach, and those that were brought.
     pub(crate) missing: Vec<u64>,
     pub(crate) supplied: Vec<u64>,
+    /// A client closed its event socket before it ended its session: as if it were to come back.
+    pub(crate) hung_up_first: bool,
     /// The next Attach or Reattach is refused for this reason.
     pub(crate) refuse_session: Option<(common::ErrorClass, common::ErrorReason)>,
     pub(crate) liveness: OwnedFd,
+    /// Answers that are held back: the connection, the bytes and the files of each.
+    pub(super) late: Vec<(OwnedFd, Vec<u8>, Vec<OwnedFd>)>,
     pub(super) scripts: VecDeque<(Matcher, Script)>,
     /// Of each client, its last request that changed something, and the segment it granted.
     last: BTreeMap<u64, (u64, Option<u64>)>,
@@ -71,8 +75,10 @@ impl Model {
             unclean: Vec::new(),
             missing: Vec::new(),
             supplied: Vec::new(),
+            hung_up_first: false,
             refuse_session: None,
             liveness,
+            late: Vec::new(),
             scripts: VecDeque::new(),
             last: BTreeMap::new(),
             clients: 0,
@@ -105,12 +111,12 @@ impl Model {
             client: *client,
             id,
         };
+        let encoded = |request_id, body| {
+            let body = Some(body);
+            Reply { request_id, body }.encode_to_vec()
+        };
         let reply = |id, (body, files): Said| {
-            let bytes = Reply {
-                request_id: id,
-                body: Some(body),
-            }
-            .encode_to_vec();
+            let bytes = encoded(id, body);
             let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
             // It fails where the client has given up.
             let _ = packet::send(socket, &bytes, &files);
@@ -123,7 +129,14 @@ impl Model {
                 return false;
             }
             Some((_, Script::HangUp)) => return false,
-            Some((_, Script::DoAndSaySilent)) => drop(self.carry_out(who, body, files)),
+            Some((_, script @ (Script::DoAndAnswerLate | Script::SayLate(..)))) => {
+                let (body, files) = match script {
+                    Script::SayLate(body, files) => (body, files),
+                    _ => self.carry_out(who, body, files),
+                };
+                let connection = socket.try_clone_to_owned().unwrap();
+                self.late.push((connection, encoded(id, body), files));
+            }
             Some((_, Script::Say(body, files))) => reply(id, (body, files)),
             Some((_, Script::Send(bytes))) => packet::send(socket, &bytes, &[]).unwrap(),
             Some((_, Script::DoAndAnswerFirst(other))) => {
@@ -185,7 +198,16 @@ impl Model {
                     Vec::new(),
                 )
             }
-            Body::Share(_) | Body::Detach(_) => done(),
+            Body::Detach(_) => {
+                // Nothing is ever sent on it.
+                let hung_up = |events: &OwnedFd| {
+                    let nothing = packet::receive(events.as_fd(), &mut [0]).unwrap_err();
+                    nothing != PacketError::WouldBlock
+                };
+                self.hung_up_first |= self.events.as_ref().is_some_and(hung_up);
+                done()
+            }
+            Body::Share(_) => done(),
         }
     }
 
