@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -38,6 +39,8 @@ const EVENTS_BEHIND_MAX: NonZeroU16 = NonZeroU16::new(1_024).unwrap();
 pub struct Service {
     reactor: Reactor,
     servers: ServerThread,
+    /// No other daemon uses the runtime directory meanwhile.
+    runtime_dir: OwnedFd,
 }
 
 /// Where the journal of a configuration lies.
@@ -67,6 +70,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let (plan, specs) = config.plan(machine)?;
     config.daemon.make_directories()?;
+    let runtime_dir = config.daemon.lock_runtime_dir()?;
     let path = journal_path(config);
     let journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
     let mut devices = BTreeMap::new();
@@ -77,6 +81,13 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     let store = descriptor_store(config)?;
     let (handle, inbox) = Handle::new(EVENTS_BEHIND_MAX)?;
     let metrics = Arc::new(Metrics::new());
+    let on_stop = match config.daemon.on_stop {
+        OnStop::Keep => reactor::OnStop::Keep,
+        OnStop::Release => reactor::OnStop::Release {
+            devices: devices.values().cloned().collect(),
+            journal: path,
+        },
+    };
     let setup = Setup {
         plan,
         devices,
@@ -89,14 +100,15 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         metrics: Arc::clone(&metrics),
         doctor: doctor_of(config, machine, store.kind()),
         store,
-        on_stop: match config.daemon.on_stop {
-            OnStop::Keep => reactor::OnStop::Keep,
-            OnStop::Release => reactor::OnStop::Release { journal: path },
-        },
+        on_stop,
     };
     let reactor = Reactor::start(setup)?;
     let servers = server::spawn(&server_config(config), handle, metrics)?;
-    Ok(Service { reactor, servers })
+    Ok(Service {
+        reactor,
+        servers,
+        runtime_dir,
+    })
 }
 
 impl Service {
@@ -105,12 +117,17 @@ impl Service {
     /// # Errors
     /// Where something failed that it cannot do without. Granted memory stays with its clients.
     pub fn serve(self) -> anyhow::Result<()> {
-        let Self { reactor, servers } = self;
+        let Self {
+            reactor,
+            servers,
+            runtime_dir,
+        } = self;
         sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("serving")])?;
         tracing::info!("serving");
         let served = reactor.run(|| !servers.has_ended());
         sd_notify::notify(&[NotifyState::Stopping])?;
         servers.stop()?;
+        drop(runtime_dir);
         Ok(served?)
     }
 }
