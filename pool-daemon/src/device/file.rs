@@ -201,9 +201,11 @@ impl Device for FileDevice {
         Ok(leftovers.len())
     }
 
-    /// A file whose name is gone already is destroyed: a daemon that died half way comes here
-    /// again.
-    fn destroy(&self, backing: BackingId, _file: BorrowedFd<'_>) -> Result<(), WorldError> {
+    /// Empties the file first, so that a descriptor that does not count in the proof keeps no
+    /// blocks. A file whose name is gone already is destroyed: a daemon that died half way comes
+    /// here again.
+    fn destroy(&self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
+        sys::set_length(file, 0)?;
         match sys::unlink_at(self.directory.as_fd(), &name_of(backing)) {
             Err(failed) if failed.errno != Errno::ENOENT => return Err(failed.into()),
             Ok(()) | Err(_) => {}
