@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pool_core::Extents;
 use pool_core::sync::Arc;
 use pool_proto::admin::v1::DoctorReport;
+use pool_proto::journal::v1::DeviceRow;
 use sd_notify::NotifyState;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop};
+use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop, Sizes};
 use crate::device::Device;
 use crate::device::builder::STOCK_TARGET;
 use crate::device::file::FileDevice;
@@ -22,6 +24,7 @@ use crate::device::memfd::MemfdDevice;
 use crate::discover::Machine;
 use crate::doctor;
 use crate::journal::database::{DatabaseJournal, Durability};
+use crate::journal::{Journal as _, Rows};
 use crate::reactor::{self, Doctor, Reactor, Setup};
 use crate::server::handle::Handle;
 use crate::server::metrics::Metrics;
@@ -68,11 +71,11 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     raise_descriptor_limit();
     // The one provider of cryptography in the tree; a second call finds it there.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let (plan, specs) = config.plan(machine)?;
     config.daemon.make_directories()?;
     let runtime_dir = config.daemon.lock_runtime_dir()?;
     let path = journal_path(config);
-    let journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
+    let mut journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
+    let (plan, specs) = config.plan_again(machine, &sizes(&journal.load()?))?;
     let mut devices = BTreeMap::new();
     for (device, spec) in plan.devices.iter().zip(&specs) {
         let back_end = back_end(spec, config).with_context(|| format!("device {}", device.name))?;
@@ -130,6 +133,14 @@ impl Service {
         drop(runtime_dir);
         Ok(served?)
     }
+}
+
+/// The sizes that the journal's devices were given at first; those that operators gave them later
+/// are the journal's alone.
+fn sizes(rows: &Rows) -> Sizes {
+    let bytes = |row: &DeviceRow| Extents::new(row.configured_extents).bytes();
+    let rows = rows.devices.iter();
+    rows.map(|row| (row.name.clone(), bytes(row))).collect()
 }
 
 fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device>> {

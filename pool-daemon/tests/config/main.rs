@@ -269,6 +269,27 @@ fn far_memory_is_pooled_and_not_emulated() {
 }
 
 #[test]
+fn devices_that_nobody_configured_keep_their_sizes_whatever_is_free_later() {
+    for config in [
+        Config::without_file(&machine()).unwrap(),
+        Config::parse("t.toml", "").unwrap(),
+    ] {
+        let (first, _) = config.plan(&machine()).unwrap();
+        let sizes = first
+            .devices
+            .iter()
+            .map(|device| (device.name.clone(), device.extents.bytes()));
+        let used_up = Machine {
+            memory_available: Bytes::new(MIB),
+            ..machine()
+        };
+        let (second, _) = config.plan_again(&used_up, &sizes.collect()).unwrap();
+        assert_eq!(second.devices, first.devices);
+        config.plan(&used_up).unwrap_err();
+    }
+}
+
+#[test]
 fn a_machine_with_too_little_is_told_what_it_takes() {
     let with = |mib| Machine {
         memory_available: Bytes::new(mib * MIB),
