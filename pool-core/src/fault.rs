@@ -40,11 +40,12 @@ pub enum Call {
     Accept,
     Mbind,
     Madvise,
+    Setsockopt,
 }
 
 impl Call {
     /// Every kind, so that a test can plan the failure of each.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Mmap,
         Self::MemfdCreate,
         Self::Ftruncate,
@@ -59,6 +60,7 @@ impl Call {
         Self::Accept,
         Self::Mbind,
         Self::Madvise,
+        Self::Setsockopt,
     ];
 
     /// The name that a plan in the environment uses.
@@ -79,6 +81,7 @@ impl Call {
             Self::Accept => "accept",
             Self::Mbind => "mbind",
             Self::Madvise => "madvise",
+            Self::Setsockopt => "setsockopt",
         }
     }
 }

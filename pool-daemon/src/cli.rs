@@ -73,7 +73,7 @@ impl Where {
     fn load(&self, machine: &Machine) -> anyhow::Result<Config> {
         let mut config = match &self.config {
             Some(path) => Config::load(path)?,
-            None => Config::default_for(machine)?,
+            None => Config::without_file(machine)?,
         };
         if let Some(directory) = &self.runtime_dir {
             let daemon = &mut config.daemon;
@@ -118,7 +118,11 @@ fn run(place: &Where) -> u8 {
 
 fn print_configuration(place: &Where) -> u8 {
     let config = Machine::probe().map_err(Into::into).and_then(|machine| {
-        let config = place.load(&machine)?;
+        let mut config = place.load(&machine)?;
+        if place.config.is_none() {
+            let whole = Config::default_for(&machine)?;
+            (config.tiers, config.devices) = (whole.tiers, whole.devices);
+        }
         config.plan(&machine)?;
         Ok(config)
     });

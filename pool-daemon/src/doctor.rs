@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use io_uring::IoUring;
@@ -16,7 +17,7 @@ use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::admin::v1::Finding;
 use pool_proto::common::v1::Pages;
 
-use crate::config::{Config, PagePolicy};
+use crate::config::{Config, DeviceKind, PagePolicy};
 use crate::device::Device as _;
 use crate::device::memfd::MemfdDevice;
 use crate::discover::Machine;
@@ -63,6 +64,7 @@ fn examine_below(root: &Path, machine: &Machine, config: &Config, store: &str) -
         ("separate user", separate_user(machine, config)),
         ("descriptor store", descriptor_store(store)),
         ("journal", journal(config)),
+        ("file systems", file_systems(config)),
         ("descriptors", descriptors()),
         ("mappings", mappings(root)),
         ("NUMA nodes", numa(machine)),
@@ -157,6 +159,34 @@ fn journal(config: &Config) -> Said {
     } else {
         "A commit survives the death of the daemon, and ends with the machine, as the memory does."
     })
+}
+
+/// Whether what clients may write to shares a file system with what they shall not fill.
+fn file_systems(config: &Config) -> Said {
+    let file_system = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    let precious = [config.daemon.state_dir.as_path(), Path::new("/")].map(file_system);
+    let directories = config
+        .devices
+        .iter()
+        .filter_map(|device| match &device.kind {
+            DeviceKind::File { directory } => Some((&device.name, file_system(directory))),
+            DeviceKind::Memfd { .. } => None,
+        });
+    let (own, shared): (Vec<_>, Vec<_>) =
+        directories.partition(|(_, found)| !precious.contains(found));
+    let names = |devices: &[(&String, _)]| {
+        let names: Vec<_> = devices.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(", ")
+    };
+    match (own.as_slice(), shared.as_slice()) {
+        ([], []) => off("There is no device of kind file."),
+        (own, []) => works(format!("{} have one of their own.", names(own))),
+        (_, shared) => falls_back(format!(
+            "To one with the journal or the system for {}: who may write a segment there can make \
+             its file longer, and fill it. Give each a file system of its own.",
+            names(shared)
+        )),
+    }
 }
 
 fn descriptors() -> Said {

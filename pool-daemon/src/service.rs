@@ -4,16 +4,19 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pool_core::Extents;
 use pool_core::sync::Arc;
 use pool_proto::admin::v1::DoctorReport;
+use pool_proto::journal::v1::DeviceRow;
 use sd_notify::NotifyState;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop};
+use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop, Sizes};
 use crate::device::Device;
 use crate::device::builder::STOCK_TARGET;
 use crate::device::file::FileDevice;
@@ -21,6 +24,7 @@ use crate::device::memfd::MemfdDevice;
 use crate::discover::Machine;
 use crate::doctor;
 use crate::journal::database::{DatabaseJournal, Durability};
+use crate::journal::{Journal as _, Rows};
 use crate::reactor::{self, Doctor, Reactor, Setup};
 use crate::server::handle::Handle;
 use crate::server::metrics::Metrics;
@@ -38,6 +42,8 @@ const EVENTS_BEHIND_MAX: NonZeroU16 = NonZeroU16::new(1_024).unwrap();
 pub struct Service {
     reactor: Reactor,
     servers: ServerThread,
+    /// No other daemon uses the runtime directory meanwhile.
+    runtime_dir: OwnedFd,
 }
 
 /// Where the journal of a configuration lies.
@@ -65,10 +71,11 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     raise_descriptor_limit();
     // The one provider of cryptography in the tree; a second call finds it there.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let (plan, specs) = config.plan(machine)?;
     config.daemon.make_directories()?;
+    let runtime_dir = config.daemon.lock_runtime_dir()?;
     let path = journal_path(config);
-    let journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
+    let mut journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
+    let (plan, specs) = config.plan_again(machine, &sizes(&journal.load()?))?;
     let mut devices = BTreeMap::new();
     for (device, spec) in plan.devices.iter().zip(&specs) {
         let back_end = back_end(spec, config).with_context(|| format!("device {}", device.name))?;
@@ -77,6 +84,13 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     let store = descriptor_store(config)?;
     let (handle, inbox) = Handle::new(EVENTS_BEHIND_MAX)?;
     let metrics = Arc::new(Metrics::new());
+    let on_stop = match config.daemon.on_stop {
+        OnStop::Keep => reactor::OnStop::Keep,
+        OnStop::Release => reactor::OnStop::Release {
+            devices: devices.values().cloned().collect(),
+            journal: path,
+        },
+    };
     let setup = Setup {
         plan,
         devices,
@@ -89,14 +103,15 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         metrics: Arc::clone(&metrics),
         doctor: doctor_of(config, machine, store.kind()),
         store,
-        on_stop: match config.daemon.on_stop {
-            OnStop::Keep => reactor::OnStop::Keep,
-            OnStop::Release => reactor::OnStop::Release { journal: path },
-        },
+        on_stop,
     };
     let reactor = Reactor::start(setup)?;
     let servers = server::spawn(&server_config(config), handle, metrics)?;
-    Ok(Service { reactor, servers })
+    Ok(Service {
+        reactor,
+        servers,
+        runtime_dir,
+    })
 }
 
 impl Service {
@@ -105,14 +120,27 @@ impl Service {
     /// # Errors
     /// Where something failed that it cannot do without. Granted memory stays with its clients.
     pub fn serve(self) -> anyhow::Result<()> {
-        let Self { reactor, servers } = self;
+        let Self {
+            reactor,
+            servers,
+            runtime_dir,
+        } = self;
         sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("serving")])?;
         tracing::info!("serving");
         let served = reactor.run(|| !servers.has_ended());
         sd_notify::notify(&[NotifyState::Stopping])?;
         servers.stop()?;
+        drop(runtime_dir);
         Ok(served?)
     }
+}
+
+/// The sizes that the journal's devices were given at first; those that operators gave them later
+/// are the journal's alone.
+fn sizes(rows: &Rows) -> Sizes {
+    let bytes = |row: &DeviceRow| Extents::new(row.configured_extents).bytes();
+    let rows = rows.devices.iter();
+    rows.map(|row| (row.name.clone(), bytes(row))).collect()
 }
 
 fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device>> {

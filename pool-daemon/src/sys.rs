@@ -155,6 +155,18 @@ pub fn make_directory(path: &Path) -> Result<(), Failed> {
     made("mkdir", || nix::unistd::mkdir(path, PRIVATE_DIRECTORY))
 }
 
+/// Locks a directory against everybody else who locks it, for as long as it is open.
+///
+/// # Errors
+/// `EWOULDBLOCK` where somebody else has it.
+pub fn lock(directory: BorrowedFd<'_>) -> Result<(), Failed> {
+    planned(Call::Fcntl, "flock", || {
+        // SAFETY: invariant 1; it takes numbers and touches no memory of ours.
+        let answer = unsafe { libc::flock(directory.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        Errno::result(answer).map(drop)
+    })
+}
+
 /// Opens or makes a file in a directory, not following a link.
 ///
 /// # Errors
@@ -173,6 +185,16 @@ pub fn open_at(directory: BorrowedFd<'_>, name: &str, flags: OFlag) -> Result<Ow
 pub fn unlink_at(directory: BorrowedFd<'_>, name: &str) -> Result<(), Failed> {
     made("unlinkat", || {
         nix::unistd::unlinkat(directory, name, UnlinkatFlags::NoRemoveDir)
+    })
+}
+
+/// Gives a file of a directory another name in it; what had that name is gone.
+///
+/// # Errors
+/// `ENOENT` where nothing has the name `from`.
+pub fn rename_at(directory: BorrowedFd<'_>, from: &str, to: &str) -> Result<(), Failed> {
+    made("renameat", || {
+        nix::fcntl::renameat(directory, from, directory, to)
     })
 }
 

@@ -342,6 +342,7 @@ fn pool(number: u64) -> Record {
     Record::Pool(row::PoolRow {
         format: FORMAT,
         boot_id: BOOT.into(),
+        pool_id: "0123456789abcdef".into(),
         daemon_epoch: number,
         window_base: 1 << 45,
         window_bytes: 1 << 44,

@@ -300,6 +300,13 @@ impl Daemon {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// Whether descriptors that it does not await are refused to whoever sends them: so they are
+    /// since Linux 6.16, and before that they are received, and closed.
+    #[must_use]
+    pub fn refuses_descriptors(&self) -> bool {
+        !self.log().contains("clients can send unwanted descriptors")
+    }
+
     /// How many descriptors it has open.
     #[must_use]
     pub fn descriptors(&self) -> usize {

@@ -76,6 +76,12 @@ impl Setup {
         self
     }
 
+    /// On a kernel before Linux 6.16, whose sockets cannot refuse descriptors.
+    #[must_use]
+    pub fn on_an_older_kernel(self) -> Self {
+        self.with("TIERPOOL_FAIL", "setsockopt:1:ENOPROTOOPT:persistent")
+    }
+
     /// With a variable in the daemon's environment.
     #[must_use]
     pub fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {

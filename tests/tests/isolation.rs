@@ -132,13 +132,39 @@ fn without(refusal: Error, name: &str) -> Error {
     Error { message, ..refusal }
 }
 
+/// A descriptor that the daemon does not await cannot even be sent, whatever it is said to be;
+/// before Linux 6.16 it is received, and refused.
+fn cannot_be_supplied(daemon: &Daemon, id: u64) {
+    let bob = || client(daemon, BOB);
+    if daemon.refuses_descriptors() {
+        for number in [id, ABSENT] {
+            match bob().ask_anyhow(supply(number), 1) {
+                Outcome::Gone(why) => assert!(why.contains("EPERM"), "{why}"),
+                other => panic!("a descriptor that nobody awaits ended in {other:?}"),
+            }
+        }
+        return;
+    }
+    let refused = without(bob().refused(supply(id), 1), &format!(" {id} "));
+    let absent = without(bob().refused(supply(ABSENT), 1), &format!(" {ABSENT} "));
+    assert_eq!(refused, absent);
+    assert_eq!(refused.reason(), ErrorReason::NotFound);
+}
+
 #[test]
 fn a_segment_of_another_tenant_is_like_one_that_does_not_exist() {
     if !can_switch("a_segment_of_another_tenant_is_like_one_that_does_not_exist") {
         return;
     }
-    let daemon = daemon();
-    let (mut alice, mut bob) = (client(&daemon, ALICE), client(&daemon, BOB));
+    let setup = Setup::small(128);
+    for setup in [setup.clone().on_an_older_kernel(), setup] {
+        seems_not_to_exist(&Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup));
+    }
+}
+
+/// Alice makes a segment, and Bob finds out nothing about it.
+fn seems_not_to_exist(daemon: &Daemon) {
+    let (mut alice, mut bob) = (client(daemon, ALICE), client(daemon, BOB));
     let secret = alice.granted(ask::create_persistent("ddr", 2 * EXTENT, "secret"));
     alice.done(&Order::Write(secret.segment_id, 1));
     // Bob knows everything about it that one can know, and tries each number it could have.
@@ -151,14 +177,7 @@ fn a_segment_of_another_tenant_is_like_one_that_does_not_exist() {
             assert_eq!(refused, absent, "{what}");
             assert_eq!(refused.reason(), ErrorReason::NotFound, "{what}");
         }
-        // A descriptor that the daemon does not await cannot even be sent, whatever it is said to
-        // be; before Linux 6.16 it is received, and refused.
-        for number in [id, ABSENT] {
-            match client(&daemon, BOB).ask_anyhow(supply(number), 1) {
-                Outcome::Gone(why) => assert!(why.contains("EPERM"), "{why}"),
-                other => panic!("a descriptor that nobody awaits ended in {other:?}"),
-            }
-        }
+        cannot_be_supplied(daemon, id);
     }
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = bob.refused(ask::open(&format!("uid-{ALICE}:secret"), access), 0);

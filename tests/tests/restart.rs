@@ -353,3 +353,21 @@ fn a_second_daemon_on_the_same_pool_is_refused_and_harms_nothing() {
     daemon.restart();
     assert!(client.reattach().unwrap().missing_backings.is_empty());
 }
+
+#[test]
+fn a_pool_that_nobody_configured_is_as_large_after_a_restart_however_much_is_granted() {
+    let setup = Setup {
+        devices: Vec::new(),
+        ..Setup::default()
+    };
+    let mut daemon = start(&setup);
+    let mut client = daemon.attach("a");
+    let held = client.granted(ask::create("ddr", 64 * EXTENT));
+    held.write(1);
+    let total = daemon.admin().status().unwrap().total_bytes;
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(daemon.admin().status().unwrap().total_bytes, total);
+    client.reattach().unwrap();
+    assert!(client.granted(ask::refresh(held.id())).holds(1));
+}

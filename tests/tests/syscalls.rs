@@ -123,6 +123,7 @@ each! {
     a_failed_poll_costs_one_answer: Poll EINTR;
     a_failed_accept_costs_one_answer: Accept EMFILE;
     a_failed_madvise_costs_one_answer: Madvise ENOMEM;
+    a_failed_setsockopt_costs_one_answer: Setsockopt ENOPROTOOPT;
 }
 
 #[test]

@@ -49,11 +49,24 @@ impl Besieged {
     }
 
     fn with_grace(grace_ms: u64) -> Self {
-        let setup = Setup {
+        Self::as_set_up(&Setup {
             grace_ms,
             ..Setup::small(64)
+        })
+    }
+
+    /// A daemon whose sockets cannot refuse descriptors, and one whose sockets do where the kernel
+    /// lets them.
+    fn of_both_kernels() -> [Self; 2] {
+        let setup = Setup {
+            grace_ms: 50,
+            ..Setup::small(64)
         };
-        let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
+        [setup.clone().on_an_older_kernel(), setup].map(|setup| Self::as_set_up(&setup))
+    }
+
+    fn as_set_up(setup: &Setup) -> Self {
+        let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), setup);
         // What is there only from the first use on, as the runtime of the servers, is no growth.
         daemon.attach(FRIEND).ask(ask::detach());
         daemon.await_all_free();

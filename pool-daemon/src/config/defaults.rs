@@ -12,6 +12,7 @@ use pool_core::{Bytes, EXTENT_BYTES, Nanos};
 
 use super::{
     ConfigError, Daemon, DescriptorStoreChoice, Device, DeviceKind, LogFormat, OnStop, PagePolicy,
+    Sizes,
 };
 use crate::discover::{Machine, Node};
 
@@ -65,8 +66,8 @@ impl Daemon {
     }
 }
 
-/// The devices of `machine`, fastest first.
-pub(super) fn devices(machine: &Machine) -> Result<Vec<Device>, ConfigError> {
+/// The devices of `machine`, fastest first. Those that were there before keep their size.
+pub(super) fn devices(machine: &Machine, before: &Sizes) -> Result<Vec<Device>, ConfigError> {
     let far: Vec<_> = machine.far_nodes().collect();
     let far_free = sum(far.iter().map(|node| node.free));
     let near_free = Bytes::new(
@@ -111,6 +112,10 @@ pub(super) fn devices(machine: &Machine) -> Result<Vec<Device>, ConfigError> {
         ));
     }
     for device in &mut devices {
+        if let Some(size) = before.get(&device.name) {
+            device.size = *size;
+            continue;
+        }
         let extents = device.size.get() / EXTENT_BYTES;
         if extents < DEVICE_EXTENTS_MIN {
             return Err(too_small(device, spare));

@@ -3,10 +3,14 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::Daemon;
+use crate::sys;
 
 /// Others may reach the sockets in it.
 const SHARED: u32 = 0o755;
@@ -42,6 +46,12 @@ pub enum DirectoryError {
         /// Its type and permissions.
         mode: u32,
     },
+    /// Another daemon has it. Stop that one, or choose another directory.
+    #[error("another daemon uses the directory {path}: stop it, or choose another runtime_dir")]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
 }
 
 impl Daemon {
@@ -57,6 +67,26 @@ impl Daemon {
         let for_others = self.session_mode & 0o066 != 0;
         make(&self.runtime_dir, if for_others { SHARED } else { PRIVATE })?;
         make(&self.state_dir, PRIVATE)
+    }
+
+    /// Takes the runtime directory, and so its sockets and its keeper, for as long as what is
+    /// returned stays open.
+    ///
+    /// # Errors
+    /// [`DirectoryError::InUse`] where another daemon has it.
+    pub fn lock_runtime_dir(&self) -> Result<OwnedFd, DirectoryError> {
+        let path = self.runtime_dir.clone();
+        let locked = sys::open_directory(&path).and_then(|directory| {
+            sys::lock(directory.as_fd())?;
+            Ok(directory)
+        });
+        locked.map_err(|failed| match failed.errno {
+            Errno::EWOULDBLOCK => DirectoryError::InUse { path },
+            errno => DirectoryError::Failed {
+                path,
+                source: errno.into(),
+            },
+        })
     }
 }
 

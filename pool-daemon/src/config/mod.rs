@@ -33,6 +33,9 @@ pub use directories::DirectoryError;
 pub use error::ConfigError;
 pub use reader::Place;
 
+/// Sizes of devices, by their names.
+pub type Sizes = BTreeMap<String, Bytes>;
+
 /// The longest file that is read. Every list in it has a bound far below this.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -176,15 +179,26 @@ pub struct Grpc {
 }
 
 impl Config {
-    /// The configuration of a machine without a file: an emulated pool of half the memory.
+    /// The configuration of a machine without a file: an emulated pool of half the memory, written
+    /// out.
     ///
     /// # Errors
     /// [`ConfigError::MachineTooSmall`] where that is too little to be of use.
     pub fn default_for(machine: &Machine) -> Result<Self, ConfigError> {
         Ok(Self {
-            daemon: Daemon::default_for(machine),
             tiers: defaults::TIERS.map(str::to_owned).to_vec(),
-            devices: defaults::devices(machine)?,
+            devices: defaults::devices(machine, &Sizes::new())?,
+            ..Self::without_file(machine)?
+        })
+    }
+
+    /// The same, with devices that are found when the plan is made.
+    ///
+    /// # Errors
+    /// As [`Self::parse`] of an empty file: none.
+    pub fn without_file(machine: &Machine) -> Result<Self, ConfigError> {
+        Ok(Self {
+            daemon: Daemon::default_for(machine),
             ..Self::parse("the defaults", "")?
         })
     }
@@ -219,7 +233,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] where the configuration does not fit the machine, or itself.
     pub fn plan(&self, machine: &Machine) -> Result<(Plan, Vec<DeviceSpec>), ConfigError> {
-        plan::plan(self, machine)
+        self.plan_again(machine, &Sizes::new())
+    }
+
+    /// The same for a pool that was there before: devices that nobody configured keep the sizes
+    /// that they had. What is granted of them is not available on the machine any more, and would
+    /// make them smaller with each start.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn plan_again(
+        &self,
+        machine: &Machine,
+        before: &Sizes,
+    ) -> Result<(Plan, Vec<DeviceSpec>), ConfigError> {
+        plan::plan(self, machine, before)
     }
 
     /// The configuration as a file with a comment to each key.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pool_core::{Bytes, Extents};
 
 use super::reader::Written;
-use super::{Config, ConfigError, Device, DeviceKind, DeviceSpec, defaults};
+use super::{Config, ConfigError, Device, DeviceKind, DeviceSpec, Sizes, defaults};
 use crate::discover::Machine;
 use crate::engine::plan::{Amount, DevicePlan, Plan, Quota, Tenancy, TierPlan};
 
@@ -18,11 +18,12 @@ const DEFAULT_QUOTA: Quota = Quota {
 pub(super) fn plan(
     config: &Config,
     machine: &Machine,
+    before: &Sizes,
 ) -> Result<(Plan, Vec<DeviceSpec>), ConfigError> {
     let (tiers, devices) = match (&config.tiers[..], &config.devices[..]) {
         ([], []) => (
             defaults::TIERS.map(str::to_owned).to_vec(),
-            defaults::devices(machine)?,
+            defaults::devices(machine, before)?,
         ),
         _ => (config.tiers.clone(), config.devices.clone()),
     };

@@ -161,13 +161,13 @@ impl Device for MemfdDevice {
         Ok(None)
     }
 
-    /// Empties the file before anybody closes it, so that a descriptor that does not count in the
-    /// proof keeps no pages.
     fn remove_leftovers(&self, _known: &BTreeSet<BackingId>) -> Result<usize, WorldError> {
         // Anonymous files end with the last descriptor: a daemon that dies leaves none.
         Ok(0)
     }
 
+    /// Empties the file before anybody closes it, so that a descriptor that does not count in the
+    /// proof keeps no pages.
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
         let bytes = sys::status(file)?.bytes;
         sys::punch(file, 0, bytes)?;

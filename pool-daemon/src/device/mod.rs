@@ -50,6 +50,25 @@ pub struct NewFile {
 
 /// Memory of one kind.
 pub trait Device: Send + Sync + std::fmt::Debug {
+    /// Checks, where the device keeps files under names, that they are those of the pool `pool`,
+    /// whose journal names some of them if `in_use`. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SetupError::OtherPool`] and [`SetupError::UnknownPool`] where they are not.
+    fn check_owner(&self, pool: &str, in_use: bool) -> Result<(), SetupError> {
+        let _nothing_lasts = (pool, in_use);
+        Ok(())
+    }
+
+    /// Says for all time to come that what lies here is the pool's. It has been checked.
+    ///
+    /// # Errors
+    /// Where a system call failed.
+    fn claim(&self, pool: &str) -> Result<(), SetupError> {
+        let _nothing_lasts = pool;
+        Ok(())
+    }
+
     /// Builds a file of `bytes` (whole extents): zeroed, all of it really there, mode 0600, sealed
     /// against growing, shrinking and further seals where the device can.
     ///
@@ -103,6 +122,41 @@ pub enum SetupError {
         uid: u32,
         /// Its permissions.
         mode: u32,
+    },
+    /// Another daemon has the directory. Stop it, or give this one a directory of its own.
+    #[error("another daemon uses {path}: stop it, or choose another directory")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory is another pool's. Start with that pool's `state_dir`, or give this pool a
+    /// directory of its own.
+    #[error(
+        "{path} belongs to the pool {found}, and this is the pool {pool}: start with the state_dir \
+         of that pool, or choose another directory"
+    )]
+    OtherPool {
+        /// The directory.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// This pool.
+        pool: String,
+    },
+    /// The directory does not say whose it is, and it should. Mount what belongs there, or choose
+    /// the right directory; or say that it is this pool's, by its id in the file `pool-id` there:
+    /// files that the journal does not name are then removed, and segments without files are lost.
+    #[error(
+        "{path} {reason}: mount or choose the right directory; or, to go on with what lies there \
+         and lose the rest, write {pool} into {path}/pool-id"
+    )]
+    UnknownPool {
+        /// The directory.
+        path: PathBuf,
+        /// What is there that should not be, or the other way round.
+        reason: &'static str,
+        /// This pool.
+        pool: String,
     },
     /// The kernel does not tell here who has a file open, so no memory could ever be proven free.
     /// Take another file system (an overlay cannot tell), or set `fs.leases-enable` to 1.

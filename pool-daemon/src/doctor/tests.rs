@@ -48,7 +48,7 @@ fn every_finding_has_a_verdict_and_says_something() {
     let machine = Machine::probe().unwrap();
     let config = Config::parse("t.toml", "").unwrap();
     let findings = examine(&machine, &config, "keeper");
-    assert_eq!(findings.len(), 14);
+    assert_eq!(findings.len(), 15);
     for Finding {
         path,
         verdict,
@@ -69,6 +69,23 @@ fn a_bare_kernel_has_none_of_what_is_looked_up() {
         assert_eq!(verdict(path, &[]), "off", "{path}");
     }
     assert_eq!(verdict("mappings", &[]), "falls back");
+}
+
+#[test]
+fn files_that_share_a_file_system_with_the_journal_are_told_of() {
+    let folder = TempDir::new().unwrap();
+    for name in ["state", "ssd"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let text = format!(
+        "[daemon]\nstate_dir = \"{0}/state\"\n[[tier]]\nname = \"t\"\n[[device]]\nname = \"d\"\n\
+         tier = \"t\"\nkind = \"file\"\nsize = \"2 MiB\"\ndirectory = \"{0}/ssd\"\n",
+        folder.path().display()
+    );
+    let (verdict, detail) = said("file systems", &[], &machine(), &text);
+    assert_eq!(verdict, "falls back");
+    assert!(detail.contains(" for d: "), "{detail}");
+    assert_eq!(self::verdict("file systems", &[]), "off");
 }
 
 #[test]

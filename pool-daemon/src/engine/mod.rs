@@ -80,6 +80,7 @@ pub const PROTOCOL: u32 = 1;
 pub struct Engine {
     plan: Plan,
     boot_id: String,
+    pool_id: String,
     epoch: u64,
     now: Nanos,
     started: Nanos,

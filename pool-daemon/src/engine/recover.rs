@@ -37,6 +37,8 @@ use crate::journal::{Rows, Table};
 pub struct Found {
     /// The present boot of the machine.
     pub boot_id: String,
+    /// The pool's id: that of its rows, or a new one where they have none.
+    pub pool_id: String,
     /// Backings whose files the daemon has, checked against their rows.
     pub present: BTreeSet<BackingId>,
     /// Clients whose connections outlived the engine: none, but when only the journal had failed.
@@ -123,7 +125,7 @@ impl Engine {
     ) -> Result<(Self, Effects), RecoverError> {
         let pool = rows.pool.clone().unwrap_or_default();
         let new_boot = pool.format != 0 && pool.boot_id != found.boot_id;
-        let mut engine = Self::empty(plan, &pool, found.boot_id.clone(), now)?;
+        let mut engine = Self::empty(plan, &pool, found, now)?;
         engine.restore_window(&pool, &rows)?;
         engine.restore_devices(&rows)?;
         for tenant in &rows.tenants {
@@ -152,7 +154,7 @@ impl Engine {
     fn empty(
         plan: Plan,
         pool: &row::PoolRow,
-        boot_id: String,
+        found: &Found,
         now: Nanos,
     ) -> Result<Self, RecoverError> {
         if pool.format != 0 && pool.format != FORMAT {
@@ -175,7 +177,8 @@ impl Engine {
         };
         Ok(Self {
             plan,
-            boot_id,
+            boot_id: found.boot_id.clone(),
+            pool_id: found.pool_id.clone(),
             epoch: pool.daemon_epoch.saturating_add(1),
             now,
             started: now,

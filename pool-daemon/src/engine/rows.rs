@@ -41,6 +41,7 @@ impl Engine {
             next_tenant_id: self.tenants.next_id().number(),
             next_device_id: self.next.device.number(),
             next_incarnation: self.next.incarnation.number(),
+            pool_id: self.pool_id.clone(),
         }
     }
 

@@ -66,7 +66,8 @@ fields!(PoolRow {
     next_client_id,
     next_tenant_id,
     next_device_id,
-    next_incarnation
+    next_incarnation,
+    pool_id
 });
 fields!(DeviceRow {
     device_id,

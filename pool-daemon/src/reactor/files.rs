@@ -6,9 +6,10 @@
 //!    opened anew. So the proof of release (see [`crate::device`]) speaks of everybody else.
 //! 2. A descriptor is in the store before the journal knows its backing, and until the journal
 //!    knows it no more: what a restarted daemon finds there and its journal does not name was never
-//!    granted, or is proven gone.
+//!    granted, or is proven gone. What a full store has no place for is put there as soon as it has
+//!    one, and kept by the daemon and its clients alone until then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pool_core::{BackingId, DeviceId, Nanos, clock, crash_point};
@@ -45,6 +46,8 @@ pub(super) struct Files {
     masters: BTreeMap<BackingId, Master>,
     quarantined: BTreeMap<BackingId, Look>,
     store: Box<dyn DescriptorStore>,
+    /// What the store, which was full, does not have.
+    left_out: BTreeSet<BackingId>,
     /// Set while the store has failed: when it is filled anew.
     refill_at: Option<Nanos>,
 }
@@ -55,6 +58,7 @@ impl Files {
             masters: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             store,
+            left_out: BTreeSet::new(),
             refill_at: None,
         }
     }
@@ -80,10 +84,33 @@ impl Files {
     }
 
     fn refill_after(&mut self, outcome: Result<(), StoreError>, backing: BackingId) {
-        if let Err(error) = outcome {
-            tracing::error!(%backing, %error, "the descriptor store failed: it is filled anew");
-            self.refill_at.get_or_insert(clock::now());
+        match outcome {
+            Ok(()) => {}
+            Err(full @ StoreError::Full { .. }) => {
+                if self.left_out.is_empty() {
+                    tracing::warn!(%full, "what is granted now is kept by its clients alone");
+                }
+                self.left_out.insert(backing);
+            }
+            Err(error) => {
+                tracing::error!(%backing, %error, "the descriptor store failed: it is filled anew");
+                self.refill_at.get_or_insert(clock::now());
+            }
         }
+    }
+
+    /// Puts into a place that has become free what the store had no place for.
+    fn put_left_out(&mut self) {
+        let waits = |id: &&BackingId| self.masters.contains_key(id);
+        let Some(backing) = self.left_out.iter().find(waits).copied() else {
+            return;
+        };
+        let Some(file) = self.masters.get(&backing) else {
+            return;
+        };
+        let put = self.store.put(backing, file.file.as_fd());
+        self.left_out.remove(&backing);
+        self.refill_after(put, backing);
     }
 
     /// The connection to the store, to be polled for its end.
@@ -110,7 +137,10 @@ impl Files {
             .map(|(&id, master)| (id, master.file.as_fd()))
             .collect();
         self.refill_at = match self.store.refill(&files) {
-            Ok(()) => None,
+            Ok(left_out) => {
+                self.left_out = left_out.into_iter().collect();
+                None
+            }
             Err(error) => {
                 tracing::error!(%error, files = files.len(), "descriptors would not survive the \
                  daemon alone");
@@ -230,7 +260,86 @@ impl Files {
     /// Nothing of the file is left: the store lets go of it too. Where it fails, a restarted daemon
     /// finds the file there, does not know it, and closes it.
     pub(super) fn forget(&mut self, id: BackingId) {
+        if self.left_out.remove(&id) {
+            return;
+        }
         let removed = self.store.remove(id);
+        let has_place = removed.is_ok();
         self.refill_after(removed, id);
+        if has_place {
+            self.put_left_out();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use pool_core::sync::{Arc, Mutex, lock};
+
+    use super::*;
+
+    /// What a store of two places has, and how often it was asked to put something.
+    #[derive(Debug, Default)]
+    struct Kept {
+        ids: BTreeSet<BackingId>,
+        puts: usize,
+    }
+
+    #[derive(Debug, Default, Clone)]
+    struct TwoPlaces(Arc<Mutex<Kept>>);
+
+    impl DescriptorStore for TwoPlaces {
+        fn kind(&self) -> &'static str {
+            "two places"
+        }
+
+        fn recover(&mut self) -> Result<Vec<(BackingId, OwnedFd)>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn put(&mut self, backing: BackingId, _file: BorrowedFd<'_>) -> Result<(), StoreError> {
+            let mut kept = lock(&self.0);
+            kept.puts += 1;
+            if kept.ids.len() == 2 {
+                return Err(StoreError::Full { limit: 2 });
+            }
+            kept.ids.insert(backing);
+            Ok(())
+        }
+
+        fn refill(
+            &mut self,
+            _files: &[(BackingId, BorrowedFd<'_>)],
+        ) -> Result<Vec<BackingId>, StoreError> {
+            unreachable!("a full store is not filled anew")
+        }
+
+        fn remove(&mut self, backing: BackingId) -> Result<(), StoreError> {
+            lock(&self.0).ids.remove(&backing);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_store_has_not_failed_and_takes_the_rest_as_places_become_free() {
+        let store = TwoPlaces::default();
+        let mut files = Files::new(Box::new(store.clone()));
+        let ids = [1, 2, 3, 4].map(|number| BackingId::new(number).unwrap());
+        for id in ids {
+            files.add(id, DeviceId::FIRST, File::open("/dev/null").unwrap().into());
+        }
+        let kept = || lock(&store.0).ids.iter().copied().collect::<Vec<_>>();
+        assert_eq!((kept(), files.refill_at()), (ids[..2].to_vec(), None));
+        // One that never was in the store leaves no place, one that was does.
+        files.discard(ids[2]);
+        files.forget(ids[2]);
+        assert_eq!(kept(), ids[..2]);
+        files.discard(ids[0]);
+        files.forget(ids[0]);
+        assert_eq!(kept(), [ids[1], ids[3]]);
+        assert_eq!(lock(&store.0).puts, 5);
+        assert_eq!(files.refill_at(), None);
     }
 }

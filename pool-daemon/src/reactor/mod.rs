@@ -168,6 +168,7 @@ pub struct Reactor {
     engine: Engine,
     plan: Plan,
     boot_id: String,
+    pool_id: String,
     journal: Box<dyn Journal>,
     /// Set while the journal has failed: when it is tried again.
     journal_down_until: Option<Nanos>,
@@ -448,6 +449,7 @@ impl Reactor {
             .filter(|(_, client)| client.connection.is_some());
         let found = Found {
             boot_id: self.boot_id.clone(),
+            pool_id: self.pool_id.clone(),
             present: self.files.ids().collect(),
             attached: connected.map(|(&id, _)| id).collect(),
         };

@@ -1,12 +1,14 @@
 //! From a configuration to a running reactor, and its end.
 //!
 //! # Protocol of the start
-//! 1. The journal is read.
-//! 2. The store gives back what it kept; each descriptor is checked against its row, and what no
-//!    row names is let go. Devices that keep files under names are asked for theirs.
-//! 3. An engine is recovered, and its new life is journaled.
-//! 4. Processes of before are looked for: those that are gone are clients that are gone.
-//! 5. The session socket is opened: only now can anybody come.
+//! 1. The journal is read. Devices that keep files under names check that those are this pool's.
+//! 2. The store gives back what it kept; each descriptor is checked against its row. Devices that
+//!    keep files under names are asked for theirs.
+//! 3. An engine is recovered, the session socket is opened, and the new life is journaled. Up to
+//!    here nothing was let go: a journal and a configuration that do not fit cost nothing.
+//! 4. What no row names is let go, from the store and from the devices.
+//! 5. Processes of before are looked for: those that are gone are clients that are gone. Then
+//!    whoever has come meanwhile is served.
 //!
 //! A daemon that dies anywhere in between changes nothing that the next one does not do again.
 
@@ -36,13 +38,13 @@ use super::questions::Doctor;
 use super::sessions::{Attached, Sessions};
 use super::watchdog::Watchdog;
 use super::{Batch, Reactor, ReactorError, process};
-use crate::device::Device;
 use crate::device::builder::Builder;
 use crate::device::identity::{adopt, verify};
+use crate::device::{Device, SetupError};
 use crate::engine::command::{Command, FileIdentity};
 use crate::engine::plan::Plan;
 use crate::engine::{Engine, Found};
-use crate::journal::{Journal, Rows};
+use crate::journal::{Journal, Record, Rows};
 use crate::server::handle::Inbox;
 use crate::server::metrics::Metrics;
 use crate::store::DescriptorStore;
@@ -52,13 +54,15 @@ use crate::sys;
 const BACKLOG: i32 = 256;
 
 /// What becomes of granted memory when the daemon is told to stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum OnStop {
     /// It is kept for the next daemon.
     Keep,
-    /// It is let go: the store is emptied and this journal removed. Clients keep what they have
-    /// mapped.
+    /// It is let go: the store and these devices are emptied and this journal removed. Clients keep
+    /// what they have mapped.
     Release {
+        /// The devices.
+        devices: Vec<Arc<dyn Device>>,
         /// The file of the journal.
         journal: PathBuf,
     },
@@ -109,28 +113,37 @@ impl Reactor {
     /// [`ReactorError`]; nothing has been changed that a second start would not do alike.
     pub fn start(mut setup: Setup) -> Result<Self, ReactorError> {
         let signals = stop_signals()?;
-        let rows = setup.journal.load()?;
+        let mut rows = setup.journal.load()?;
         crash_point!("recover.loaded");
         let mut files = Files::new(setup.store);
-        let by_name = device_ids(&rows);
-        adopt_files(&mut files, &rows, &by_name, &setup.devices)?;
+        let pool_id = pool_id(&rows)?;
+        check_owners(&rows, &setup.devices, &pool_id)?;
+        let adopted = adopt_files(&mut files, &mut rows, &setup.devices)?;
         crash_point!("recover.adopted");
         let found = Found {
             boot_id: setup.boot_id.clone(),
+            pool_id: pool_id.clone(),
             present: files.ids().collect(),
             attached: BTreeSet::new(),
         };
-        let (engine, effects) = Engine::recover(setup.plan.clone(), rows, &found, clock::now())?;
+        let (engine, mut effects) =
+            Engine::recover(setup.plan.clone(), rows, &found, clock::now())?;
         let devices = engine
             .device_ids()
             .filter_map(|(id, name)| Some((id, Arc::clone(setup.devices.get(name)?))));
         let builder = Builder::new(devices.collect(), setup.stock)?;
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
         let can_refuse = refuse_descriptors(&listener);
+        let records = [adopted.found_anew, std::mem::take(&mut effects.records)];
+        setup.journal.commit(&records.concat())?;
+        crash_point!("recover.committed");
+        adopted.unknown.into_iter().for_each(|id| files.forget(id));
+        clean(&setup.devices, &pool_id, &engine.backing_ids().collect())?;
         let mut reactor = Self {
             engine,
             plan: setup.plan,
             boot_id: setup.boot_id,
+            pool_id,
             journal: setup.journal,
             journal_down_until: None,
             files,
@@ -164,7 +177,6 @@ impl Reactor {
         reactor.absorb(effects);
         reactor.await_clients();
         reactor.finish_batch()?;
-        crash_point!("recover.committed");
         reactor.wait_for_all()?;
         Ok(reactor)
     }
@@ -226,10 +238,13 @@ impl Reactor {
     /// configured.
     pub(super) fn stop(mut self) -> Result<(), ReactorError> {
         remove_socket(&self.session_socket);
-        if let OnStop::Release { journal } = &self.on_stop {
+        if let OnStop::Release { devices, journal } = &self.on_stop {
             let kept: Vec<_> = self.files.ids().collect();
             for backing in kept {
                 self.files.forget(backing);
+            }
+            for device in devices {
+                device.remove_leftovers(&BTreeSet::new())?;
             }
             let journal = journal.clone();
             drop(self.journal);
@@ -255,68 +270,143 @@ impl Reactor {
     }
 }
 
-/// The names of the journal's devices.
-fn device_ids(rows: &Rows) -> BTreeMap<DeviceId, String> {
-    let named = rows
-        .devices
-        .iter()
-        .filter_map(|row| Some((DeviceId::new(row.device_id)?, row.name.clone())));
-    named.collect()
+/// The id of the journal's pool, or a new one for a new pool.
+fn pool_id(rows: &Rows) -> Result<String, ReactorError> {
+    let pool = rows.pool.as_ref().filter(|pool| !pool.pool_id.is_empty());
+    if let Some(pool) = pool {
+        return Ok(pool.pool_id.clone());
+    }
+    let random = sys::random_token()?;
+    Ok(random.map(|byte| format!("{byte:02x}")).concat())
 }
 
-/// Takes over every file of before that is still there, from the store or under its name.
+/// The rows of backings that have an id.
+fn backings(rows: &Rows) -> impl Iterator<Item = (BackingId, &BackingRow)> {
+    let rows = rows.backings.iter();
+    rows.filter_map(|row| Some((BackingId::new(row.backing_id)?, row)))
+}
+
+/// The back end of each device that the journal knows and that is configured.
+fn back_ends<'d>(
+    rows: &Rows,
+    devices: &'d BTreeMap<String, Arc<dyn Device>>,
+) -> BTreeMap<DeviceId, &'d Arc<dyn Device>> {
+    let rows = rows.devices.iter();
+    rows.filter_map(|row| Some((DeviceId::new(row.device_id)?, devices.get(&row.name)?)))
+        .collect()
+}
+
+/// Each device keeps the files of this pool, or none.
+fn check_owners(
+    rows: &Rows,
+    devices: &BTreeMap<String, Arc<dyn Device>>,
+    pool_id: &str,
+) -> Result<(), ReactorError> {
+    for (name, device) in devices {
+        let id = rows.devices.iter().find(|row| row.name == *name);
+        let id = id.map(|row| row.device_id);
+        let in_use = rows.backings.iter().any(|row| Some(row.device_id) == id);
+        device
+            .check_owner(pool_id, in_use)
+            .map_err(|source| of_device(name, source))?;
+    }
+    Ok(())
+}
+
+/// Marks each device as this pool's, and removes from it what the journal does not name.
+fn clean(
+    devices: &BTreeMap<String, Arc<dyn Device>>,
+    pool_id: &str,
+    known: &BTreeSet<BackingId>,
+) -> Result<(), ReactorError> {
+    for (name, device) in devices {
+        device
+            .claim(pool_id)
+            .map_err(|source| of_device(name, source))?;
+        let removed = device.remove_leftovers(known)?;
+        if removed > 0 {
+            tracing::info!(device = %name, removed, "the files that no row names are gone");
+        }
+    }
+    Ok(())
+}
+
+fn of_device(name: &str, source: SetupError) -> ReactorError {
+    ReactorError::Device {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+/// What taking over the files of before has shown.
+#[derive(Debug, Default)]
+struct Adopted {
+    /// Descriptors of the store that the journal does not name.
+    unknown: Vec<BackingId>,
+    /// Rows of files that their file system has under another number than before.
+    found_anew: Vec<Record>,
+}
+
+/// Takes over every file of before that is still there, from the store or under its name. Lets
+/// nothing go.
 fn adopt_files(
     files: &mut Files,
-    rows: &Rows,
-    names: &BTreeMap<DeviceId, String>,
+    rows: &mut Rows,
     devices: &BTreeMap<String, Arc<dyn Device>>,
-) -> Result<(), ReactorError> {
-    let expected: BTreeMap<BackingId, &BackingRow> = rows
-        .backings
-        .iter()
-        .filter_map(|row| Some((BackingId::new(row.backing_id)?, row)))
-        .collect();
+) -> Result<Adopted, ReactorError> {
+    let mut adopted = Adopted::default();
+    let back_ends = back_ends(rows, devices);
+    // Without its back end nothing is adopted, and recovery refuses the start.
     let back_end = |row: &BackingRow| {
         let id = DeviceId::new(row.device_id)?;
-        Some((id, devices.get(names.get(&id)?)?))
+        Some((id, *back_ends.get(&id)?))
     };
+    let expected: BTreeMap<_, _> = backings(rows).collect();
     for (backing, file) in files.store_mut().recover()? {
-        let row = expected
-            .get(&backing)
-            .and_then(|row| Some((row, back_end(row)?)));
-        let Some((row, (device, _))) = row else {
-            tracing::info!(%backing, "a descriptor that the journal does not name is let go");
-            files.forget(backing);
+        let Some(row) = expected.get(&backing) else {
+            tracing::info!(%backing, "the journal does not name a descriptor of the store");
+            adopted.unknown.push(backing);
+            continue;
+        };
+        let Some((device, _)) = back_end(row) else {
             continue;
         };
         match verify(file.as_fd(), identity(row), Bytes::new(row.bytes), false) {
             Ok(()) => files.take_over(backing, device, file),
             Err(wrong) => {
-                tracing::error!(%backing, %wrong, "a descriptor of the store is not of its file");
-                files.forget(backing);
+                tracing::error!(%backing, %wrong, "a descriptor of the store is not of its file")
             }
         }
     }
     let present: BTreeSet<_> = files.ids().collect();
-    for (&backing, row) in expected.iter().filter(|(id, _)| !present.contains(id)) {
-        let Some((device, back_end)) = back_end(row) else {
+    for row in &mut rows.backings {
+        let backing = BackingId::new(row.backing_id).filter(|id| !present.contains(id));
+        let (Some(backing), Some((device, back_end))) = (backing, back_end(row)) else {
             continue;
         };
         let Some(file) = back_end.find(backing)? else {
             continue;
         };
+        // A file system may have another number after each boot. That the file is in it, the device
+        // has seen.
+        let before = std::mem::replace(
+            &mut row.file_device,
+            sys::status(file.as_fd())?.identity.device,
+        );
         match adopt(file.as_fd(), identity(row), Bytes::new(row.bytes), false) {
-            Ok(master) => files.take_over(backing, device, master),
+            Ok(master) => {
+                files.take_over(backing, device, master);
+                if row.file_device != before {
+                    adopted.found_anew.push(Record::Backing(row.clone()));
+                }
+            }
             Err(wrong) => {
                 tracing::error!(%backing, %wrong, "a file under its name is not the one that was \
                  built")
             }
         }
     }
-    for device in devices.values() {
-        device.remove_leftovers(&expected.keys().copied().collect())?;
-    }
-    Ok(())
+    Ok(adopted)
 }
 
 fn identity(row: &BackingRow) -> FileIdentity {
@@ -390,5 +480,71 @@ fn is_answered(address: &UnixAddr) -> Result<bool, ReactorError> {
 fn remove_socket(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "the session socket is left behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::file::FileDevice;
+    use crate::store::none::ClientsOnly;
+    use pool_core::EXTENT_BYTES;
+    use pool_proto::journal::v1::DeviceRow;
+
+    const EXTENT: Bytes = Bytes::new(EXTENT_BYTES);
+
+    /// The rows of backing 1, a file of `device`.
+    fn rows_of(device: &FileDevice) -> Rows {
+        let built = device.build(BackingId::FIRST, EXTENT, false).unwrap();
+        Rows {
+            devices: vec![DeviceRow {
+                device_id: 1,
+                name: "ssd".to_owned(),
+                ..DeviceRow::default()
+            }],
+            backings: vec![BackingRow {
+                backing_id: 1,
+                device_id: 1,
+                bytes: EXTENT_BYTES,
+                file_device: built.identity.device,
+                file_inode: built.identity.inode,
+                ..BackingRow::default()
+            }],
+            ..Rows::default()
+        }
+    }
+
+    fn adopted(device: FileDevice, rows: &mut Rows) -> (Vec<BackingId>, Adopted) {
+        let mut files = Files::new(Box::new(ClientsOnly));
+        let device: Arc<dyn Device> = Arc::new(device);
+        let devices = BTreeMap::from([("ssd".to_owned(), device)]);
+        let adopted = adopt_files(&mut files, rows, &devices).unwrap();
+        (files.ids().collect(), adopted)
+    }
+
+    #[test]
+    fn a_file_whose_file_system_has_another_number_after_a_boot_is_still_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = FileDevice::open(&folder.path().join("device")).unwrap();
+        let mut rows = rows_of(&device);
+        let now = rows.clone();
+        rows.backings[0].file_device += 1;
+        let (files, adopted) = adopted(device, &mut rows);
+        assert_eq!(files, [BackingId::FIRST]);
+        assert_eq!(rows, now, "it is known by its new number");
+        assert_eq!(
+            adopted.found_anew,
+            [Record::Backing(now.backings[0].clone())]
+        );
+    }
+
+    #[test]
+    fn another_file_of_the_same_name_is_not_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = FileDevice::open(&folder.path().join("device")).unwrap();
+        let mut rows = rows_of(&device);
+        rows.backings[0].file_inode += 1;
+        let (files, adopted) = adopted(device, &mut rows);
+        assert!(files.is_empty() && adopted.found_anew.is_empty());
     }
 }

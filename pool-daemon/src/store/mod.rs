@@ -33,14 +33,19 @@ pub trait DescriptorStore: Send + std::fmt::Debug {
     /// Keeps a duplicate of `file`. When it returns, the death of the daemon does not lose it.
     ///
     /// # Errors
-    /// Where the store does not answer or is full.
+    /// Where the store does not answer, or is full: that is no failure, and it keeps what it has.
     fn put(&mut self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), StoreError>;
 
-    /// After a failure: connects anew where that is needed, and keeps exactly `files`.
+    /// After a failure: connects anew where that is needed, and keeps exactly `files`, but for
+    /// those that there is no place for, which it tells. What it has is not sent again.
     ///
     /// # Errors
-    /// As the other calls; what is kept then is some of these. Try again later.
-    fn refill(&mut self, files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError>;
+    /// As the other calls, but for a full store; what is kept then is some of these. Try again
+    /// later.
+    fn refill(
+        &mut self,
+        files: &[(BackingId, BorrowedFd<'_>)],
+    ) -> Result<Vec<BackingId>, StoreError>;
 
     /// The connection to a process that keeps the descriptors, to be polled for its end: the
     /// process is gone then, and so is what it kept.
@@ -62,8 +67,8 @@ pub enum StoreError {
     /// The process behind the store is gone, or answers no more. Refill it.
     #[error("the descriptor store does not answer")]
     Gone,
-    /// The store keeps no more. Raise its limit (`FileDescriptorStoreMax`, `LimitNOFILE`), or
-    /// have fewer segments.
+    /// The store keeps no more until something is removed from it. Raise its limit
+    /// (`FileDescriptorStoreMax`, `LimitNOFILE`), or have fewer segments.
     #[error("the descriptor store is full with {limit} descriptors")]
     Full {
         /// The most it keeps.
@@ -102,6 +107,21 @@ impl From<PacketError> for StoreError {
             _ => Self::OutOfOrder,
         }
     }
+}
+
+/// Puts what a store does not have, and tells what there was no place for.
+fn put_each<'f>(
+    files: impl Iterator<Item = &'f (BackingId, BorrowedFd<'f>)>,
+    mut put: impl FnMut(BackingId, BorrowedFd<'f>) -> Result<(), StoreError>,
+) -> Result<Vec<BackingId>, StoreError> {
+    let mut left_out = Vec::new();
+    for &(backing, file) in files {
+        match put(backing, file) {
+            Err(StoreError::Full { .. }) => left_out.push(backing),
+            done => done?,
+        }
+    }
+    Ok(left_out)
 }
 
 /// The name under which a store knows a descriptor.

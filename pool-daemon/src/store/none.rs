@@ -23,8 +23,11 @@ impl DescriptorStore for ClientsOnly {
         Ok(())
     }
 
-    fn refill(&mut self, _files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError> {
-        Ok(())
+    fn refill(
+        &mut self,
+        _files: &[(BackingId, BorrowedFd<'_>)],
+    ) -> Result<Vec<BackingId>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn remove(&mut self, _backing: BackingId) -> Result<(), StoreError> {

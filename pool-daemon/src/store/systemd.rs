@@ -2,7 +2,8 @@
 //!
 //! systemd keeps descriptors for a service whose unit says `FileDescriptorStoreMax=`, and passes
 //! them to its next start, by name. It says so in the environment: `NOTIFY_SOCKET` where to send
-//! them, `FDSTORE` how many it takes (older versions than 254 do not: set it in the unit).
+//! them, `FDSTORE` how many it takes. Older versions than 254 do not say that: the unit does, in
+//! `TIERPOOL_FDSTORE`, which is asked only then.
 //!
 //! # Ordering
 //! The manager answers nothing to a descriptor. Instead each put and remove is followed by a
@@ -33,7 +34,7 @@ use pool_core::sync::atomic::{AtomicBool, Ordering};
 use pool_core::{BackingId, Nanos};
 use sd_notify::NotifyState;
 
-use super::{DescriptorStore, StoreError, backing_of, name_of};
+use super::{DescriptorStore, StoreError, backing_of, name_of, put_each};
 use crate::sys::{self, Failed};
 
 /// How long the manager may take to come to a message.
@@ -54,7 +55,8 @@ impl ServiceManager {
     #[must_use]
     pub fn from_environment() -> Option<Self> {
         env::var_os("NOTIFY_SOCKET")?;
-        let limit = env::var("FDSTORE").ok()?.parse().ok()?;
+        let limit = ["FDSTORE", "TIERPOOL_FDSTORE"].map(env::var);
+        let limit = limit.into_iter().find_map(Result::ok)?.parse().ok()?;
         let kept = BTreeSet::new();
         (limit > 0).then_some(Self { kept, limit })
     }
@@ -94,20 +96,24 @@ impl DescriptorStore for ServiceManager {
             NotifyState::Custom("FDPOLL=0"),
         ];
         sd_notify::notify_with_fds(&state, &[file]).map_err(|error| failed(&error))?;
+        pass_barrier()?;
         self.kept.insert(backing);
-        pass_barrier()
+        Ok(())
     }
 
     /// The manager is there as long as the machine is: what failed is sent again.
-    fn refill(&mut self, files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError> {
+    fn refill(
+        &mut self,
+        files: &[(BackingId, BorrowedFd<'_>)],
+    ) -> Result<Vec<BackingId>, StoreError> {
         let wanted: BTreeSet<_> = files.iter().map(|(backing, _)| *backing).collect();
         let stale: Vec<_> = self.kept.difference(&wanted).copied().collect();
         stale
             .into_iter()
             .try_for_each(|backing| self.remove(backing))?;
-        files
-            .iter()
-            .try_for_each(|(backing, file)| self.put(*backing, *file))
+        let kept = self.kept.clone();
+        let missing = files.iter().filter(|(backing, _)| !kept.contains(backing));
+        put_each(missing, |backing, file| self.put(backing, file))
     }
 
     fn remove(&mut self, backing: BackingId) -> Result<(), StoreError> {

@@ -33,6 +33,8 @@ const _: () = assert!(size_of::<libc::c_int>() == NUMBER_BYTES as usize);
 /// # Errors
 /// `ENOPROTOOPT` before Linux 6.16.
 pub fn pass_descriptors(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Failed> {
+    let call = "setsockopt SO_PASSRIGHTS";
+    fault::syscall(Call::Setsockopt).map_err(|errno| Failed { call, errno })?;
     let pass = libc::c_int::from(pass);
     // SAFETY: the kernel reads one number of this frame (invariants 1 and 2).
     let answer = unsafe {
@@ -44,7 +46,6 @@ pub fn pass_descriptors(socket: BorrowedFd<'_>, pass: bool) -> Result<(), Failed
             NUMBER_BYTES,
         )
     };
-    let call = "setsockopt SO_PASSRIGHTS";
     Errno::result(answer)
         .map(drop)
         .map_err(|errno| Failed { call, errno })

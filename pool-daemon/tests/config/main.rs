@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pool_core::units::{GIB, MIB, TIB};
 use pool_core::{Bytes, Extents, Nanos, PoolAddr, WindowRange};
-use pool_daemon::config::{Config, ConfigError, DeviceSpec, OnStop, PagePolicy};
+use pool_daemon::config::{Config, ConfigError, DeviceSpec, DirectoryError, OnStop, PagePolicy};
 use pool_daemon::discover::{HugePages, Machine, Node};
 use pool_daemon::engine::plan::{Amount, Quota};
 use proptest::prelude::*;
@@ -59,6 +59,20 @@ kind = "file"
 size = "2 GiB"
 directory = "/mnt/far"
 "#;
+
+#[test]
+fn a_runtime_directory_has_one_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Config::parse("t.toml", "").unwrap().daemon;
+    daemon.runtime_dir = folder.path().join("run");
+    daemon.state_dir = folder.path().join("state");
+    daemon.make_directories().unwrap();
+    let first = daemon.lock_runtime_dir().unwrap();
+    let second = daemon.lock_runtime_dir().unwrap_err();
+    assert!(matches!(second, DirectoryError::InUse { .. }), "{second}");
+    drop(first);
+    daemon.lock_runtime_dir().unwrap();
+}
 
 #[test]
 fn an_empty_file_is_a_system_service_on_the_pool_of_the_machine() {
@@ -252,6 +266,27 @@ fn far_memory_is_pooled_and_not_emulated() {
         .map(|device| device.extents.bytes().get())
         .sum();
     assert_eq!(all, 4 * GIB, "half of what the group allows");
+}
+
+#[test]
+fn devices_that_nobody_configured_keep_their_sizes_whatever_is_free_later() {
+    for config in [
+        Config::without_file(&machine()).unwrap(),
+        Config::parse("t.toml", "").unwrap(),
+    ] {
+        let (first, _) = config.plan(&machine()).unwrap();
+        let sizes = first
+            .devices
+            .iter()
+            .map(|device| (device.name.clone(), device.extents.bytes()));
+        let used_up = Machine {
+            memory_available: Bytes::new(MIB),
+            ..machine()
+        };
+        let (second, _) = config.plan_again(&used_up, &sizes.collect()).unwrap();
+        assert_eq!(second.devices, first.devices);
+        config.plan(&used_up).unwrap_err();
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Messages that are none: too long, too short, cut off, of random bytes, with descriptors.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use pool_core::limits::MESSAGE_BYTES_MAX;
 use pool_core::packet::PacketError;
@@ -37,7 +38,6 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// As the kernel takes it, whatever the protocol says of its length.
 fn send_any(connection: &Connection, bytes: &[u8]) -> nix::Result<usize> {
-    use std::os::fd::AsRawFd as _;
     send(
         connection.socket().as_raw_fd(),
         bytes,
@@ -149,69 +149,66 @@ fn a_message_that_says_nothing_is_refused_and_the_connection_lives() {
     besieged.recovers();
 }
 
+/// Sends a message with descriptors that nobody awaits: either the kernel refuses to send it, and
+/// the connection is as it was, or the daemon refuses what it received. Which of both, the daemon
+/// has said when it started.
+fn send_unwanted(besieged: &Besieged, connection: &Connection, bytes: &[u8], files: &[RawFd]) {
+    use nix::sys::socket::{ControlMessage, sendmsg};
+    use std::io::IoSlice;
+
+    let rights = [ControlMessage::ScmRights(files)];
+    let parts = [IoSlice::new(bytes)];
+    let (socket, flags) = (connection.socket().as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+    let sent = sendmsg::<()>(socket, &parts, &rights, flags, None);
+    let count = files.len();
+    if besieged.daemon.refuses_descriptors() {
+        assert_eq!(sent, Err(Errno::EPERM), "{count}");
+    } else {
+        assert_eq!(sent, Ok(bytes.len()), "{count}");
+        let response = response(connection);
+        assert!(matches!(response, Response::Refused(_)), "{count}");
+    }
+}
+
+fn encoded(body: request::Body) -> Vec<u8> {
+    let request = Request {
+        request_id: 9,
+        body: Some(body),
+    };
+    request.encode_to_vec()
+}
+
 #[test]
 fn descriptors_that_nobody_asked_for_are_not_kept() {
-    let besieged = Besieged::new();
-    let files: Vec<OwnedFd> = (0..64).map(|_| own_file(EXTENT)).collect();
-    let files: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
-    let request = |body| {
-        let request = Request {
-            request_id: 9,
-            body: Some(body),
-        };
-        request.encode_to_vec()
-    };
-    for count in [1, 2, 63, 64] {
-        let stranger = besieged.stranger();
-        stranger
-            .send(&attach().encode_to_vec(), &files[..count])
-            .unwrap();
-        assert!(
-            matches!(response(&stranger), Response::Refused(_)),
-            "{count} with an attach"
-        );
-        for body in [ask::tiers(), ask::create("ddr", EXTENT), ask::detach()] {
-            let what = format!("{count} with {body:?}");
-            let client = besieged.daemon.attach("client");
-            client
-                .connection()
-                .send(&request(body), &files[..count])
-                .unwrap();
-            assert!(
-                matches!(response(client.connection()), Response::Refused(_)),
-                "{what}"
-            );
+    let file = own_file(EXTENT);
+    let files = [file.as_raw_fd(); 64];
+    for besieged in Besieged::of_both_kernels() {
+        for count in [1, 2, 63, 64] {
+            let stranger = besieged.stranger();
+            let attach = attach().encode_to_vec();
+            send_unwanted(&besieged, &stranger, &attach, &files[..count]);
+            for body in [ask::tiers(), ask::create("ddr", EXTENT), ask::detach()] {
+                let client = besieged.daemon.attach("client");
+                let asked = encoded(body);
+                send_unwanted(&besieged, client.connection(), &asked, &files[..count]);
+            }
         }
+        besieged.recovers();
     }
-    besieged.recovers();
 }
 
 #[test]
 fn more_descriptors_than_a_message_may_carry_are_not_kept() {
-    use nix::sys::socket::{ControlMessage, sendmsg};
-    use std::io::IoSlice;
-    use std::os::fd::AsRawFd as _;
-
     /// What the kernel takes at most.
     const SCM_MAX_FD: usize = 253;
-    let besieged = Besieged::new();
     let file = own_file(EXTENT);
-    let raw = [file.as_raw_fd(); SCM_MAX_FD];
-    for count in [65, 128, SCM_MAX_FD] {
-        let client = besieged.daemon.attach("client");
-        let bytes = Request {
-            request_id: 9,
-            body: Some(ask::tiers()),
-        };
-        let bytes = bytes.encode_to_vec();
-        let rights = [ControlMessage::ScmRights(&raw[..count])];
-        let socket = client.connection().socket().as_raw_fd();
-        let parts = [IoSlice::new(&bytes)];
-        sendmsg::<()>(socket, &parts, &rights, MsgFlags::MSG_NOSIGNAL, None).unwrap();
-        assert!(
-            matches!(response(client.connection()), Response::Refused(_)),
-            "{count}"
-        );
+    let files = [file.as_raw_fd(); SCM_MAX_FD];
+    for besieged in Besieged::of_both_kernels() {
+        for count in [65, 128, SCM_MAX_FD] {
+            let client = besieged.daemon.attach("client");
+            let asked = encoded(ask::tiers());
+            send_unwanted(&besieged, client.connection(), &asked, &files[..count]);
+        }
+        besieged.recovers();
     }
-    besieged.recovers();
 }

@@ -88,6 +88,7 @@ impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let found = Found {
             boot_id: "boot-1".into(),
+            pool_id: "pool".into(),
             ..Found::default()
         };
         let recovered = Engine::recover(plan.clone(), Rows::default(), &found, Nanos::ZERO);
@@ -347,6 +348,7 @@ impl World {
         let kept = self.files.iter().filter(|(_, file)| file.kept);
         let found = Found {
             boot_id: format!("boot-{}", self.boot),
+            pool_id: "pool".into(),
             present: kept.map(|(id, _)| *id).collect(),
             attached: BTreeSet::new(),
         };

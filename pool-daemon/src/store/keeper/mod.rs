@@ -13,7 +13,7 @@
 //! connection; [`Keeper::refill`] then makes the keeper, or a new one, hold exactly what it
 //! should.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use pool_core::clock::Deadline;
 use pool_core::packet::{self, PacketError};
 use pool_core::{BackingId, Nanos};
 
-use super::{DescriptorStore, StoreError};
+use super::{DescriptorStore, StoreError, put_each};
 use crate::sys::{self, socket};
 use wire::{Reply, Request, Status};
 
@@ -160,21 +160,26 @@ impl DescriptorStore for Keeper {
     }
 
     /// Starts a new keeper where the old one is gone.
-    fn refill(&mut self, files: &[(BackingId, BorrowedFd<'_>)]) -> Result<(), StoreError> {
+    fn refill(
+        &mut self,
+        files: &[(BackingId, BorrowedFd<'_>)],
+    ) -> Result<Vec<BackingId>, StoreError> {
         self.link = None;
         let mut link = self.find_or_spawn()?;
-        let wanted: BTreeSet<_> = files.iter().map(|(backing, _)| *backing).collect();
-        for (backing, _) in link.list()? {
-            if !wanted.contains(&backing) {
-                link.remove(backing)?;
+        let wanted: BTreeMap<_, _> = files.iter().copied().collect();
+        let mut kept = BTreeSet::new();
+        for (backing, file) in link.list()? {
+            match wanted.get(&backing) {
+                None => link.remove(backing)?,
+                Some(wanted) if is_same(file.as_fd(), *wanted)? => _ = kept.insert(backing),
+                Some(_) => {}
             }
         }
-        for (backing, file) in files {
-            link.put(*backing, *file)?;
-        }
+        let missing = files.iter().filter(|(backing, _)| !kept.contains(backing));
+        let left_out = put_each(missing, |backing, file| link.put(backing, file))?;
         link.settle(0)?;
         self.link = Some(link);
-        Ok(())
+        Ok(left_out)
     }
 
     fn connection(&self) -> Option<BorrowedFd<'_>> {
@@ -184,6 +189,11 @@ impl DescriptorStore for Keeper {
     fn remove(&mut self, backing: BackingId) -> Result<(), StoreError> {
         self.with_link(|link| link.remove(backing))
     }
+}
+
+/// Whether two descriptors are of one file.
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, StoreError> {
+    Ok(sys::status(one)?.identity == sys::status(other)?.identity)
 }
 
 /// One connection.
