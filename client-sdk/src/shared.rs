@@ -1,5 +1,6 @@
 //! What the handles of one session and its background thread have in common.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -24,7 +25,6 @@ use crate::table::Table;
 use crate::wire::Answer;
 
 /// Locks are taken in this order: session, listening, detail of a segment, table, all others.
-#[derive(Debug)]
 pub(crate) struct Shared {
     /// The process that attached.
     owner: u32,
@@ -49,6 +49,18 @@ pub(crate) struct Shared {
     /// The session was put back.
     freed: Condvar,
     waker: EventFd,
+}
+
+/// Every handle has one of these: no more than says which session it is, no secret of it, and
+/// nothing that has to be locked.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("socket", &self.socket)
+            .field("client", &self.client)
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whose turn it is to use the session.

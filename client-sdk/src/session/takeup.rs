@@ -69,7 +69,7 @@ impl Session {
         supply(shared, &mut connection, id, &message, deadline)?;
         // What the daemon told before says of some segments why they are held no more.
         shared.hear();
-        reconcile(shared, &message.held).map_err(Failed::ForGood)?;
+        reconcile(shared, &message).map_err(Failed::ForGood)?;
         self.generation += 1;
         *lock(&shared.listening) = Some(Listening::new(self.generation, events));
         *lock(&shared.liveness) = Some(liveness);
@@ -125,22 +125,25 @@ fn supply(
 }
 
 /// Brings what this process holds in line with what the daemon says it holds.
-fn reconcile(shared: &Arc<Shared>, said: &[session::Holding]) -> Result<(), Error> {
+fn reconcile(shared: &Arc<Shared>, said: &session::Reattached) -> Result<(), Error> {
     for held in shared.holdings() {
         let (id, detail) = (held.id(), held.detail());
         let (incarnation, bytes) = (detail.info.incarnation.number(), detail.info.bytes.get());
         drop(detail);
-        let news = match said.iter().find(|said| said.segment_id == id.number()) {
+        let news = match said.held.iter().find(|said| said.segment_id == id.number()) {
             _ if held.fate() != Fate::Live => continue,
+            None if said.revoked.contains(&id.number()) => News::Revoked(None),
             None => News::Lost,
             Some(said) if (said.incarnation, said.bytes) == (incarnation, bytes) => continue,
             Some(_) => News::Changed,
         };
-        if shared.tell(id, news)? && news == News::Lost {
-            shared.events.publish(&Event::Lost { segment: id });
+        match (shared.tell(id, news)?, news) {
+            (true, News::Lost) => shared.events.publish(&Event::Lost { segment: id }),
+            (true, News::Revoked(_)) => shared.events.publish(&Event::Revoked { segment: id }),
+            _ => {}
         }
     }
-    let said = said.iter();
+    let said = said.held.iter();
     shared.close_unknown(said.filter_map(|said| SegmentId::new(said.segment_id)));
     Ok(())
 }

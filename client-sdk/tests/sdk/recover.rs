@@ -604,6 +604,24 @@ fn what_was_revoked_before_the_daemon_died_is_not_called_lost() {
 }
 
 #[test]
+fn what_was_revoked_while_the_daemon_was_out_of_reach_is_not_called_lost() {
+    let (mut fake, pool) = attached();
+    let mut events = pool.events();
+    let segment = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let id = segment.id();
+    fake.kill();
+    fake.model().held.remove(&id.number());
+    fake.model().revoked.push(id.number());
+    fake.restart();
+    let told = heard(&mut events, |event| {
+        matches!(event, Event::Revoked { .. } | Event::Lost { .. })
+    });
+    assert_eq!(told, Event::Revoked { segment: id });
+    let gone = AccessError::Revoked { segment: id };
+    assert_eq!(segment.view::<u8>(Bytes::ZERO, 1).unwrap_err(), gone);
+}
+
+#[test]
 fn a_session_the_daemon_does_not_know_is_over_and_says_so() {
     let (mut fake, pool) = attached();
     let mut events = pool.events();

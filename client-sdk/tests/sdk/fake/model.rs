@@ -34,6 +34,8 @@ pub(crate) struct Model {
     /// Backings to be asked for at the next Reattach, and those that were brought.
     pub(crate) missing: Vec<u64>,
     pub(crate) supplied: Vec<u64>,
+    /// Segments that were revoked, as the next Reattach is told.
+    pub(crate) revoked: Vec<u64>,
     /// A client closed its event socket before it ended its session: as if it were to come back.
     pub(crate) hung_up_first: bool,
     /// The next Attach or Reattach is refused for this reason.
@@ -74,6 +76,7 @@ impl Model {
             log: Vec::new(),
             unclean: Vec::new(),
             missing: Vec::new(),
+            revoked: Vec::new(),
             supplied: Vec::new(),
             hung_up_first: false,
             refuse_session: None,
@@ -251,6 +254,7 @@ impl Model {
             missing_backings: std::mem::take(&mut self.missing),
             held: self.held.iter().filter_map(holding).collect(),
             missing_more: false,
+            revoked: std::mem::take(&mut self.revoked),
         };
         (reply::Body::Reattached(body), self.welcome())
     }
