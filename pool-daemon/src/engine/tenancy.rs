@@ -175,6 +175,9 @@ impl Tenants {
         if self.by_name.contains_key(name) || self.is_configured(name) {
             return Ok(());
         }
+        if !self.could_exist(name) {
+            return Err(Refusal::not_found("tenant", name));
+        }
         let own = format!("uid-{uid}/");
         if name.contains('/') && !name.starts_with(&own) {
             return Err(Refusal::NotPermitted(

@@ -206,7 +206,12 @@ fn a_user_who_makes_every_tenant_known_that_he_can_leaves_room_for_another_user(
         &format!("uid-{ALICE}/hers"),
         Access::ReadOnly,
     ));
-    assert_eq!(label.reason(), ErrorReason::NotFound, "{}", label.message);
+    assert_eq!(
+        label.reason(),
+        ErrorReason::NotPermitted,
+        "{}",
+        label.message
+    );
     alice_gets_in(&besieged);
     client.ask(ask::detach());
     drop(labelled);
