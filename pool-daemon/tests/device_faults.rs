@@ -7,6 +7,9 @@
     reason = "a test fails by a panic, in its helpers too"
 )]
 
+#[path = "support/skipped.rs"]
+mod skipped;
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -23,6 +26,7 @@ use pool_daemon::device::{Device, NewFile, open_for};
 use pool_daemon::engine::command::WorldError;
 use pool_daemon::sys;
 use pool_proto::common::v1::{Access, Pages};
+use skipped::skipped;
 
 const BYTES: Bytes = Bytes::new(2 * EXTENT_BYTES);
 /// More calls of one kind than any round makes.
@@ -133,7 +137,10 @@ fn anonymous_files_bound_to_a_node_survive_every_failed_call() {
     if Path::new("/sys/devices/system/node/node0").exists() {
         sweep_memfd(PagePolicy::Collapsed, Some(0));
     } else {
-        println!("skipped: this kernel knows no nodes");
+        skipped(
+            "anonymous_files_bound_to_a_node_survive_every_failed_call",
+            "this kernel knows no nodes",
+        );
     }
 }
 

@@ -5,6 +5,8 @@
 #[path = "../../pool-daemon/tests/support/fake.rs"]
 #[expect(dead_code, reason = "the daemon's own tests use the rest of it")]
 mod fake;
+#[path = "../../pool-daemon/tests/support/skipped.rs"]
+mod skipped;
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +18,7 @@ use std::process::{Command, Stdio};
 use fake::Fake;
 use pool_daemon::server::handle::Query;
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
+use skipped::skipped;
 use support::{Answer, ask, program};
 
 #[test]
@@ -230,7 +233,10 @@ fn ask_as_nobody(copy: &Path, fake: &Fake, arguments: &[&str]) -> Answer {
 #[test]
 fn another_user_sees_its_own_tenant_and_changes_nothing() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        skipped(
+            "another_user_sees_its_own_tenant_and_changes_nothing",
+            "only root can become another user",
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -264,7 +270,10 @@ fn another_user_sees_its_own_tenant_and_changes_nothing() {
 #[test]
 fn a_configured_operator_may_do_everything() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        skipped(
+            "a_configured_operator_may_do_everything",
+            "only root can become another user",
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -55,7 +55,7 @@ fn documentation(root: &Path) -> anyhow::Result<()> {
 /// The one optional step: cargo-deny is no part of a Rust installation.
 fn licences(root: &Path) -> anyhow::Result<()> {
     if !has_cargo_command(root, "deny")? {
-        println!("skipped: cargo-deny is not installed (cargo install --locked cargo-deny)");
+        println!("not run: cargo-deny is not installed (cargo install --locked cargo-deny)");
         return Ok(());
     }
     // Not `advisories`: its database is fetched by git, which a closed network does not allow.

@@ -1,6 +1,6 @@
 //! The engine's totals as metrics, brought up to date a few times a second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::sync::Arc;
 use pool_core::{Bytes, Nanos};
@@ -16,6 +16,8 @@ const PAUSE: Nanos = Nanos::from_millis(100);
 pub(super) struct Gauges {
     metrics: Arc<Metrics>,
     tiers: BTreeMap<String, TierGauges>,
+    /// Tenants that are shown.
+    tenants: BTreeSet<String>,
     updated: Option<Nanos>,
 }
 
@@ -24,6 +26,7 @@ impl Gauges {
         Self {
             metrics,
             tiers: BTreeMap::new(),
+            tenants: BTreeSet::new(),
             updated: None,
         }
     }
@@ -53,9 +56,7 @@ impl Gauges {
                 quarantined: Bytes::new(tier.quarantined_bytes),
             });
         }
-        for (tenant, used) in engine.uses() {
-            self.metrics.tenant(tenant, used);
-        }
+        self.update_tenants(engine.uses());
         let (clients, segments) = engine.counts();
         self.metrics.clients(clients);
         self.metrics.segments(segments);
@@ -63,5 +64,42 @@ impl Gauges {
         self.metrics.quarantine_age(
             oldest_quarantine.map_or(Nanos::ZERO, |since| now.saturating_since(since)),
         );
+    }
+
+    /// Shows these tenants, and forgets those that are no more.
+    fn update_tenants<'t>(&mut self, uses: impl Iterator<Item = (&'t str, Bytes)>) {
+        let mut gone = self.tenants.clone();
+        for (tenant, used) in uses {
+            self.metrics.tenant(tenant, used);
+            if !gone.remove(tenant) {
+                self.tenants.insert(tenant.to_owned());
+            }
+        }
+        for tenant in gone {
+            self.metrics.forget_tenant(&tenant);
+            self.tenants.remove(&tenant);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_is_no_more_is_shown_no_more() {
+        let metrics = Arc::new(Metrics::new());
+        let mut gauges = Gauges::new(Arc::clone(&metrics));
+        let shown = |name: &str| {
+            metrics
+                .render()
+                .unwrap()
+                .contains(&format!("tenant=\"{name}\""))
+        };
+        let bytes = Bytes::new(1);
+        gauges.update_tenants([("uid-1/a", bytes), ("uid-1/b", bytes)].into_iter());
+        assert!(shown("uid-1/a") && shown("uid-1/b"));
+        gauges.update_tenants([("uid-1/b", bytes), ("uid-1/c", bytes)].into_iter());
+        assert!(!shown("uid-1/a") && shown("uid-1/b") && shown("uid-1/c"));
     }
 }

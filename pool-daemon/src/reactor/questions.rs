@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use pool_core::clock;
-use pool_core::sync::{Arc, thread};
+use pool_core::sync::{Arc, Mutex, lock, thread};
+use pool_core::{Nanos, clock};
 use pool_proto::admin::v1::{
     CheckReport, DoctorReport, ListClientsReply, ListDevicesReply, ListTenantsReply,
     ListTiersReply, Status,
@@ -17,14 +17,67 @@ use crate::engine::command::Command;
 use crate::engine::{Refusal, Visible};
 use crate::server::handle::{Answer, Caller, Query, Question};
 
-/// Looks at the platform; takes milliseconds.
+/// For so long everybody is told what was found last.
+const FINDINGS_LAST: Nanos = Nanos::from_millis(1_000);
+
+/// Looks at the platform; takes milliseconds. Anybody may ask, so there is one look at a time, on
+/// one thread, and what it finds is the answer to all who asked meanwhile or ask soon.
 #[derive(Clone)]
-pub struct Doctor(Arc<dyn Fn() -> DoctorReport + Send + Sync>);
+pub struct Doctor {
+    examine: Arc<dyn Fn() -> DoctorReport + Send + Sync>,
+    practice: Arc<Mutex<Practice>>,
+}
+
+#[derive(Debug, Default)]
+struct Practice {
+    /// Those who wait for the look that is under way; `None` while there is none.
+    waiting: Option<Vec<Question>>,
+    last: Option<(Nanos, DoctorReport)>,
+}
 
 impl Doctor {
     /// One that looks by `examine`.
     pub fn new(examine: impl Fn() -> DoctorReport + Send + Sync + 'static) -> Self {
-        Self(Arc::new(examine))
+        Self {
+            examine: Arc::new(examine),
+            practice: Arc::default(),
+        }
+    }
+
+    fn ask(&self, question: Question) {
+        let mut practice = lock(&self.practice);
+        if let Some(waiting) = &mut practice.waiting {
+            waiting.retain(|question| !question.answer.is_closed());
+            return waiting.push(question);
+        }
+        if let Some((found_at, report)) = &practice.last
+            && clock::now().saturating_since(*found_at) < FINDINGS_LAST
+        {
+            return question.reply(Ok(Answer::Doctor(report.clone())));
+        }
+        practice.waiting = Some(vec![question]);
+        drop(practice);
+        let doctor = self.clone();
+        let looks = move || doctor.look();
+        if let Err(error) = thread::Builder::new()
+            .name("doctor".to_owned())
+            .spawn(looks)
+        {
+            tracing::error!(%error, "no thread for the doctor");
+            // Dropped, they tell their askers that nobody answers.
+            lock(&self.practice).waiting = None;
+        }
+    }
+
+    fn look(&self) {
+        let report = (self.examine)();
+        let mut practice = lock(&self.practice);
+        practice.last = Some((clock::now(), report.clone()));
+        let waiting = practice.waiting.take();
+        drop(practice);
+        for question in waiting.into_iter().flatten() {
+            question.reply(Ok(Answer::Doctor(report.clone())));
+        }
     }
 }
 
@@ -63,7 +116,7 @@ impl Reactor {
                 clients: self.engine.clients(visible),
             }),
             Query::Check => Answer::Check(self.check()),
-            Query::Doctor => return self.examine(question),
+            Query::Doctor => return self.doctor.ask(question),
             Query::Operate(operation) => {
                 let (ticket, operation) = (self.next_ticket(), operation.clone());
                 self.questions.insert(ticket, question);
@@ -102,18 +155,6 @@ impl Reactor {
         report.balanced = report.findings.is_empty();
         report
     }
-
-    fn examine(&self, question: Question) {
-        let doctor = self.doctor.clone();
-        let examined = thread::Builder::new()
-            .name("doctor".to_owned())
-            .spawn(move || question.reply(Ok(Answer::Doctor((doctor.0)()))));
-        if let Err(error) = examined {
-            // The question went with the thread that was not to be: its asker is told that nobody
-            // answers.
-            tracing::error!(%error, "no thread for the doctor");
-        }
-    }
 }
 
 fn visible(caller: Caller) -> Visible {
@@ -124,5 +165,45 @@ fn visible(caller: Caller) -> Visible {
             uid: caller.uid,
             gid: caller.gid,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn there_is_one_look_at_a_time_and_all_are_told_what_it_found() {
+        let (begin, begun) = mpsc::channel::<()>();
+        let begun = Mutex::new(begun);
+        let looks = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&looks);
+        let doctor = Doctor::new(move || {
+            *lock(&counted) += 1;
+            lock(&begun).recv().unwrap();
+            DoctorReport::default()
+        });
+        let ask = || {
+            let (answer, answered) = oneshot::channel();
+            doctor.ask(Question {
+                caller: Caller::REMOTE_OPERATOR,
+                query: Query::Doctor,
+                answer,
+            });
+            answered
+        };
+        let mut asked: Vec<_> = (0..100).map(|_| ask()).collect();
+        begin.send(()).unwrap();
+        let first = asked.remove(0).blocking_recv().unwrap();
+        // Whoever asks now is told at once.
+        asked.push(ask());
+        for answered in asked {
+            assert_eq!(answered.blocking_recv().unwrap(), first);
+        }
+        assert_eq!(*lock(&looks), 1);
     }
 }

@@ -7,7 +7,8 @@
 //! # Invariants
 //! 1. A question is pushed before the eventfd is written, and the eventfd is cleared before the
 //!    queue is emptied: a question is never in the queue without a wake-up on its way.
-//! 2. The queue holds at most [`QUESTIONS_MAX`] questions; one more is refused at once.
+//! 2. The queue holds at most [`QUESTIONS_MAX`] questions; one more is refused at once. The last
+//!    [`FOR_OPERATORS`] places are operators' alone, whom nobody else can keep out.
 //! 3. A question whose asker has gone (it timed out, or it hung up) never reaches the engine, so
 //!    what was reported as "not answered" before it was taken out of the queue was not done either.
 //! 4. What only operators may ask is refused here, whichever server it came through.
@@ -32,6 +33,11 @@ use crate::engine::command::Operation;
 
 /// The most questions that wait for the engine at once.
 pub const QUESTIONS_MAX: usize = 1024;
+
+/// Places in the queue that only operators may take.
+pub const FOR_OPERATORS: usize = 256;
+/// The most questions that are taken out of the queue at once: clients have their turn in between.
+pub const TAKEN_AT_ONCE_MAX: usize = 32;
 
 /// Who asks, as its transport has proven it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +187,9 @@ impl Handle {
         if query.for_operators_only() && !caller.operator {
             return Err(not_permitted(caller));
         }
+        if !caller.operator && self.questions.capacity() <= FOR_OPERATORS {
+            return Err(too_many());
+        }
         let (answer, answered) = oneshot::channel();
         let question = Question {
             caller,
@@ -193,7 +202,11 @@ impl Handle {
                 mpsc::error::TrySendError::Full(_) => too_many(),
                 mpsc::error::TrySendError::Closed(_) => shutting_down(),
             })?;
-        self.wake()?;
+        wake(&self.wake).map_err(|errno| {
+            unreachable(format!(
+                "the engine cannot be woken ({errno}); restart the daemon"
+            ))
+        })?;
         answered.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
@@ -202,18 +215,13 @@ impl Handle {
     pub fn subscribe(&self) -> Option<broadcast::Receiver<PoolEvent>> {
         self.events.upgrade().map(|events| events.subscribe())
     }
+}
 
-    fn wake(&self) -> Result<(), Error> {
-        match self.wake.write(1) {
-            // A counter that is full wakes the reactor as well as one that rises.
-            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
-            Err(errno) => Err(Error {
-                class: ErrorClass::Unreachable.into(),
-                reason: ErrorReason::Unspecified.into(),
-                message: format!("the engine cannot be woken ({errno}); restart the daemon"),
-                ..Error::default()
-            }),
-        }
+fn wake(event: &EventFd) -> Result<(), Errno> {
+    match event.write(1) {
+        // A counter that is full wakes the reactor as well as one that rises.
+        Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -224,29 +232,30 @@ impl Inbox {
         self.wake.as_fd()
     }
 
-    /// Takes out the questions that wait, oldest first, at most [`QUESTIONS_MAX`].
+    /// Takes out questions that wait, oldest first, at most [`TAKEN_AT_ONCE_MAX`]. Where more may
+    /// wait, [`Inbox::event_fd`] stays readable.
     ///
     /// # Errors
-    /// Where the eventfd cannot be read: the reactor would spin on it.
+    /// Where the eventfd cannot be used: the reactor would spin on it, or sleep.
     pub fn drain(&mut self) -> Result<Vec<Question>, ServerError> {
+        let failed = |errno| ServerError::EventFd {
+            errno: errno as i32,
+        };
         match self.wake.read() {
             Ok(_) | Err(Errno::EAGAIN) => {}
-            Err(errno) => {
-                return Err(ServerError::EventFd {
-                    errno: errno as i32,
-                });
-            }
+            Err(errno) => return Err(failed(errno)),
         }
         let mut taken = Vec::new();
-        for _ in 0..QUESTIONS_MAX {
+        for _ in 0..TAKEN_AT_ONCE_MAX {
             // Empty, or every handle is gone: nothing waits either way.
             let Ok(question) = self.questions.try_recv() else {
-                break;
+                return Ok(taken);
             };
             if !question.answer.is_closed() {
                 taken.push(question);
             }
         }
+        wake(&self.wake).map_err(failed)?;
         Ok(taken)
     }
 
@@ -283,10 +292,14 @@ fn too_many() -> Error {
 }
 
 fn shutting_down() -> Error {
+    unreachable("the daemon is shutting down; ask again when it is back".to_owned())
+}
+
+fn unreachable(message: String) -> Error {
     Error {
         class: ErrorClass::Unreachable.into(),
         reason: ErrorReason::Unspecified.into(),
-        message: "the daemon is shutting down; ask again when it is back".to_owned(),
+        message,
         ..Error::default()
     }
 }
@@ -382,13 +395,42 @@ mod tests {
                 (refused.limit, refused.used, refused.asked),
                 (1024, 1024, 1)
             );
-            assert_eq!(inbox.drain().unwrap().len(), QUESTIONS_MAX);
+            let mut drained = 0;
+            while readable(&inbox) {
+                let taken = inbox.drain().unwrap().len();
+                assert!(taken <= TAKEN_AT_ONCE_MAX, "clients have their turn");
+                drained += taken;
+            }
+            assert_eq!(drained, QUESTIONS_MAX);
             for ask in waiting {
                 // Drained and dropped: as a daemon that stops does.
                 assert_eq!(
                     ask.await.unwrap().unwrap_err().class(),
                     ErrorClass::Unreachable
                 );
+            }
+        });
+    }
+
+    #[test]
+    fn an_operator_is_heard_however_much_others_ask() {
+        runtime().block_on(async {
+            let (handle, _inbox) = both();
+            let ask = |caller, query| {
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.ask(caller, query).await })
+            };
+            let _waiting: Vec<_> = (FOR_OPERATORS..QUESTIONS_MAX)
+                .map(|_| ask(SOMEBODY, Query::Tiers))
+                .collect();
+            while handle.questions.capacity() > FOR_OPERATORS {
+                tokio::task::yield_now().await;
+            }
+            let refused = ask(SOMEBODY, Query::Tiers).await.unwrap().unwrap_err();
+            assert_eq!(refused.class(), ErrorClass::Exhausted);
+            let _heard = ask(OPERATOR, Query::Check);
+            while handle.questions.capacity() == FOR_OPERATORS {
+                tokio::task::yield_now().await;
             }
         });
     }

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn no_refusal_is_mistaken_for_success_or_for_an_unknown_error() {
         for class in (0..=6).map(|n| ErrorClass::try_from(n).unwrap()) {
-            for reason in (0..=24).map(|n| ErrorReason::try_from(n).unwrap()) {
+            for reason in (0..99).filter_map(|n| ErrorReason::try_from(n).ok()) {
                 let code = from_error(&refusal(class, reason)).code();
                 assert!(
                     !matches!(code, Code::Ok | Code::Unknown),

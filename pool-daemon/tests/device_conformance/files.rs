@@ -15,6 +15,7 @@ use pool_proto::common::v1::{Access, Pages};
 
 use crate::child;
 use crate::contents::is_all_zeros;
+use crate::skipped::skipped;
 use crate::subject::{EXTENTS, Subject, backing};
 
 const BYTES: u64 = EXTENTS * EXTENT_BYTES;
@@ -48,8 +49,7 @@ pub(crate) fn a_file_that_may_be_shared_never_consists_of_hugetlb_pages(subject:
 
 pub(crate) fn nobody_resizes_or_seals_a_sealed_file(subject: &Subject) {
     if !subject.sealed {
-        println!("skipped: files of a file system take no seals");
-        return;
+        return; // Files of a file system take no seals, and are shared with nobody.
     }
     let new = subject.build(1);
     let given = open_for(new.file.as_fd(), Access::ReadWrite).unwrap();
@@ -85,7 +85,10 @@ pub(crate) fn another_user_gets_no_more_than_was_given(subject: &Subject) {
     let given = open_for(new.file.as_fd(), Access::ReadOnly).unwrap();
     match child::another_user_is_refused(given) {
         Some(refused) => assert!(refused),
-        None => println!("skipped: only root can become another user"),
+        None => skipped(
+            "another_user_gets_no_more_than_was_given",
+            "only root can become another user",
+        ),
     }
 }
 

@@ -20,6 +20,7 @@ use pool_daemon::engine::command::WorldError;
 use pool_daemon::sys;
 use pool_proto::common::v1::Access;
 
+use crate::skipped::skipped;
 use crate::subject::{Subject, backing};
 
 const EXTENT: Bytes = Bytes::new(EXTENT_BYTES);
@@ -51,7 +52,10 @@ fn a_pool_of_huge_pages_that_has_too_few_is_an_error_where_they_are_insisted_on(
             let built = device.build(backing(1), bytes, false);
             assert!(matches!(built, Err(WorldError::MachineShort { .. })));
         }
-        Err(refused) => println!("skipped: this kernel has no huge pages: {refused}"),
+        Err(refused) => skipped(
+            "a_pool_of_huge_pages_that_has_too_few_is_an_error_where_they_are_insisted_on",
+            &format!("this kernel has no huge pages: {refused}"),
+        ),
     }
 }
 

@@ -13,8 +13,11 @@ mod contents;
 mod files;
 mod held;
 mod limits;
+#[path = "../support/skipped.rs"]
+mod skipped;
 mod subject;
 
+use skipped::skipped;
 use subject::Subject;
 
 /// Runs each law for each kind of device.
@@ -36,7 +39,10 @@ macro_rules! laws {
                 fn $law() {
                     match $make() {
                         Some(subject) => $module::$law(&subject),
-                        None => println!("skipped: no {} files here", stringify!($kind)),
+                        None => skipped(
+                            concat!(stringify!($kind), "::", stringify!($law)),
+                            "this machine has no such files",
+                        ),
                     }
                 }
             )*

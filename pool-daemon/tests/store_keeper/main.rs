@@ -8,6 +8,8 @@
 #[cfg(feature = "fault")]
 mod faults;
 mod process;
+#[path = "../support/skipped.rs"]
+mod skipped;
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,6 +26,7 @@ use pool_daemon::store::{DescriptorStore, StoreError};
 use pool_daemon::sys;
 
 use process::{Home, backing, file, inode};
+use skipped::skipped;
 
 fn put_each(store: &mut dyn DescriptorStore, files: &[(BackingId, OwnedFd)]) {
     for (backing, file) in files {
@@ -196,14 +199,20 @@ fn the_socket_is_for_this_user_alone() {
     assert_eq!(found.mode() & 0o777, 0o600);
     match process::another_user_is_refused(&home) {
         Some(refused) => assert!(refused),
-        None => println!("skipped: only root can become another user"),
+        None => skipped(
+            "the_socket_is_for_this_user_alone",
+            "only root can become another user",
+        ),
     }
     // Also where the permissions do not keep it out.
     fs::set_permissions(home.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
     match process::another_user_is_refused(&home) {
         Some(refused) => assert!(refused),
-        None => println!("skipped: only root can become another user"),
+        None => skipped(
+            "the_socket_is_for_this_user_alone",
+            "only root can become another user",
+        ),
     }
     // The other user came in the place of this one, and was sent away.
     keeper.refill(&[]).unwrap();

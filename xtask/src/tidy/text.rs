@@ -16,6 +16,13 @@ const MACHINE_PATHS: [&str; 5] = [
 /// Words that put work off. What is left to do stands in the project's tracker.
 const NOTES: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 
+/// Words of a test that tells to itself alone that it did not run: the harness captures them, and
+/// nobody collects them.
+const CAPTURED: [&str; 2] = [
+    concat!("println!(\"", "skipped"),
+    concat!("print!(\"", "skipped"),
+];
+
 /// The text of one file.
 pub(super) fn check(file: &File) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -31,6 +38,9 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         }
         if let Some(path) = MACHINE_PATHS.iter().find(|path| line.contains(**path)) {
             breach(format!("`{path}` is a path of one machine"));
+        }
+        if CAPTURED.iter().any(|words| line.contains(words)) {
+            breach("a skipped test says so with `writeln!(io::stdout(), ...)`".to_owned());
         }
         if let Some(note) = NOTES.iter().find(|note| line.contains(**note)) {
             breach(format!("`{note}`: do it, or write it to the tracker"));
@@ -63,6 +73,15 @@ mod tests {
             assert_eq!(lines(&format!("see\n{path}x")), [2], "{path}");
         }
         assert!(lines("/run/tierpool/session.sock, /tmp, ProtectHome=yes").is_empty());
+    }
+
+    #[test]
+    fn a_test_that_is_skipped_in_silence_is_caught() {
+        for captured in super::CAPTURED {
+            assert_eq!(lines(&format!("{captured}: no huge pages\");")), [1]);
+            assert_eq!(lines(&format!("e{captured}: no huge pages\");")), [1]);
+        }
+        assert!(lines("writeln!(io::stdout(), \"skipped: it: why\")").is_empty());
     }
 
     #[test]
