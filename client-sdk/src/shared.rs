@@ -1,5 +1,6 @@
 //! What the handles of one session and its background thread have in common.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -24,7 +25,6 @@ use crate::table::Table;
 use crate::wire::Answer;
 
 /// Locks are taken in this order: session, listening, detail of a segment, table, all others.
-#[derive(Debug)]
 pub(crate) struct Shared {
     /// The process that attached.
     owner: u32,
@@ -183,6 +183,14 @@ impl Shared {
     /// When a call that begins now is to have ended.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::after(self.timeout)
+    }
+}
+
+/// Neither the session's secret nor buffers: handles are printed where something went wrong.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, tenant, .. } = self;
+        write!(f, "Shared({client} of {tenant})")
     }
 }
 
