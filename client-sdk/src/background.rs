@@ -30,9 +30,10 @@ use crate::shared::{SessionGuard, Shared};
 
 /// Where the robust word lies in the liveness page.
 const ROBUST_WORD: Bytes = Bytes::ZERO;
-/// The first and the longest pause before work that failed is tried again.
+/// The first and the longest pause before work that failed is tried again. A client that comes back
+/// late to a daemon that restarted is told nothing of what was revoked meanwhile.
 const RETRY_FIRST: Nanos = Nanos::from_millis(1);
-const RETRY_LONGEST: Nanos = Nanos::from_millis(100);
+const RETRY_LONGEST: Nanos = Nanos::from_millis(20);
 /// How long callers wait for a segment to be brought up to date that is still being moved.
 const REFRESH: Nanos = Nanos::from_millis(200);
 

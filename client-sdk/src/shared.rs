@@ -198,6 +198,14 @@ impl Shared {
     }
 }
 
+/// Neither the session's secret nor buffers: handles are printed where something went wrong.
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, tenant, .. } = self;
+        write!(f, "Shared({client} of {tenant})")
+    }
+}
+
 /// The session, taken for one call and what follows from it.
 pub(crate) struct SessionGuard<'s> {
     shared: &'s Arc<Shared>,

@@ -38,8 +38,8 @@ fn is_resize(body: &request::Body) -> bool {
     matches!(body, request::Body::Resize(_))
 }
 
-/// The pauses of the thread of a session double from 1 ms up to 100 ms.
-const FAILURES_TO_THE_LONGEST_PAUSE: usize = 9;
+/// The pauses of the thread of a session double from 1 ms up to 20 ms.
+const FAILURES_TO_THE_LONGEST_PAUSE: usize = 7;
 
 #[cfg(target_arch = "x86_64")]
 const POLL: i64 = libc::SYS_poll;
