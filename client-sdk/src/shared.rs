@@ -51,18 +51,6 @@ pub(crate) struct Shared {
     waker: EventFd,
 }
 
-/// Every handle has one of these: no more than says which session it is, no secret of it, and
-/// nothing that has to be locked.
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("socket", &self.socket)
-            .field("client", &self.client)
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Whose turn it is to use the session.
 #[derive(Debug)]
 struct Turn {
