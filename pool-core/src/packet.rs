@@ -174,6 +174,21 @@ fn check_sendable(len: usize, descriptors: usize) -> Result<(), PacketError> {
 /// # Errors
 /// [`PacketError`]. Descriptors that came with a message that is refused are closed.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, PacketError> {
+    let mut descriptors = Vec::new();
+    let len = receive_with(socket, buffer, &mut descriptors)?;
+    Ok(Packet { len, descriptors })
+}
+
+/// The same, for who minds where descriptors are closed: those that came are in `descriptors`, also
+/// where the message is refused.
+///
+/// # Errors
+/// [`PacketError`].
+pub fn receive_with(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<usize, PacketError> {
     let mut control = Control([0; CONTROL_BYTES]);
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast::<libc::c_void>(),
@@ -191,15 +206,16 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Pack
     })
     .map_err(os("recvmsg"))?;
 
-    let descriptors = take_descriptors(&header);
+    let before = descriptors.len();
+    take_descriptors(&header, descriptors);
     let len = len.cast_unsigned();
     if header.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(PacketError::DescriptorsLost {
-            received: descriptors.len(),
+            received: descriptors.len() - before,
         });
     }
     judge_length(len, buffer.len())?;
-    Ok(Packet { len, descriptors })
+    Ok(len)
 }
 
 /// Receives one message from a peer that has no descriptor to send. Never blocks.
@@ -272,19 +288,17 @@ fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
 }
 
 /// Takes ownership of every descriptor that came (invariant 1).
-fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut descriptors = Vec::new();
+fn take_descriptors(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
     // SAFETY: `header` was filled in by recvmsg and its control buffer lives (invariant 2).
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: not null, it points to a whole and aligned cmsghdr in the control buffer.
     while let Some(message) = unsafe { next.as_ref() } {
         if message.cmsg_level == libc::SOL_SOCKET && message.cmsg_type == libc::SCM_RIGHTS {
-            take_rights(message, &mut descriptors);
+            take_rights(message, descriptors);
         }
         // SAFETY: as for the first one; `message` lies in the buffer of `header`.
         next = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
-    descriptors
 }
 
 fn take_rights(message: &libc::cmsghdr, descriptors: &mut Vec<OwnedFd>) {

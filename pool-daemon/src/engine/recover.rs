@@ -25,12 +25,12 @@ use super::command::{Built, FileIdentity, PeerIdentity};
 use super::device::Device;
 use super::effect::Effects;
 use super::plan::Plan;
-use super::rows::{FORMAT, runs_in};
+use super::rows::runs_in;
 use super::runs::{Run, RunSet};
 use super::segment::{Backing, Client, Last, Segment, Share, Stage};
 use super::tenancy::Tenants;
 use super::{Action, Counters, Engine, NextIds};
-use crate::journal::{Rows, Table};
+use crate::journal::{FORMAT, Rows, Table};
 
 /// What the world found when the engine starts.
 #[derive(Debug, Default, Clone)]

@@ -10,10 +10,7 @@ use pool_proto::journal::v1 as row;
 use super::Engine;
 use super::runs::Run;
 use super::segment::{Backing, Segment, Stage};
-use crate::journal::{Record, Table};
-
-/// The format of the rows that this daemon writes and reads.
-pub(super) const FORMAT: u32 = 1;
+use crate::journal::{FORMAT, Record, Table};
 
 impl Engine {
     pub(super) fn record(&self, table: Table, key: u64) -> Record {

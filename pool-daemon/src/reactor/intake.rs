@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use pool_core::packet::{self, Packet, PacketError};
+use pool_core::packet::{self, PacketError};
 use pool_core::{BackingId, ClientId, DeviceId, Nanos, clock};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 use pool_proto::session::v1::{Reply, Request, reply, request};
@@ -93,17 +93,31 @@ impl Reactor {
             return;
         };
         let (socket, uid) = (connection.socket.as_fd(), connection.peer.uid);
+        let client = connection.client;
+        let mut brought = Vec::new();
         let received = if connection.may_carry {
-            packet::receive(socket, &mut self.buffer)
+            packet::receive_with(socket, &mut self.buffer, &mut brought)
         } else {
-            let plain = packet::receive_bytes(socket, &mut self.buffer);
-            plain.map(|len| Packet {
-                len,
-                descriptors: Vec::new(),
-            })
+            packet::receive_bytes(socket, &mut self.buffer)
         };
-        let packet = match received {
-            Ok(packet) => packet,
+        let request =
+            received.map(|len| Request::decode(self.buffer.get(..len).unwrap_or_default()));
+        let down = self.journal_down_until.is_some();
+        let wanted =
+            client.is_some() && !down && matches!(&request, Ok(Ok(request)) if is_supply(request));
+        let unwanted = if wanted {
+            Vec::new()
+        } else {
+            std::mem::take(&mut brought)
+        };
+        let came = !unwanted.is_empty();
+        self.closer.close(uid, unwanted);
+        if came && self.closer.is_choked_by(uid) {
+            return self.break_off(id, "too much of what its user sent hangs in being closed");
+        }
+        let request = match request {
+            Ok(Ok(request)) => request,
+            Ok(Err(error)) => return self.break_off(id, &error.to_string()),
             Err(PacketError::WouldBlock) => return,
             Err(PacketError::Closed) => return self.close_connection(id),
             // Not the peer's fault: it asks again on a new connection.
@@ -113,27 +127,15 @@ impl Reactor {
             }
             Err(error) => return self.break_off(id, &error.to_string()),
         };
-        let bytes = self.buffer.get(..packet.len).unwrap_or_default();
-        let request = match Request::decode(bytes) {
-            Ok(request) => request,
-            Err(error) => return self.break_off(id, &error.to_string()),
-        };
-        if self.journal_down_until.is_some() {
+        if down {
             return self.refuse_while_down(id, request.request_id);
         }
-        let supplies = matches!(request.body, Some(request::Body::Supply(_)));
-        if !packet.descriptors.is_empty() && !supplies {
-            self.closer.close(uid, packet.descriptors);
+        if came && !is_supply(&request) {
             let refusal = Refusal::Malformed("descriptors ride along with Supply only");
             return self.answer(id, request.request_id, Err(&refusal));
         }
-        match self
-            .sessions
-            .connections
-            .get(&id)
-            .and_then(|connection| connection.client)
-        {
-            Some(client) => self.hear(id, client, request, packet.descriptors),
+        match client {
+            Some(client) => self.hear(id, client, request, brought),
             None => self.greet(id, request),
         }
     }
@@ -306,6 +308,10 @@ impl Reactor {
         }
         Ok(())
     }
+}
+
+fn is_supply(request: &Request) -> bool {
+    matches!(request.body, Some(request::Body::Supply(_)))
 }
 
 /// The name of a request in the metrics.

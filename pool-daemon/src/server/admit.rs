@@ -1,17 +1,21 @@
 //! How many connections each peer may have, so that none can shut the others out.
 //!
 //! # Invariants
-//! 1. A user id, and all remote peers together, hold at most [`PEER_CONNECTIONS_MAX`] connections.
-//! 2. All who are no operators hold at most [`ORDINARY_CONNECTIONS_MAX`]. Operators are not counted
-//!    among them, so that an operator is let in whatever the others do.
-//! 3. A [`Permit`] is one connection; dropping it gives the place back.
+//! 1. A user id, and an address of the network, hold at most [`PEER_CONNECTIONS_MAX`] connections;
+//!    of IPv6 the first half of an address counts, since the other half is free to choose.
+//! 2. All who are no operators hold at most [`ORDINARY_CONNECTIONS_MAX`]. Local operators are not
+//!    counted among them, so that one is let in whatever the others do.
+//! 3. Each TCP address that is listened on counts for itself: who reaches one takes no place of
+//!    another, nor of a Unix socket.
+//! 4. A [`Permit`] is one connection; dropping it gives the place back.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::peer::{Operators, Peer};
 
-/// The most connections of one user id, or of all remote peers.
+/// The most connections of one user id, or of one address.
 pub(super) const PEER_CONNECTIONS_MAX: usize = 64;
 /// The most connections of all who are no operators.
 pub(super) const ORDINARY_CONNECTIONS_MAX: usize = 256;
@@ -25,16 +29,36 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Counts {
-    // By user id; `None` are the remote ones. Those with no connection are not in it.
-    by_peer: BTreeMap<Option<u32>, usize>,
+    // Those with no connection are not in it.
+    by_peer: BTreeMap<Key, usize>,
     ordinary: usize,
+}
+
+/// Who counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    User(u32),
+    Address(IpAddr),
+}
+
+impl Key {
+    fn of(peer: Peer) -> Self {
+        match peer {
+            Peer::Local { uid, .. } => Self::User(uid),
+            Peer::Remote(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
+                let network = address.to_bits() >> 64 << 64;
+                Self::Address(Ipv6Addr::from_bits(network).into())
+            }
+            Peer::Remote(address) => Self::Address(address),
+        }
+    }
 }
 
 /// The place of one connection.
 #[derive(Debug)]
 pub(super) struct Permit {
     counts: Arc<Mutex<Counts>>,
-    peer: Option<u32>,
+    peer: Key,
     ordinary: bool,
 }
 
@@ -49,10 +73,7 @@ impl Admission {
     /// A place for one more connection of `peer`; `None` where it has as many as it may have.
     pub(super) fn admit(&self, peer: Peer) -> Option<Permit> {
         let ordinary = !self.operators.includes(peer);
-        let key = match peer {
-            Peer::Local { uid, .. } => Some(uid),
-            Peer::Remote => None,
-        };
+        let key = Key::of(peer);
         let mut counts = lock(&self.counts);
         let of_peer = counts.by_peer.get(&key).copied().unwrap_or(0);
         let full = of_peer >= PEER_CONNECTIONS_MAX
@@ -110,9 +131,28 @@ mod tests {
         let held: Vec<_> = std::iter::from_fn(|| admission.admit(greedy)).collect();
         assert_eq!(held.len(), PEER_CONNECTIONS_MAX);
         assert!(admission.admit(modest).is_some());
-        assert!(admission.admit(Peer::Remote).is_some());
+        assert!(admission.admit(remote(1)).is_some());
         drop(held);
         assert!(admission.admit(greedy).is_some());
+    }
+
+    fn remote(last: u16) -> Peer {
+        Peer::Remote(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]))
+    }
+
+    #[test]
+    fn one_address_cannot_take_the_places_of_another() {
+        let admission = Admission::new(Operators::new(&[]));
+        let greedy = (1..).map(remote);
+        let held: Vec<_> = greedy.map_while(|peer| admission.admit(peer)).collect();
+        assert_eq!(held.len(), PEER_CONNECTIONS_MAX);
+        let elsewhere = Peer::Remote(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1]));
+        assert!(admission.admit(elsewhere).is_some());
+        assert!(
+            admission
+                .admit(Peer::Remote([192, 0, 2, 1].into()))
+                .is_some()
+        );
     }
 
     #[test]
@@ -125,7 +165,7 @@ mod tests {
         assert_eq!(held.len(), ORDINARY_CONNECTIONS_MAX);
         let one_more = strangers().nth(ORDINARY_CONNECTIONS_MAX).unwrap();
         assert!(admission.admit(one_more).is_none());
-        assert!(admission.admit(Peer::Remote).is_none());
+        assert!(admission.admit(remote(1)).is_none());
         assert!(admission.admit(user(0)).is_some());
     }
 

@@ -79,9 +79,9 @@ impl Listener {
                 Ok((Stream::Unix(stream), peer))
             }
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, from) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), Peer::Remote))
+                Ok((Stream::Tcp(stream), Peer::Remote(from.ip())))
             }
         }
     }

@@ -4,6 +4,7 @@
 //! by the certificate that the TLS layer verified. Nothing a caller says about itself counts.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::handle::Caller;
 
@@ -17,8 +18,8 @@ pub(super) enum Peer {
         /// Its group id when it connected.
         gid: u32,
     },
-    /// Whoever reached the TCP address.
-    Remote,
+    /// Whoever reached the TCP address, from this one.
+    Remote(IpAddr),
 }
 
 /// The user ids that may see every tenant and change things.
@@ -45,7 +46,7 @@ impl Operators {
     pub(super) fn includes(&self, peer: Peer) -> bool {
         match peer {
             Peer::Local { uid, .. } => self.0.contains(&uid),
-            Peer::Remote => false,
+            Peer::Remote(_) => false,
         }
     }
 }
@@ -62,6 +63,6 @@ mod tests {
             assert!(operators.caller(uid, 5).operator, "{uid}");
         }
         assert!(!operators.caller(own + 1_000_000, 0).operator);
-        assert!(!operators.includes(Peer::Remote));
+        assert!(!operators.includes(Peer::Remote(IpAddr::from([127, 0, 0, 1]))));
     }
 }

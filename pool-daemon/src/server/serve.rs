@@ -67,6 +67,7 @@ impl Servers {
         let _inside = runtime.enter();
         let operators = Operators::new(&config.operators);
         let doors = Doors {
+            operators: operators.clone(),
             admission: Admission::new(operators.clone()),
             metrics: Arc::clone(&metrics),
         };
@@ -183,6 +184,8 @@ fn routes(service: Service) -> Result<(Routes, HealthReporter), ServerError> {
 /// Opens the addresses.
 #[derive(Debug)]
 struct Doors {
+    operators: Operators,
+    /// Of all Unix sockets together.
     admission: Admission,
     metrics: Arc<Metrics>,
 }
@@ -231,9 +234,13 @@ impl Doors {
     }
 
     fn door(&self, listener: Listener, patience: Patience) -> Door {
+        let admission = match &listener {
+            Listener::Unix { .. } => self.admission.clone(),
+            Listener::Tcp(_) => Admission::new(self.operators.clone()),
+        };
         Door {
             listener,
-            admission: self.admission.clone(),
+            admission,
             patience,
             metrics: Arc::clone(&self.metrics),
         }

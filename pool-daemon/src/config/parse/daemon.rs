@@ -46,26 +46,38 @@ pub(super) fn daemon(section: Option<Section<'_>>) -> Result<Daemon, ConfigError
 }
 
 fn sockets(section: &mut Section<'_>, daemon: &mut Daemon) -> Result<(), ConfigError> {
+    let session = path(section, "session_socket", SOCKET_PATH_BYTES_MAX)?;
+    let admin = path(section, "admin_socket", SOCKET_PATH_BYTES_MAX)?;
+    let taken = ["metrics.sock", "keeper.sock"].map(|name| daemon.runtime_dir.join(name));
+    let other = |socket: Option<Item<PathBuf>>, than: &Path, allowed: &str| {
+        let free = |socket: PathBuf| {
+            let free = socket != than && !taken.contains(&socket);
+            free.then_some(socket)
+        };
+        socket
+            .map(|socket| socket.convert(allowed, free))
+            .transpose()
+    };
+    // Of two that are the same, the one that was written last is at fault.
+    let default = daemon.admin_socket.clone();
+    let of_operators = if admin.is_none() {
+        default.as_path()
+    } else {
+        Path::new("")
+    };
+    let allowed = "another path than those of the daemon's other sockets";
     set(
         &mut daemon.session_socket,
-        path(section, "session_socket", SOCKET_PATH_BYTES_MAX)?,
+        other(session, of_operators, allowed)?,
     );
+    let allowed = "another path than daemon.session_socket and the daemon's other sockets";
+    let of_clients = daemon.session_socket.clone();
     set(
         &mut daemon.admin_socket,
-        socket(section, &daemon.session_socket)?,
+        other(admin, &of_clients, allowed)?,
     );
     set(&mut daemon.session_mode, session_mode(section)?);
     Ok(())
-}
-
-/// The operators' socket, which cannot be the clients'.
-fn socket(section: &mut Section<'_>, other: &Path) -> Result<Option<Item<PathBuf>>, ConfigError> {
-    let socket = path(section, "admin_socket", SOCKET_PATH_BYTES_MAX)?;
-    let differs = |socket: PathBuf| (socket != other).then_some(socket);
-    let allowed = "another path than daemon.session_socket";
-    socket
-        .map(|socket| socket.convert(allowed, differs))
-        .transpose()
 }
 
 fn choices(section: &mut Section<'_>, daemon: &mut Daemon) -> Result<(), ConfigError> {

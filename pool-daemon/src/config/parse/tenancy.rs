@@ -37,7 +37,7 @@ fn tenant(mut section: Section<'_>, others: &[TenantPlan]) -> Result<TenantPlan,
     if uids.is_empty() && gids.is_empty() {
         return Err(section.missing("uids", "a list with a user id, where gids has no group id"));
     }
-    let quotas = quotas(&mut section)?;
+    let quotas = quotas(&mut section, quota)?;
     section.finish()?;
     Ok(TenantPlan {
         name,
@@ -70,12 +70,15 @@ pub(super) fn default_tenant(section: Option<Section<'_>>) -> Result<DefaultTena
         &mut default.admit_unlisted,
         section.boolean("admit_unlisted")?,
     );
-    default.quotas = quotas(&mut section)?;
+    default.quotas = quotas(&mut section, default_quota)?;
     section.finish()?;
     Ok(default)
 }
 
-fn quotas(section: &mut Section<'_>) -> Result<BTreeMap<String, Quota>, ConfigError> {
+fn quotas(
+    section: &mut Section<'_>,
+    quota: fn(Section<'_>) -> Result<Quota, ConfigError>,
+) -> Result<BTreeMap<String, Quota>, ConfigError> {
     let Some(tiers) = section.section("quota")? else {
         return Ok(BTreeMap::new());
     };
@@ -86,8 +89,31 @@ fn quotas(section: &mut Section<'_>) -> Result<BTreeMap<String, Quota>, ConfigEr
         .collect()
 }
 
-fn quota(mut section: Section<'_>) -> Result<Quota, ConfigError> {
-    let request = amount(&mut section, "request")?.map_or(Amount::Percent(0), |item| item.value);
+/// What each of those has whom nobody listed: there may be any number of them, so nothing can be
+/// guaranteed to each.
+fn default_quota(section: Section<'_>) -> Result<Quota, ConfigError> {
+    quota_with(section, |section| {
+        let allowed = "\"0 %\": only a [[tenant]] can be guaranteed anything";
+        let request = amount(section, "request")?;
+        let nothing = |request| {
+            let nothing = [Amount::Percent(0), Amount::Bytes(Bytes::ZERO)];
+            nothing.contains(&request).then_some(request)
+        };
+        request
+            .map(|request| request.convert(allowed, nothing))
+            .transpose()
+    })
+}
+
+fn quota(section: Section<'_>) -> Result<Quota, ConfigError> {
+    quota_with(section, |section| amount(section, "request"))
+}
+
+fn quota_with(
+    mut section: Section<'_>,
+    request: impl FnOnce(&mut Section<'_>) -> Result<Option<Item<Amount>>, ConfigError>,
+) -> Result<Quota, ConfigError> {
+    let request = request(&mut section)?.map_or(Amount::Percent(0), |item| item.value);
     let limit = amount(&mut section, "limit")?;
     section.finish()?;
     let Some(limit) = limit else {

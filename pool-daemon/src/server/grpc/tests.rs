@@ -144,7 +144,9 @@ fn who_has_no_identity_gets_no_answer() {
             service, mut inbox, ..
         } = bench();
         let mut remote = Request::new(admin::GetStatusRequest {});
-        remote.extensions_mut().insert(Peer::Remote);
+        remote
+            .extensions_mut()
+            .insert(Peer::Remote([127, 0, 0, 1].into()));
         for request in [remote, Request::new(admin::GetStatusRequest {})] {
             let refused = service.get_status(request).await.unwrap_err();
             assert_eq!(refused.code(), Code::Unauthenticated);

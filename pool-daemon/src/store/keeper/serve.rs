@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid};
 use pool_core::clock::Deadline;
 use pool_core::packet::{self, PacketError};
@@ -47,6 +48,10 @@ const SPARE: usize = 128;
 /// Where it cannot begin, or the kernel does not let it wait for requests.
 pub fn serve(socket_path: &Path) -> Result<(), StoreError> {
     leave_session()?;
+    // A daemon that blocks its signals has handed that on. What ends other processes ends this one.
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT])
+        .thread_unblock()
+        .map_err(os("pthread_sigmask"))?;
     let capacity = raise_limit()?.saturating_sub(SPARE);
     let server = Server::listen(socket_path, capacity)?;
     announce()?;
