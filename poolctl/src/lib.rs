@@ -1,7 +1,7 @@
 //! The operator's command of Tierpool: it asks a running daemon, and shows what it answers.
 //!
-//! One invocation is one [`cli::Command`], which one file of [`commands`] carries out over one
-//! connection ([`connect`]). Answers go to standard output, as a table or with `--json` as the
+//! One invocation is one command (`cli`), which one file of `commands` carries out over one
+//! connection (`connect`). Answers go to standard output, as a table or with `--json` as the
 //! message of the interface; everything else goes to standard error.
 //!
 //! # Exit codes

@@ -11,7 +11,7 @@
 //!    them valid. A kill leaves the commit before it, or this one; no checksum has to find out.
 //! 2. Every open verifies the checksums of all pages in use (128 bits each, every byte of a row
 //!    included) and rebuilds what is free. Together with the first sector, see
-//!    [`storage`](super::storage), any changed byte is found or was of no use.
+//!    `storage`, any changed byte is found or was of no use.
 //! 3. After a failure the database is closed: it trusts nothing that it had in memory, and neither
 //!    do we.
 

@@ -13,7 +13,7 @@
 //! Health and reflection are served wherever gRPC is.
 //!
 //! # Bounds
-//! Connections per peer ([`admit`]), silence after connecting ([`socket`]), concurrent calls of a
+//! Connections per peer (`admit`), silence after connecting (`socket`), concurrent calls of a
 //! connection, bytes of a request and of its headers, time of a call, questions that wait for the
 //! engine ([`handle`]): each has one, and what exceeds it is refused or closed.
 

@@ -5,11 +5,11 @@
 //! is one daemon to a keeper, which a lock of the daemon's ensures.
 //!
 //! # Protocol
-//! Packets over one connection, see [`wire`]. Each request has one answer, in order. The daemon
+//! Packets over one connection, see `wire`. Each request has one answer, in order. The daemon
 //! does not wait for the answer to a [`Keeper::put`]: a packet that was sent lies in the keeper's
 //! queue, and with it the descriptor, whatever becomes of the sender; the keeper empties the
 //! queue of a dead connection before it takes up the next. Answers are looked at with the
-//! next call, and at most [`UNANSWERED_MAX`] are left open. Whatever is wrong ends the
+//! next call, and at most `UNANSWERED_MAX` are left open. Whatever is wrong ends the
 //! connection; [`Keeper::refill`] then makes the keeper, or a new one, hold exactly what it
 //! should.
 
