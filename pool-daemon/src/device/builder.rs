@@ -2,10 +2,12 @@
 //!
 //! # Protocol
 //! The reactor gives jobs and collects outcomes; the worker takes the jobs one by one, in their
-//! order, and when there is none fills the [`Stock`]. Everything they share is under one lock,
-//! which is never held during a system call of a job. An outcome is there before the event is
-//! raised that announces it, and the event is taken back before outcomes are collected: none
-//! stays behind unannounced.
+//! order, and when there is none fills the [`Stock`]. It is not woken by what is taken from there
+//! but by [`Builder::restock`]: a grant is answered before anybody zeroes the next file.
+//!
+//! Everything they share is under one lock, which is never held during a system call of a job. An
+//! outcome is there before the event is raised that announces it, and the event is taken back
+//! before outcomes are collected: none stays behind unannounced.
 //!
 //! # Invariants
 //! 1. There is at most one build or destruction, and one copy, of each backing: asking again for
@@ -164,8 +166,6 @@ impl Builder {
         if bytes.get() == EXTENT_BYTES
             && let Some(file) = state.stock.take(Kind { device, shareable })
         {
-            drop(state);
-            self.shared.work.notify_one();
             return Some(file);
         }
         let job = Job::Build {
@@ -176,6 +176,13 @@ impl Builder {
         };
         self.shared.add(state, Subject::Backing(backing), job);
         None
+    }
+
+    /// Has the stock filled up.
+    pub fn restock(&self) {
+        if self.shared.lock().stock.wanted().is_some() {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Copies the contents of `from`, end to end, to `to`, of which `into` is the first.

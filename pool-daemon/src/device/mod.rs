@@ -13,8 +13,8 @@
 //! 3. What a build leaves behind where it fails is nothing.
 //!
 //! Who does what: [`memfd`] and [`file`](mod@file) are the devices; [`builder`] runs them on a
-//! thread of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges
-//! a descriptor that comes back.
+//! thread of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`]
+//! judges a descriptor that comes back.
 
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};

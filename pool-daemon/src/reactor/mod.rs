@@ -237,6 +237,7 @@ impl Reactor {
             }
             self.keep_time()?;
             self.finish_batch()?;
+            self.builder.restock();
             self.gauges
                 .update(&self.engine, self.files.oldest_quarantine(), clock::now());
         }

@@ -6,7 +6,7 @@
 //!
 //! # Protocol
 //! Packets over one connection, see `wire`. Each request has one answer, in order. The daemon
-//! does not wait for the answer to a [`Keeper::put`]: a packet that was sent lies in the keeper's
+//! does not wait for the answers to puts and removes: a packet that was sent lies in the keeper's
 //! queue, and with it the descriptor, whatever becomes of the sender; the keeper empties the
 //! queue of a dead connection before it takes up the next. Answers are looked at with the
 //! next call, and at most `UNANSWERED_MAX` are left open. Whatever is wrong ends the
@@ -40,8 +40,8 @@ const SOCKET: &str = "keeper.sock";
 const ANSWER: Nanos = Nanos::from_millis(5_000);
 /// How long a new keeper may take to begin.
 const START: Nanos = Nanos::from_millis(10_000);
-/// Puts that may be under way at once. Few enough for the queue of a socket and for the kernel's
-/// bound on descriptors in flight.
+/// Requests that may be under way at once. Few enough for the queue of a socket and for the
+/// kernel's bound on descriptors in flight.
 const UNANSWERED_MAX: usize = 64;
 
 /// The daemon's end.
@@ -200,7 +200,7 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, StoreErro
 #[derive(Debug)]
 struct Link {
     socket: OwnedFd,
-    /// The puts whose answer has not been looked at, in order.
+    /// The requests whose answer has not been looked at, in order.
     unanswered: VecDeque<Request>,
     /// What the keeper holds, as far as this connection knows.
     kept: BTreeSet<BackingId>,
@@ -234,17 +234,22 @@ impl Link {
         if self.kept.len() >= limit && !self.kept.contains(&backing) {
             return Err(StoreError::Full { limit });
         }
-        self.settle(UNANSWERED_MAX - 1)?;
-        let request = Request::Put(backing);
-        self.send(request, Some(file))?;
-        self.unanswered.push_back(request);
+        self.post(Request::Put(backing), Some(file))?;
         self.kept.insert(backing);
         Ok(())
     }
 
     fn remove(&mut self, backing: BackingId) -> Result<(), StoreError> {
-        self.ask(Request::Remove(backing), None)?;
+        self.post(Request::Remove(backing), None)?;
         self.kept.remove(&backing);
+        Ok(())
+    }
+
+    /// Sends a request, and leaves its answer for later.
+    fn post(&mut self, request: Request, file: Option<BorrowedFd<'_>>) -> Result<(), StoreError> {
+        self.settle(UNANSWERED_MAX - 1)?;
+        self.send(request, file)?;
+        self.unanswered.push_back(request);
         Ok(())
     }
 
