@@ -173,6 +173,8 @@ pub struct Reactor {
     journal_down_until: Option<Nanos>,
     files: Files,
     builder: Builder,
+    /// Files kept ready of each kind on each device that gives memory.
+    stock: usize,
     /// What is being built, and where.
     building: BTreeMap<BackingId, DeviceId>,
     /// Segments whose contents are being copied, and those of them whom a failed journal has
