@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
+use pool_proto::admin::v1 as admin;
 use pool_proto::common::v1::{Access, ErrorReason};
 use pool_proto::session::v1::event;
 use tierpool_tests::client::{Held, Session, Unanswered, ask, granted};
@@ -370,4 +371,34 @@ fn a_pool_that_nobody_configured_is_as_large_after_a_restart_however_much_is_gra
     assert_eq!(daemon.admin().status().unwrap().total_bytes, total);
     client.reattach().unwrap();
     assert!(client.granted(ask::refresh(held.id())).holds(1));
+}
+
+#[test]
+fn a_device_that_gives_nothing_has_no_files_ready() {
+    let mut daemon = start(&Setup::small(64));
+    let ready = |daemon: &Daemon| {
+        let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+        let names = links
+            .flatten()
+            .filter_map(|link| std::fs::read_link(link.path()).ok());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("/memfd:tierpool "))
+            .count()
+    };
+    let becomes = |daemon: &Daemon, count| {
+        until("the stock is as it should be", || {
+            (ready(daemon) == count).then_some(())
+        });
+    };
+    becomes(&daemon, 8);
+    let device = || "dev0".to_owned();
+    let drain = admin::DrainDeviceRequest { device: device() };
+    daemon.admin().drain_device(drain).unwrap();
+    becomes(&daemon, 0);
+    daemon.kill();
+    daemon.restart();
+    becomes(&daemon, 0);
+    let activate = admin::ActivateDeviceRequest { device: device() };
+    daemon.admin().activate_device(activate).unwrap();
+    becomes(&daemon, 8);
 }

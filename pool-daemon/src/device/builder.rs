@@ -124,7 +124,8 @@ impl Builder {
     ) -> Result<Self, SetupError> {
         let mut stock = Stock::default();
         for device in devices.keys() {
-            stock.set_target(*device, stock_target);
+            let nothing = stock.set_target(*device, stock_target);
+            drop(nothing);
         }
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -222,25 +223,9 @@ impl Builder {
 
     /// Keeps up to `target` files of each kind of this device ready.
     pub fn set_stock(&self, device: DeviceId, target: usize) {
-        let mut state = self.shared.lock();
-        if state.devices.contains_key(&device) {
-            state.stock.set_target(device, target);
-        }
-        drop(state);
+        let surplus = self.shared.lock().stock.set_target(device, target);
         self.shared.work.notify_one();
-    }
-
-    /// Gives the memory of the stock back, until files are asked for again. Tells how many there
-    /// were.
-    pub fn drain_stock(&self) -> usize {
-        self.shared.lock().stock.drain()
-    }
-
-    /// Forgets a device that was removed from the pool, with its stock.
-    pub fn forget(&self, device: DeviceId) {
-        let mut state = self.shared.lock();
-        state.stock.forget(device);
-        state.devices.remove(&device);
+        drop(surplus);
     }
 }
 
@@ -259,6 +244,12 @@ impl Drop for Builder {
 }
 
 impl Shared {
+    /// Gives the memory of the stock back. Whether there was any.
+    fn drain_stock(&self) -> bool {
+        let drained = self.lock().stock.drain();
+        !drained.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -353,7 +344,7 @@ impl Shared {
         let device = self.device(device)?;
         let built = device.build(backing, bytes, shareable);
         let short = matches!(built, Err(WorldError::MachineShort { .. }));
-        if short && self.lock().stock.drain() > 0 {
+        if short && self.drain_stock() {
             return device.build(backing, bytes, shareable);
         }
         built
@@ -379,7 +370,7 @@ impl Shared {
         match built {
             Ok(Some(Ok(file))) => state.stock.put(kind, file),
             // The device keeps no files without names.
-            Ok(None) => state.stock.set_target(kind.device, 0),
+            Ok(None) => drop(state.stock.set_target(kind.device, 0)),
             // Nobody waits for this file. Whoever wants one will be told why there is none.
             Ok(Some(Err(_))) | Err(_) => state.stock.give_up(kind),
         }

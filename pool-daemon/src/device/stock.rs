@@ -1,7 +1,8 @@
 //! Files of one extent, built ahead, so that the grant of one need not wait for zeroing.
 //!
 //! The stock only keeps; the [`super::builder`] fills it when it has nothing else to do. A file
-//! in it has been given to nobody, so closing it frees its memory.
+//! in it has been given to nobody, so closing it frees its memory. That takes time: what the stock
+//! keeps no longer is given back, to be closed where nobody waits for it.
 //!
 //! # Invariants
 //! 1. A shelf holds at most as many files as it was told to, and each was built on its device, and
@@ -39,9 +40,11 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Keeps up to `target` files of each kind of this device from now on. More than that are
-    /// closed.
-    pub fn set_target(&mut self, device: DeviceId, target: usize) {
+    /// Keeps up to `target` files of each kind of this device from now on. Returns those that are
+    /// more.
+    #[must_use = "closing them takes time"]
+    pub fn set_target(&mut self, device: DeviceId, target: usize) -> Vec<NewFile> {
+        let mut surplus = Vec::new();
         for shareable in [false, true] {
             let kind = Kind { device, shareable };
             let shelf = self.shelves.entry(kind).or_insert(Shelf {
@@ -51,8 +54,9 @@ impl Stock {
             });
             shelf.target = target;
             shelf.given_up = false;
-            shelf.files.truncate(target);
+            surplus.extend(shelf.files.drain(target.min(shelf.files.len())..));
         }
+        surplus
     }
 
     /// A file of exactly this kind, if there is one. Says that such files are wanted.
@@ -86,21 +90,15 @@ impl Stock {
         }
     }
 
-    /// Closes every file, to give its memory back, and fills no shelf until somebody asks. Tells
-    /// how many there were.
-    pub fn drain(&mut self) -> usize {
-        let mut count = 0;
+    /// Gives every file back, so that its memory can be, and fills no shelf until somebody asks.
+    #[must_use = "closing them takes time"]
+    pub fn drain(&mut self) -> Vec<NewFile> {
+        let mut drained = Vec::new();
         for shelf in self.shelves.values_mut() {
-            count += shelf.files.len();
-            shelf.files.clear();
+            drained.append(&mut shelf.files);
             shelf.given_up = true;
         }
-        count
-    }
-
-    /// Closes the files of a device that is no more, and keeps none.
-    pub fn forget(&mut self, device: DeviceId) {
-        self.shelves.retain(|kind, _| kind.device != device);
+        drained
     }
 
     /// How many files of this kind there are.
@@ -139,7 +137,7 @@ mod tests {
     #[test]
     fn a_file_is_handed_out_for_exactly_its_kind() {
         let mut stock = Stock::default();
-        stock.set_target(DeviceId::FIRST, 1);
+        assert!(stock.set_target(DeviceId::FIRST, 1).is_empty());
         stock.put(SHAREABLE, file(7));
         assert!(stock.take(PLAIN).is_none());
         assert_eq!(stock.take(SHAREABLE).unwrap().identity.inode, 7);
@@ -151,19 +149,19 @@ mod tests {
         let mut stock = Stock::default();
         stock.put(PLAIN, file(1));
         assert_eq!(stock.count(PLAIN), 0);
-        stock.set_target(DeviceId::FIRST, 2);
+        assert!(stock.set_target(DeviceId::FIRST, 2).is_empty());
         (1..=3).for_each(|inode| stock.put(PLAIN, file(inode)));
         assert_eq!(stock.count(PLAIN), 2);
-        stock.set_target(DeviceId::FIRST, 1);
+        assert_eq!(stock.set_target(DeviceId::FIRST, 1).len(), 1);
         assert_eq!(stock.count(PLAIN), 1);
-        stock.forget(DeviceId::FIRST);
+        assert_eq!(stock.set_target(DeviceId::FIRST, 0).len(), 1);
         assert_eq!((stock.count(PLAIN), stock.wanted()), (0, None));
     }
 
     #[test]
     fn a_shelf_that_could_not_be_filled_waits_until_somebody_asks() {
         let mut stock = Stock::default();
-        stock.set_target(DeviceId::FIRST, 1);
+        assert!(stock.set_target(DeviceId::FIRST, 1).is_empty());
         stock.put(SHAREABLE, file(1));
         assert_eq!(stock.wanted(), Some(PLAIN));
         stock.give_up(PLAIN);
@@ -175,9 +173,9 @@ mod tests {
     #[test]
     fn a_drained_stock_is_empty_and_stays_so_until_somebody_asks() {
         let mut stock = Stock::default();
-        stock.set_target(DeviceId::FIRST, 1);
+        assert!(stock.set_target(DeviceId::FIRST, 1).is_empty());
         stock.put(PLAIN, file(1));
-        assert_eq!((stock.drain(), stock.drain()), (1, 0));
+        assert_eq!((stock.drain().len(), stock.drain().len()), (1, 0));
         assert_eq!(stock.wanted(), None);
         stock.take(SHAREABLE);
         assert_eq!(stock.wanted(), Some(SHAREABLE));

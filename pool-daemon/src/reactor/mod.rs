@@ -174,6 +174,8 @@ pub struct Reactor {
     journal_down_until: Option<Nanos>,
     files: Files,
     builder: Builder,
+    /// Files kept ready of each kind on each device that gives memory.
+    stock: usize,
     /// What is being built, and where.
     building: BTreeMap<BackingId, DeviceId>,
     /// Requests of a failed commit, to be answered when the journal is back.

@@ -47,6 +47,9 @@ impl Reactor {
             }
             Action::Publish(event) => {
                 log(&event);
+                if event.kind.starts_with("device-") {
+                    self.keep_stock();
+                }
                 self.inbox.publish(event);
             }
         }

@@ -27,6 +27,7 @@ use nix::sys::socket::{
 use pool_core::limits::MESSAGE_BYTES_MAX;
 use pool_core::sync::Arc;
 use pool_core::{BackingId, Bytes, DeviceId, clock, crash_point};
+use pool_proto::common::v1::DeviceState;
 use pool_proto::journal::v1::BackingRow;
 
 use super::closer::Closer;
@@ -131,7 +132,7 @@ impl Reactor {
         let devices = engine
             .device_ids()
             .filter_map(|(id, name)| Some((id, Arc::clone(setup.devices.get(name)?))));
-        let builder = Builder::new(devices.collect(), setup.stock)?;
+        let builder = Builder::new(devices.collect(), 0)?;
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
         let can_refuse = refuse_descriptors(&listener);
         let records = [adopted.found_anew, std::mem::take(&mut effects.records)];
@@ -148,6 +149,7 @@ impl Reactor {
             journal_down_until: None,
             files,
             builder,
+            stock: setup.stock,
             building: BTreeMap::new(),
             in_doubt: Vec::new(),
             gone: BTreeSet::new(),
@@ -174,11 +176,25 @@ impl Reactor {
             watchdog: Watchdog::from_environment(),
             stopping: false,
         };
+        reactor.keep_stock();
         reactor.absorb(effects);
         reactor.await_clients();
         reactor.finish_batch()?;
         reactor.wait_for_all()?;
         Ok(reactor)
+    }
+
+    /// Keeps files ready of devices that give memory, and of no others.
+    pub(super) fn keep_stock(&self) {
+        let devices = self.engine.devices();
+        let gives = |name: &str| {
+            let mut devices = devices.iter();
+            devices.any(|device| device.name == name && device.state() == DeviceState::Online)
+        };
+        for (id, name) in self.engine.device_ids() {
+            let target = if gives(name) { self.stock } else { 0 };
+            self.builder.set_stock(id, target);
+        }
     }
 
     /// Looks for the processes that the engine knows and the reactor does not: those that are gone
