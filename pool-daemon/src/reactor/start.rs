@@ -43,6 +43,7 @@ use crate::device::builder::Builder;
 use crate::device::identity::{adopt, verify};
 use crate::device::{Device, SetupError};
 use crate::engine::command::{Command, FileIdentity};
+use crate::engine::effect::Effects;
 use crate::engine::plan::Plan;
 use crate::engine::{Engine, Found};
 use crate::journal::{Journal, Record, Rows};
@@ -140,7 +141,7 @@ impl Reactor {
         crash_point!("recover.committed");
         adopted.unknown.into_iter().for_each(|id| files.forget(id));
         clean(&setup.devices, &pool_id, &engine.backing_ids().collect())?;
-        let mut reactor = Self {
+        let reactor = Self {
             engine,
             plan: setup.plan,
             boot_id: setup.boot_id,
@@ -176,12 +177,17 @@ impl Reactor {
             watchdog: Watchdog::from_environment(),
             stopping: false,
         };
-        reactor.keep_stock();
-        reactor.absorb(effects);
-        reactor.await_clients();
-        reactor.finish_batch()?;
-        reactor.wait_for_all()?;
-        Ok(reactor)
+        reactor.begin(effects)
+    }
+
+    /// Does what the recovered engine wants done, and from then on waits for everybody.
+    fn begin(mut self, effects: Effects) -> Result<Self, ReactorError> {
+        self.keep_stock();
+        self.absorb(effects);
+        self.await_clients();
+        self.finish_batch()?;
+        self.wait_for_all()?;
+        Ok(self)
     }
 
     /// Keeps files ready of devices that give memory, and of no others.
