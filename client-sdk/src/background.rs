@@ -23,7 +23,7 @@ use pool_core::sync::{Arc, lock, thread};
 use pool_core::{Bytes, Nanos, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
-use crate::error::{AccessError, Error, ErrorClass};
+use crate::error::{AccessError, Error, Reason};
 use crate::reserve::Reserves;
 use crate::session::ATTEMPT;
 use crate::shared::{SessionGuard, Shared};
@@ -261,11 +261,16 @@ fn refresh(
     let answer = session.call_by(body, Deadline::after(REFRESH));
     let grant = match answer.and_then(|answer| answer.granted(shared.window.range())) {
         Ok(grant) => grant,
-        // Moving, or waiting for its files: later.
-        Err(error) if error.class() == ErrorClass::Lost => return Err(error),
-        Err(error @ Error::Unreachable { .. }) => return Err(error),
         // It is held no more: an event says so, or has.
-        Err(_) => return Ok(()),
+        Err(error) if is_over(&error) => return Ok(()),
+        Err(error) => return Err(error),
     };
     shared.follow(&held, grant)
+}
+
+/// Whether a segment that was to be brought up to date is held no more. Whatever else fails fails
+/// for now.
+fn is_over(error: &Error) -> bool {
+    let over = [Reason::NotFound, Reason::Revoked, Reason::Lost];
+    *error == Error::SessionEnded || error.reason().is_some_and(|reason| over.contains(&reason))
 }

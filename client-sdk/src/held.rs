@@ -306,6 +306,20 @@ impl Held {
         Ok(first)
     }
 
+    /// Ends all access to the grant of incarnation `meant`. False where what is held is newer, or
+    /// had ended.
+    ///
+    /// # Errors
+    /// As [`Self::end`].
+    pub(crate) fn end_grant(&self, fate: Fate, meant: Incarnation) -> Result<bool, MapError> {
+        let mut detail = self.detail();
+        let first = detail.info.incarnation <= meant && self.decide(fate);
+        if first {
+            self.take_away(&mut detail)?;
+        }
+        Ok(first)
+    }
+
     /// Ends all access because the mapping failed, unless it had ended.
     fn lose(&self, detail: &mut Detail) -> Result<(), MapError> {
         self.decide(Fate::Lost);
@@ -322,7 +336,10 @@ impl Held {
         decided.is_ok()
     }
 
+    /// Under the lock of whoever allows access: an `admit` that did not see the fate yet has stored
+    /// its limit before, and this one is final.
     fn take_away(&self, detail: &mut Detail) -> Result<(), MapError> {
+        self.limit.store(0, Ordering::Release);
         detail.pieces.clear();
         self.cut(Bytes::ZERO)
     }

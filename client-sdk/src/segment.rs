@@ -297,8 +297,10 @@ impl Segment {
             .and_then(|grant| shared.update(&self.held, grant));
         // Where it is not known what became of it, or not understood, a refresh brings that.
         let known = !session.awaits(segment) && !matches!(changed, Err(Error::Protocol(_)));
-        if changed.is_err() && known {
-            self.held.resume();
+        match &changed {
+            Err(_) if known => self.held.resume(),
+            Err(Error::Protocol(_)) => shared.postpone(segment),
+            _ => {}
         }
         changed
     }

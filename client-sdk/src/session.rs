@@ -25,7 +25,7 @@ use pool_proto::common::v1::{ErrorReason, Lifetime};
 use pool_proto::session::v1::{self as session, reply, request};
 
 use crate::connection::{Connection, Trip};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::event::Event;
 use crate::held::Fate;
 use crate::shared::Shared;
@@ -221,7 +221,11 @@ impl Session {
                 lock(&shared.table).releases.extend(id.map(Release::Close));
             }
             (body, reply::Body::Granted(_)) => {
-                let grant = answer.granted(shared.window.range())?;
+                let grant = answer.granted(shared.window.range()).inspect_err(|_| {
+                    // Where it lies now a refresh brings.
+                    let moved = moved_by(&body).and_then(SegmentId::new);
+                    moved.into_iter().for_each(|id| shared.postpone(id));
+                })?;
                 let id = grant.info.id;
                 // Queued where the session was taken up in between: this answer overtook it.
                 lock(&shared.table).forget_close(id);
@@ -253,13 +257,19 @@ impl Session {
                 return Ok(());
             };
             let (id, body) = (self.take_id(), release.request());
-            // A refusal means that the daemon has heard of it otherwise: there is nothing to
-            // release.
-            if let Err(error) = self.exchange(shared, Sent::new(id, body), deadline) {
-                if self.unresolved.is_none() && !self.ended {
-                    lock(&shared.table).releases.push_front(release);
+            let told = self
+                .exchange(shared, Sent::new(id, body), deadline)
+                .and_then(Answer::done);
+            match told {
+                // That there is nothing to release the daemon has heard otherwise.
+                Ok(()) => {}
+                Err(error) if error.reason() == Some(Reason::NotFound) => {}
+                Err(error) => {
+                    if self.unresolved.is_none() && !self.ended {
+                        lock(&shared.table).releases.push_front(release);
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
         }
     }

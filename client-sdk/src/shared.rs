@@ -56,6 +56,8 @@ pub(crate) struct Shared {
 struct Turn {
     /// `None` while somebody uses it.
     session: Option<Session>,
+    /// How many calls wait for it.
+    waiting: usize,
     /// The background thread found it taken: who puts it back wakes the thread.
     attention: bool,
 }
@@ -104,6 +106,7 @@ impl Shared {
             unresolved: AtomicBool::new(false),
             turn: Mutex::new(Turn {
                 session: Some(parts.session),
+                waiting: 0,
                 attention: false,
             }),
             freed: Condvar::new(),
@@ -147,29 +150,32 @@ impl Shared {
         self.check_owner()?;
         let start = now();
         let mut turn = lock(&self.turn);
-        loop {
-            if let Some(session) = turn.session.take() {
-                return Ok(SessionGuard::new(self, session, true));
-            }
-            let left = deadline.remaining();
-            if left == Nanos::ZERO {
-                return Err(Error::Unreachable {
-                    socket: self.socket.clone(),
-                    waited: now().saturating_since(start),
-                });
-            }
-            let woken = self
-                .freed
-                .wait_timeout(turn, Duration::from_nanos(left.get()));
+        turn.waiting += 1;
+        while turn.session.is_none() && !deadline.expired() {
+            let left = Duration::from_nanos(deadline.remaining().get());
+            let woken = self.freed.wait_timeout(turn, left);
             turn = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        turn.waiting -= 1;
+        match turn.session.take() {
+            Some(session) => Ok(SessionGuard::new(self, session, true)),
+            None => Err(Error::Unreachable {
+                socket: self.socket.clone(),
+                waited: now().saturating_since(start),
+            }),
         }
     }
 
-    /// The session, unless a call is under way: then its end wakes the background thread, which
-    /// never waits for a daemon that is away.
+    /// The session, unless a call is under way or has waited for its turn: then its end wakes the
+    /// background thread, which never waits for a daemon that is away.
     pub(crate) fn try_session(self: &Arc<Self>) -> Option<SessionGuard<'_>> {
         let mut turn = lock(&self.turn);
-        let session = turn.session.take();
+        // Whoever waits takes the session when it is there, whatever the time.
+        let session = if turn.waiting == 0 {
+            turn.session.take()
+        } else {
+            None
+        };
         turn.attention |= session.is_none();
         session.map(|session| SessionGuard::new(self, session, false))
     }

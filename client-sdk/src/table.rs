@@ -304,8 +304,8 @@ impl Shared {
         let event = match self.update(held, grant) {
             Ok(()) => Event::Changed { segment },
             Err(_) if held.fate() == Fate::Lost => Event::Lost { segment },
-            Err(error @ (Error::Map(_) | Error::AddressHeld { .. })) => return Err(error),
-            Err(_) => return Ok(()),
+            Err(_) if held.fate() == Fate::Revoked => return Ok(()),
+            Err(error) => return Err(error),
         };
         self.events.publish(&event);
         Ok(())
@@ -333,15 +333,12 @@ impl Shared {
             held: Some(held),
             handle: false,
         };
-        // Under the lock of whoever takes a grant over: what it brings is newer, or is not.
-        if let News::Revoked(Some(meant)) = news
-            && held.detail().info.incarnation > meant
-        {
-            return Ok(false);
-        }
         let told = ended.map_or(Ok(true), |fate| {
-            let ended = held.end(fate);
-            // A segment that had ended was released when it did.
+            let ended = match news {
+                News::Revoked(Some(meant)) => held.end_grant(fate, meant),
+                _ => held.end(fate),
+            };
+            // A segment that had ended was released when it did, and a newer grant is held.
             if ended != Ok(false) {
                 self.release(Release::Close(id));
             }

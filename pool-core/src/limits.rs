@@ -45,10 +45,10 @@ pub const LIVENESS_PAGE_BYTES: u64 = 4 * KIB;
 // All names of a grant and all its pieces fit one message: 64 pieces of at most 128 + 128 bytes of
 // names and 64 of numbers, and as much again for the segment itself.
 const _: () = assert!(SEGMENT_PIECES_MAX * 320 + 64 * 1024 / 2 <= MESSAGE_BYTES_MAX);
-// What a client holds (three numbers of at most 10 bytes, and their tags) and what is missing of
-// it.
+// What a client holds (three numbers of at most 10 bytes, and their tags), or was revoked from it
+// (one number, of the same count), and what is missing of it.
 const _: () =
-    assert!(CLIENT_SEGMENTS_MAX * 36 + MISSING_BACKINGS_MAX * 10 + 64 <= MESSAGE_BYTES_MAX);
+    assert!((CLIENT_SEGMENTS_MAX + 1) * 36 + MISSING_BACKINGS_MAX * 10 + 64 <= MESSAGE_BYTES_MAX);
 const _: () = assert!(DESCRIPTORS_MAX <= 253);
 // One user shuts nobody out.
 const _: () = assert!(USER_CLIENTS_MAX <= CLIENTS_MAX / 4 && USER_LABELS_MAX <= TENANTS_MAX / 8);

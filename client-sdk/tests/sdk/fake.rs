@@ -96,7 +96,7 @@ impl Fake {
             std::fs::remove_file(self.socket()).unwrap();
         }
         let mut model = self.model();
-        for connection in std::mem::take(&mut model.connections) {
+        for connection in std::mem::take(&mut model.connections).into_values() {
             // It fails where the client was faster.
             let _ = shutdown(connection.as_raw_fd(), Shutdown::Both);
         }
@@ -139,9 +139,7 @@ impl Drop for Fake {
 }
 
 fn serve(model: &Mutex<Model>, connection: OwnedFd) {
-    lock(model)
-        .connections
-        .push(connection.try_clone().unwrap());
+    let number = lock(model).add_connection(connection.try_clone().unwrap());
     let mut buffer = vec![0; MESSAGE_BYTES_MAX];
     let mut client = 0;
     while let Ok(packet) = packet::receive_by(connection.as_fd(), &mut buffer, Deadline::NEVER) {
@@ -152,4 +150,5 @@ fn serve(model: &Mutex<Model>, connection: OwnedFd) {
         }
     }
     let _ = shutdown(connection.as_raw_fd(), Shutdown::Both);
+    lock(model).connections.remove(&number);
 }

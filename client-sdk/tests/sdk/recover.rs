@@ -447,12 +447,13 @@ fn the_thread_of_a_session_rests_while_the_daemon_is_away_and_when_the_session_h
     heard(&mut events, |event| *event == Event::DaemonGone);
     let thread = thread_of_the_session(&fake);
     // A thread that finds something to do wherever it looks is never seen to wait.
-    wait_until(|| waits_in_poll(&thread));
+    wait_until(|| polled_until(&thread).is_some());
     let ended = (common::ErrorClass::Lost, common::ErrorReason::UnknownClient);
     fake.model().refuse_session = Some(ended);
     fake.restart();
     assert_eq!(pool.tiers().unwrap_err(), Error::SessionEnded);
-    wait_until(|| waits_in_poll(&thread));
+    // It has nothing to wake up for any more but to be told to end.
+    wait_until(|| polled_until(&thread) == Some(NEVER));
 }
 
 /// The folder of the thread that registered the robust word.
@@ -465,13 +466,22 @@ fn thread_of_the_session(fake: &Fake) -> String {
     format!("/proc/self/task/{thread}")
 }
 
-fn waits_in_poll(thread: &str) -> bool {
+/// A timeout of `poll` that is none.
+const NEVER: u32 = u32::MAX;
+
+/// The timeout of the `poll` that a thread waits in, if it does.
+fn polled_until(thread: &str) -> Option<u32> {
     let call = std::fs::read_to_string(format!("{thread}/syscall")).unwrap();
-    let number = call
-        .split(' ')
-        .next()
-        .and_then(|number| number.parse().ok());
-    [libc::SYS_ppoll, POLL].map(Some).contains(&number)
+    let mut words = call.split(' ');
+    let number = words.next()?.parse().ok()?;
+    let third = words.nth(2)?.strip_prefix("0x")?;
+    let third = u64::from_str_radix(third, 16).ok()?;
+    match number {
+        POLL => u32::try_from(third & u64::from(u32::MAX)).ok(),
+        // It is given a pointer to its timeout, or none.
+        libc::SYS_ppoll => Some(if third == 0 { NEVER } else { 0 }),
+        _ => None,
+    }
 }
 
 #[test]

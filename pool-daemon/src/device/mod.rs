@@ -18,7 +18,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -147,15 +147,15 @@ pub enum SetupError {
     /// the right directory; or say that it is this pool's, by its id in the file `pool-id` there:
     /// files that the journal does not name are then removed, and segments without files are lost.
     #[error(
-        "{path} {reason}: mount or choose the right directory; or, to go on with what lies there \
-         and lose the rest, write {pool} into {path}/pool-id"
+        "{path} {reason}: mount or choose the right directory{}",
+        way_on(path, pool)
     )]
     UnknownPool {
         /// The directory.
         path: PathBuf,
         /// What is there that should not be, or the other way round.
         reason: &'static str,
-        /// This pool.
+        /// This pool; empty where it is a new one, which takes empty directories only.
         pool: String,
     },
     /// The kernel does not tell here who has a file open, so no memory could ever be proven free.
@@ -199,4 +199,15 @@ pub fn open_for(file: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, WorldEr
         }
     };
     Ok(sys::reopen(file, flags)?)
+}
+
+/// What else can be done about a directory of nobody.
+fn way_on(path: &Path, pool: &str) -> String {
+    if pool.is_empty() {
+        return "; or empty it".to_owned();
+    }
+    format!(
+        "; or, to go on with what lies there and lose the rest, write {pool} into {}/pool-id",
+        path.display()
+    )
 }

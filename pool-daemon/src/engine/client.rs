@@ -256,15 +256,6 @@ impl Engine {
         }
     }
 
-    /// Answers a request whose commit failed, now that the journal says what became of it.
-    pub(super) fn in_doubt(&mut self, client: ClientId, request_id: u64) {
-        let last = self.clients.get(&client).map(|client| client.last);
-        match last.filter(|last| last.request_id == request_id) {
-            Some(last) => self.answer_again(client, last),
-            None => self.refuse(client, request_id, &Refusal::Journal),
-        }
-    }
-
     /// Remembers a change in the same commit that makes it.
     pub(super) fn remember(
         &mut self,

@@ -68,14 +68,6 @@ pub enum Command {
         /// What it backs.
         backing: BackingId,
     },
-    /// The commit that was to make a client's request durable has failed, and the engine is that of
-    /// the journal again: the request is answered from what the journal remembers of it.
-    InDoubt {
-        /// Who asked.
-        client: ClientId,
-        /// Under which id.
-        request_id: u64,
-    },
     /// The connection of a client has ended. Its process may still live, and take its session up
     /// again.
     Disconnected {

@@ -92,16 +92,17 @@ impl Engine {
     }
 
     pub(super) fn may_hold_more(&self, client: ClientId) -> Result<(), Refusal> {
+        // What was revoked counts until it is closed: it is told of at each Reattach.
         let held = self
             .clients
             .get(&client)
-            .map_or(0, |client| client.held.len());
+            .map_or(0, |client| client.held.len() + client.leaving.len());
         let limit = limits::CLIENT_SEGMENTS_MAX;
         if held < limit {
             return Ok(());
         }
         Err(Refusal::Limit {
-            what: "segments held by one client",
+            what: "segments held, or revoked and not closed yet, by one client",
             limit: limit as u64,
         })
     }

@@ -8,7 +8,6 @@ use pool_core::{BackingId, ClientId, SegmentId, TenantId};
 
 use super::command::{Built, WorldError};
 use super::effect::Action;
-use super::pressure::Waiting;
 use super::{Engine, Refusal};
 
 /// What becomes of the segment when the files are there.
@@ -154,13 +153,6 @@ impl Engine {
                 .map(|(_, request_id)| request_id)
         };
         self.jobs.values().find_map(asked)
-    }
-
-    /// The requests that are begun and not answered yet: who asked, and under which id.
-    pub fn unanswered(&self) -> Vec<(ClientId, u64)> {
-        let jobs = self.jobs.values().filter_map(|job| job.asker);
-        let waiting = self.waiting.iter().map(Waiting::asker);
-        jobs.chain(waiting).collect()
     }
 
     /// Nobody waits for the answers of this client's jobs any more.

@@ -177,7 +177,6 @@ impl Engine {
                 request_id,
                 backing,
             } => self.supplied(client, request_id, backing),
-            Command::InDoubt { client, request_id } => self.in_doubt(client, request_id),
             Command::Disconnected { client } => self.disconnected(client),
             Command::ClientGone { client } => self.client_gone(client),
             Command::Built { backing, result } => self.built(backing, result),

@@ -14,7 +14,7 @@
 //!    quarantine as on its way; the later ones do not, so that whoever keeps a mapping for ever
 //!    keeps a guarantee from being met no longer than a deadline.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::{ClientId, Extents, Nanos, SegmentId, TenantId};
 use pool_proto::session::v1::{self as session, event};
@@ -37,12 +37,17 @@ pub(super) struct Waiting {
     overdue: bool,
 }
 
-impl Waiting {
-    /// Who waits, and with which request.
-    pub(super) fn asker(&self) -> (ClientId, u64) {
-        (self.client, self.request_id)
-    }
+/// A segment that pressure may end.
+#[derive(Debug)]
+struct Revocable {
+    id: SegmentId,
+    tenant: TenantId,
+    extents: Extents,
+    /// What its tier gets back of it.
+    back: Extents,
+}
 
+impl Waiting {
     fn is_due(&self, tier: usize, now: Nanos) -> bool {
         self.wanted.tier == tier && self.revoke_at.is_some_and(|at| at <= now)
     }
@@ -237,32 +242,60 @@ impl Engine {
             let in_service = self.devices_of(tier).filter(|device| !device.draining);
             coming += u64::from(sum(in_service.map(|device| device.quarantined)).get());
         }
+        self.revoke_burst(tier, missing.saturating_sub(coming));
+    }
+
+    /// Revokes until so many extents come back, or nothing is left that may be revoked.
+    fn revoke_burst(&mut self, tier: usize, missing: u64) {
+        let (mut coming, revocable) = (0, self.revocable(tier));
+        let mut has = BTreeMap::<_, Extents>::new();
+        for segment in &revocable {
+            let total = has.entry(segment.tenant).or_default();
+            *total = sum([*total, segment.extents].into_iter());
+        }
         for spares_guarantees in [true, false] {
-            for victim in self.over(tier).map(|s| s.id).collect::<Vec<_>>() {
+            for segment in &revocable {
                 if coming >= missing {
                     return;
                 }
-                coming += self.revoke_burst(victim, spares_guarantees);
+                let Some(has) = has.get_mut(&segment.tenant) else {
+                    continue;
+                };
+                let guaranteed = self.guaranteed_to(segment.tenant, tier);
+                let rest = has.saturating_sub(segment.extents);
+                let is_over = *has > guaranteed && !(spares_guarantees && rest < guaranteed);
+                if is_over && self.end_live(segment.id) {
+                    *has = rest;
+                    coming += u64::from(segment.back.get());
+                }
             }
         }
     }
 
-    /// Ends a segment of a tenant that is still over when those before it have ended. Returns how
-    /// many extents come back.
-    fn revoke_burst(&mut self, id: SegmentId, spares_guarantees: bool) -> u64 {
-        let Some(segment) = self.segments.get(&id) else {
-            return 0;
-        };
-        let (tenant, tier, back) = (segment.tenant, segment.tier, self.yield_of(segment));
-        let rest = self.in_use(tenant, tier).saturating_sub(segment.extents);
-        let spared = spares_guarantees && rest < self.guaranteed_to(tenant, tier);
-        let is_burst = self.is_over(tenant, tier) && !spared;
-        if !is_burst || back == Extents::ZERO || self.jobs.contains_key(&id) {
-            return 0;
+    /// What may be revoked of a tier, newest first: segments that nothing else is being done with,
+    /// and that give something back.
+    fn revocable(&self, tier: usize) -> Vec<Revocable> {
+        let live = |s: &&Segment| s.tier == tier && s.stage == Stage::Live;
+        let idle = |s: &&Segment| !self.jobs.contains_key(&s.id);
+        let newest_first = self.segments.values().rev().filter(live).filter(idle);
+        let all = newest_first.map(|segment| Revocable {
+            id: segment.id,
+            tenant: segment.tenant,
+            extents: segment.extents,
+            back: self.yield_of(segment),
+        });
+        all.filter(|segment| segment.back > Extents::ZERO).collect()
+    }
+
+    /// Ends a segment, unless it has ended already.
+    fn end_live(&mut self, id: SegmentId) -> bool {
+        let live = |segment: &Segment| segment.stage == Stage::Live;
+        if !self.segments.get(&id).is_some_and(live) {
+            return false;
         }
         self.publish_segment("segment-revoked", id, "burst".to_owned());
         self.end_segment(id);
-        u64::from(back.get())
+        true
     }
 
     /// The id of the request that the client waits with.

@@ -41,8 +41,6 @@ pub struct Found {
     pub pool_id: String,
     /// Backings whose files the daemon has, checked against their rows.
     pub present: BTreeSet<BackingId>,
-    /// Clients whose connections outlived the engine: none, but when only the journal had failed.
-    pub attached: BTreeSet<ClientId>,
 }
 
 /// Why an engine cannot start from these rows and this plan. Nothing was changed.
@@ -133,7 +131,7 @@ impl Engine {
             let id = id.ok_or_else(|| damaged(Table::Tenants, 0, "it has no id"))?;
             engine.tenants.restore(id, tenant.name.clone());
         }
-        engine.restore_clients(&rows.clients, found)?;
+        engine.restore_clients(&rows.clients)?;
         for row in &rows.segments {
             engine.restore_segment(row)?;
         }
@@ -281,11 +279,7 @@ impl Engine {
         })
     }
 
-    fn restore_clients(
-        &mut self,
-        rows: &[row::ClientRow],
-        found: &Found,
-    ) -> Result<(), RecoverError> {
+    fn restore_clients(&mut self, rows: &[row::ClientRow]) -> Result<(), RecoverError> {
         for row in rows {
             let bad = |reason| damaged(Table::Clients, row.client_id, reason);
             let id = ClientId::new(row.client_id).ok_or_else(|| bad("it has no id"))?;
@@ -311,7 +305,7 @@ impl Engine {
                 },
                 name: row.name.clone(),
                 token,
-                attached: found.attached.contains(&id),
+                attached: false,
                 held: BTreeSet::new(),
                 leaving: BTreeSet::new(),
                 last,

@@ -128,7 +128,7 @@ impl Reactor {
             Err(error) => return self.break_off(id, &error.to_string()),
         };
         if down {
-            return self.refuse_while_down(id, request.request_id);
+            return self.answer(id, request.request_id, Err(&Refusal::Journal));
         }
         if came && !is_supply(&request) {
             let refusal = Refusal::Malformed("descriptors ride along with Supply only");
@@ -137,15 +137,6 @@ impl Reactor {
         match client {
             Some(client) => self.hear(id, client, request, brought),
             None => self.greet(id, request),
-        }
-    }
-
-    /// Nothing is done while the journal is down. What may have been done is answered later.
-    fn refuse_while_down(&mut self, id: ConnectionId, request_id: u64) {
-        let client = self.sessions.connections.get(&id).and_then(|c| c.client);
-        let in_doubt = |client| self.in_doubt.contains(&(client, request_id));
-        if !client.is_some_and(in_doubt) {
-            self.answer(id, request_id, Err(&Refusal::Journal));
         }
     }
 
@@ -196,6 +187,9 @@ impl Reactor {
             (self.sessions.clients.get_mut(&client), &request.body)
         {
             attached.asked = Some((kind(body), clock::now()));
+        }
+        if matches!(request.body, Some(request::Body::Detach(_))) {
+            self.gone.insert(client);
         }
         let Some(request::Body::Supply(supply)) = &request.body else {
             return self.step(Command::Request { client, request });

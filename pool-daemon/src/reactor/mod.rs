@@ -8,10 +8,10 @@
 //! out, files watched. So the journal is always ahead of what anybody was told, and one commit
 //! serves all that came together.
 //!
-//! A commit that fails is a restart without a death: the journal is opened anew, and an engine is
-//! recovered from it, just as after a crash. Until that succeeds every request is refused. Whether
-//! the failed commit was made after all is only known then, so those who asked for what was in it
-//! are answered then: as after any restart, from what the journal remembers of their request.
+//! A commit that fails is a restart without a death: the connections of all clients are closed, the
+//! journal is opened anew, and an engine is recovered from it, just as after a crash. Until that
+//! succeeds nobody is let in. Whether the failed commit was made after all is only known then; the
+//! clients come back, hear what they hold, and repeat what was not answered.
 //!
 //! # Invariants
 //! 1. Nothing is sent, handed out or freed on the strength of a record that is not durable.
@@ -178,8 +178,6 @@ pub struct Reactor {
     stock: usize,
     /// What is being built, and where.
     building: BTreeMap<BackingId, DeviceId>,
-    /// Requests of a failed commit, to be answered when the journal is back.
-    in_doubt: Vec<(ClientId, u64)>,
     /// Clients that are gone, and files that are destroyed, of which no commit says so yet.
     gone: BTreeSet<ClientId>,
     destroyed: BTreeSet<BackingId>,
@@ -373,14 +371,15 @@ impl Reactor {
                 crash_point!("batch.before-commit");
                 let begun = clock::now();
                 if let Err(error) = self.journal.commit(&batch.records) {
-                    tracing::error!(%error, "the journal failed: everything since the last \
-                     commit is undone");
-                    self.undo(batch.actions);
+                    tracing::error!(%error, "the journal failed: it is taken up anew, and all \
+                     clients come back to it");
+                    self.give_up(batch.actions);
                     continue;
                 }
                 self.gauges
                     .metrics()
                     .journal_commit(clock::now().saturating_since(begun));
+                self.gone.clear();
                 crash_point!("batch.after-commit");
             }
             for action in batch.actions {
@@ -398,14 +397,33 @@ impl Reactor {
         Ok(())
     }
 
-    /// Puts off the answers of a batch that may be lost. The journal is tried again soon.
-    fn undo(&mut self, actions: Vec<Action>) {
+    /// Gives the engine up, with a batch of which nobody knows whether it was made durable.
+    fn give_up(&mut self, actions: Vec<Action>) {
         for action in actions {
-            self.refuse_lost(action);
+            self.leave_in_doubt(action);
         }
-        self.refuse_unanswered();
+        self.hang_up_on_all();
         self.batch = Batch::default();
         self.journal_down_until = Some(clock::now());
+    }
+
+    /// Closes every connection. Whose it was is not to blame, and is awaited without an end.
+    fn hang_up_on_all(&mut self) {
+        let connections = std::mem::take(&mut self.sessions.connections);
+        let mut events = Vec::new();
+        for client in self.sessions.clients.values_mut() {
+            client.asked = None;
+            let connection = client.connection.take().and_then(|id| connections.get(&id));
+            if let (Some(connection), Some(socket)) = (connection, client.events.take()) {
+                events.push((connection.peer.uid, socket.socket));
+            }
+        }
+        for (uid, socket) in events {
+            self.end(uid, !self.can_refuse, socket);
+        }
+        for connection in connections.into_values() {
+            self.end(connection.peer.uid, connection.may_carry, connection.socket);
+        }
     }
 
     /// An engine anew from the journal, in the midst of life.
@@ -429,7 +447,7 @@ impl Reactor {
         }
     }
 
-    /// What became of the world while the journal was down, and who waits for an answer since.
+    /// Tells the engine what has happened of which no commit says so.
     fn catch_up(&mut self) {
         for client in std::mem::take(&mut self.gone) {
             self.step(Command::ClientGone { client });
@@ -437,24 +455,15 @@ impl Reactor {
         for backing in self.destroyed.clone() {
             self.release(backing);
         }
-        for (client, request_id) in std::mem::take(&mut self.in_doubt) {
-            self.step(Command::InDoubt { client, request_id });
-        }
     }
 
     /// The engine that the journal describes, once the journal takes its first record.
     fn recovered(&mut self) -> Result<(Engine, Effects), ReactorError> {
         let rows = self.journal.load()?;
-        let connected = self
-            .sessions
-            .clients
-            .iter()
-            .filter(|(_, client)| client.connection.is_some());
         let found = Found {
             boot_id: self.boot_id.clone(),
             pool_id: self.pool_id.clone(),
             present: self.files.ids().collect(),
-            attached: connected.map(|(&id, _)| id).collect(),
         };
         let (engine, mut effects) = Engine::recover(self.plan.clone(), rows, &found, clock::now())?;
         self.journal.commit(&std::mem::take(&mut effects.records))?;
@@ -496,9 +505,7 @@ impl Reactor {
     /// The client is dead, or given up: what it has in this process is closed.
     fn client_is_dead(&mut self, client: ClientId) {
         self.drop_client(client);
-        if self.journal_down_until.is_some() {
-            self.gone.insert(client);
-        }
+        self.gone.insert(client);
         self.step(Command::ClientGone { client });
         self.files.look_at_all(clock::now());
     }

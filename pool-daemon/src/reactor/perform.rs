@@ -306,36 +306,15 @@ impl Reactor {
         }
     }
 
-    /// The engine that would have answered these requests is given up: whoever waits is told so.
-    pub(super) fn refuse_unanswered(&mut self) {
-        for (client, request_id) in self.engine.unanswered() {
-            let body = Some(reply::Body::Error(Error::from(&Refusal::Journal)));
-            self.reply(client, &Reply { request_id, body }, &[]);
-        }
-    }
-
-    /// An action of a batch whose commit failed: whoever waits for it is told so, once it is known
-    /// what became of it.
-    pub(super) fn refuse_lost(&mut self, action: Action) {
-        match action {
-            Action::Welcome {
-                connection, reply, ..
-            } => {
-                self.answer(connection, reply.request_id, Err(&Refusal::Journal));
-            }
-            Action::Reply { client, reply, .. } => match reply.body {
-                // A refusal stands, whatever the journal does.
-                Some(reply::Body::Error(_)) => self.reply(client, &reply, &[]),
-                _ => self.in_doubt.push((client, reply.request_id)),
-            },
-            Action::Answer { ticket, outcome } => {
-                if let Some(question) = self.questions.remove(&ticket) {
-                    let doubtful = |_| Err(Error::from(&Refusal::InDoubt));
-                    question.reply(outcome.and_then(doubtful));
-                }
-            }
-            // The files are unknown to the journal: they are found and destroyed with the rest.
-            _ => {}
+    /// An action of a batch of which nobody knows whether it was made durable. Clients find out when
+    /// they come back; an operator is told to look.
+    pub(super) fn leave_in_doubt(&mut self, action: Action) {
+        // Files are found, or destroyed with what the journal does not know.
+        if let Action::Answer { ticket, outcome } = action
+            && let Some(question) = self.questions.remove(&ticket)
+        {
+            let doubtful = |_| Err(Error::from(&Refusal::InDoubt));
+            question.reply(outcome.and_then(doubtful));
         }
     }
 }

@@ -126,7 +126,6 @@ impl Reactor {
             boot_id: setup.boot_id.clone(),
             pool_id: pool_id.clone(),
             present: files.ids().collect(),
-            attached: BTreeSet::new(),
         };
         let (engine, mut effects) =
             Engine::recover(setup.plan.clone(), rows, &found, clock::now())?;
@@ -152,7 +151,6 @@ impl Reactor {
             builder,
             stock: setup.stock,
             building: BTreeMap::new(),
-            in_doubt: Vec::new(),
             gone: BTreeSet::new(),
             destroyed: BTreeSet::new(),
             copying: BTreeMap::new(),
@@ -330,9 +328,20 @@ fn check_owners(
         let in_use = rows.backings.iter().any(|row| Some(row.device_id) == id);
         device
             .check_owner(pool_id, in_use)
-            .map_err(|source| of_device(name, source))?;
+            .map_err(|error| of_device(name, unless_new(rows, error)))?;
     }
     Ok(())
+}
+
+/// The id of a new pool is another one at the next start: nobody is told to write it down.
+fn unless_new(rows: &Rows, error: SetupError) -> SetupError {
+    match error {
+        SetupError::UnknownPool { path, reason, .. } if rows.pool.is_none() => {
+            let pool = String::new();
+            SetupError::UnknownPool { path, reason, pool }
+        }
+        error => error,
+    }
 }
 
 /// Marks each device as this pool's, and removes from it what the journal does not name.

@@ -188,7 +188,7 @@ impl Handle {
             return Err(not_permitted(caller));
         }
         if !caller.operator && self.questions.capacity() <= FOR_OPERATORS {
-            return Err(too_many());
+            return Err(too_many(QUESTIONS_MAX - FOR_OPERATORS));
         }
         let (answer, answered) = oneshot::channel();
         let question = Question {
@@ -199,7 +199,7 @@ impl Handle {
         self.questions
             .try_send(question)
             .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => too_many(),
+                mpsc::error::TrySendError::Full(_) => too_many(QUESTIONS_MAX),
                 mpsc::error::TrySendError::Closed(_) => shutting_down(),
             })?;
         wake(&self.wake).map_err(|errno| {
@@ -279,8 +279,8 @@ fn not_permitted(caller: Caller) -> Error {
     }
 }
 
-fn too_many() -> Error {
-    let most = QUESTIONS_MAX as u64;
+fn too_many(most: usize) -> Error {
+    let most = most as u64;
     Error {
         class: ErrorClass::Exhausted.into(),
         reason: ErrorReason::Limit.into(),

@@ -50,7 +50,9 @@ pub(crate) struct Model {
     next_id: u64,
     /// In extents from the base; never given out twice unless set back.
     pub(crate) next_extent: u64,
-    pub(super) connections: Vec<OwnedFd>,
+    /// Those that are served, by their number.
+    pub(super) connections: BTreeMap<u64, OwnedFd>,
+    last_connection: u64,
     pub(super) events: Option<OwnedFd>,
 }
 
@@ -64,6 +66,12 @@ struct Who {
 type Said = (reply::Body, Vec<OwnedFd>);
 
 impl Model {
+    pub(super) fn add_connection(&mut self, connection: OwnedFd) -> u64 {
+        self.last_connection += 1;
+        self.connections.insert(self.last_connection, connection);
+        self.last_connection
+    }
+
     pub(super) fn new() -> Self {
         static BASE: AtomicU64 = AtomicU64::new(0x4000_0000_0000);
         let liveness = memfd_create("liveness", MFdFlags::MFD_CLOEXEC).unwrap();
@@ -87,7 +95,8 @@ impl Model {
             clients: 0,
             next_id: 1,
             next_extent: 0,
-            connections: Vec::new(),
+            connections: BTreeMap::new(),
+            last_connection: 0,
             events: None,
         }
     }

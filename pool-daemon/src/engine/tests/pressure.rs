@@ -348,3 +348,39 @@ fn who_was_away_when_memory_was_asked_back_is_told_when_it_is_back() {
     });
     assert_eq!(world.processes[&beta].events, [asked]);
 }
+
+#[test]
+fn what_is_being_moved_or_built_does_not_make_the_rest_of_a_tenants_memory_burst() {
+    let mut world = World::new(plan());
+    let (alpha, beta, gamma) = (world.attach(ALPHA), world.attach(BETA), world.attach(GAMMA));
+    // Beta is guaranteed 4 extents, and has them.
+    let moved = world.granted(beta, Body::Create(ask::create(2)));
+    world.granted(beta, Body::Create(ask::create(2)));
+    world.granted(gamma, Body::Create(ask::create(12)));
+    world.granted(alpha, Body::Create(ask::create(5)));
+    world.prompt = false;
+    world.send(beta, ask::relocate(moved.segment_id, "ddr"));
+    world.send(alpha, waiting(3, 60_000));
+    world.pass(1_000);
+    assert!(revoked(&world, beta).is_empty());
+    assert_eq!(revoked(&world, gamma).len(), 1, "the one that is over");
+}
+
+#[test]
+fn a_guarantee_is_not_taken_for_what_a_draining_device_would_not_give_back() {
+    let mut world = World::new(plan());
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    let on_d0 = world.granted(beta, Body::Create(ask::create(12)));
+    world.granted(beta, Body::Create(ask::create(4)));
+    world.done(beta, ask::close(on_d0.segment_id));
+    world.prove();
+    // Beta has what it is guaranteed on one device, and more on the one that is drained.
+    world.granted(beta, Body::Create(ask::create(8)));
+    let holds = world.processes[&beta].held.len();
+    world.operate(Operation::Drain("d0".into())).unwrap();
+    world.send(alpha, waiting(1, 60_000));
+    for _ in 0..3 {
+        world.pass(1_000);
+    }
+    assert_eq!(world.processes[&beta].held.len(), holds);
+}

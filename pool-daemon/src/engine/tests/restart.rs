@@ -80,34 +80,6 @@ fn the_answer_that_was_lost_with_the_daemon_comes_when_it_is_asked_again() {
 }
 
 #[test]
-fn a_request_whose_commit_failed_is_answered_by_what_the_journal_says() {
-    let mut world = World::new(plan());
-    let alpha = world.attach(ALPHA);
-    world.granted(alpha, Body::Create(ask::create_named("a", 2)));
-    for loss in [Loss::BeforeCommit, Loss::AfterCommit] {
-        let client = world.client(alpha);
-        let body = ask::share(1, "beta", Access::ReadOnly);
-        let request_id = world.write_down(alpha, &body);
-        let request = session::Request {
-            request_id,
-            body: Some(body),
-        };
-        world.lose_step(Command::Request { client, request }, loss, |_| true);
-        // Only the engine is another: the client has never lost its connection.
-        world.processes.get_mut(&alpha).unwrap().connected = true;
-        world.step(Command::InDoubt { client, request_id });
-        let answer = &world.processes[&alpha].answers[&request_id];
-        match (loss, answer) {
-            (Loss::BeforeCommit, reply::Body::Error(error)) => {
-                assert_eq!(error.reason(), ErrorReason::JournalFailed);
-            }
-            (Loss::AfterCommit, reply::Body::Done(_)) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[test]
 fn descriptors_come_back_from_those_who_map_them() {
     let mut world = World::new(plan());
     let alpha = world.attach(ALPHA);

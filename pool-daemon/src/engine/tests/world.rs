@@ -350,7 +350,6 @@ impl World {
             boot_id: format!("boot-{}", self.boot),
             pool_id: "pool".into(),
             present: kept.map(|(id, _)| *id).collect(),
-            attached: BTreeSet::new(),
         };
         let recover = |rows| Engine::recover(self.plan.clone(), rows, &found, self.now);
         let (engine, effects) = recover(rows(&self.durable))?;
