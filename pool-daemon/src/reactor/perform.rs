@@ -306,8 +306,8 @@ impl Reactor {
         }
     }
 
-    /// An action of a batch of which nobody knows whether it was made durable. Clients find out when
-    /// they come back; an operator is told to look.
+    /// An action of a batch of which nobody knows whether it was made durable. Clients find out
+    /// when they come back; an operator is told to look.
     pub(super) fn leave_in_doubt(&mut self, action: Action) {
         // Files are found, or destroyed with what the journal does not know.
         if let Action::Answer { ticket, outcome } = action
