@@ -42,6 +42,8 @@ fn builder_of(device: Arc<dyn Device>, stock_target: usize) -> Builder {
 #[derive(Debug)]
 struct Gated {
     inner: MemfdDevice,
+    /// What is smaller than this passes a closed door.
+    stopped_from: u64,
     open: Mutex<bool>,
     opened: Condvar,
     short: AtomicBool,
@@ -50,9 +52,15 @@ struct Gated {
 
 impl Gated {
     fn new(open: bool) -> Arc<Self> {
+        Self::closed_to(if open { u64::MAX } else { 0 })
+    }
+
+    /// One whose door is closed to files of so many bytes and more.
+    fn closed_to(stopped_from: u64) -> Arc<Self> {
         Arc::new(Self {
+            stopped_from,
             inner: MemfdDevice::new(PagePolicy::Base, None, Bytes::ZERO).unwrap(),
-            open: Mutex::new(open),
+            open: Mutex::new(false),
             opened: Condvar::new(),
             short: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
@@ -74,7 +82,7 @@ impl Device for Gated {
         shareable: bool,
     ) -> Result<NewFile, WorldError> {
         let mut open = lock(&self.open);
-        while !*open {
+        while !*open && bytes.get() >= self.stopped_from {
             open = self.opened.wait(open).unwrap();
         }
         if self.short.swap(false, SeqCst) {
@@ -136,6 +144,24 @@ fn what_is_asked_for_comes_in_order() {
         assert_eq!((backing.number(), result.is_ok()), (number, true));
     }
     assert!(builder.outcomes().is_empty());
+}
+
+#[test]
+fn who_asks_for_much_holds_up_nobody_who_asks_for_little_or_gives_back() {
+    let much = Bytes::new(65 << 20);
+    let device = Gated::closed_to(much.get());
+    let builder = builder_of(Arc::clone(&device) as _, 0);
+    assert!(builder.build(DEVICE, backing(1), much, false).is_none());
+    let two = builder.build(DEVICE, backing(2), TWO_EXTENTS, false);
+    assert!(two.is_none());
+    let (first, file) = built(outcomes(&builder, 1).remove(0));
+    assert_eq!(first, backing(2));
+    builder.destroy(DEVICE, first, file.unwrap().file);
+    let gone = outcomes(&builder, 1).remove(0);
+    assert!(matches!(gone, Outcome::Destroyed { result: Ok(()), .. }));
+    device.open();
+    let (last, file) = built(outcomes(&builder, 1).remove(0));
+    assert_eq!((last, file.is_ok()), (backing(1), true));
 }
 
 #[test]

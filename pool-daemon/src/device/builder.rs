@@ -1,9 +1,11 @@
-//! The thread that builds, copies and destroys, so that the reactor never waits for memory.
+//! The threads that build, copy and destroy, so that the reactor never waits for memory.
 //!
 //! # Protocol
-//! The reactor gives jobs and collects outcomes; the worker takes the jobs one by one, in their
-//! order, and when there is none fills the [`Stock`]. It is not woken by what is taken from there
-//! but by [`Builder::restock`]: a grant is answered before anybody zeroes the next file.
+//! The reactor gives jobs and collects outcomes. There are two workers, one for small jobs and one
+//! for large ones, so that whoever asks for much holds up nobody who asks for little, nor memory
+//! that is to be given back. Each takes its jobs one by one, in their order; the one for small jobs
+//! fills the [`Stock`] when it has none. It is not woken by what is taken from there but by
+//! [`Builder::restock`]: a grant is answered before anybody zeroes the next file.
 //!
 //! Everything they share is under one lock, which is never held during a system call of a job. An
 //! outcome is there before the event is raised that announces it, and the event is taken back
@@ -22,6 +24,7 @@ use std::sync::PoisonError;
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use pool_core::sync::{Arc, Condvar, Mutex, MutexGuard, lock, thread};
+use pool_core::units::MIB;
 use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES};
 
 use super::copy::{Part, copy};
@@ -32,6 +35,35 @@ use crate::sys;
 
 /// Files of each kind that are kept ready where nothing else is said.
 pub const STOCK_TARGET: usize = 4;
+
+/// As much as a small job builds or copies: tens of milliseconds of work.
+const SMALL_BYTES_MAX: u64 = 64 * MIB;
+
+/// Which worker does a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Small,
+    Large,
+}
+
+impl Lane {
+    const ALL: [Self; 2] = [Self::Small, Self::Large];
+
+    const fn of(bytes: u64) -> Self {
+        if bytes <= SMALL_BYTES_MAX {
+            Self::Small
+        } else {
+            Self::Large
+        }
+    }
+
+    const fn thread_name(self) -> &'static str {
+        match self {
+            Self::Small => "builder",
+            Self::Large => "builder-large",
+        }
+    }
+}
 
 /// What became of a job.
 #[derive(Debug)]
@@ -87,11 +119,36 @@ enum Job {
     Restock(Kind),
 }
 
+impl Job {
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Build { bytes, .. } => Lane::of(bytes.get()),
+            Self::Copy { to, .. } => Lane::of(to.iter().map(|(_, bytes)| bytes.get()).sum()),
+            Self::Destroy { .. } | Self::Restock(_) => Lane::Small,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    small: VecDeque<Job>,
+    large: VecDeque<Job>,
+}
+
+impl Jobs {
+    fn of(&mut self, lane: Lane) -> &mut VecDeque<Job> {
+        match lane {
+            Lane::Small => &mut self.small,
+            Lane::Large => &mut self.large,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     devices: BTreeMap<DeviceId, Arc<dyn Device>>,
     stock: Stock,
-    jobs: VecDeque<Job>,
+    jobs: Jobs,
     in_hand: BTreeSet<Subject>,
     outcomes: Vec<Outcome>,
     ending: bool,
@@ -100,21 +157,21 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Raised when there may be something to do for the worker.
+    /// Raised when there may be something to do for a worker.
     work: Condvar,
     /// Readable while there are outcomes.
     event: EventFd,
 }
 
-/// The worker, its jobs and the stock. Dropping it waits for the job that is being done.
+/// The workers, their jobs and the stock. Dropping it waits for the jobs that are being done.
 #[derive(Debug)]
 pub struct Builder {
     shared: Arc<Shared>,
-    worker: Option<thread::JoinHandle<()>>,
+    workers: Vec<thread::JoinHandle<()>>,
 }
 
 impl Builder {
-    /// Starts the worker over these devices, keeping `stock_target` files of each kind ready.
+    /// Starts the workers over these devices, keeping `stock_target` files of each kind ready.
     ///
     /// # Errors
     /// Where the process may have no further thread or descriptor.
@@ -131,7 +188,7 @@ impl Builder {
             state: Mutex::new(State {
                 devices,
                 stock,
-                jobs: VecDeque::new(),
+                jobs: Jobs::default(),
                 in_hand: BTreeSet::new(),
                 outcomes: Vec::new(),
                 ending: false,
@@ -139,13 +196,17 @@ impl Builder {
             work: Condvar::new(),
             event: sys::event()?,
         });
-        let for_worker = Arc::clone(&shared);
-        let worker = thread::Builder::new()
-            .name("builder".to_owned())
-            .spawn(move || for_worker.work_until_the_end())
-            .map_err(|error| sys::failed("clone", &error))?;
-        let worker = Some(worker);
-        Ok(Self { shared, worker })
+        let workers = Vec::new();
+        let mut builder = Self { shared, workers };
+        for lane in Lane::ALL {
+            let shared = Arc::clone(&builder.shared);
+            let worker = thread::Builder::new()
+                .name(lane.thread_name().to_owned())
+                .spawn(move || shared.work_until_the_end(lane))
+                .map_err(|error| sys::failed("clone", &error))?;
+            builder.workers.push(worker);
+        }
+        Ok(builder)
     }
 
     /// Readable while there are outcomes to be collected.
@@ -182,7 +243,7 @@ impl Builder {
     /// Has the stock filled up.
     pub fn restock(&self) {
         if self.shared.lock().stock.wanted().is_some() {
-            self.shared.work.notify_one();
+            self.shared.work.notify_all();
         }
     }
 
@@ -224,7 +285,7 @@ impl Builder {
     /// Keeps up to `target` files of each kind of this device ready.
     pub fn set_stock(&self, device: DeviceId, target: usize) {
         let surplus = self.shared.lock().stock.set_target(device, target);
-        self.shared.work.notify_one();
+        self.shared.work.notify_all();
         drop(surplus);
     }
 }
@@ -232,13 +293,11 @@ impl Builder {
 impl Drop for Builder {
     fn drop(&mut self) {
         self.shared.lock().ending = true;
-        self.shared.work.notify_one();
-        if self
-            .worker
-            .take()
-            .is_some_and(|worker| worker.join().is_err())
-        {
-            tracing::error!("the builder thread panicked");
+        self.shared.work.notify_all();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a builder thread panicked");
+            }
         }
     }
 }
@@ -256,14 +315,14 @@ impl Shared {
 
     fn add(&self, mut state: MutexGuard<'_, State>, subject: Subject, job: Job) {
         if state.in_hand.insert(subject) {
-            state.jobs.push_back(job);
+            state.jobs.of(job.lane()).push_back(job);
             drop(state);
-            self.work.notify_one();
+            self.work.notify_all();
         }
     }
 
-    fn work_until_the_end(&self) {
-        while let Some(job) = self.next() {
+    fn work_until_the_end(&self, lane: Lane) {
+        while let Some(job) = self.next(lane) {
             let outcome = match job {
                 Job::Restock(kind) => {
                     self.restock(kind);
@@ -296,15 +355,19 @@ impl Shared {
     }
 
     /// Waits for a job, or for a shelf to fill; `None` when it is time to end.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, lane: Lane) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if state.ending {
                 return None;
             }
-            let job = state.jobs.pop_front();
-            if let Some(job) = job.or_else(|| state.stock.wanted().map(Job::Restock)) {
+            if let Some(job) = state.jobs.of(lane).pop_front() {
                 return Some(job);
+            }
+            if lane == Lane::Small
+                && let Some(kind) = state.stock.wanted()
+            {
+                return Some(Job::Restock(kind));
             }
             state = self
                 .work

@@ -96,7 +96,7 @@ impl MemfdDevice {
         self.room.check_huge(self.numa_node, bytes)?;
         let file = create(huge_flags(), bytes)?;
         self.bind(file.as_fd(), bytes)?;
-        match allocate(file.as_fd(), bytes) {
+        match allocate(file.as_fd(), bytes, |_| {}) {
             // Others took pages since they were counted.
             Err(failed) if matches!(failed.errno, Errno::ENOSPC | Errno::ENOMEM) => {
                 self.room.check_huge(self.numa_node, bytes)?;
@@ -108,15 +108,15 @@ impl MemfdDevice {
     }
 
     fn build_ordinary(&self, bytes: Bytes) -> Result<NewFile, WorldError> {
-        self.room.check(self.numa_node, self.floor, bytes)?;
+        let mut promise = self.room.promise(self.numa_node, self.floor, bytes)?;
         let file = create(MFdFlags::empty(), bytes)?;
         let mapping = self.bind(file.as_fd(), bytes)?;
         let pages = if self.policy == PagePolicy::Base {
-            allocate(file.as_fd(), bytes)?;
+            allocate(file.as_fd(), bytes, |part| promise.take(part))?;
             Pages::Base
         } else {
             let mapping = mapping.map_or_else(|| Mapping::of(file.as_fd(), bytes), Ok)?;
-            collapse(file.as_fd(), &mapping, bytes)?
+            collapse(file.as_fd(), &mapping, bytes, |part| promise.take(part))?
         };
         finish(file, bytes, pages)
     }
@@ -199,18 +199,26 @@ fn create(flags: MFdFlags, bytes: Bytes) -> Result<OwnedFd, Failed> {
     sys::reopen(made.as_fd(), OFlag::O_RDWR)
 }
 
-fn allocate(file: BorrowedFd<'_>, bytes: Bytes) -> Result<(), Failed> {
+/// Fills the file; `taken` hears of each part.
+fn allocate(file: BorrowedFd<'_>, bytes: Bytes, mut taken: impl FnMut(u64)) -> Result<(), Failed> {
     let mut at = 0;
     while at < bytes.get() {
         let part = ALLOCATE_BYTES_MAX.min(bytes.get() - at);
         sys::allocate(file, at, part)?;
+        taken(part);
         at += part;
     }
     Ok(())
 }
 
-/// Fills the file extent by extent, and tells the smallest pages that were given.
-fn collapse(file: BorrowedFd<'_>, mapping: &Mapping, bytes: Bytes) -> Result<Pages, Failed> {
+/// Fills the file extent by extent, of each of which `taken` hears, and tells the smallest pages
+/// that were given.
+fn collapse(
+    file: BorrowedFd<'_>,
+    mapping: &Mapping,
+    bytes: Bytes,
+    mut taken: impl FnMut(u64),
+) -> Result<Pages, Failed> {
     let mut pages = Pages::Collapsed;
     for index in 0..bytes.get() / EXTENT_BYTES {
         let at = index * EXTENT_BYTES;
@@ -220,6 +228,7 @@ fn collapse(file: BorrowedFd<'_>, mapping: &Mapping, bytes: Bytes) -> Result<Pag
             sys::allocate(file, at, EXTENT_BYTES)?;
             pages = Pages::Base;
         }
+        taken(EXTENT_BYTES);
     }
     Ok(pages)
 }

@@ -3,12 +3,17 @@
 //! Asked before each build, since taking more than there is does not fail: the kernel kills
 //! processes to satisfy it, this one perhaps. The answer is the least of what the machine, the
 //! NUMA node and each control group (version 2) above this process have left. It is an estimate,
-//! and others take memory meanwhile: hence the floor.
+//! and others take memory meanwhile: hence the floor. Builds of this process that are under way at
+//! the same time know of each other: what one has been promised and has not taken yet is not there
+//! for the next.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use nix::errno::Errno;
 use pool_core::Bytes;
+use pool_core::sync::Arc;
+use pool_core::sync::atomic::{AtomicU64, Ordering};
 use pool_core::units::{KIB, MIB};
 
 use crate::engine::command::WorldError;
@@ -19,29 +24,60 @@ use crate::sys::{self, Failed};
 pub(super) struct Room {
     /// `/`, or a test's folder that stands for it.
     root: PathBuf,
+    /// Bytes that were promised to builds and not taken yet.
+    promised: Arc<AtomicU64>,
+}
+
+/// Memory that a build may take. What is left of it when this is dropped is there for others.
+#[derive(Debug)]
+pub(super) struct Promise {
+    promised: Arc<AtomicU64>,
+    left: u64,
+}
+
+impl Promise {
+    /// So much of it has been taken: the kernel counts it from now on.
+    pub(super) fn take(&mut self, bytes: u64) {
+        let taken = bytes.min(self.left);
+        self.left -= taken;
+        self.promised.fetch_sub(taken, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.take(self.left);
+    }
 }
 
 impl Room {
-    /// Of this machine.
+    /// Of this machine: for all devices of this process together.
     pub(super) fn here() -> Self {
-        Self::under(Path::new("/"))
+        static HERE: LazyLock<Room> = LazyLock::new(|| Room::under(Path::new("/")));
+        HERE.clone()
     }
 
     fn under(root: &Path) -> Self {
         let root = root.to_owned();
-        Self { root }
+        let promised = Arc::default();
+        Self { root, promised }
     }
 
-    /// Fails where `asked` bytes of ordinary memory would leave less than `floor` to everybody
-    /// else.
-    pub(super) fn check(
+    /// Promises `asked` bytes of ordinary memory, unless that would leave less than `floor` to
+    /// everybody else.
+    pub(super) fn promise(
         &self,
         node: Option<u32>,
         floor: Bytes,
         asked: Bytes,
-    ) -> Result<(), WorldError> {
-        let left = self.left(node)?;
-        short_of(left.saturating_sub(floor.get()), asked)
+    ) -> Result<Promise, WorldError> {
+        let (promised, left) = (Arc::clone(&self.promised), asked.get());
+        // Before looking: of two that ask at once each counts the other.
+        let others = promised.fetch_add(left, Ordering::AcqRel);
+        let promise = Promise { promised, left };
+        let free = self.left(node)?.saturating_sub(floor.get());
+        short_of(free.saturating_sub(others), asked)?;
+        Ok(promise)
     }
 
     /// Fails where the machine, or the node, has not `asked` bytes of free huge pages of 2 MiB.
@@ -188,13 +224,13 @@ mod tests {
     fn the_floor_is_left_to_everybody_else() {
         let (_root, room) = machine(&[MEMINFO]);
         let kib = |count: u64| Bytes::new(count * KIB);
-        assert_eq!(room.check(None, kib(1000), kib(3000)), Ok(()));
+        assert!(room.promise(None, kib(1000), kib(3000)).is_ok());
         let short = WorldError::MachineShort {
             available_bytes: 3000 * KIB,
             asked_bytes: 3001 * KIB,
         };
-        assert_eq!(room.check(None, kib(1000), kib(3001)), Err(short));
-        let none = room.check(None, kib(5000), kib(1));
+        assert_eq!(room.promise(None, kib(1000), kib(3001)).err(), Some(short));
+        let none = room.promise(None, kib(5000), kib(1));
         assert!(matches!(
             none,
             Err(WorldError::MachineShort {
@@ -202,6 +238,21 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn what_is_promised_to_one_is_not_there_for_another_until_it_is_taken() {
+        let (_root, room) = machine(&[MEMINFO]);
+        let promise = |count: u64| room.promise(None, Bytes::ZERO, Bytes::new(count * KIB));
+        let mut one = promise(3000).unwrap();
+        assert!(promise(1001).is_err());
+        let another = promise(1000).unwrap();
+        assert!(promise(1).is_err());
+        // The kernel counts what was taken; here it counts nothing.
+        one.take(2000 * KIB);
+        assert!(promise(2000).is_ok());
+        drop((one, another));
+        assert!(promise(4000).is_ok());
     }
 
     #[test]
