@@ -12,7 +12,7 @@ use super::reader::Place;
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read. Name another one, or make it readable.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}")]
     Read {
         /// Which.
         path: PathBuf,

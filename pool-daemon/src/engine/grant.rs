@@ -12,7 +12,7 @@ use pool_proto::session::v1::{self as session, event};
 use super::job::{Job, Purpose};
 use super::runs::Run;
 use super::segment::{Backing, Segment, Stage};
-use super::{Engine, Refusal, take_id};
+use super::{Engine, Refusal, sum, take_id};
 
 /// A request to create, with every number checked.
 #[derive(Debug, Clone)]
@@ -253,6 +253,8 @@ impl Engine {
     ) -> Result<Layout, Refusal> {
         let free = self.room_for(tenant, tier, extents);
         if free < extents {
+            let draining = self.devices_of(tier).filter(|device| device.draining);
+            let draining = sum(draining.map(super::Device::free)).bytes();
             let (tier, total) = (
                 self.tier_name(tier).to_owned(),
                 self.tier_total(tier).bytes(),
@@ -261,6 +263,7 @@ impl Engine {
                 tier,
                 total,
                 free: free.bytes(),
+                draining,
                 asked: extents.bytes(),
             });
         }

@@ -44,7 +44,8 @@ pub enum Refusal {
     NameTaken(String),
     /// There is no such thing, or it is not the asker's to know.
     #[error(
-        "there is no {what} {name} for you: check its name, and that it is shared with your tenant"
+        "there is no {what} {name} for you: check its name{}",
+        also_check(what)
     )]
     NotFound {
         /// What kind of thing.
@@ -74,16 +75,19 @@ pub enum Refusal {
     },
     /// The tier has not so much free.
     #[error(
-        "tier {tier} is full: {free} of {total} are free and {asked} were asked; free some or \
-         use another tier"
+        "tier {tier} is full: {free} of {total} can be granted{} and {asked} were asked; free some \
+         or use another tier",
+        on_draining(*draining)
     )]
     TierFull {
         /// Which tier.
         tier: String,
         /// Its size.
         total: Bytes,
-        /// What is free of it.
+        /// What is free of it, and may be granted.
         free: Bytes,
+        /// What is free of it on draining devices, which grant nothing.
+        draining: Bytes,
         /// What was asked.
         asked: Bytes,
     },
@@ -297,4 +301,19 @@ impl From<&Refusal> for Error {
             asked,
         }
     }
+}
+
+/// What may be wrong besides the name: only segments are shared.
+fn also_check(what: &str) -> &'static str {
+    match what {
+        "segment" => ", and that it is shared with your tenant",
+        _ => "",
+    }
+}
+
+fn on_draining(free: Bytes) -> String {
+    if free == Bytes::ZERO {
+        return String::new();
+    }
+    format!(", {free} more lie on devices that are being drained,")
 }

@@ -35,7 +35,11 @@ fn render(status: &Status) -> String {
 }
 
 fn memory(status: &Status) -> String {
-    let emulated = if status.emulated { " (emulated)" } else { "" };
+    let emulated = if status.emulated {
+        " (emulated, in part or all: see `poolctl tiers`)"
+    } else {
+        ""
+    };
     format!(
         "{}: {} free, {} granted, {} in quarantine{emulated}",
         text::size(status.total_bytes),

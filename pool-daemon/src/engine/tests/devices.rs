@@ -40,6 +40,7 @@ fn a_draining_device_grants_nothing_and_is_taken_back() {
     let refusal = world.refused(beta, create());
     assert_eq!(refusal.reason(), ErrorReason::TierFull);
     assert_eq!(refusal.limit - refusal.used, extents(8));
+    assert!(refusal.message.contains("drained"), "{}", refusal.message);
     let device = world.operate(activate("d0")).unwrap().unwrap();
     assert_eq!(device.state(), DeviceState::Online);
     world.granted(beta, create());
