@@ -28,7 +28,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     if !has_cargo_command(root, "deb")? {
         bail!(
             "the pages are in target/dist, but the package needs cargo-deb: \
-             cargo install --locked cargo-deb, and apt install dpkg-dev for its dependency lists"
+             cargo install --locked cargo-deb (3.8 or newer: older ones make no user for the \
+             service), and apt install dpkg-dev for its dependency lists"
         );
     }
     // Not stripped: a crash in the field is to be read.
