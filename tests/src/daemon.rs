@@ -314,6 +314,18 @@ impl Daemon {
         open.expect("the daemon runs").count()
     }
 
+    /// How many files of memory it has open: those that are granted, and those in stock.
+    #[must_use]
+    pub fn files_of_memory(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon runs");
+        // One that is closed meanwhile is none.
+        let names = open
+            .flatten()
+            .filter_map(|link| fs::read_link(link.path()).ok());
+        let of_memory = names.filter(|name| name.to_string_lossy().starts_with("/memfd:tierpool "));
+        of_memory.count()
+    }
+
     /// Its resident memory, without the files it has mapped.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {

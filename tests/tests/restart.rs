@@ -376,18 +376,9 @@ fn a_pool_that_nobody_configured_is_as_large_after_a_restart_however_much_is_gra
 #[test]
 fn a_device_that_gives_nothing_has_no_files_ready() {
     let mut daemon = start(&Setup::small(64));
-    let ready = |daemon: &Daemon| {
-        let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
-        let names = links
-            .flatten()
-            .filter_map(|link| std::fs::read_link(link.path()).ok());
-        names
-            .filter(|name| name.to_string_lossy().starts_with("/memfd:tierpool "))
-            .count()
-    };
     let becomes = |daemon: &Daemon, count| {
         until("the stock is as it should be", || {
-            (ready(daemon) == count).then_some(())
+            (daemon.files_of_memory() == count).then_some(())
         });
     };
     becomes(&daemon, 8);

@@ -116,22 +116,12 @@ fn settled_descriptors(daemon: &Daemon) -> usize {
     // The stock is filled in the background: a full shelf is where it rests.
     until("the stock is full", || {
         let (one, another) = (daemon.descriptors(), daemon.descriptors());
-        (one == another && stocked(daemon) == STOCK).then_some(another)
+        (one == another && daemon.files_of_memory() == STOCK).then_some(another)
     })
 }
 
 /// Files that the daemon has built ahead when it rests: four to be shared, four not.
 const STOCK: usize = 8;
-
-fn stocked(daemon: &Daemon) -> usize {
-    let links = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
-    let names = links
-        .flatten()
-        .filter_map(|link| std::fs::read_link(link.path()).ok());
-    names
-        .filter(|name| name.to_string_lossy().starts_with("/memfd:tierpool "))
-        .count()
-}
 
 /// What comes back on a connection to which nonsense was sent.
 enum Response {

@@ -204,15 +204,18 @@ impl Engine {
         }
     }
 
-    /// The draining devices that pieces of a segment lie on.
+    /// The names of the draining devices that pieces of a segment lie on.
     fn leaving_devices(&self, segment: &Segment) -> BTreeSet<String> {
-        let backings = segment
-            .backings
-            .iter()
-            .filter_map(|id| self.backings.get(id));
-        let devices = backings.filter_map(|backing| self.devices.get(&backing.device));
-        let draining = devices.filter(|device| device.draining);
+        let draining = self.draining_under(segment);
         draining.map(|device| device.plan.name.clone()).collect()
+    }
+
+    /// The draining device of each piece of a segment that lies on one.
+    pub(super) fn draining_under(&self, segment: &Segment) -> impl Iterator<Item = &Device> {
+        let backings = segment.backings.iter();
+        let backings = backings.filter_map(|id| self.backings.get(id));
+        let devices = backings.filter_map(|backing| self.devices.get(&backing.device));
+        devices.filter(|device| device.draining)
     }
 
     /// Tells each client that holds something on the device, with the ids of what it holds there.

@@ -90,14 +90,7 @@ impl Engine {
 
     /// A piece of it lies on a draining device.
     pub(super) fn is_leaving_a_device(&self, segment: &super::Segment) -> bool {
-        let draining = |id: &BackingId| {
-            let device = self
-                .backings
-                .get(id)
-                .and_then(|backing| self.devices.get(&backing.device));
-            device.is_some_and(|device| device.draining)
-        };
-        segment.backings.iter().any(draining)
+        self.draining_under(segment).next().is_some()
     }
 
     fn only_writer(

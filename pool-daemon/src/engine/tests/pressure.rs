@@ -37,6 +37,10 @@ fn answer(world: &World, pid: Pid, id: u64) -> Option<&reply::Body> {
     world.processes[&pid].answers.get(&id)
 }
 
+fn is_granted(world: &World, pid: Pid, id: u64) -> bool {
+    matches!(answer(world, pid, id), Some(reply::Body::Granted(_)))
+}
+
 fn revoked(world: &World, pid: Pid) -> Vec<u64> {
     let events = world.processes[&pid].events.iter();
     let revoked = events.filter_map(|event| match event {
@@ -65,10 +69,7 @@ fn a_guaranteed_request_waits_and_burst_is_asked_back() {
     world.done(beta, ask::close(2));
     assert_eq!(answer(&world, alpha, id), None, "granted before proof");
     world.prove();
-    assert!(matches!(
-        answer(&world, alpha, id),
-        Some(reply::Body::Granted(_))
-    ));
+    assert!(is_granted(&world, alpha, id));
 }
 
 #[test]
@@ -104,10 +105,7 @@ fn the_newest_burst_is_revoked_first_and_no_more_than_is_wanted() {
     assert_eq!(revoked(&world, beta), newest);
     assert_eq!(answer(&world, alpha, id), None, "granted before proof");
     world.prove();
-    assert!(matches!(
-        answer(&world, alpha, id),
-        Some(reply::Body::Granted(_))
-    ));
+    assert!(is_granted(&world, alpha, id));
     assert_eq!(revoked(&world, beta), newest);
 }
 
@@ -159,10 +157,7 @@ fn two_who_wait_are_both_served() {
         world.prove();
     }
     for (pid, id) in [(alpha, first), (gamma, second)] {
-        assert!(matches!(
-            answer(&world, pid, id),
-            Some(reply::Body::Granted(_))
-        ));
+        assert!(is_granted(&world, pid, id));
     }
 }
 
@@ -180,10 +175,7 @@ fn burst_does_not_take_what_comes_back_for_others() {
     assert_eq!(grow, ErrorReason::TierFull);
     world.done(beta, ask::close(3));
     world.prove();
-    assert!(matches!(
-        answer(&world, alpha, id),
-        Some(reply::Body::Granted(_))
-    ));
+    assert!(is_granted(&world, alpha, id));
 }
 
 #[test]
@@ -202,10 +194,7 @@ fn old_quarantine_holds_a_guarantee_up_no_longer_than_a_deadline() {
     world.pass(1_000);
     assert_eq!(revoked(&world, beta), [held[2].number()]);
     world.prove();
-    assert!(matches!(
-        answer(&world, alpha, id),
-        Some(reply::Body::Granted(_))
-    ));
+    assert!(is_granted(&world, alpha, id));
 }
 
 #[test]
@@ -254,10 +243,7 @@ fn a_waiting_request_is_forgotten_by_a_restart_and_done_when_repeated() {
     assert_eq!(world.engine.waiting.len(), 1);
     world.pass(1_000);
     world.prove();
-    assert!(matches!(
-        answer(&world, alpha, id),
-        Some(reply::Body::Granted(_))
-    ));
+    assert!(is_granted(&world, alpha, id));
 }
 
 #[test]
@@ -301,10 +287,7 @@ fn what_was_moved_beyond_a_guarantee_is_asked_back_like_what_was_granted_there()
     );
     world.pass(1_000);
     world.prove();
-    assert!(matches!(
-        answer(&world, alpha, id),
-        Some(reply::Body::Granted(_))
-    ));
+    assert!(is_granted(&world, alpha, id));
 }
 
 #[test]
