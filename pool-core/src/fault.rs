@@ -8,15 +8,25 @@
 //! # The environment
 //! Read once, at the first point or call. A plan that does not parse ends the process with status
 //! 2: a test whose plan is misspelt must not pass.
+//! - `TIERPOOL_BUG=<name>`: the bug of that name is there, see below.
 //! - `TIERPOOL_CRASH=<point>:<n>`: the n-th passing of the point ends the process, from 1.
 //! - `TIERPOOL_FAIL=<call>:<n>:<errno>[:persistent]`: the n-th call of that kind fails, from 1, as
 //!   in `mmap:3:ENOMEM`; with `persistent`, each one from there on. The first one is told on the
 //!   standard error, in a line that begins with `FAILURE_TOLD`.
+//!
+//! # Planted bugs
+//! A checker is trusted once it has caught bugs. Code that is checked asks [`crate::planted!`] where
+//! a mistake is likely and would be grave, and makes that mistake where the answer is yes: only with
+//! the feature `fault` or under loom, and only where a test, or `TIERPOOL_BUG`, asks for it.
 
 use nix::errno::Errno;
 
+#[cfg(any(loom, feature = "fault"))]
+mod bug;
 #[cfg(feature = "fault")]
 mod plan;
+#[cfg(any(loom, feature = "fault"))]
+pub use bug::{plant, planted};
 #[cfg(feature = "fault")]
 pub use plan::{
     CRASH_STATUS, FAILURE_TOLD, arm_crash, arm_failure, crash_point, disarm, passed, reached,
@@ -95,6 +105,22 @@ macro_rules! crash_point {
     ($name:literal) => {
         $crate::fault::crash_point($name)
     };
+}
+
+/// Whether the bug of this name is planted: `if planted!("release.skips_write_back") { .. }`.
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {
+        $crate::fault::planted($name)
+    };
+}
+
+/// Whether the bug `name` is planted; use [`crate::planted!`].
+#[cfg(not(any(loom, feature = "fault")))]
+#[inline(always)]
+#[must_use]
+pub const fn planted(_name: &'static str) -> bool {
+    false
 }
 
 /// Passes the point `name`; use [`crate::crash_point!`].

@@ -4,8 +4,9 @@
 //! tests benches xtask     anything
 //! clients/*            -> client-sdk, pool-core
 //! poolctl              -> client-sdk, pool-core, pool-proto
-//! client-sdk           -> pool-core, pool-proto
-//! pool-daemon          -> pool-core, pool-proto
+//! client-sdk           -> coherence, pool-core, pool-proto
+//! pool-daemon          -> coherence, pool-core, pool-proto
+//! coherence            -> pool-core
 //! pool-core pool-proto -> nothing
 //! ```
 //!
@@ -22,7 +23,7 @@ use super::Finding;
 use crate::command::{cargo, output};
 
 /// Members that reach no asynchronous runtime.
-const RUNTIME_FREE: [&str; 2] = ["pool-core", "client-sdk"];
+const RUNTIME_FREE: [&str; 3] = ["pool-core", "coherence", "client-sdk"];
 /// What a runtime-free member must not reach.
 const RUNTIMES: [&str; 2] = ["tokio", "tonic"];
 
@@ -77,7 +78,8 @@ fn members(metadata: &Value) -> Option<Vec<Member>> {
 fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
     match folder {
         "pool-core" | "pool-proto" => Ok(Some(&[])),
-        "pool-daemon" | "client-sdk" => Ok(Some(&["pool-core", "pool-proto"])),
+        "coherence" => Ok(Some(&["pool-core"])),
+        "pool-daemon" | "client-sdk" => Ok(Some(&["coherence", "pool-core", "pool-proto"])),
         "poolctl" => Ok(Some(&["client-sdk", "pool-core", "pool-proto"])),
         "tests" | "benches" | "xtask" => Ok(None),
         _ if folder.starts_with("clients/") => Ok(Some(&["client-sdk", "pool-core"])),
@@ -149,6 +151,8 @@ mod tests {
         for (folder, below) in [
             ("client-sdk", "pool-core"),
             ("pool-daemon", "pool-proto"),
+            ("coherence", "pool-core"),
+            ("client-sdk", "coherence"),
             ("poolctl", "client-sdk"),
             ("clients/digits", "client-sdk"),
             ("tests", "pool-daemon"),
@@ -162,6 +166,7 @@ mod tests {
         for (folder, above) in [
             ("pool-core", "pool-proto"),
             ("pool-proto", "pool-core"),
+            ("coherence", "pool-proto"),
             ("pool-daemon", "client-sdk"),
             ("client-sdk", "pool-daemon"),
             ("poolctl", "pool-daemon"),

@@ -1,0 +1,3 @@
+//! Who may read and write shared memory, at memory speed, and what stays right when its users die.
+
+#![forbid(unsafe_code)]
