@@ -1,3 +1,48 @@
 //! Who may read and write shared memory, at memory speed, and what stays right when its users die.
+//!
+//! A **domain** is a segment whose payload is cut into **units** of one size, each with an ownership
+//! descriptor of 64 bytes before the payload. A **member** is a process that has a **slot** in the
+//! domain; slot 0 is the daemon's. A member *leases* a unit, shared (to read) or exclusive (to
+//! write), by one compare-exchange of the unit's ownership word, without a system call and without
+//! the daemon. It lets go by another one. Whoever cannot have a unit yet sleeps, with a deadline.
+//!
+//! | what | where |
+//! |---|---|
+//! | the word and every change of it | [`own`](Own) |
+//! | acquiring, releasing, waiting | [`Member`] |
+//! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | where descriptors and payload lie | [`Directory`] |
+//! | what must always hold | [`check`](mod@check) |
+//!
+//! # What is promised
+//! 1. One writer or any number of readers, for each epoch of a unit.
+//! 2. Whoever is granted a unit finds the contents that were published last, or an error.
+//! 3. What a writer has not published nobody is served, unless the domain was made to keep it.
+//! 4. Epoch, version and incarnation of a unit never fall.
+//! 5. A holder that was fenced publishes nothing, however late it tries.
+//! 6. Nobody sleeps longer than [`WAIT_CAP`] while it could have what it waits for.
+//! 7. A change that is refused has changed nothing.
+//! 8. Every step of a recovery may be the last one before the daemon dies, and is taken up.
 
 #![forbid(unsafe_code)]
+
+mod base;
+pub mod check;
+#[cfg(not(loom))]
+pub mod directory;
+mod error;
+mod member;
+mod own;
+pub mod recover;
+mod slot;
+mod wait;
+
+#[cfg(not(loom))]
+pub use directory::{Directory, Layout, LayoutError};
+pub use error::LeaseError;
+pub use member::{Grant, Member};
+pub use own::{CorruptWord, Epoch, Own, Refused, State};
+pub use slot::Slot;
+#[cfg(not(loom))]
+pub use wait::FutexWait;
+pub use wait::{ModelWait, WAIT_CAP, Wait};

@@ -12,6 +12,7 @@
 
 pub mod addr;
 pub mod clock;
+pub mod descriptor;
 pub mod fault;
 #[cfg(not(loom))]
 pub mod futex;

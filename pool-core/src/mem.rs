@@ -44,6 +44,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use crate::addr::PoolAddr;
+use crate::descriptor::Descriptor;
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::units::Bytes;
 
@@ -182,6 +183,28 @@ impl<'a> Mapped<'a> {
         let word = self.write_view::<u64>(offset, 1)?.as_ptr().cast_mut();
         // SAFETY: as for `atomic_u32`.
         Ok(unsafe { AtomicU64::from_ptr(word) })
+    }
+
+    /// The `count` ownership descriptors from `offset`.
+    ///
+    /// # Errors
+    /// [`BoundsError::ReadOnly`] (invariant 3), [`BoundsError::Outside`],
+    /// [`BoundsError::Misaligned`].
+    pub fn descriptors(
+        &self,
+        offset: Bytes,
+        count: usize,
+    ) -> Result<&'a [Descriptor], BoundsError> {
+        const WORDS: usize = size_of::<Descriptor>() / size_of::<u64>();
+        let words = self.write_view::<u64>(offset, count.saturating_mul(WORDS))?;
+        let first = words.as_ptr().cast::<Descriptor>();
+        if !first.is_aligned() {
+            let (addr, align) = (words.addr(), align_of::<Descriptor>());
+            return Err(BoundsError::Misaligned { addr, align });
+        }
+        // SAFETY: mapped read-write during 'a (invariant 1), inside (invariant 2) and aligned; a
+        // descriptor is nothing but atomics, all of whose bit patterns are values.
+        Ok(unsafe { core::slice::from_raw_parts(first, count) })
     }
 }
 

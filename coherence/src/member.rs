@@ -1,0 +1,532 @@
+//! What a member of a domain does to a unit: acquire it, and let go.
+//!
+//! # Protocol
+//! Each change of the ownership word is one compare-exchange of a word that was judged to a word
+//! that [`crate::own`] computed. Nothing else is taken for a right to the contents.
+//!
+//! *Acquire.* The compare-exchange acquires; it pairs with the release of whoever held the unit
+//! before. Only then are version and backing read, so they are those of the grant: they change only
+//! while somebody holds the unit, or the daemon has fenced it. The caller compares them with what it
+//! saw last, and maps anew or drops cached lines before it looks at the contents.
+//!
+//! *Release after a write.* What was written is written back first, then the version is raised, then
+//! the word is released. A holder that was fenced meanwhile finds that the version has moved, or the
+//! word, and publishes nothing: both are compare-exchanges from what it was granted.
+//!
+//! *Several threads of one process* share its bit. The first to read sets it, with no note anywhere
+//! else. A second one that finds it set marks the word as crowded, under this process's lock, and
+//! counts itself; the word has changed, so the first can no longer release without looking, and
+//! sees the mark. While the word is crowded, releases of it go through the lock and the count, and
+//! the last one clears the bit. The mark goes when the last holder of all processes goes. So a reader
+//! that is alone in its process pays two compare-exchanges and nothing else.
+//!
+//! *Waiting*: see [`crate::wait`]. A writer that waits sets the recall, which keeps new readers out
+//! until it had its turn; where it gives up it takes the recall back. Where it died the daemon does,
+//! and of a unit that is free any reader does after one cap.
+//!
+//! # Why each death is survived
+//! Between any two instructions the word says who holds the unit, and that is all the daemon needs:
+//! a dead reader's bit is cleared, a dead writer is fenced. The count of a crowded unit is the
+//! process's own and dies with it.
+
+use std::collections::BTreeMap;
+
+use pool_core::clock::Deadline;
+use pool_core::descriptor::Descriptor;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use pool_core::sync::{Mutex, lock};
+use pool_core::{crash_point, planted};
+
+use crate::base;
+use crate::error::LeaseError;
+use crate::own::{CorruptWord, Epoch, Own, Refused, State};
+use crate::slot::Slot;
+use crate::wait::Wait;
+
+/// What was granted with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The epoch of the grant, which gives it back.
+    pub epoch: Epoch,
+    /// The version of the contents.
+    pub version: u64,
+    /// The incarnation of the memory that holds them.
+    pub backing: u64,
+}
+
+/// One member of a domain: a process, whatever the number of its threads.
+#[derive(Debug)]
+pub struct Member<W> {
+    slot: Slot,
+    wait: W,
+    /// How many threads hold a crowded unit since an epoch, where they are more than one.
+    crowds: Mutex<BTreeMap<(u32, u32), u32>>,
+}
+
+impl<W: Wait> Member<W> {
+    /// The member at `slot`, of which there must be no other.
+    pub fn new(slot: Slot, wait: W) -> Self {
+        Self {
+            slot,
+            wait,
+            crowds: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Its place in the domain.
+    #[must_use]
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Leases the unit number `unit`, whose descriptor is `line`, for reading, now or not at all.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    #[inline]
+    pub fn try_shared(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
+        self.read(unit, line, |own| own.grant_shared(self.slot))
+    }
+
+    /// Leases the unit for reading where somebody holds it so already, now or not at all: for a unit
+    /// whose contents end with their last holder.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where nobody reads it; [`LeaseError`].
+    pub fn try_shared_beside(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
+        self.read(unit, line, |own| own.grant_shared_beside(self.slot))
+    }
+
+    /// Takes the unit for reading by `change`.
+    #[inline]
+    fn read(
+        &self,
+        unit: u32,
+        line: &Descriptor,
+        change: impl Fn(Own) -> Result<Own, Refused>,
+    ) -> Result<Grant, LeaseError> {
+        loop {
+            let own = judged(line)?;
+            let changed = match change(own) {
+                Ok(changed) => changed,
+                Err(Refused::HeldHere) => match self.join(unit, line)? {
+                    Some(grant) => return Ok(grant),
+                    None => continue,
+                },
+                Err(refused) => return Err(refusal(refused, line)),
+            };
+            if exchange(line, own, changed) {
+                return Ok(granted(line, changed.epoch()));
+            }
+        }
+    }
+
+    /// Leases the unit for reading, waiting for it until `until`.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    #[inline]
+    pub fn shared(
+        &self,
+        unit: u32,
+        line: &Descriptor,
+        until: Deadline,
+    ) -> Result<Grant, LeaseError> {
+        match self.try_shared(unit, line) {
+            Err(LeaseError::Busy(_)) => self.wait_shared(unit, line, until),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn wait_shared(
+        &self,
+        unit: u32,
+        line: &Descriptor,
+        until: Deadline,
+    ) -> Result<Grant, LeaseError> {
+        let mut slept_on = None;
+        loop {
+            let own = judged(line)?;
+            let refused = match own.grant_shared(self.slot) {
+                // A writer asked for it, and did not take it while this one slept for a cap.
+                Err(Refused::Recalled) if own.state() == State::Free && slept_on == Some(own) => {
+                    let changed = own.grant_shared_unasked(self.slot);
+                    let changed = changed.map_err(|refused| refusal(refused, line))?;
+                    if exchange(line, own, changed) {
+                        return Ok(granted(line, changed.epoch()));
+                    }
+                    continue;
+                }
+                Ok(_) | Err(Refused::HeldHere) => match self.try_shared(unit, line) {
+                    Err(LeaseError::Busy(_)) => continue,
+                    done => return done,
+                },
+                Err(refused) => refused,
+            };
+            if !refused.passes() {
+                return Err(refusal(refused, line));
+            }
+            if until.expired() {
+                return Err(LeaseError::TimedOut(refused));
+            }
+            slept_on = self.sleep(line, own, own.awaited(), until);
+        }
+    }
+
+    /// Joins the threads of this process that read the unit. `None` where none does by now.
+    #[cold]
+    fn join(&self, unit: u32, line: &Descriptor) -> Result<Option<Grant>, LeaseError> {
+        let mut crowds = lock(&self.crowds);
+        loop {
+            let own = judged(line)?;
+            let joined = match own.join(self.slot) {
+                Ok(joined) => joined,
+                Err(Refused::NotHeld) => return Ok(None),
+                Err(refused) => return Err(refusal(refused, line)),
+            };
+            // Where it is crowded already, this process's bit is cleared under its lock only.
+            let marked = joined == own || exchange(line, own, joined);
+            if marked || planted!("member.joins_without_mark") {
+                let count = crowds.entry((unit, own.epoch().number())).or_insert(1);
+                *count = count.saturating_add(1);
+                return Ok(Some(granted(line, own.epoch())));
+            }
+        }
+    }
+
+    /// Lets go of a unit that was leased for reading.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile: what was read since the last check
+    /// may be of any version.
+    #[inline]
+    pub fn release_shared(
+        &self,
+        unit: u32,
+        line: &Descriptor,
+        grant: &Grant,
+    ) -> Result<(), LeaseError> {
+        loop {
+            let own = judged(line)?;
+            if own.is_crowded() && !planted!("member.ignores_the_crowd") {
+                return self.leave_crowd(unit, line, grant);
+            }
+            let changed = own
+                .release_shared(self.slot, grant.epoch)
+                .map_err(|refused| refusal(refused, line))?;
+            if exchange(line, own, changed) {
+                self.after_release(line, own, changed);
+                return Ok(());
+            }
+        }
+    }
+
+    #[cold]
+    fn leave_crowd(&self, unit: u32, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        let mut crowds = lock(&self.crowds);
+        let key = (unit, grant.epoch.number());
+        match crowds.get_mut(&key) {
+            Some(count) if *count > 2 => *count -= 1,
+            // The one that is left needs no count.
+            Some(_) => drop(crowds.remove(&key)),
+            // Under the lock: another thread must not join a bit that is being cleared.
+            None => {
+                return self.give_back(line, |own| own.release_shared(self.slot, grant.epoch));
+            }
+        }
+        let own = judged(line)?;
+        if own.is_shared_by(self.slot, grant.epoch) {
+            Ok(())
+        } else {
+            Err(LeaseError::Revoked)
+        }
+    }
+
+    /// Leases the unit for writing, now or not at all.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    #[inline]
+    pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
+        self.take(line, |own| own.grant_exclusive(self.slot))
+    }
+
+    /// Leases the unit for writing, waiting for it until `until`. While it waits no new reader is
+    /// let in.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    #[inline]
+    pub fn exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
+        match self.try_exclusive(line) {
+            Err(LeaseError::Busy(_)) => self.wait_exclusive(line, until),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn wait_exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
+        loop {
+            let refused = match self.try_exclusive(line) {
+                Err(LeaseError::Busy(refused)) => refused,
+                done => return done,
+            };
+            let own = judged(line)?;
+            if own.grant_exclusive(self.slot).is_ok() {
+                continue;
+            }
+            if until.expired() {
+                self.end_recall(line)?;
+                return Err(LeaseError::TimedOut(refused));
+            }
+            let _ = self.sleep(line, own, own.recalled(), until);
+        }
+    }
+
+    /// Writes all of a unit anew whose contents are lost.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
+    pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
+        // Noted once more: should this member die, the version that was good is the one before.
+        let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
+        let grant = self.acquire_exclusive(line, |own| own.restore(self.slot))?;
+        let last_good = base::version(noted, now);
+        line.base.store(base::pack(grant.epoch, last_good), Relaxed);
+        Ok(grant)
+    }
+
+    /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
+    ///
+    /// # Errors
+    /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait for
+    /// ever. Let go, and lease it for writing.
+    pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
+        self.take(line, |own| own.upgrade(self.slot, grant.epoch))
+    }
+
+    /// Takes the unit for writing by `change`.
+    fn take(
+        &self,
+        line: &Descriptor,
+        change: impl Fn(Own) -> Result<Own, Refused>,
+    ) -> Result<Grant, LeaseError> {
+        let grant = self.acquire_exclusive(line, change)?;
+        // Relaxed: read by whoever fences this holder, which is dead then or has lost the unit; a
+        // value of before is of another epoch.
+        line.base
+            .store(base::pack(grant.epoch, grant.version), Relaxed);
+        crash_point!("lease.exclusive_noted");
+        Ok(grant)
+    }
+
+    #[inline]
+    fn acquire_exclusive(
+        &self,
+        line: &Descriptor,
+        change: impl Fn(Own) -> Result<Own, Refused>,
+    ) -> Result<Grant, LeaseError> {
+        loop {
+            let own = judged(line)?;
+            let changed = change(own).map_err(|refused| refusal(refused, line))?;
+            if exchange(line, own, changed) {
+                crash_point!("lease.exclusive_granted");
+                return Ok(granted(line, changed.epoch()));
+            }
+        }
+    }
+
+    /// Lets go of a unit that was leased for writing. Where `changed`, the caller has written back
+    /// what it wrote, and the contents are published as the version this returns.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile: nothing was published.
+    #[inline]
+    pub fn release_exclusive(
+        &self,
+        line: &Descriptor,
+        grant: &Grant,
+        changed: bool,
+    ) -> Result<u64, LeaseError> {
+        let version = publish(line, grant, changed)?;
+        self.give_back(line, |own| own.release_exclusive(self.slot, grant.epoch))?;
+        Ok(version)
+    }
+
+    /// Makes a lease for writing one for reading, and publishes what was changed. Nobody else can
+    /// write in between.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile: nothing was published.
+    pub fn downgrade(
+        &self,
+        line: &Descriptor,
+        grant: &Grant,
+        changed: bool,
+    ) -> Result<Grant, LeaseError> {
+        let version = publish(line, grant, changed)?;
+        self.give_back(line, |own| own.downgrade(self.slot, grant.epoch))?;
+        Ok(Grant { version, ..*grant })
+    }
+
+    fn give_back(
+        &self,
+        line: &Descriptor,
+        change: impl Fn(Own) -> Result<Own, Refused>,
+    ) -> Result<(), LeaseError> {
+        loop {
+            let own = judged(line)?;
+            let changed = change(own).map_err(|refused| refusal(refused, line))?;
+            if exchange(line, own, changed) {
+                self.after_release(line, own, changed);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the lease stands: asked before and after each access to the contents.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`], [`LeaseError::Corrupt`].
+    #[inline]
+    pub fn check_shared(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        if judged(line)?.is_shared_by(self.slot, grant.epoch) {
+            Ok(())
+        } else {
+            Err(LeaseError::Revoked)
+        }
+    }
+
+    /// Whether the lease stands: asked before and after each access to the contents.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`], [`LeaseError::Corrupt`].
+    #[inline]
+    pub fn check_exclusive(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        if judged(line)?.is_exclusive_of(self.slot, grant.epoch) {
+            Ok(())
+        } else {
+            Err(LeaseError::Revoked)
+        }
+    }
+
+    /// Says that it sleeps, looks once more, and sleeps. Returns what the word was all the time, or
+    /// `None` where it changed.
+    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) -> Option<Own> {
+        if own != asking && !exchange(line, own, asking) {
+            return None;
+        }
+        crash_point!("lease.wait_announced");
+        // Acquire pairs with the release in `wake`: whoever sees the event moved sees the word that
+        // it was moved for. The word is read after the event, and not before.
+        let seen = line.event.load(Acquire);
+        if line.own.load(Acquire) != asking.word() && !planted!("wait.without_second_look") {
+            return None;
+        }
+        self.wait.wait(&line.event, seen, until);
+        (line.own.load(Relaxed) == asking.word()).then_some(asking)
+    }
+
+    /// A writer that gives up lets readers in again; other writers ask anew when they are woken.
+    #[cold]
+    fn end_recall(&self, line: &Descriptor) -> Result<(), LeaseError> {
+        loop {
+            let own = judged(line)?;
+            if !own.is_recalled() {
+                return Ok(());
+            }
+            if exchange(line, own, own.recall_ended()) {
+                self.after_release(line, own, own.recall_ended());
+                return Ok(());
+            }
+        }
+    }
+
+    /// Wakes those who slept, where the change took their mark away.
+    #[inline]
+    fn after_release(&self, line: &Descriptor, before: Own, after: Own) {
+        if before.has_waiters() && !after.has_waiters() {
+            crash_point!("lease.released_not_woken");
+            wake(line, &self.wait);
+        }
+    }
+}
+
+/// Moves the event on and wakes all who sleep.
+#[cold]
+pub(crate) fn wake(line: &Descriptor, wait: &impl Wait) {
+    if !planted!("wait.event_not_moved") {
+        // Release pairs with the acquire in `sleep`.
+        line.event.fetch_add(1, Release);
+    }
+    wait.wake_all(&line.event);
+}
+
+/// Raises the version where the contents were changed, and returns what it is.
+#[inline]
+fn publish(line: &Descriptor, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
+    if !changed {
+        return Ok(grant.version);
+    }
+    let version = grant.version.wrapping_add(1);
+    crash_point!("lease.version_to_raise");
+    // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the version
+    // back. Relaxed: the release of the word, which follows, publishes it.
+    let raised = line
+        .version
+        .compare_exchange(grant.version, version, Relaxed, Relaxed);
+    crash_point!("lease.version_raised");
+    match raised {
+        Ok(_) => Ok(version),
+        Err(_) => Err(LeaseError::Revoked),
+    }
+}
+
+/// Reads and judges the ownership word.
+#[inline]
+pub(crate) fn judged(line: &Descriptor) -> Result<Own, CorruptWord> {
+    // Acquire pairs with the release of `exchange`, so that what is judged by this word is not
+    // older than it.
+    Own::judge(line.own.load(Acquire))
+}
+
+/// One change of the word.
+#[inline]
+pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
+    let (from, to) = (from.word(), to.word());
+    if planted!("own.load_and_store") {
+        let same = line.own.load(Acquire) == from;
+        if same {
+            line.own.store(to, Release);
+        }
+        return same;
+    }
+    if planted!("own.relaxed") {
+        return line
+            .own
+            .compare_exchange(from, to, Relaxed, Relaxed)
+            .is_ok();
+    }
+    // Acquire of a grant pairs with release of whoever held the unit before: each change goes
+    // through this one line, so it is both.
+    line.own.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+}
+
+/// What goes with a grant that has just been made.
+#[inline]
+fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
+    // Relaxed: the compare-exchange before it acquired.
+    Grant {
+        epoch,
+        version: line.version.load(Relaxed),
+        backing: line.backing.load(Relaxed),
+    }
+}
+
+#[cold]
+fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
+    let now = line.version.load(Relaxed);
+    let last_good = base::version(line.base.load(Relaxed), now);
+    LeaseError::from_refusal(refused, last_good)
+}

@@ -1,0 +1,178 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use super::*;
+
+const A: Slot = match Slot::new(1) {
+    Some(slot) => slot,
+    None => Slot::DAEMON,
+};
+const B: Slot = match Slot::new(31) {
+    Some(slot) => slot,
+    None => Slot::DAEMON,
+};
+
+/// Every change there is, by three holders.
+fn changes(own: Own) -> Vec<(&'static str, Result<Own, Refused>)> {
+    let mut all = vec![
+        ("awaited", Ok(own.awaited())),
+        ("recalled", Ok(own.recalled())),
+        ("recall_ended", Ok(own.recall_ended())),
+        ("fence", own.fence()),
+        ("repaired", own.repaired()),
+        ("lost", own.lost()),
+        ("retire", own.retire()),
+    ];
+    for slot in [Slot::DAEMON, A, B] {
+        let epoch = own.epoch();
+        all.extend([
+            ("grant_shared", own.grant_shared(slot)),
+            ("grant_shared_beside", own.grant_shared_beside(slot)),
+            ("grant_shared_unasked", own.grant_shared_unasked(slot)),
+            ("join", own.join(slot)),
+            ("release_shared", own.release_shared(slot, epoch)),
+            ("grant_exclusive", own.grant_exclusive(slot)),
+            ("upgrade", own.upgrade(slot, epoch)),
+            ("release_exclusive", own.release_exclusive(slot, epoch)),
+            ("downgrade", own.downgrade(slot, epoch)),
+            ("restore", own.restore(slot)),
+        ]);
+    }
+    all
+}
+
+/// Every word that can be reached with an epoch of at most 4.
+fn reachable() -> Vec<Own> {
+    let mut seen = BTreeMap::from([(0, ())]);
+    let mut queue = VecDeque::from([Own::default()]);
+    let mut all = Vec::new();
+    while let Some(own) = queue.pop_front() {
+        all.push(own);
+        for (_, changed) in changes(own) {
+            let Ok(changed) = changed else { continue };
+            let epoch = changed.epoch().number();
+            if epoch <= 4 && seen.insert(changed.word(), ()).is_none() {
+                queue.push_back(changed);
+            }
+        }
+    }
+    assert!(all.len() > 200, "only {} words were reached", all.len());
+    all
+}
+
+#[test]
+fn every_change_of_a_sound_word_gives_a_sound_word() {
+    for own in reachable() {
+        for (change, changed) in changes(own) {
+            if let Ok(changed) = changed {
+                assert_eq!(Own::judge(changed.word()), Ok(changed), "{own:?} {change}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_epoch_rises_exactly_when_another_may_write_or_a_holder_is_cut_off() {
+    for own in reachable() {
+        for (change, changed) in changes(own) {
+            let Ok(changed) = changed else { continue };
+            let raises = ["grant_exclusive", "upgrade", "restore", "fence"].contains(&change);
+            let expected = if raises {
+                own.epoch().after()
+            } else {
+                own.epoch()
+            };
+            assert_eq!(changed.epoch(), expected, "{own:?} {change}");
+        }
+    }
+}
+
+#[test]
+fn a_holder_of_another_epoch_gives_nothing_back() {
+    for own in reachable() {
+        let stale = own.epoch().before();
+        for slot in [A, B] {
+            for refused in [
+                own.release_shared(slot, stale),
+                own.upgrade(slot, stale),
+                own.release_exclusive(slot, stale),
+                own.downgrade(slot, stale),
+            ] {
+                assert_eq!(refused, Err(Refused::NotHeld), "{own:?} {slot}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_is_let_in_beside_a_writer_and_no_writer_beside_anybody() {
+    for own in reachable() {
+        for slot in [A, B] {
+            if own.state() == State::Exclusive {
+                assert_eq!(own.grant_shared(slot), Err(Refused::Held));
+            }
+            if own.holders() != 0 {
+                assert_eq!(own.grant_exclusive(slot), Err(Refused::Held));
+            }
+            if own.holders() & !slot.bit() != 0 {
+                assert!(own.upgrade(slot, own.epoch()).is_err(), "{own:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_one_out_says_who_is_to_be_woken() {
+    let own = Own::default()
+        .grant_shared(A)
+        .and_then(|own| own.grant_shared(B));
+    let own = own.map(Own::recalled).unwrap();
+    let epoch = own.epoch();
+    let one_left = own.release_shared(A, epoch).unwrap();
+    assert!(one_left.has_waiters(), "the writer can have nothing yet");
+    let free = one_left.release_shared(B, epoch).unwrap();
+    assert!(!free.has_waiters() && free.is_recalled());
+    assert_eq!(free.grant_shared(A), Err(Refused::Recalled));
+    assert!(free.grant_shared_unasked(A).is_ok());
+    assert!(!free.grant_exclusive(A).unwrap().is_recalled());
+}
+
+#[test]
+fn a_unit_that_ends_with_its_last_holder_is_joined_only() {
+    for own in reachable() {
+        let joined = own.grant_shared_beside(A);
+        assert!(joined.is_err() || own.state() == State::Shared, "{own:?}");
+    }
+}
+
+#[test]
+fn the_epoch_wraps() {
+    let last = Epoch::new(u32::MAX);
+    assert_eq!(last.after(), Epoch::new(0));
+    assert_eq!(Epoch::new(0).before(), last);
+    let own = Own::default().with_epoch(last);
+    let granted = own.grant_exclusive(A).unwrap();
+    assert_eq!(granted.epoch(), Epoch::new(0));
+    assert_eq!(Own::judge(granted.word()), Ok(granted));
+}
+
+#[test]
+fn a_word_that_no_change_leads_to_is_corrupt() {
+    let of = |state: u64, holders: u64, flags: u64| Own::judge(state << 61 | flags | holders);
+    for (state, holders, flags, invariant) in [
+        (6, 0, 0, 0),
+        (7, 1, 0, 0),
+        (0, 1, 0, 1),
+        (1, 0, 0, 1),
+        (2, 0, 0, 1),
+        (2, 3, 0, 1),
+        (3, 2, 0, 1),
+        (4, 2, 0, 1),
+        (5, 2, 0, 1),
+        (0, 0, CROWDED, 2),
+        (2, 2, CROWDED, 2),
+    ] {
+        let error = of(state, holders, flags).unwrap_err();
+        assert_eq!(error.invariant, invariant, "{error}");
+    }
+    assert!(of(1, 2, CROWDED).is_ok());
+}
