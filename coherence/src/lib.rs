@@ -1,10 +1,11 @@
 //! Who may read and write shared memory, at memory speed, and what stays right when its users die.
 //!
-//! A **domain** is a segment whose payload is cut into **units** of one size, each with an ownership
-//! descriptor of 64 bytes before the payload. A **member** is a process that has a **slot** in the
-//! domain; slot 0 is the daemon's. A member *leases* a unit, shared (to read) or exclusive (to
-//! write), by one compare-exchange of the unit's ownership word, without a system call and without
-//! the daemon. It lets go by another one. Whoever cannot have a unit yet sleeps, with a deadline.
+//! A **domain** is a segment whose payload is cut into **units** of one size, each with an
+//! ownership descriptor of 64 bytes before the payload. A **member** is a process that has a
+//! **slot** in the domain; slot 0 is the daemon's. A member *leases* a unit, shared (to read) or
+//! exclusive (to write), by one compare-exchange of the unit's ownership word, without a system
+//! call and without the daemon. It lets go by another one. Whoever cannot have a unit yet sleeps,
+//! with a deadline.
 //!
 //! | what | where |
 //! |---|---|

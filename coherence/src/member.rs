@@ -6,23 +6,23 @@
 //!
 //! *Acquire.* The compare-exchange acquires; it pairs with the release of whoever held the unit
 //! before. Only then are version and backing read, so they are those of the grant: they change only
-//! while somebody holds the unit, or the daemon has fenced it. The caller compares them with what it
-//! saw last, and maps anew or drops cached lines before it looks at the contents.
+//! while somebody holds the unit, or the daemon has fenced it. The caller compares them with what
+//! it saw last, and maps anew or drops cached lines before it looks at the contents.
 //!
-//! *Release after a write.* What was written is written back first, then the version is raised, then
-//! the word is released. A holder that was fenced meanwhile finds that the version has moved, or the
-//! word, and publishes nothing: both are compare-exchanges from what it was granted.
+//! *Release after a write.* What was written is written back first, then the version is raised,
+//! then the word is released. A holder that was fenced meanwhile finds that the version has moved,
+//! or the word, and publishes nothing: both are compare-exchanges from what it was granted.
 //!
 //! *Several threads of one process* share its bit. The first to read sets it, with no note anywhere
 //! else. A second one that finds it set marks the word as crowded, under this process's lock, and
 //! counts itself; the word has changed, so the first can no longer release without looking, and
 //! sees the mark. While the word is crowded, releases of it go through the lock and the count, and
-//! the last one clears the bit. The mark goes when the last holder of all processes goes. So a reader
-//! that is alone in its process pays two compare-exchanges and nothing else.
+//! the last one clears the bit. The mark goes when the last holder of all processes goes. So a
+//! reader that is alone in its process pays two compare-exchanges and nothing else.
 //!
 //! *Waiting*: see [`crate::wait`]. A writer that waits sets the recall, which keeps new readers out
-//! until it had its turn; where it gives up it takes the recall back. Where it died the daemon does,
-//! and of a unit that is free any reader does after one cap.
+//! until it had its turn; where it gives up it takes the recall back. Where it died the daemon
+//! does, and of a unit that is free any reader does after one cap.
 //!
 //! # Why each death is survived
 //! Between any two instructions the word says who holds the unit, and that is all the daemon needs:
@@ -88,8 +88,8 @@ impl<W: Wait> Member<W> {
         self.read(unit, line, |own| own.grant_shared(self.slot))
     }
 
-    /// Leases the unit for reading where somebody holds it so already, now or not at all: for a unit
-    /// whose contents end with their last holder.
+    /// Leases the unit for reading where somebody holds it so already, now or not at all: for a
+    /// unit whose contents end with their last holder.
     ///
     /// # Errors
     /// [`LeaseError::Revoked`] where nobody reads it; [`LeaseError`].
@@ -198,8 +198,8 @@ impl<W: Wait> Member<W> {
     /// Lets go of a unit that was leased for reading.
     ///
     /// # Errors
-    /// [`LeaseError::Revoked`] where it was taken away meanwhile: what was read since the last check
-    /// may be of any version.
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile: what was read since the last
+    /// check may be of any version.
     #[inline]
     pub fn release_shared(
         &self,
@@ -300,8 +300,8 @@ impl<W: Wait> Member<W> {
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
     ///
     /// # Errors
-    /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait for
-    /// ever. Let go, and lease it for writing.
+    /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
+    /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
         self.take(line, |own| own.upgrade(self.slot, grant.epoch))
     }
@@ -471,8 +471,8 @@ fn publish(line: &Descriptor, grant: &Grant, changed: bool) -> Result<u64, Lease
     }
     let version = grant.version.wrapping_add(1);
     crash_point!("lease.version_to_raise");
-    // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the version
-    // back. Relaxed: the release of the word, which follows, publishes it.
+    // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the
+    // version back. Relaxed: the release of the word, which follows, publishes it.
     let raised = line
         .version
         .compare_exchange(grant.version, version, Relaxed, Relaxed);

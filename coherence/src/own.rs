@@ -16,7 +16,7 @@
 //! | from | to | who | condition |
 //! |---|---|---|---|
 //! | free, shared | shared, one holder more | member | not recalled |
-//! | shared | shared, one holder less, or free | that holder, or the daemon for one cut off | |
+//! | shared | shared by one less, or free | that holder, or the daemon in its place | |
 //! | free | exclusive, epoch + 1, recall cleared | member | |
 //! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; refused, never waited for |
 //! | exclusive | free, or shared by me | that holder | same epoch |
@@ -29,9 +29,9 @@
 //! 1. Exclusive means one holder; shared one or more; every other state none.
 //! 2. Crowded is said of shared units only.
 //! 3. The epoch changes with every change of who may write, so a holder that was fenced is refused
-//!    whatever happened since. It counts modulo 2^26: a holder that slept through exactly a multiple
-//!    of 67,108,864 exclusive grants of one unit, the last of them to another thread of its own
-//!    process, is taken for that one.
+//!    whatever happened since. It counts modulo 2^26: a holder that slept through exactly a
+//!    multiple of 67,108,864 exclusive grants of one unit, the last of them to another thread of
+//!    its own process, is taken for that one.
 
 use core::fmt;
 
@@ -135,8 +135,8 @@ impl Refused {
     }
 }
 
-/// A value of the word that no change leads to: a member has overwritten it, or the file is not what
-/// it should be.
+/// A value of the word that no change leads to: a member has overwritten it, or the file is not
+/// what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an ownership word of {word:#018x} is none: invariant {invariant} is broken")]
 pub struct CorruptWord {
@@ -287,9 +287,9 @@ impl Own {
         self.grant_shared_unasked(slot)
     }
 
-    /// `slot` reads it as well, although a writer asked for it and has not come: of a free unit that
-    /// has been left so for a whole cap. A writer that died while it waited must not keep readers
-    /// out for ever.
+    /// `slot` reads it as well, although a writer asked for it and has not come: of a free unit
+    /// that has been left so for a whole cap. A writer that died while it waited must not keep
+    /// readers out for ever.
     ///
     /// # Errors
     /// [`Refused`].

@@ -1,23 +1,23 @@
 //! What the daemon does to a unit whose holder is gone: dead, or cut off.
 //!
 //! A reader that is gone has its bit cleared, for the contents are as they were. A writer that is
-//! gone may have left half of a change, so its unit is fenced: nobody can have it until the daemon has
-//! judged the contents.
+//! gone may have left half of a change, so its unit is fenced: nobody can have it until the daemon
+//! has judged the contents.
 //!
 //! # Protocol
 //! 1. The word goes from exclusive to fenced: from here on the unit is the daemon's alone, and
 //!    whatever the holder still tries is refused by its epoch.
 //! 2. The last version that was published is noted in `base`, under the epoch of the holder, unless
 //!    the holder noted it when it was granted the unit.
-//! 3. The version becomes the one after it, unless the holder has raised it so far already; that was
-//!    no publication, since it did not let go. Whoever has lines of the contents cached will drop
-//!    them, for some may stem from the change that was cut short.
+//! 3. The version becomes the one after it, unless the holder has raised it so far already; that
+//!    was no publication, since it did not let go. Whoever has lines of the contents cached will
+//!    drop them, for some may stem from the change that was cut short.
 //! 4. The contents are judged, and the word goes to free or to lost.
 //!
 //! # Why the daemon may die between any two
 //! Each step does nothing where it was done: 2 finds the epoch, 3 stores the same number, and 1 and
-//! 4 are a compare-exchange each. A daemon that starts again goes through all units of the domain and
-//! takes up what it finds fenced. The judgement must be the same each time: it depends on what
+//! 4 are a compare-exchange each. A daemon that starts again goes through all units of the domain
+//! and takes up what it finds fenced. The judgement must be the same each time: it depends on what
 //! is in the memory, which nobody may write meanwhile.
 //!
 //! Members write this memory as well, and a hostile one can change a word as often as it likes.

@@ -1,9 +1,9 @@
 //! How a thread sleeps until a word changes, and how those who sleep are woken.
 //!
 //! Whoever sleeps has said so in shared memory first, has then read the event word, and has looked
-//! once more whether it must sleep. Whoever wakes takes the saying back, moves the event word on, and
-//! wakes. So either the sleeper sees the change when it looks once more, or the event word moves
-//! after it was read, and the sleep ends at once.
+//! once more whether it must sleep. Whoever wakes takes the saying back, moves the event word on,
+//! and wakes. So either the sleeper sees the change when it looks once more, or the event word
+//! moves after it was read, and the sleep ends at once.
 //!
 //! A waker that dies between the two leaves a sleeper that nobody wakes, which no lock can mend: so
 //! no sleep is longer than [`WAIT_CAP`], and every sleeper looks again by itself.

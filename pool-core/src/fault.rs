@@ -15,9 +15,10 @@
 //!   standard error, in a line that begins with `FAILURE_TOLD`.
 //!
 //! # Planted bugs
-//! A checker is trusted once it has caught bugs. Code that is checked asks [`crate::planted!`] where
-//! a mistake is likely and would be grave, and makes that mistake where the answer is yes: only with
-//! the feature `fault` or under loom, and only where a test, or `TIERPOOL_BUG`, asks for it.
+//! A checker is trusted once it has caught bugs. Code that is checked asks [`crate::planted!`]
+//! where a mistake is likely and would be grave, and makes that mistake where the answer is yes:
+//! only with the feature `fault` or under loom, and only where a test, or `TIERPOOL_BUG`, asks for
+//! it.
 
 use nix::errno::Errno;
 
