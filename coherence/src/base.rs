@@ -1,6 +1,6 @@
-//! Epoch and version at the last exclusive grant, in one word.
+//! Epoch and version of the last exclusive grant that changed the contents, in one word.
 //!
-//! The holder notes them when it has been granted a unit. Whoever fences it later learns from them
+//! The holder notes them before it raises the version. Whoever fences it later learns from them
 //! which version was the last that was published, even where the holder died between raising the
 //! version and letting go.
 //!

@@ -34,9 +34,11 @@ pub mod cache;
 pub mod check;
 #[cfg(not(loom))]
 pub mod directory;
+pub mod era;
 mod error;
 mod member;
 mod own;
+mod publish;
 pub mod recover;
 pub mod simulated;
 mod slot;

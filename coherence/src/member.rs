@@ -10,8 +10,8 @@
 //! it saw last, and maps anew or drops cached lines before it looks at the contents.
 //!
 //! *Release after a write.* What was written is written back first, then the version is raised,
-//! then the word is released. A holder that was fenced meanwhile finds that the version has moved,
-//! or the word, and publishes nothing: both are compare-exchanges from what it was granted.
+//! then the word is released: see `publish.rs`. A holder that was fenced meanwhile finds that the
+//! version has moved, or the word, and publishes nothing.
 //!
 //! *Several threads of one process* share its bit. The first to read sets it, with no note anywhere
 //! else. A second one that finds it set marks the word as crowded, under this process's lock, and
@@ -35,13 +35,14 @@ use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::{Mutex, lock};
-use pool_core::{crash_point, planted};
+use pool_core::{Nanos, crash_point, planted};
 
 use crate::base;
 use crate::error::LeaseError;
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
+use crate::publish::publish;
 use crate::slot::Slot;
-use crate::wait::Wait;
+use crate::wait::{WAIT_CAP, Wait};
 
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,12 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_shared(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.read(unit, line, |own| own.grant_shared(self.slot))
+        self.read(unit, line, |own| {
+            if planted!("member.ignores_the_recall") {
+                return own.recall_ended().grant_shared(self.slot);
+            }
+            own.grant_shared(self.slot)
+        })
     }
 
     /// Leases the unit for reading where somebody holds it so already, now or not at all: for a
@@ -115,8 +121,8 @@ impl<W: Wait> Member<W> {
                 },
                 Err(refused) => return Err(refusal(refused, line)),
             };
-            if exchange(line, own, changed) {
-                return Ok(granted(line, changed.epoch()));
+            if let Some(grant) = take(line, own, changed) {
+                return Ok(grant);
             }
         }
     }
@@ -145,18 +151,19 @@ impl<W: Wait> Member<W> {
         line: &Descriptor,
         until: Deadline,
     ) -> Result<Grant, LeaseError> {
-        let mut slept_on = None;
+        let mut left: Option<(Own, Deadline)> = None;
         loop {
             let own = judged(line)?;
+            let for_a_cap = left.is_some_and(|(word, cap)| word == own && cap.expired());
             let refused = match own.grant_shared(self.slot) {
-                // A writer asked for it, and did not take it while this one slept for a cap.
-                Err(Refused::Recalled) if own.state() == State::Free && slept_on == Some(own) => {
+                // A writer asked for it, and has not taken it for a cap.
+                Err(Refused::Recalled) if own.state() == State::Free && for_a_cap => {
                     let changed = own.grant_shared_unasked(self.slot);
                     let changed = changed.map_err(|refused| refusal(refused, line))?;
-                    if exchange(line, own, changed) {
-                        return Ok(granted(line, changed.epoch()));
+                    match take(line, own, changed) {
+                        Some(grant) => return Ok(grant),
+                        None => continue,
                     }
-                    continue;
                 }
                 Ok(_) | Err(Refused::HeldHere) => match self.try_shared(unit, line) {
                     Err(LeaseError::Busy(_)) => continue,
@@ -170,7 +177,11 @@ impl<W: Wait> Member<W> {
             if until.expired() {
                 return Err(LeaseError::TimedOut(refused));
             }
-            slept_on = self.sleep(line, own, own.awaited(), until);
+            let asking = own.awaited();
+            if left.is_none_or(|(word, _)| word != asking) {
+                left = Some((asking, patience()));
+            }
+            self.sleep(line, own, asking, until);
         }
     }
 
@@ -249,7 +260,7 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.grant_exclusive(self.slot))
+        self.write(line, |own| own.grant_exclusive(self.slot))
     }
 
     /// Leases the unit for writing, waiting for it until `until`. While it waits no new reader is
@@ -267,20 +278,28 @@ impl<W: Wait> Member<W> {
 
     #[cold]
     fn wait_exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
+        let mut asked = false;
         loop {
-            let refused = match self.try_exclusive(line) {
-                Err(LeaseError::Busy(refused)) => refused,
-                done => return done,
-            };
             let own = judged(line)?;
-            if own.grant_exclusive(self.slot).is_ok() {
-                continue;
+            let refused = match own.grant_exclusive(self.slot) {
+                Ok(changed) => match take_exclusive(line, own, changed) {
+                    Some(grant) => return Ok(grant),
+                    None => continue,
+                },
+                Err(refused) => refused,
+            };
+            if !refused.passes() {
+                return Err(refusal(refused, line));
             }
             if until.expired() {
-                self.end_recall(line)?;
+                // Not the recall of others, of one that never slept.
+                if asked {
+                    self.end_recall(line)?;
+                }
                 return Err(LeaseError::TimedOut(refused));
             }
-            let _ = self.sleep(line, own, own.recalled(), until);
+            asked = true;
+            self.sleep(line, own, own.recalled(), until);
         }
     }
 
@@ -289,12 +308,8 @@ impl<W: Wait> Member<W> {
     /// # Errors
     /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
     pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        // Noted once more: should this member die, the version that was good is the one before.
-        let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
-        let grant = self.acquire_exclusive(line, |own| own.restore(self.slot))?;
-        let last_good = base::version(noted, now);
-        line.base.store(base::pack(grant.epoch, last_good), Relaxed);
-        Ok(grant)
+        // The daemon has noted which version was good, for this grant.
+        self.write(line, |own| own.restore(self.slot))
     }
 
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
@@ -303,26 +318,12 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
     /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.upgrade(self.slot, grant.epoch))
+        self.write(line, |own| own.upgrade(self.slot, grant.epoch))
     }
 
     /// Takes the unit for writing by `change`.
-    fn take(
-        &self,
-        line: &Descriptor,
-        change: impl Fn(Own) -> Result<Own, Refused>,
-    ) -> Result<Grant, LeaseError> {
-        let grant = self.acquire_exclusive(line, change)?;
-        // Relaxed: read by whoever fences this holder, which is dead then or has lost the unit; a
-        // value of before is of another epoch.
-        line.base
-            .store(base::pack(grant.epoch, grant.version), Relaxed);
-        crash_point!("lease.exclusive_noted");
-        Ok(grant)
-    }
-
     #[inline]
-    fn acquire_exclusive(
+    fn write(
         &self,
         line: &Descriptor,
         change: impl Fn(Own) -> Result<Own, Refused>,
@@ -330,9 +331,8 @@ impl<W: Wait> Member<W> {
         loop {
             let own = judged(line)?;
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
-            if exchange(line, own, changed) {
-                crash_point!("lease.exclusive_granted");
-                return Ok(granted(line, changed.epoch()));
+            if let Some(grant) = take_exclusive(line, own, changed) {
+                return Ok(grant);
             }
         }
     }
@@ -349,8 +349,18 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<u64, LeaseError> {
-        let version = publish(line, grant, changed)?;
-        self.give_back(line, |own| own.release_exclusive(self.slot, grant.epoch))?;
+        let release = |own: Own| {
+            if planted!("member.releases_any_epoch") {
+                return own.release_exclusive(self.slot, own.epoch());
+            }
+            own.release_exclusive(self.slot, grant.epoch)
+        };
+        if planted!("member.releases_before_version") {
+            self.give_back(line, release)?;
+            return publish(line, self.slot, grant, changed);
+        }
+        let version = publish(line, self.slot, grant, changed)?;
+        self.give_back(line, release)?;
         Ok(version)
     }
 
@@ -365,7 +375,7 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<Grant, LeaseError> {
-        let version = publish(line, grant, changed)?;
+        let version = publish(line, self.slot, grant, changed)?;
         self.give_back(line, |own| own.downgrade(self.slot, grant.epoch))?;
         Ok(Grant { version, ..*grant })
     }
@@ -411,21 +421,27 @@ impl<W: Wait> Member<W> {
         }
     }
 
-    /// Says that it sleeps, looks once more, and sleeps. Returns what the word was all the time, or
-    /// `None` where it changed.
-    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) -> Option<Own> {
+    /// Says that it sleeps, looks once more, and sleeps where the word is the same. It may return
+    /// early.
+    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) {
+        if planted!("wait.unannounced") {
+            let seen = line.event.load(Acquire);
+            return self.wait.wait(&line.event, seen, until);
+        }
         if own != asking && !exchange(line, own, asking) {
-            return None;
+            return;
         }
         crash_point!("lease.wait_announced");
         // Acquire pairs with the release in `wake`: whoever sees the event moved sees the word that
         // it was moved for. The word is read after the event, and not before.
-        let seen = line.event.load(Acquire);
+        let mut seen = line.event.load(Acquire);
         if line.own.load(Acquire) != asking.word() && !planted!("wait.without_second_look") {
-            return None;
+            return;
+        }
+        if planted!("wait.event_read_late") {
+            seen = line.event.load(Acquire);
         }
         self.wait.wait(&line.event, seen, until);
-        (line.own.load(Relaxed) == asking.word()).then_some(asking)
     }
 
     /// A writer that gives up lets readers in again; other writers ask anew when they are woken.
@@ -447,10 +463,25 @@ impl<W: Wait> Member<W> {
     #[inline]
     fn after_release(&self, line: &Descriptor, before: Own, after: Own) {
         if before.has_waiters() && !after.has_waiters() {
+            if planted!("member.downgrades_silently") && after.state() == State::Shared {
+                return;
+            }
             crash_point!("lease.released_not_woken");
             wake(line, &self.wait);
         }
     }
+}
+
+/// When a reader stops minding the recall of a free unit. A sleep that ended is no sign of it: it
+/// may have ended at once, by a wake-up for a change before it. Models have no clock.
+fn patience() -> Deadline {
+    if planted!("member.impatient") {
+        return Deadline::at(Nanos::ZERO);
+    }
+    if cfg!(loom) {
+        return Deadline::NEVER;
+    }
+    Deadline::after(WAIT_CAP)
 }
 
 /// Moves the event on and wakes all who sleep.
@@ -463,31 +494,14 @@ pub(crate) fn wake(line: &Descriptor, wait: &impl Wait) {
     wait.wake_all(&line.event);
 }
 
-/// Raises the version where the contents were changed, and returns what it is.
-#[inline]
-fn publish(line: &Descriptor, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
-    if !changed {
-        return Ok(grant.version);
-    }
-    let version = grant.version.wrapping_add(1);
-    crash_point!("lease.version_to_raise");
-    // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the
-    // version back. Relaxed: the release of the word, which follows, publishes it.
-    let raised = line
-        .version
-        .compare_exchange(grant.version, version, Relaxed, Relaxed);
-    crash_point!("lease.version_raised");
-    match raised {
-        Ok(_) => Ok(version),
-        Err(_) => Err(LeaseError::Revoked),
-    }
-}
-
 /// Reads and judges the ownership word.
 #[inline]
 pub(crate) fn judged(line: &Descriptor) -> Result<Own, CorruptWord> {
     // Acquire pairs with the release of `exchange`, so that what is judged by this word is not
     // older than it.
+    if planted!("own.read_relaxed") {
+        return Own::judge(line.own.load(Relaxed));
+    }
     Own::judge(line.own.load(Acquire))
 }
 
@@ -513,6 +527,27 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
     line.own.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }
 
+/// Makes a grant, which is the change of the word from `from` to `to`. `None` where it is another
+/// word by now.
+#[inline]
+fn take(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
+    let early = planted!("member.reads_before_grant").then(|| granted(line, to.epoch()));
+    exchange(line, from, to).then(|| early.unwrap_or_else(|| granted(line, to.epoch())))
+}
+
+/// [`take`], to write.
+#[inline]
+fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
+    let to = if planted!("member.takes_the_marks") {
+        to.recall_ended()
+    } else {
+        to
+    };
+    let grant = take(line, from, to)?;
+    crash_point!("lease.exclusive_granted");
+    Some(grant)
+}
+
 /// What goes with a grant that has just been made.
 #[inline]
 fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
@@ -526,7 +561,8 @@ fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
 
 #[cold]
 fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
-    let now = line.version.load(Relaxed);
-    let last_good = base::version(line.base.load(Relaxed), now);
-    LeaseError::from_refusal(refused, last_good)
+    LeaseError::from_refusal(refused, || {
+        let now = line.version.load(Relaxed);
+        base::version(line.base.load(Relaxed), now)
+    })
 }

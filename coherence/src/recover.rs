@@ -8,23 +8,25 @@
 //! 1. The word goes from exclusive to fenced: from here on the unit is the daemon's alone, and
 //!    whatever the holder still tries is refused by its epoch.
 //! 2. The last version that was published is noted in `base`, under the epoch of the holder, unless
-//!    the holder noted it when it was granted the unit.
-//! 3. The version becomes the one after it, unless the holder has raised it so far already; that
-//!    was no publication, since it did not let go. Whoever has lines of the contents cached will
-//!    drop them, for some may stem from the change that was cut short.
-//! 4. The contents are judged, and the word goes to free or to lost.
+//!    the holder noted it before it raised the version.
+//! 3. The version rises. Whoever has lines of the contents cached will drop them, for some may stem
+//!    from the change that was cut short; and a holder that still lives raises it no more.
+//! 4. The contents are judged.
+//! 5. Where they are lost, the same version is noted under the next epoch, for the member that
+//!    writes them anew: should that one die, the version that was good is still this one.
+//! 6. The word goes to free or to lost.
 //!
 //! # Why the daemon may die between any two
-//! Each step does nothing where it was done: 2 finds the epoch, 3 stores the same number, and 1 and
-//! 4 are a compare-exchange each. A daemon that starts again goes through all units of the domain
-//! and takes up what it finds fenced. The judgement must be the same each time: it depends on what
-//! is in the memory, which nobody may write meanwhile.
+//! Done again, 2 and 5 find the epoch, 1 and 6 are a compare-exchange each, and 3 raises the
+//! version once more than there was need, which nobody minds. A daemon that starts again goes
+//! through all units of the domain and takes up what it finds fenced. The judgement must be the
+//! same each time: it depends on what is in the memory, which nobody may write meanwhile.
 //!
 //! Members write this memory as well, and a hostile one can change a word as often as it likes.
 //! Each step is tried [`TRIES_MAX`] times.
 
 use pool_core::descriptor::Descriptor;
-use pool_core::sync::atomic::Ordering::Relaxed;
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{crash_point, planted};
 
 use crate::base;
@@ -123,7 +125,7 @@ pub fn recover(
     settle(line, wait, judge)
 }
 
-/// Finishes the recovery of a unit that is fenced: steps 2 to 4.
+/// Finishes the recovery of a unit that is fenced: steps 2 to 6.
 ///
 /// # Errors
 /// [`RecoverError`], as [`recover`].
@@ -138,15 +140,20 @@ pub fn settle(
     }
     let last_good = note_last_good(line, own);
     crash_point!("recover.noted");
-    let now = line.version.load(Relaxed);
-    if now == last_good && !planted!("recover.version_not_raised") {
-        // Relaxed, as all here: the change of the word, which follows, publishes it.
-        line.version.store(now.wrapping_add(1), Relaxed);
+    if !planted!("recover.version_not_raised") {
+        // Relaxed: the change of the word, which follows, publishes it.
+        line.version.fetch_add(1, Relaxed);
     }
     crash_point!("recover.version_raised");
     let sum = line.sum.load(Relaxed);
     let verdict = judge(Fenced { last_good, sum });
     crash_point!("recover.judged");
+    if verdict == Verdict::Lost && !planted!("recover.forgets_last_good") {
+        let next = own.epoch().after();
+        // Swapped, as all that a late holder exchanges: it is before this or fails.
+        line.base.swap(base::pack(next, last_good), Release);
+        crash_point!("recover.noted_for_next");
+    }
     change(line, wait, |own| {
         let fenced = own.state() == State::Fenced;
         fenced.then(|| match verdict {
@@ -164,12 +171,19 @@ pub fn settle(
 /// The last version that was published before the holder of the epoch before the fence.
 fn note_last_good(line: &Descriptor, own: Own) -> u64 {
     let holder = own.epoch().before();
-    let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
-    if base::epoch(noted) == holder {
+    // Acquire pairs with the release in `publish`, of a holder that still lives: where the version
+    // is seen raised, the note is seen.
+    let mut now = line.version.load(Acquire);
+    let noted = line.base.load(Relaxed);
+    if planted!("recover.reads_note_first") {
+        now = line.version.load(Acquire);
+    }
+    if [holder, own.epoch().after()].contains(&base::epoch(noted)) {
         return base::version(noted, now);
     }
-    // It died before it noted anything, and so before it raised the version.
-    line.base.store(base::pack(holder, now), Relaxed);
+    // It noted nothing, and so had not raised the version when that was read. Release pairs with
+    // the acquire in `publish`.
+    line.base.swap(base::pack(holder, now), Release);
     now
 }
 
@@ -187,7 +201,8 @@ fn change(
         };
         if exchange(line, own, changed) {
             crash_point!("recover.changed_not_woken");
-            if own.has_waiters() && !changed.has_waiters() {
+            let marked = own.has_waiters() && !changed.has_waiters();
+            if marked && !planted!("recover.wakes_nobody") {
                 wake(line, wait);
             }
             return Ok(());
@@ -207,6 +222,8 @@ pub fn rouse(line: &Descriptor, wait: &impl Wait) -> Result<(), RecoverError> {
         asked.then(|| Ok(own.recall_ended()))
     })?;
     // A waker may have died between its change of the word and the waking.
-    wake(line, wait);
+    if !planted!("recover.trusts_the_mark") {
+        wake(line, wait);
+    }
     Ok(())
 }
