@@ -1,0 +1,516 @@
+//! Rings under every schedule of two or three threads. Plain `cargo test` runs each body once.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+
+use coherence::Slot;
+use coherence::ring::events::{Event, EventReceiver, EventRing, Notice};
+use coherence::ring::mpsc::{Popped, Receiver};
+use coherence::ring::spsc::Consumer;
+use coherence::ring::{Capacity, Mpsc, OwnedMemory, Owner, RingError, Spsc};
+use coherence::wait::ModelWait;
+use pool_core::clock::Deadline;
+use pool_core::sync::atomic::AtomicBool;
+use pool_core::sync::atomic::Ordering::{Acquire, Release};
+use pool_core::sync::{Arc, model, thread};
+use pool_core::units::Bytes;
+
+type Record = [u64; 2];
+type Ring<'a> = Spsc<'a, 2>;
+type Many<'a> = Mpsc<'a, 2>;
+
+/// What the threads of a model share.
+struct Shared {
+    memory: OwnedMemory,
+    wait: ModelWait,
+    /// Whether the thread that dies has.
+    dead: AtomicBool,
+}
+
+impl Shared {
+    fn new(bytes: Bytes) -> Arc<Self> {
+        Arc::new(Self {
+            memory: OwnedMemory::new(bytes),
+            wait: ModelWait::new(),
+            dead: AtomicBool::new(false),
+        })
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dead.load(Acquire)
+    }
+
+    fn die(&self) {
+        self.dead.store(true, Release);
+    }
+}
+
+fn owner(slot: u8) -> Owner {
+    let slot = Slot::new(slot).unwrap();
+    Owner { slot, era: 7 }
+}
+
+fn capacity(records: u64) -> Capacity {
+    Capacity::new(records).unwrap()
+}
+
+fn ring(records: u64) -> Arc<Shared> {
+    let capacity = capacity(records);
+    let shared = Shared::new(Ring::bytes(capacity));
+    Ring::create(shared.memory.memory(), capacity).unwrap();
+    shared
+}
+
+fn many(records: u64) -> Arc<Shared> {
+    let capacity = capacity(records);
+    let shared = Shared::new(Many::bytes(capacity));
+    Many::create(shared.memory.memory(), capacity).unwrap();
+    shared
+}
+
+fn open(shared: &Shared) -> Ring<'_> {
+    Ring::open(shared.memory.memory()).unwrap()
+}
+
+fn open_many(shared: &Shared) -> Many<'_> {
+    Many::open(shared.memory.memory()).unwrap()
+}
+
+/// A record that shows when it is torn.
+fn record(value: u64) -> Record {
+    [value, !value]
+}
+
+fn value(record: Record) -> u64 {
+    assert_eq!(record[0], !record[1], "the record is torn");
+    record[0]
+}
+
+/// Pops at most `tries` times.
+fn pop(consumer: &mut Consumer<'_, 2>, tries: usize) -> Vec<u64> {
+    let popped = (0..tries).filter_map(|_| consumer.try_pop().unwrap());
+    popped.map(value).collect()
+}
+
+/// Pushes 1, 2, .. at most `count` times, and says which were pushed.
+fn push(shared: &Shared, count: u64) -> Vec<u64> {
+    let mut producer = open(shared).producer(owner(1)).unwrap();
+    let pushed = (1..=count).filter(|&value| match producer.try_push(&record(value)) {
+        Ok(()) => true,
+        Err(RingError::Full) => false,
+        Err(error) => panic!("{error}"),
+    });
+    pushed.collect()
+}
+
+#[test]
+fn a_record_is_seen_whole_once_and_in_order() {
+    model(|| {
+        let shared = ring(4);
+        let other = Arc::clone(&shared);
+        let producer = thread::spawn(move || push(&other, 2));
+        let mut consumer = open(&shared).consumer(owner(2)).unwrap();
+        let mut popped = pop(&mut consumer, 2);
+        assert_eq!(producer.join().unwrap(), [1, 2]);
+        popped.extend(pop(&mut consumer, 3));
+        assert_eq!(popped, [1, 2]);
+    });
+}
+
+#[test]
+fn a_place_is_written_again_only_after_it_was_read() {
+    model(|| {
+        let shared = ring(2);
+        let other = Arc::clone(&shared);
+        let producer = thread::spawn(move || push(&other, 4));
+        let mut consumer = open(&shared).consumer(owner(2)).unwrap();
+        let mut popped = pop(&mut consumer, 3);
+        let pushed = producer.join().unwrap();
+        popped.extend(pop(&mut consumer, 3));
+        assert_eq!(popped, pushed);
+    });
+}
+
+#[test]
+fn a_batch_is_seen_at_once() {
+    model(|| {
+        let shared = ring(2);
+        let other = Arc::clone(&shared);
+        let producer = thread::spawn(move || {
+            let mut producer = open(&other).producer(owner(1)).unwrap();
+            producer.try_push_many(&[1, 2, 3].map(record)).unwrap()
+        });
+        let mut consumer = open(&shared).consumer(owner(2)).unwrap();
+        let mut records = [[0; 2]; 3];
+        let count = consumer.try_pop_many(&mut records).unwrap();
+        assert!(count == 0 || count == 2, "{count}");
+        assert_eq!(producer.join().unwrap(), 2);
+        if count == 0 {
+            assert_eq!(consumer.try_pop_many(&mut records).unwrap(), 2);
+        }
+        assert_eq!([value(records[0]), value(records[1])], [1, 2]);
+    });
+}
+
+#[test]
+fn a_sleeping_consumer_is_woken_by_a_record() {
+    model(|| {
+        let shared = ring(2);
+        let other = Arc::clone(&shared);
+        let producer = thread::spawn(move || {
+            let mut producer = open(&other).producer(owner(1)).unwrap();
+            producer.try_push(&record(1)).unwrap();
+            producer.notify(&other.wait);
+        });
+        let mut consumer = open(&shared).consumer(owner(2)).unwrap();
+        let popped = consumer.pop(&shared.wait, Deadline::NEVER).unwrap();
+        assert_eq!(value(popped), 1);
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleeping_producer_is_woken_by_a_place() {
+    model(|| {
+        let shared = ring(2);
+        assert_eq!(push(&shared, 2), [1, 2]);
+        let other = Arc::clone(&shared);
+        let consumer = thread::spawn(move || {
+            let mut consumer = open(&other).consumer(owner(2)).unwrap();
+            let popped = pop(&mut consumer, 1);
+            consumer.notify(&other.wait);
+            popped
+        });
+        let ring = open(&shared);
+        let mut producer = ring.take_over_producer(owner(1), |_| true).unwrap();
+        producer
+            .push(&record(3), &shared.wait, Deadline::NEVER)
+            .unwrap();
+        assert_eq!(consumer.join().unwrap(), [1]);
+        let mut rest = ring.take_over_consumer(owner(2), |_| true).unwrap();
+        assert_eq!(pop(&mut rest, 3), [2, 3]);
+    });
+}
+
+#[test]
+fn both_sides_may_sleep_in_turn() {
+    model(|| {
+        let shared = ring(2);
+        let other = Arc::clone(&shared);
+        let producer = thread::spawn(move || {
+            let mut producer = open(&other).producer(owner(1)).unwrap();
+            for value in 1..=3 {
+                let (record, wait) = (record(value), &other.wait);
+                producer.push(&record, wait, Deadline::NEVER).unwrap();
+            }
+        });
+        let mut consumer = open(&shared).consumer(owner(2)).unwrap();
+        for expected in 1..=3 {
+            let popped = consumer.pop(&shared.wait, Deadline::NEVER).unwrap();
+            assert_eq!(value(popped), expected);
+        }
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_role_has_one_claimant() {
+    model(|| {
+        let shared = ring(2);
+        let other = Arc::clone(&shared);
+        let rival = thread::spawn(move || open(&other).producer(owner(1)).is_ok());
+        let mine = open(&shared).producer(owner(2));
+        let theirs = rival.join().unwrap();
+        assert!(mine.is_ok() != theirs);
+        if let Err(error) = mine {
+            assert_eq!(error, RingError::Claimed { by: owner(1) });
+        }
+    });
+}
+
+#[test]
+fn a_producer_that_dies_before_it_publishes_hides_nothing() {
+    model(|| {
+        let shared = ring(4);
+        let (dying, reading) = (Arc::clone(&shared), Arc::clone(&shared));
+        let dying = thread::spawn(move || {
+            let mut producer = open(&dying).producer(owner(1)).unwrap();
+            producer.try_push(&record(1)).unwrap();
+            producer.stage(&record(2)).unwrap();
+            dying.die();
+        });
+        let reading = thread::spawn(move || {
+            let mut consumer = open(&reading).consumer(owner(2)).unwrap();
+            pop(&mut consumer, 2)
+        });
+        let mut expected = vec![1];
+        // Where the dying has not yet claimed, there is nobody to take over from.
+        let first = open(&shared).take_over_producer(owner(3), |by| {
+            assert_eq!(by, owner(1));
+            shared.is_dead()
+        });
+        dying.join().unwrap_or_else(|_| expected.clear());
+        if let Ok(mut successor) = first {
+            successor.try_push(&record(3)).unwrap();
+            expected.push(3);
+        }
+        let mut popped = reading.join().unwrap();
+        let mut consumer = open(&shared)
+            .take_over_consumer(owner(4), |_| true)
+            .unwrap();
+        popped.extend(pop(&mut consumer, 3));
+        assert_eq!(popped, expected);
+    });
+}
+
+#[test]
+fn a_consumer_that_dies_before_it_advances_has_its_record_delivered_again() {
+    model(|| {
+        let shared = ring(4);
+        assert_eq!(push(&shared, 3), [1, 2, 3]);
+        let other = Arc::clone(&shared);
+        let mut first = open(&shared).consumer(owner(2)).unwrap();
+        assert_eq!(pop(&mut first, 1), [1]);
+        let successor = thread::spawn(move || {
+            let ring = open(&other);
+            match ring.take_over_consumer(owner(3), |_| other.is_dead()) {
+                Ok(mut consumer) => pop(&mut consumer, 3),
+                Err(RingError::Claimed { by }) => {
+                    assert_eq!(by, owner(2));
+                    Vec::new()
+                }
+                Err(error) => panic!("{error}"),
+            }
+        });
+        assert_eq!(pop(&mut first, 1), [2]);
+        assert_eq!(first.peek().unwrap().map(value), Some(3));
+        shared.die();
+        let mut again = successor.join().unwrap();
+        if again.is_empty() {
+            let ring = open(&shared);
+            let mut consumer = ring.take_over_consumer(owner(3), |_| true).unwrap();
+            again = pop(&mut consumer, 3);
+        }
+        assert_eq!(again, [3]);
+    });
+}
+
+/// Pops at most `tries` times; asks whether the producer of a pending place is dead.
+fn receive(receiver: &mut Receiver<'_, 2>, tries: usize, is_dead: impl Fn() -> bool) -> Vec<u64> {
+    let mut popped = Vec::new();
+    for _ in 0..tries {
+        match receiver.try_pop().unwrap() {
+            Popped::Record(record) => popped.push(value(record)),
+            Popped::Empty => {}
+            Popped::Pending { producer } => {
+                let skipped = receiver.skip_dead(|by| {
+                    assert_eq!(by, producer);
+                    is_dead()
+                });
+                assert!(skipped.unwrap().is_none_or(|by| by == producer));
+            }
+        }
+    }
+    popped
+}
+
+fn send(shared: &Shared, slot: u8, values: &[u64]) -> Vec<u64> {
+    let sender = open_many(shared).sender(owner(slot));
+    let sent = values
+        .iter()
+        .filter(|&&value| match sender.try_push(&record(value)) {
+            Ok(()) => true,
+            Err(RingError::Full) => false,
+            Err(error) => panic!("{error}"),
+        });
+    sent.copied().collect()
+}
+
+#[test]
+fn each_record_of_two_producers_comes_once_and_in_their_order() {
+    model(|| {
+        let shared = many(2);
+        let (first, second) = (Arc::clone(&shared), Arc::clone(&shared));
+        let first = thread::spawn(move || send(&first, 1, &[1]));
+        let second = thread::spawn(move || send(&second, 2, &[11, 12]));
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        let mut popped = receive(&mut receiver, 2, || false);
+        let (first, second) = (first.join().unwrap(), second.join().unwrap());
+        popped.extend(receive(&mut receiver, 3, || false));
+        let of = |from: u64| {
+            popped
+                .iter()
+                .copied()
+                .filter(move |value| value / 10 == from)
+        };
+        assert!(of(0).eq(first), "{popped:?}");
+        assert!(of(1).eq(second), "{popped:?}");
+    });
+}
+
+#[test]
+fn a_place_of_many_producers_is_written_again_only_after_it_was_read() {
+    model(|| {
+        let shared = many(2);
+        let other = Arc::clone(&shared);
+        let sender = thread::spawn(move || send(&other, 1, &[1, 2, 3]));
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        let mut popped = receive(&mut receiver, 2, || false);
+        let sent = sender.join().unwrap();
+        popped.extend(receive(&mut receiver, 3, || false));
+        assert_eq!(popped, sent);
+    });
+}
+
+#[test]
+fn a_slow_producer_is_waited_for_and_never_skipped() {
+    model(|| {
+        let shared = many(2);
+        let other = Arc::clone(&shared);
+        let slow = thread::spawn(move || {
+            let sender = open_many(&other).sender(owner(1));
+            let place = sender.claim().unwrap();
+            sender.publish(place, &record(1)).unwrap();
+        });
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        let mut popped = receive(&mut receiver, 2, || false);
+        slow.join().unwrap();
+        popped.extend(receive(&mut receiver, 2, || false));
+        assert_eq!(popped, [1]);
+    });
+}
+
+#[test]
+fn a_producer_that_dies_with_a_place_holds_up_nobody() {
+    model(|| {
+        let shared = many(2);
+        let (dying, living) = (Arc::clone(&shared), Arc::clone(&shared));
+        let dying = thread::spawn(move || {
+            let sender = open_many(&dying).sender(owner(1));
+            let _place = sender.claim().unwrap();
+            dying.die();
+        });
+        let living = thread::spawn(move || send(&living, 2, &[11]));
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        let mut popped = receive(&mut receiver, 2, || shared.is_dead());
+        dying.join().unwrap();
+        assert_eq!(living.join().unwrap(), [11]);
+        popped.extend(receive(&mut receiver, 4, || shared.is_dead()));
+        assert_eq!(popped, [11]);
+        assert_eq!(receiver.try_pop().unwrap(), Popped::Empty);
+    });
+}
+
+#[test]
+fn an_abandoned_place_is_passed() {
+    model(|| {
+        let shared = many(2);
+        let other = Arc::clone(&shared);
+        let sender = thread::spawn(move || {
+            let sender = open_many(&other).sender(owner(1));
+            let place = sender.claim().unwrap();
+            sender.abandon(place).unwrap();
+            sender.try_push(&record(1)).unwrap();
+        });
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        let mut popped = receive(&mut receiver, 2, || false);
+        sender.join().unwrap();
+        popped.extend(receive(&mut receiver, 2, || false));
+        assert_eq!(popped, [1]);
+    });
+}
+
+#[test]
+fn a_sleeping_receiver_is_woken_by_either_producer() {
+    model(|| {
+        let shared = many(2);
+        let senders = [1, 2].map(|slot| {
+            let other = Arc::clone(&shared);
+            thread::spawn(move || {
+                let sender = open_many(&other).sender(owner(slot));
+                sender.try_push(&record(slot.into())).unwrap();
+                sender.notify(&other.wait);
+            })
+        });
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        let mut pop = || receiver.pop(&shared.wait, Deadline::NEVER, |_| false);
+        let sum = value(pop().unwrap()) + value(pop().unwrap());
+        assert_eq!(sum, 3);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn two_sleeping_producers_are_woken_by_places() {
+    model(|| {
+        let shared = many(2);
+        assert_eq!(send(&shared, 1, &[1, 2]), [1, 2]);
+        let senders = [1, 2].map(|slot| {
+            let other = Arc::clone(&shared);
+            thread::spawn(move || {
+                let sender = open_many(&other).sender(owner(slot));
+                let (record, wait) = (record(u64::from(slot) + 2), &other.wait);
+                sender.push(&record, wait, Deadline::NEVER).unwrap();
+            })
+        });
+        let mut receiver = open_many(&shared).receiver(owner(3)).unwrap();
+        assert_eq!(receive(&mut receiver, 2, || false), [1, 2]);
+        receiver.notify(&shared.wait);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        let rest = receive(&mut receiver, 2, || false);
+        assert_eq!(rest.iter().sum::<u64>(), 7);
+    });
+}
+
+fn event(value: u64) -> Event {
+    let slot = Slot::DAEMON;
+    Event {
+        kind: 1,
+        slot,
+        unit: 2,
+        value,
+    }
+}
+
+/// Takes at most `tries` notices, and checks that the events and the misses are those in order.
+fn notices(receiver: &mut EventReceiver<'_>, tries: usize, position: &mut u64) {
+    for _ in 0..tries {
+        match receiver.try_receive().unwrap() {
+            Some(Notice::Event(found)) => {
+                assert_eq!(found, event(*position));
+                *position += 1;
+            }
+            Some(Notice::Missed { count }) => *position += count,
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn an_event_is_received_or_told_as_missed_at_its_place_in_the_order() {
+    const SENT: u64 = 4;
+    model(|| {
+        let capacity = capacity(2);
+        let shared = Shared::new(EventRing::bytes(capacity));
+        EventRing::create(shared.memory.memory(), capacity).unwrap();
+        let other = Arc::clone(&shared);
+        let sender = thread::spawn(move || {
+            let ring = EventRing::open(other.memory.memory()).unwrap();
+            let mut sender = ring.sender(owner(1), |_| false).unwrap();
+            for value in 0..SENT {
+                let _sent = sender.send(event(value), &other.wait).unwrap();
+            }
+        });
+        let ring = EventRing::open(shared.memory.memory()).unwrap();
+        let mut receiver = ring.receiver(owner(2), |_| false).unwrap();
+        let mut position = 0;
+        notices(&mut receiver, 3, &mut position);
+        sender.join().unwrap();
+        notices(&mut receiver, 6, &mut position);
+        assert_eq!(position, SENT);
+        assert_eq!(receiver.try_receive().unwrap(), None);
+    });
+}
