@@ -63,13 +63,19 @@
 //! The methods with `try_` neither wait nor wake. [`spsc::Producer::notify`] and its like wake
 //! whoever sleeps on the other side: once after each batch. The blocking methods do both.
 //!
-//! A sleeper sets the waiters flag, reads the event, passes a fence, looks at the ring once more,
-//! and sleeps while the event is what it read. A waker has changed the ring; it passes a fence and
-//! reads the flag; where that is set it clears it, raises the event and wakes. Proof: the two fences
-//! are ordered. The waker's first: the sleeper's second look sees the change. The sleeper's first:
-//! the waker sees the flag, and raises the event after the sleeper read it, or another waker has
-//! cleared the flag since and is about to raise it. In no case does the sleeper sleep on an event
-//! that no living waker will raise. Who meets no sleeper makes no system call.
+//! A sleeper reads the event (acquire), sets the waiters flag, passes a fence, looks at the ring
+//! once more, and sleeps while the event is what it read. A waker has changed the ring; it passes a
+//! fence and reads the flag; where that is set it clears it by an exchange, raises the event
+//! (release) and wakes. Who meets no sleeper makes no system call. Why no wake-up is lost:
+//!
+//! - The waker's fence comes first: the sleeper's second look sees the change.
+//! - The sleeper's fence comes first: the waker finds the flag set, or cleared by another waker
+//!   after the sleeper set it. Whoever clears it then raises the event.
+//! - That raise comes after the value that the sleeper read, so the sleep ends. Had the sleeper read
+//!   the raised event, or a later one, then by release and acquire the flag would have been cleared
+//!   before the sleeper set it, and not after. For this the event is read *before* the flag is set:
+//!   in the other order a waker of an earlier change may clear the flag and wake in between, and
+//!   the sleeper sleeps on the raised event with its flag gone.
 
 mod claim;
 mod error;

@@ -41,10 +41,14 @@ impl Signal<'_> {
         }
         let start = now();
         loop {
+            // Before the flag is set: a waker that clears it raises the event after this value, so
+            // that we cannot sleep with the flag cleared. Acquire pairs with the release in
+            // `notify`: where we read a raised event, the flag was cleared before we set it.
+            let mut seen = self.event.load(Acquire);
             self.waiters.store(1, Relaxed);
-            // Acquire pairs with the release in `notify`: who reads the raised event sees the
-            // change that it tells of in the attempt below, and does not sleep.
-            let seen = self.event.load(Acquire);
+            if planted!("ring.event_read_after_flag") {
+                seen = self.event.load(Acquire);
+            }
             // Pairs with the fence in `notify`.
             if !planted!("ring.sleeps_without_fence") {
                 fence(SeqCst);
