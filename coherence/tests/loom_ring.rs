@@ -4,8 +4,10 @@
 //! loom 0.7 remembers one last access of a location. A thread that loads it and then stores to it
 //! hides the load that another thread made before, and the order of that load and this store is not
 //! turned around. So the thread that looks lets the one that acts go first
-//! (`thread::yield_now`): a load is moved before a store in every case. And each model says which
-//! outcomes its schedules must have, since one that explores nothing proves nothing.
+//! (`thread::yield_now`): a load is moved before a store in every case. A thread that has yielded
+//! reads no old value any more that it saw before; so a ring is made, and filled, by a thread of its
+//! own. And each model says which outcomes its schedules must have, since one that explores nothing
+//! proves nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 
@@ -115,18 +117,42 @@ fn capacity(records: u64) -> Capacity {
     Capacity::new(records).unwrap()
 }
 
+/// What `make` makes, by a thread of its own: see the top of this file.
+fn made<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(make).join().unwrap()
+}
+
 fn ring(records: u64) -> Arc<Shared> {
-    let capacity = capacity(records);
-    let shared = Shared::new(Ring::bytes(capacity));
-    Ring::create(shared.memory.memory(), capacity).unwrap();
-    shared
+    full_ring(records, 0)
+}
+
+/// A ring with the records from 1 to `filled`.
+fn full_ring(records: u64, filled: u64) -> Arc<Shared> {
+    made(move || {
+        let capacity = capacity(records);
+        let shared = Shared::new(Ring::bytes(capacity));
+        let ring = Ring::create(shared.memory.memory(), capacity).unwrap();
+        let mut producer = ring.producer(owner(1)).unwrap();
+        for value in 1..=filled {
+            producer.try_push(&record(value)).unwrap();
+        }
+        producer.release().unwrap();
+        shared
+    })
 }
 
 fn many(records: u64) -> Arc<Shared> {
-    let capacity = capacity(records);
-    let shared = Shared::new(Many::bytes(capacity));
-    Many::create(shared.memory.memory(), capacity).unwrap();
-    shared
+    full_many(records, &[])
+}
+
+fn full_many(records: u64, filled: &'static [u64]) -> Arc<Shared> {
+    made(move || {
+        let capacity = capacity(records);
+        let shared = Shared::new(Many::bytes(capacity));
+        Many::create(shared.memory.memory(), capacity).unwrap();
+        assert_eq!(send(&shared, 1, filled), filled);
+        shared
+    })
 }
 
 fn open(shared: &Shared) -> Ring<'_> {
@@ -242,8 +268,7 @@ fn a_sleeping_consumer_is_woken_by_a_record() {
 #[test]
 fn a_sleeping_producer_is_woken_by_a_place() {
     explore(&[false, true], || {
-        let shared = ring(2);
-        assert_eq!(push(&shared, 2), [1, 2]);
+        let shared = full_ring(2, 2);
         let other = Arc::clone(&shared);
         let consumer = thread::spawn(move || {
             let mut consumer = open(&other).consumer(owner(2)).unwrap();
@@ -253,7 +278,7 @@ fn a_sleeping_producer_is_woken_by_a_place() {
         });
         after_the_others();
         let ring = open(&shared);
-        let mut producer = ring.take_over_producer(owner(1), |_| true).unwrap();
+        let mut producer = ring.producer(owner(1)).unwrap();
         producer
             .push(&record(3), &shared.wait, Deadline::NEVER)
             .unwrap();
@@ -347,8 +372,7 @@ fn a_producer_that_dies_before_it_publishes_hides_nothing() {
 #[test]
 fn a_consumer_that_dies_before_it_advances_has_its_record_delivered_again() {
     explore(&[false, true], || {
-        let shared = ring(4);
-        assert_eq!(push(&shared, 3), [1, 2, 3]);
+        let shared = full_ring(4, 3);
         let other = Arc::clone(&shared);
         let mut first = open(&shared).consumer(owner(2)).unwrap();
         assert_eq!(pop(&mut first, 1), [1]);
@@ -552,8 +576,7 @@ fn a_sleeping_receiver_is_woken_by_either_producer() {
 #[test]
 fn two_sleeping_producers_are_woken_by_places() {
     explore(&[false, true], || {
-        let shared = many(2);
-        assert_eq!(send(&shared, 1, &[1, 2]), [1, 2]);
+        let shared = full_many(2, &[1, 2]);
         let senders = [1, 2].map(|slot| {
             let other = Arc::clone(&shared);
             thread::spawn(move || {
@@ -610,8 +633,11 @@ fn an_event_is_received_or_told_as_missed_at_its_place_in_the_order() {
     const SENT: u64 = 4;
     explore(&[0, 1, 2], || {
         let capacity = capacity(2);
-        let shared = Shared::new(EventRing::bytes(capacity));
-        EventRing::create(shared.memory.memory(), capacity).unwrap();
+        let shared = made(move || {
+            let shared = Shared::new(EventRing::bytes(capacity));
+            EventRing::create(shared.memory.memory(), capacity).unwrap();
+            shared
+        });
         let other = Arc::clone(&shared);
         let sender = thread::spawn(move || {
             let ring = EventRing::open(other.memory.memory()).unwrap();
