@@ -1,12 +1,13 @@
 //! Queues of fixed-size records in shared memory, which outlive the death of either side.
 //!
-//! A record is `N` words of 64 bits, `N` being 1, 2, 4 or 8. Small messages travel in it; large data
-//! stays where it lies, and a record names it by a unit's index, a length and a version. There are
-//! indices only, no pointers: each process may map a ring at an address of its own.
+//! A record is `N` words of 64 bits, `N` being 1, 2, 4 or 8. Small messages travel in it; large
+//! data stays where it lies, and a record names it by a unit's index, a length and a version.
+//! There are indices only, no pointers: each process may map a ring at an address of its own.
 //!
 //! - [`Spsc`]: one producer, one consumer. The fast path shares one line.
 //! - [`Mpsc`]: many producers, one consumer.
-//! - [`events`]: typed notices over an [`Spsc`] for each subscriber, which never hold up the sender.
+//! - [`events`]: typed notices over an [`Spsc`] for each subscriber, which never hold up the
+//!   sender.
 //!
 //! # Layout
 //! In bytes from the start, which is a multiple of 128. Lines that different sides write are 128
@@ -19,7 +20,10 @@
 //! | 128 | magic u64, shape u64, the producer's and the consumer's claim u64 | creator, claimants |
 //! | 256 | tail u64, the producer's note u64 | producer |
 //! | 384 | head u64, the consumer's note u64 | consumer |
-//! | 512 | the places: `N` words each ([`Spsc`]), or `N` words whose first is the place's state and then the `N` words of the record ([`Mpsc`]) | whoever owns the place |
+//! | 512 | the places | whoever owns the place |
+//!
+//! A place of an [`Spsc`] is the `N` words of its record. One of an [`Mpsc`] is twice as long: its
+//! state, `N - 1` words that are not used, and the record; so no record lies across two lines.
 //!
 //! The shape is version (8 bits), kind (8), words a record (8), logarithm of the capacity (8).
 //! Zeroed places are empty ones.
@@ -39,8 +43,9 @@
 //! The producer writes a record into the place at its tail, then stores the tail with release. The
 //! consumer loads the tail with acquire, copies the record, then stores the head with release; the
 //! producer loads that with acquire before it reuses the place. So a record is visible whole or not
-//! at all, and no place is written while it is read. Each side keeps its own count privately and the
-//! other's as it last saw it: it looks at the shared one only where the ring seems full or empty.
+//! at all, and no place is written while it is read. Each side keeps its own count privately and
+//! the other's as it last saw it: it looks at the shared one only where the ring seems full or
+//! empty.
 //!
 //! # Death
 //! Each side claims its role by one compare-exchange from zero to its slot and era. A second
@@ -53,9 +58,9 @@
 //!   overwrites it. After: the record is delivered.
 //! - A consumer dies before it stores the head: its records are delivered **again**, to the
 //!   successor. Delivery is exactly once while consumers live and at least once where one dies.
-//!   `peek` and `advance` let the consumer finish its work with a record in between, so that none is
-//!   lost; `try_pop` advances before it returns the record, so a consumer that dies with the record
-//!   in its hands has lost it.
+//!   `peek` and `advance` let the consumer finish its work with a record in between, so that none
+//!   is lost; `try_pop` advances before it returns the record, so a consumer that dies with the
+//!   record in its hands has lost it.
 //! - Either dies between its store and the wake that follows: the other sleeps at most
 //!   [`WAIT_CAP`](crate::wait::WAIT_CAP) and looks again.
 //!
@@ -71,11 +76,11 @@
 //! - The waker's fence comes first: the sleeper's second look sees the change.
 //! - The sleeper's fence comes first: the waker finds the flag set, or cleared by another waker
 //!   after the sleeper set it. Whoever clears it then raises the event.
-//! - That raise comes after the value that the sleeper read, so the sleep ends. Had the sleeper read
-//!   the raised event, or a later one, then by release and acquire the flag would have been cleared
-//!   before the sleeper set it, and not after. For this the event is read *before* the flag is set:
-//!   in the other order a waker of an earlier change may clear the flag and wake in between, and
-//!   the sleeper sleeps on the raised event with its flag gone.
+//! - That raise comes after the value that the sleeper read, so the sleep ends. Had the sleeper
+//!   read the raised event, or a later one, then by release and acquire the flag would have been
+//!   cleared before the sleeper set it, and not after. For this the event is read *before* the
+//!   flag is set: in the other order a waker of an earlier change may clear the flag and wake in
+//!   between, and the sleeper sleeps on the raised event with its flag gone.
 
 mod claim;
 mod error;

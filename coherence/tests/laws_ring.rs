@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use coherence::Slot;
-use coherence::ring::mpsc::{Place, Popped};
+use coherence::ring::mpsc::{Place, Popped, Receiver};
+use coherence::ring::spsc::{Consumer, Producer};
 use coherence::ring::{Capacity, Mpsc, OwnedMemory, Owner, RingError, Spsc};
 use proptest::prelude::*;
 
@@ -90,19 +91,21 @@ impl Oracle {
     }
 }
 
-/// One producer and one consumer, and how often each has died.
-fn one_producer(shift: u32, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let capacity = Capacity::new(1 << shift).unwrap();
-    let places = 1usize << shift;
-    let memory = OwnedMemory::new(Spsc::<4>::bytes(capacity));
-    let ring = Spsc::<4>::create(memory.memory(), capacity).unwrap();
-    let mut oracle = Oracle::default();
-    let mut era = 0;
-    let mut producer = ring.producer(owner(1, era)).unwrap();
-    let mut consumer = ring.consumer(owner(2, era)).unwrap();
-    for step in steps {
+/// One producer, one consumer, and what they must do.
+struct Both<'a> {
+    ring: Spsc<'a, 4>,
+    producer: Producer<'a, 4>,
+    consumer: Consumer<'a, 4>,
+    oracle: Oracle,
+    era: u32,
+}
+
+impl Both<'_> {
+    fn produce(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let (producer, oracle) = (&mut self.producer, &mut self.oracle);
+        let places = usize::try_from(self.ring.capacity().records()).unwrap();
         let room = places - oracle.used();
-        match step {
+        match *step {
             Step::Push if room == 0 => {
                 prop_assert_eq!(producer.try_push(&record(0)), Err(RingError::Full));
             }
@@ -121,10 +124,17 @@ fn one_producer(shift: u32, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 prop_assert_eq!(producer.stage(&record(0)), Err(RingError::Full));
             }
             Step::Stage => producer.stage(&oracle.stage()).unwrap(),
-            Step::Publish => {
+            _ => {
                 producer.publish();
                 oracle.publish();
             }
+        }
+        Ok(())
+    }
+
+    fn consume(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let (consumer, oracle) = (&mut self.consumer, &mut self.oracle);
+        match *step {
             Step::Pop => {
                 let expected = oracle.take(oracle.visible.len().min(1));
                 prop_assert_eq!(consumer.try_pop().unwrap(), expected.first().copied());
@@ -135,6 +145,16 @@ fn one_producer(shift: u32, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 records.truncate(popped);
                 prop_assert_eq!(records, oracle.take(oracle.visible.len().min(count)));
             }
+            Step::Advance(count) => {
+                let passed = usize::try_from(count).unwrap();
+                match consumer.advance(count) {
+                    Ok(()) => {
+                        prop_assert!(passed <= oracle.visible.len());
+                        oracle.take(passed);
+                    }
+                    Err(error) => prop_assert!(passed > oracle.known, "{error}"),
+                }
+            }
             Step::Peek(count) => {
                 let mut records = vec![[0; 4]; count];
                 let seen = consumer.peek_many(&mut records).unwrap();
@@ -142,38 +162,51 @@ fn one_producer(shift: u32, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 prop_assert_eq!(&records, &oracle.front(count));
                 oracle.known = oracle.known.max(seen);
             }
-            Step::Advance(count) => match consumer.advance(count) {
-                Ok(()) => {
-                    prop_assert!(usize::try_from(count).unwrap() <= oracle.visible.len());
-                    oracle.take(usize::try_from(count).unwrap());
-                }
-                Err(error) => {
-                    let seen = oracle.known;
-                    prop_assert!(usize::try_from(count).unwrap() > seen, "{error}");
-                }
-            },
-            Step::ProducerDies => {
-                let dead = owner(1, era);
-                era += 1;
-                let refused = ring.take_over_producer(owner(3, era), |_| false);
-                prop_assert_eq!(refused.err(), Some(RingError::Claimed { by: dead }));
-                producer = ring
-                    .take_over_producer(owner(1, era), |by| by == dead)
-                    .unwrap();
-                consumer = ring.take_over_consumer(owner(2, era), |_| true).unwrap();
-                oracle.staged.clear();
+            _ => {
+                let dead = owner(2, 0);
+                *consumer = self.ring.take_over_consumer(dead, |by| by == dead).unwrap();
                 oracle.known = 0;
             }
-            Step::ConsumerDies => {
-                let dead = owner(2, era);
-                consumer = ring.take_over_consumer(dead, |by| by == dead).unwrap();
-                oracle.known = 0;
-            }
-            Step::ProducerLeaves => {
-                producer.release().unwrap();
-                producer = ring.producer(owner(1, era)).unwrap();
-                oracle.staged.clear();
-            }
+        }
+        Ok(())
+    }
+
+    /// The producer dies or leaves: what it had not published is gone.
+    fn replace_producer(&mut self, dies: bool) -> Result<(), TestCaseError> {
+        let (ring, old) = (self.ring, owner(1, self.era));
+        self.era += 1;
+        let new = owner(1, self.era);
+        let refused = ring.take_over_producer(new, |_| false);
+        prop_assert_eq!(refused.err(), Some(RingError::Claimed { by: old }));
+        if dies {
+            self.producer = ring.take_over_producer(new, |by| by == old).unwrap();
+        } else {
+            let staying = ring.take_over_producer(old, |_| true).unwrap();
+            staying.release().unwrap();
+            self.producer = ring.producer(new).unwrap();
+        }
+        self.oracle.staged.clear();
+        Ok(())
+    }
+}
+
+fn one_producer(shift: u32, steps: &[Step]) -> Result<(), TestCaseError> {
+    let capacity = Capacity::new(1 << shift).unwrap();
+    let memory = OwnedMemory::new(Spsc::<4>::bytes(capacity));
+    let ring = Spsc::<4>::create(memory.memory(), capacity).unwrap();
+    let mut both = Both {
+        ring,
+        producer: ring.producer(owner(1, 0)).unwrap(),
+        consumer: ring.consumer(owner(2, 0)).unwrap(),
+        oracle: Oracle::default(),
+        era: 0,
+    };
+    for step in steps {
+        match step {
+            Step::ProducerDies => both.replace_producer(true)?,
+            Step::ProducerLeaves => both.replace_producer(false)?,
+            Step::Push | Step::PushMany(_) | Step::Stage | Step::Publish => both.produce(step)?,
+            _ => both.consume(step)?,
         }
     }
     Ok(())
@@ -215,6 +248,7 @@ enum Slotted {
 }
 
 /// What a ring of many producers must be: a queue of places.
+#[derive(Default)]
 struct ManyOracle {
     queue: VecDeque<(u64, Slotted)>,
     places: Vec<(u64, Owner, Place)>,
@@ -270,24 +304,22 @@ impl ManyOracle {
     }
 }
 
-fn many_producers(shift: u32, acts: Vec<Act>) -> Result<(), TestCaseError> {
-    let capacity = Capacity::new(1 << shift).unwrap();
-    let places = 1usize << shift;
-    let memory = OwnedMemory::new(Mpsc::<4>::bytes(capacity));
-    let ring = Mpsc::<4>::create(memory.memory(), capacity).unwrap();
-    let mut oracle = ManyOracle {
-        queue: VecDeque::new(),
-        places: Vec::new(),
-        eras: [0; 4],
-        value: 0,
-        position: 0,
-    };
-    let reader = owner(9, 0);
-    let mut receiver = ring.receiver(reader).unwrap();
-    for act in acts {
-        // Places that are free in the ring: abandoned ones are taken until the head passes them.
+/// Many producers, one receiver, and what they must do.
+struct All<'a> {
+    ring: Mpsc<'a, 4>,
+    receiver: Receiver<'a, 4>,
+    oracle: ManyOracle,
+}
+
+const READER: u8 = 9;
+
+impl All<'_> {
+    fn send(&mut self, act: &Act) -> Result<(), TestCaseError> {
+        let (ring, oracle) = (&self.ring, &mut self.oracle);
+        // Abandoned places are taken until the head passes them.
+        let places = usize::try_from(ring.capacity().records()).unwrap();
         let full = oracle.queue.len() == places;
-        match act {
+        match *act {
             Act::Push(slot) => {
                 let sender = ring.sender(oracle.owner(slot));
                 oracle.value += 1;
@@ -320,17 +352,14 @@ fn many_producers(shift: u32, acts: Vec<Act>) -> Result<(), TestCaseError> {
                     ring.sender(by).abandon(place).unwrap();
                 }
             }
-            Act::Die(slot) => oracle.eras[usize::from(slot)] += 1,
-            Act::Pop | Act::PeekThenPop => {
-                if matches!(act, Act::PeekThenPop) {
-                    prop_assert_eq!(receiver.peek().unwrap(), oracle.head());
-                }
-                let expected = oracle.head();
-                prop_assert_eq!(receiver.try_pop().unwrap(), expected);
-                if matches!(expected, Popped::Record(_)) {
-                    oracle.queue.pop_front();
-                }
-            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, act: &Act) -> Result<(), TestCaseError> {
+        let (receiver, oracle) = (&mut self.receiver, &mut self.oracle);
+        match act {
             Act::Skip => {
                 let expected = match oracle.queue.front() {
                     Some((_, Slotted::Claimed(by))) if oracle.is_dead(*by) => Some(*by),
@@ -343,8 +372,38 @@ fn many_producers(shift: u32, acts: Vec<Act>) -> Result<(), TestCaseError> {
                 }
             }
             Act::ReceiverDies => {
-                receiver = ring.take_over_receiver(reader, |by| by == reader).unwrap();
+                let dead = owner(READER, 0);
+                *receiver = self.ring.take_over_receiver(dead, |by| by == dead).unwrap();
             }
+            _ => {
+                let expected = oracle.head();
+                if matches!(act, Act::PeekThenPop) {
+                    prop_assert_eq!(receiver.peek().unwrap(), expected);
+                }
+                prop_assert_eq!(receiver.try_pop().unwrap(), expected);
+                if matches!(expected, Popped::Record(_)) {
+                    oracle.queue.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn many_producers(shift: u32, acts: &[Act]) -> Result<(), TestCaseError> {
+    let capacity = Capacity::new(1 << shift).unwrap();
+    let memory = OwnedMemory::new(Mpsc::<4>::bytes(capacity));
+    let ring = Mpsc::<4>::create(memory.memory(), capacity).unwrap();
+    let mut all = All {
+        ring,
+        receiver: ring.receiver(owner(READER, 0)).unwrap(),
+        oracle: ManyOracle::default(),
+    };
+    for act in acts {
+        match act {
+            Act::Die(slot) => all.oracle.eras[usize::from(*slot)] += 1,
+            Act::Push(_) | Act::Claim(_) | Act::Publish(_) | Act::Abandon(_) => all.send(act)?,
+            _ => all.receive(act)?,
         }
     }
     Ok(())
@@ -358,7 +417,7 @@ proptest! {
         shift in 1..5u32,
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        one_producer(shift, steps)?;
+        one_producer(shift, &steps)?;
     }
 
     #[test]
@@ -366,6 +425,6 @@ proptest! {
         shift in 1..5u32,
         acts in prop::collection::vec(act(), 0..200),
     ) {
-        many_producers(shift, acts)?;
+        many_producers(shift, &acts)?;
     }
 }

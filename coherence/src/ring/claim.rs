@@ -1,8 +1,8 @@
 //! Who has a role in a ring, or a place of it, as a word in shared memory.
 //!
 //! # Layout
-//! Bits 0..2: 0 = nobody's, 1 = claimed. Bits 2..7: the slot. Bits 7..32: zero in a claim of a role;
-//! a place keeps its lap there. Bits 32..64: the era.
+//! Bits 0..2: 0 = nobody's, 1 = claimed. Bits 2..7: the slot. Bits 7..32: zero in a claim of a
+//! role; a place keeps its lap there. Bits 32..64: the era.
 
 use core::fmt;
 

@@ -14,7 +14,7 @@ pub enum RingError {
     /// No place is free. Try again once the consumer has advanced, or wait with `push`.
     #[error("the ring is full")]
     Full,
-    /// Others were faster each time. Try again; where it stays so, the memory is being scribbled on.
+    /// Others were faster each time. Try again; where it stays so, distrust the memory.
     #[error("others were faster {attempts} times")]
     Contended {
         /// How often it was tried.

@@ -1,8 +1,9 @@
 //! Typed notices to several subscribers, none of whom can hold up the sender.
 //!
-//! Each subscriber has a ring of its own. Where it is full the event is not sent to that subscriber;
-//! it is counted, and the subscriber is told [`Notice::Missed`] with the number, at the place in the
-//! order where the events would have been. It then asks for the state that the events were about.
+//! Each subscriber has a ring of its own. Where it is full the event is not sent to that
+//! subscriber; it is counted, and the subscriber is told [`Notice::Missed`] with the number, at
+//! the place in the order where the events would have been. It then asks for the state that the
+//! events were about.
 //!
 //! # Layout
 //! A record of four words: kind (bits 0..16), slot (16..24), zero (24..32), unit (32..64); the
@@ -12,11 +13,11 @@
 //! # Protocol
 //! An event's sequence number is the number of events before it, missed ones included: a jump is
 //! what was missed. The sender raises its note, with release, after the record is published or the
-//! event is given up. The subscriber acquires the note *before* it looks at the ring: where it finds
-//! the ring empty, every event up to that note was published and seen, or missed.
+//! event is given up. The subscriber acquires the note *before* it looks at the ring: where it
+//! finds the ring empty, every event up to that note was published and seen, or missed.
 //! A sender that dies between the two leaves the note one behind the last record; its successor
-//! looks at that record. A subscriber stores its note before it passes a record, so that a successor
-//! may find a record one before what is expected, and knows it for a repetition.
+//! looks at that record. A subscriber stores its note before it passes a record, so that a
+//! successor may find a record one before what is expected, and knows it for a repetition.
 
 use core::fmt;
 
@@ -133,8 +134,8 @@ impl<'a> EventRing<'a> {
         Ok(EventSender { producer, count })
     }
 
-    /// Claims the subscriber's side, from a dead subscriber too. `is_dead` says yes only of one that
-    /// is proven gone. Its last event may come again.
+    /// Claims the subscriber's side, from a dead subscriber too. `is_dead` says yes only of one
+    /// that is proven gone. Its last event may come again.
     ///
     /// # Errors
     /// As [`Spsc::take_over_consumer`].

@@ -7,12 +7,12 @@
 //!
 //! # Protocol
 //! A producer claims the place at the tail: one compare-exchange of its state from *free in lap l*
-//! to *claimed in lap l by (slot, era)*. Only then does the tail move on, by whoever comes first: the
-//! claimant, or another producer who finds the place taken. So there is no moment at which a place
-//! is taken and it is not known by whom, and no death holds the tail up. The claimant writes the
-//! record and makes the place *ready* by a compare-exchange with release. The consumer looks at the
-//! place at its head only: acquires *ready*, copies the record, and stores *free in lap l + 1* with
-//! release, which the next claimant acquires.
+//! to *claimed in lap l by (slot, era)*. Only then does the tail move on, by whoever comes first:
+//! the claimant, or another producer who finds the place taken. So there is no moment at which a
+//! place is taken and it is not known by whom, and no death holds the tail up. The claimant writes
+//! the record and makes the place *ready* by a compare-exchange with release. The consumer looks
+//! at the place at its head only: acquires *ready*, copies the record, and stores *free in lap l +
+//! 1* with release, which the next claimant acquires.
 //!
 //! The tail is a hint: it is the first position not known to be claimed. The head in memory is a
 //! hint too, for a successor of the consumer: it is at most the head, and places that are a lap
@@ -26,9 +26,9 @@
 //! - A state comes back to what it was, 2^25 laps later, between a producer's load and its
 //!   compare-exchange: the place is free, at a later position. The claim is as good as any other;
 //!   the tail will find it taken when it gets there.
-//! - A producer dies before its claim: nothing happened. Before *ready*: the place says whose it is.
-//!   The consumer tells [`Popped::Pending`] until its caller vouches that this owner is dead, and
-//!   passes the place by a compare-exchange. After *ready*: the record is delivered.
+//! - A producer dies before its claim: nothing happened. Before *ready*: the place says whose it
+//!   is. The consumer tells [`Popped::Pending`] until its caller vouches that this owner is dead,
+//!   and passes the place by a compare-exchange. After *ready*: the record is delivered.
 //! - A producer is slow, and alive: records behind its place wait for it; places before it do not.
 //! - A producer is declared dead and lives: its compare-exchange to *ready* fails, and it is told
 //!   [`RingError::Lost`]. It may have spoilt the record of another in the meantime, which is why
@@ -472,8 +472,8 @@ impl<const N: usize> Receiver<'_, N> {
         self.area.room.notify(wait);
     }
 
-    /// Takes the oldest record and wakes the producers; waits for a record until `until`, and passes
-    /// the places of producers that `is_dead` says are gone.
+    /// Takes the oldest record and wakes the producers; waits for a record until `until`, and
+    /// passes the places of producers that `is_dead` says are gone.
     ///
     /// # Errors
     /// [`RingError::TimedOut`], [`RingError::Corrupt`].

@@ -342,8 +342,8 @@ impl<'a, const N: usize> Consumer<'a, N> {
         self.record(self.head).map(Some)
     }
 
-    /// Fills `records` from the oldest on, as far as there are some, and says how many. They stay in
-    /// the ring until [`Self::advance`].
+    /// Fills `records` from the oldest on, as far as there are some, and says how many. They stay
+    /// in the ring until [`Self::advance`].
     ///
     /// # Errors
     /// [`RingError::Corrupt`].
