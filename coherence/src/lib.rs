@@ -14,6 +14,7 @@
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
+//! | queues between members | [`ring`] |
 //! | how writes reach other members, in each mode | [`cache`] |
 //! | caches that lose and delay lines | [`simulated`] |
 //!
@@ -38,6 +39,7 @@ mod error;
 mod member;
 mod own;
 pub mod recover;
+pub mod ring;
 pub mod simulated;
 mod slot;
 mod wait;
