@@ -14,6 +14,7 @@
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
+//! | queues between members | [`ring`] |
 //! | how writes reach other members, in each mode | [`cache`] |
 //! | caches that lose and delay lines | [`simulated`] |
 //!
@@ -40,6 +41,7 @@ mod member;
 mod own;
 mod publish;
 pub mod recover;
+pub mod ring;
 pub mod simulated;
 mod slot;
 mod wait;
