@@ -545,17 +545,22 @@ fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
     };
     let grant = take(line, from, to)?;
     crash_point!("lease.exclusive_granted");
-    Some(grant)
+    // Looked at once more, after the place was read: a holder that was fenced in between may have
+    // read where the contents are by now, and would store there. It asks anew.
+    let stands = line.own.load(Acquire) & !Own::MARKS == to.word() & !Own::MARKS;
+    (stands || planted!("member.trusts_a_late_place")).then_some(grant)
 }
 
 /// What goes with a grant that has just been made.
 #[inline]
 fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
-    // Relaxed: the compare-exchange before it acquired.
+    // The compare-exchange before it acquired what belongs to the grant. Acquire pairs with the
+    // release of whoever moves the contents: what a holder that was fenced since looks at next is
+    // not older than the place it reads here.
     Grant {
         epoch,
         version: line.version.load(Relaxed),
-        backing: line.backing.load(Relaxed),
+        backing: line.backing.load(Acquire),
     }
 }
 

@@ -68,7 +68,7 @@ fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> 
         return Err(LeaseError::Revoked);
     }
     let note = base::pack(grant.epoch, grant.version);
-    if planted!("publish.stores_note") {
+    if planted!("member.notes_late") {
         line.base.store(note, Release);
         return Ok(());
     }

@@ -140,7 +140,9 @@ pub fn settle(
     }
     let last_good = note_last_good(line, own);
     crash_point!("recover.noted");
-    if !planted!("recover.version_not_raised") {
+    let is_raised = line.version.load(Relaxed) != last_good;
+    let is_due = !(planted!("recover.raises_what_was_good_only") && is_raised);
+    if is_due && !planted!("recover.version_not_raised") {
         // Relaxed: the change of the word, which follows, publishes it.
         line.version.fetch_add(1, Relaxed);
     }
@@ -148,7 +150,7 @@ pub fn settle(
     let sum = line.sum.load(Relaxed);
     let verdict = judge(Fenced { last_good, sum });
     crash_point!("recover.judged");
-    if verdict == Verdict::Lost && !planted!("recover.forgets_last_good") {
+    if verdict == Verdict::Lost && !planted!("recover.forgets_who_restores") {
         let next = own.epoch().after();
         // Swapped, as all that a late holder exchanges: it is before this or fails.
         line.base.swap(base::pack(next, last_good), Release);

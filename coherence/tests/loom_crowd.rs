@@ -4,9 +4,9 @@
 mod models;
 
 use coherence::{Member, ModelWait};
-use models::{A, B, Unit, spawn};
+use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
-use pool_core::sync::{Arc, model, thread};
+use pool_core::sync::{Arc, thread};
 
 type Process = Member<ModelWait>;
 
@@ -33,8 +33,8 @@ fn reader(unit: &Arc<Unit>, process: &Arc<Process>) -> thread::JoinHandle<()> {
 /// Catches: member.joins_without_mark, member.ignores_the_crowd
 #[test]
 fn the_last_thread_of_a_process_gives_back_and_none_before() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let process = process();
         let other = reader(&unit, &process);
         read(&unit, &process);
@@ -46,8 +46,8 @@ fn the_last_thread_of_a_process_gives_back_and_none_before() {
 /// Catches: member.joins_without_mark, member.ignores_the_crowd
 #[test]
 fn no_other_process_writes_while_any_thread_reads() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let process = process();
         let held = process.try_shared(0, &unit.line).unwrap();
         let other = reader(&unit, &process);
@@ -68,8 +68,8 @@ fn no_other_process_writes_while_any_thread_reads() {
 /// Catches: member.joins_without_mark
 #[test]
 fn no_thread_writes_while_another_of_its_process_reads() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let process = process();
         let other = reader(&unit, &process);
         if let Ok(grant) = process.try_shared(0, &unit.line) {
@@ -89,8 +89,8 @@ fn no_thread_writes_while_another_of_its_process_reads() {
 /// Catches: member.ignores_the_crowd
 #[test]
 fn a_process_that_comes_back_beside_a_crowd_of_another_is_counted_anew() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         // The word stays crowded while the other one reads.
         let crowd = unit.member(B);
         let first = crowd.try_shared(0, &unit.line).unwrap();
@@ -109,8 +109,8 @@ fn a_process_that_comes_back_beside_a_crowd_of_another_is_counted_anew() {
 /// Catches: wait.event_not_moved
 #[test]
 fn a_writer_that_waits_for_a_crowd_is_woken_by_its_last_thread() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let crowd = unit.member(A);
         let first = crowd.try_shared(0, &unit.line).unwrap();
         let second = crowd.try_shared(0, &unit.line).unwrap();

@@ -5,19 +5,20 @@ mod models;
 
 use coherence::era::Era;
 use coherence::recover::{self, Verdict};
-use models::{A, B, Unit, spawn};
+use models::{A, B, Unit, explore, spawn};
+use pool_core::sync::Arc;
 use pool_core::sync::atomic::AtomicU64;
-use pool_core::sync::{Arc, model, thread};
 
 /// Catches: era.reused
 #[test]
 fn who_is_gone_is_never_taken_for_the_one_who_came() {
-    model(|| {
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let word = Arc::new(AtomicU64::new(0));
         let first = Era::new(&word).enter();
         let daemon = {
             let word = Arc::clone(&word);
-            thread::spawn(move || {
+            spawn(&unit, move |_| {
                 Era::new(&word).leave();
                 Era::new(&word).enter()
             })
@@ -37,8 +38,8 @@ fn who_is_gone_is_never_taken_for_the_one_who_came() {
 /// Catches: era.enters_relaxed
 #[test]
 fn whoever_sees_the_next_member_sees_what_was_recovered_of_the_last() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let word = Arc::new(AtomicU64::new(0));
         let first = Era::new(&word).enter();
         unit.member(A).try_exclusive(&unit.line).unwrap();
@@ -62,14 +63,14 @@ fn whoever_sees_the_next_member_sees_what_was_recovered_of_the_last() {
 /// Catches: era.leaves_relaxed
 #[test]
 fn whoever_sees_a_member_gone_sees_all_that_it_wrote() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let word = Arc::new(AtomicU64::new(0));
         let first = Era::new(&word).enter();
         let member = spawn(&unit, |unit| unit.page.write(7));
         let daemon = {
             let word = Arc::clone(&word);
-            thread::spawn(move || {
+            spawn(&unit, move |_| {
                 member.join().unwrap();
                 Era::new(&word).leave();
             })

@@ -4,9 +4,8 @@
 mod models;
 
 use coherence::{LeaseError, Member, Refused, Wait};
-use models::{A, B, Unit, spawn};
+use models::{A, B, Unit, explore, spawn};
 use pool_core::sync::atomic::Ordering::Relaxed;
-use pool_core::sync::model;
 
 /// Publishes the next version where the unit is free now, and says whether it was.
 fn write<W: Wait>(unit: &Unit, member: &Member<W>) -> bool {
@@ -31,8 +30,8 @@ fn read<W: Wait>(unit: &Unit, member: &Member<W>) {
 /// Catches: own.load_and_store
 #[test]
 fn two_writers_are_never_in_at_once_and_no_write_is_lost() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let other = spawn(&unit, |unit| write(unit, &unit.member(B)));
         let here = write(&unit, &unit.member(A));
         let there = other.join().unwrap();
@@ -50,8 +49,8 @@ fn two_writers_are_never_in_at_once_and_no_write_is_lost() {
 /// Catches: own.load_and_store
 #[test]
 fn a_reader_never_meets_a_writer() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let other = spawn(&unit, |unit| read(unit, &unit.member(B)));
         write(&unit, &unit.member(A));
         other.join().unwrap();
@@ -84,8 +83,8 @@ fn read_then_write(unit: &Unit, member: &Member<impl Wait>) -> bool {
 /// Catches: own.load_and_store
 #[test]
 fn of_two_readers_that_want_to_write_none_writes_beside_the_other() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let other = spawn(&unit, |unit| read_then_write(unit, &unit.member(B)));
         let here = read_then_write(&unit, &unit.member(A));
         let written = u64::from(here) + u64::from(other.join().unwrap());
@@ -97,8 +96,8 @@ fn of_two_readers_that_want_to_write_none_writes_beside_the_other() {
 /// Catches: own.load_and_store
 #[test]
 fn nobody_writes_between_a_write_and_the_reading_that_it_becomes() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let other = spawn(&unit, |unit| {
             let member = unit.member(B);
             read(unit, &member);

@@ -4,15 +4,14 @@
 mod models;
 
 use coherence::{Slot, State};
-use models::{A, B, Unit, spawn};
-use pool_core::sync::atomic::Ordering::Relaxed;
-use pool_core::sync::model;
+use models::{A, B, Unit, explore, spawn};
+use pool_core::sync::atomic::Ordering::Release;
 
 /// Catches: own.relaxed, member.releases_before_version
 #[test]
 fn a_reader_finds_the_contents_of_the_version_it_was_granted() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let writer = spawn(&unit, |unit| {
             let member = unit.member(B);
             if let Ok(grant) = member.try_exclusive(&unit.line) {
@@ -33,8 +32,8 @@ fn a_reader_finds_the_contents_of_the_version_it_was_granted() {
 /// Catches: own.relaxed
 #[test]
 fn a_writer_finds_the_contents_of_the_version_it_was_granted() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let write = |unit: &Unit, slot| {
             let member = unit.member(slot);
             if let Ok(grant) = member.try_exclusive(&unit.line) {
@@ -52,8 +51,8 @@ fn a_writer_finds_the_contents_of_the_version_it_was_granted() {
 /// Catches: own.relaxed
 #[test]
 fn what_a_writer_goes_on_reading_is_published() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let writer = spawn(&unit, |unit| {
             let member = unit.member(B);
             if let Ok(grant) = member.try_exclusive(&unit.line) {
@@ -72,8 +71,8 @@ fn what_a_writer_goes_on_reading_is_published() {
 /// Catches: own.relaxed
 #[test]
 fn a_reader_that_let_go_is_done_before_the_next_writer_begins() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let reader = unit.member(A);
         let reading = reader.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, |unit| {
@@ -94,8 +93,8 @@ fn a_reader_that_let_go_is_done_before_the_next_writer_begins() {
 /// Catches: member.reads_before_grant
 #[test]
 fn nobody_is_told_of_memory_that_the_contents_have_left() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let reader = spawn(&unit, |unit| {
             let member = unit.member(B);
             let grant = member.try_shared(0, &unit.line).unwrap();
@@ -106,7 +105,7 @@ fn nobody_is_told_of_memory_that_the_contents_have_left() {
         });
         let daemon = unit.member(Slot::DAEMON);
         let moving = daemon.try_shared(0, &unit.line).unwrap();
-        unit.line.backing.store(1, Relaxed);
+        unit.line.backing.store(1, Release);
         daemon.release_shared(0, &unit.line, &moving).unwrap();
         if unit.own().state() == State::Free {
             // Whoever comes by now is told of the new memory, so the old one gets another use.

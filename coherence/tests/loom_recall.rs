@@ -4,7 +4,7 @@
 mod models;
 
 use coherence::{LeaseError, Slot, State};
-use models::{A, B, Unit, spawn};
+use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
 use pool_core::sync::atomic::Ordering::Release;
 use pool_core::sync::model;
@@ -23,8 +23,8 @@ fn write(unit: &Unit) -> Result<(), LeaseError> {
 /// Catches: member.ignores_the_recall
 #[test]
 fn no_reader_is_let_in_before_the_writer_that_waits() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let reader = unit.member(A);
         let reading = reader.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, write);
@@ -47,8 +47,8 @@ fn no_reader_is_let_in_before_the_writer_that_waits() {
 /// Catches: member.ignores_the_recall
 #[test]
 fn the_writer_keeps_its_turn_of_a_unit_that_has_become_free() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let reader = unit.member(A);
         let reading = reader.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, write);
@@ -70,8 +70,9 @@ fn the_writer_keeps_its_turn_of_a_unit_that_has_become_free() {
 /// Catches: member.takes_the_marks, wait.event_not_moved
 #[test]
 fn a_reader_that_waits_behind_a_writer_has_its_turn_after_it() {
+    // From one schedule: those of three threads are many.
     model(|| {
-        let unit = Unit::new();
+        let unit = Unit::new(false);
         let holder = unit.member(A);
         let held = holder.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, write);
@@ -91,8 +92,8 @@ fn a_reader_that_waits_behind_a_writer_has_its_turn_after_it() {
 /// Catches: wait.without_second_look, wait.event_not_moved
 #[test]
 fn a_writer_asks_again_where_the_one_before_it_goes_on_reading() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let holder = unit.member(A);
         let held = holder.try_exclusive(&unit.line).unwrap();
         let writer = spawn(&unit, write);
@@ -110,8 +111,8 @@ fn a_writer_asks_again_where_the_one_before_it_goes_on_reading() {
 /// member.impatient
 #[test]
 fn a_reader_that_is_woken_in_vain_has_its_turn_in_the_end() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let (holder, asking) = (unit.member(A), unit.member(B));
         let held = holder.try_exclusive(&unit.line).unwrap();
         let asked = unit.own().recalled();

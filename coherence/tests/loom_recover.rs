@@ -8,10 +8,9 @@ mod models;
 
 use coherence::recover::{self, Fenced, Recovered, Verdict};
 use coherence::{Grant, LeaseError, Own, Refused, Slot};
-use models::{A, B, Unit, spawn};
+use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
 use pool_core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use pool_core::sync::model;
 
 /// What a writer that dies leaves.
 const HALF: u64 = 99;
@@ -56,8 +55,8 @@ fn dies_while_it_publishes(unit: &Unit, slot: Slot, grant: &Grant) -> u64 {
 }
 
 /// A holder comes late with its release, while the daemon fences it, and the one after it.
-fn late_holder(judge: fn(Fenced) -> Verdict) {
-    let unit = Unit::new();
+fn late_holder(turned: bool, judge: fn(Fenced) -> Verdict) {
+    let unit = Unit::new(turned);
     let before = write(&unit, A);
     let grant = unit
         .member(A)
@@ -97,24 +96,24 @@ fn late_holder(judge: fn(Fenced) -> Verdict) {
     assert_eq!(again, Ok(Recovered::Lost { last_good }));
 }
 
-/// Catches: publish.stores_version, publish.stores_note, publish.notes_unheld,
+/// Catches: publish.stores_version, member.notes_late, publish.notes_unheld,
 /// recover.reads_note_first
 #[test]
 fn a_holder_that_comes_late_publishes_nothing_of_a_unit_that_is_lost() {
-    model(|| late_holder(lost));
+    explore(|turned| late_holder(turned, lost));
 }
 
-/// Catches: publish.stores_version, publish.stores_note, publish.notes_unheld
+/// Catches: publish.stores_version, member.notes_late, publish.notes_unheld
 #[test]
 fn a_holder_that_comes_late_publishes_nothing_of_a_unit_that_was_repaired() {
-    model(|| late_holder(good));
+    explore(|turned| late_holder(turned, good));
 }
 
-/// Catches: recover.version_not_raised
+/// Catches: recover.version_not_raised, recover.raises_what_was_good_only
 #[test]
 fn who_writes_a_lost_unit_anew_is_not_disturbed_by_one_who_tried_before() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let before = write(&unit, A);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         recover::recover(&unit.line, A, &unit.wait, lost).unwrap();
@@ -136,11 +135,11 @@ fn who_writes_a_lost_unit_anew_is_not_disturbed_by_one_who_tried_before() {
     });
 }
 
-/// Catches: recover.forgets_last_good
+/// Catches: recover.forgets_who_restores
 #[test]
 fn the_last_good_version_outlives_those_who_died_while_they_wrote_it_anew() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let before = write(&unit, A);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         recover::recover(&unit.line, A, &unit.wait, lost).unwrap();
@@ -157,8 +156,8 @@ fn the_last_good_version_outlives_those_who_died_while_they_wrote_it_anew() {
 /// Catches: own.read_relaxed
 #[test]
 fn whoever_is_told_that_it_is_lost_is_told_the_last_good_version() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let before = write(&unit, A);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         let reader = spawn(&unit, move |unit| {
@@ -174,8 +173,8 @@ fn whoever_is_told_that_it_is_lost_is_told_the_last_good_version() {
 /// Catches: recover.frees_without_fence
 #[test]
 fn half_of_a_change_is_never_served() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let before = write(&unit, A);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         unit.page.write(HALF);
@@ -200,8 +199,8 @@ fn half_of_a_change_is_never_served() {
 /// Catches: recover.version_not_raised
 #[test]
 fn whoever_cached_lines_of_a_dead_writer_drops_them() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let before = write(&unit, A);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         unit.page.write(HALF);
@@ -224,8 +223,8 @@ fn whoever_cached_lines_of_a_dead_writer_drops_them() {
 /// Catches: member.releases_any_epoch
 #[test]
 fn a_thread_that_comes_late_lets_go_of_nothing_that_another_of_its_process_holds() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let grant = unit.member(A).try_exclusive(&unit.line).unwrap();
         let late = spawn(&unit, move |unit| {
             unit.member(A).release_exclusive(&unit.line, &grant, false)
@@ -241,6 +240,24 @@ fn a_thread_that_comes_late_lets_go_of_nothing_that_another_of_its_process_holds
     });
 }
 
+/// Catches: member.trusts_a_late_place
+#[test]
+fn a_holder_that_was_fenced_is_not_told_where_the_contents_went() {
+    explore(|turned| {
+        let unit = Unit::new(turned);
+        let late = spawn(&unit, |unit| unit.member(A).try_exclusive(&unit.line));
+        let recovered = recover::recover(&unit.line, A, &unit.wait, |_| {
+            unit.line.backing.store(1, Release);
+            Verdict::Good
+        });
+        let fenced = unit.own().epoch();
+        if let Ok(grant) = late.join().unwrap() {
+            let before = recovered == Ok(Recovered::Repaired) && grant.epoch.after() == fenced;
+            assert!(!before || grant.backing == 0, "{grant:?}");
+        }
+    });
+}
+
 /// Waits to write, and lets go.
 fn wait_to_write(unit: &Unit) -> Result<(), LeaseError> {
     let member = unit.member(B);
@@ -251,8 +268,8 @@ fn wait_to_write(unit: &Unit) -> Result<(), LeaseError> {
 /// Catches: recover.wakes_nobody
 #[test]
 fn a_writer_that_waits_for_a_dead_reader_is_woken() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         unit.member(A).try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, wait_to_write);
         let recovered = recover::recover(&unit.line, A, &unit.wait, lost).unwrap();
@@ -265,8 +282,8 @@ fn a_writer_that_waits_for_a_dead_reader_is_woken() {
 /// Catches: recover.wakes_nobody
 #[test]
 fn a_writer_that_waits_for_a_dead_writer_is_woken_by_the_repair() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         let writer = spawn(&unit, wait_to_write);
         recover::recover(&unit.line, A, &unit.wait, good).unwrap();
@@ -278,8 +295,8 @@ fn a_writer_that_waits_for_a_dead_writer_is_woken_by_the_repair() {
 /// Catches: recover.wakes_nobody
 #[test]
 fn a_reader_that_waits_for_a_dead_writer_learns_of_the_loss() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         unit.member(A).try_exclusive(&unit.line).unwrap();
         let reader = spawn(&unit, |unit| {
             unit.member(B).shared(0, &unit.line, Deadline::NEVER)
@@ -293,8 +310,8 @@ fn a_reader_that_waits_for_a_dead_writer_learns_of_the_loss() {
 /// Catches: recover.trusts_the_mark
 #[test]
 fn whoever_sleeps_is_roused_where_the_waker_died() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         unit.member(A).try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, wait_to_write);
         // It lets go, and dies before it wakes anybody.

@@ -4,7 +4,7 @@
 mod models;
 
 use coherence::{LeaseError, Slot, recover};
-use models::{A, B, Unit, spawn};
+use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
 use pool_core::sync::model;
 
@@ -32,8 +32,8 @@ fn read(unit: &Unit, slot: Slot) -> Result<(), LeaseError> {
 /// wait.event_not_moved
 #[test]
 fn a_writer_that_waits_is_woken_by_the_reader_that_leaves() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let reader = unit.member(A);
         let grant = reader.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, |unit| write(unit, B));
@@ -47,8 +47,8 @@ fn a_writer_that_waits_is_woken_by_the_reader_that_leaves() {
 /// wait.event_not_moved
 #[test]
 fn a_reader_that_waits_is_woken_by_the_writer_that_leaves() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let writer = unit.member(A);
         let grant = writer.try_exclusive(&unit.line).unwrap();
         let reader = spawn(&unit, |unit| read(unit, B));
@@ -62,8 +62,8 @@ fn a_reader_that_waits_is_woken_by_the_writer_that_leaves() {
 /// Catches: member.downgrades_silently, wait.event_not_moved
 #[test]
 fn a_reader_that_waits_is_woken_by_the_writer_that_goes_on_reading() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let writer = unit.member(A);
         let grant = writer.try_exclusive(&unit.line).unwrap();
         let reader = spawn(&unit, |unit| read(unit, B));
@@ -79,8 +79,8 @@ fn a_reader_that_waits_is_woken_by_the_writer_that_goes_on_reading() {
 /// Catches: wait.without_second_look, wait.event_not_moved
 #[test]
 fn a_writer_that_waits_for_two_readers_is_woken_by_the_last() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let (first, last) = (unit.member(A), unit.member(C));
         let early = first.try_shared(0, &unit.line).unwrap();
         let late = last.try_shared(0, &unit.line).unwrap();
@@ -95,8 +95,8 @@ fn a_writer_that_waits_for_two_readers_is_woken_by_the_last() {
 /// Catches: member.takes_the_marks
 #[test]
 fn a_writer_that_waits_for_a_reader_is_woken_though_that_one_writes_first() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let reader = unit.member(A);
         let grant = reader.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, |unit| write(unit, B));
@@ -113,8 +113,9 @@ fn a_writer_that_waits_for_a_reader_is_woken_though_that_one_writes_first() {
 /// Catches: wait.without_second_look, wait.event_not_moved
 #[test]
 fn two_writers_that_wait_both_have_their_turn() {
+    // From one schedule: those of three threads are many.
     model(|| {
-        let unit = Unit::new();
+        let unit = Unit::new(false);
         let holder = unit.member(A);
         let grant = holder.try_shared(0, &unit.line).unwrap();
         let first = spawn(&unit, |unit| write(unit, B));
@@ -132,8 +133,8 @@ fn two_writers_that_wait_both_have_their_turn() {
 /// Catches: wait.without_second_look, wait.event_not_moved
 #[test]
 fn a_writer_still_has_its_turn_where_another_has_given_up() {
-    model(|| {
-        let unit = Unit::new();
+    explore(|turned| {
+        let unit = Unit::new(turned);
         let holder = unit.member(A);
         let grant = holder.try_shared(0, &unit.line).unwrap();
         let writer = spawn(&unit, |unit| write(unit, B));

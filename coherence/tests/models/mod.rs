@@ -2,13 +2,20 @@
 //!
 //! The contents are the number of the version that they are: whoever publishes version 7 writes 7.
 //! So any two of them that do not belong together are seen at once.
+//!
+//! # Which thread goes first
+//! loom 0.7 remembers one last access of each atomic. Where a thread loads a word and then changes
+//! it, the load is what it remembers, and it does not turn that change around with a load that
+//! another thread made before. So each model is explored twice: from the schedule in which the
+//! thread of the model goes first, and from the one in which it lets each thread that it spawns go
+//! first.
 
 mod page;
 
 use coherence::{Member, ModelWait, Own, Slot, State};
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::Acquire;
-use pool_core::sync::{Arc, thread};
+use pool_core::sync::{Arc, model, thread};
 
 use page::Page;
 
@@ -29,12 +36,14 @@ pub(crate) struct Unit {
     pub(crate) line: Descriptor,
     pub(crate) page: Page,
     pub(crate) wait: ModelWait,
+    turned: bool,
 }
 
 impl Unit {
-    /// One that was never written.
-    pub(crate) fn new() -> Arc<Self> {
+    /// One that was never written. Where it is `turned`, threads that are spawned go first.
+    pub(crate) fn new(turned: bool) -> Arc<Self> {
         Arc::new(Self {
+            turned,
             line: Descriptor::default(),
             page: Page::new(),
             wait: ModelWait::default(),
@@ -64,6 +73,17 @@ pub(crate) fn spawn<T: Send + 'static>(
     unit: &Arc<Unit>,
     work: impl FnOnce(&Unit) -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {
-    let unit = Arc::clone(unit);
-    thread::spawn(move || work(&unit))
+    let theirs = Arc::clone(unit);
+    let thread = thread::spawn(move || work(&theirs));
+    if unit.turned {
+        thread::yield_now();
+    }
+    thread
+}
+
+/// Runs `body` from both schedules: see above.
+pub(crate) fn explore(body: impl Fn(bool) + Copy + Send + Sync + 'static) {
+    for turned in [false, true] {
+        model(move || body(turned));
+    }
 }
