@@ -107,8 +107,8 @@ fn a_writer_asks_again_where_the_one_before_it_goes_on_reading() {
 /// A reader is woken by a writer that goes on reading, and by the release of that one, and may not
 /// come in: another writer has asked, which this model plays after them.
 ///
-/// Catches: member.takes_the_marks, member.downgrades_silently, member.ignores_the_recall,
-/// member.impatient
+/// Catches: member.takes_the_marks, member.downgrades_silently, member.ignores_the_recall
+/// Catches: member.impatient
 #[test]
 fn a_reader_that_is_woken_in_vain_has_its_turn_in_the_end() {
     explore(|turned| {

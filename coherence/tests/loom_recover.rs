@@ -96,8 +96,8 @@ fn late_holder(turned: bool, judge: fn(Fenced) -> Verdict) {
     assert_eq!(again, Ok(Recovered::Lost { last_good }));
 }
 
-/// Catches: publish.stores_version, member.notes_late, publish.notes_unheld,
-/// recover.reads_note_first
+/// Catches: publish.stores_version, member.notes_late, publish.notes_unheld
+/// Catches: recover.reads_note_first
 #[test]
 fn a_holder_that_comes_late_publishes_nothing_of_a_unit_that_is_lost() {
     explore(|turned| late_holder(turned, lost));

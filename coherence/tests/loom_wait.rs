@@ -28,8 +28,8 @@ fn read(unit: &Unit, slot: Slot) -> Result<(), LeaseError> {
     member.release_shared(0, &unit.line, &grant)
 }
 
-/// Catches: wait.unannounced, wait.without_second_look, wait.event_read_late,
-/// wait.event_not_moved
+/// Catches: wait.unannounced, wait.without_second_look, wait.event_read_late
+/// Catches: wait.event_not_moved
 #[test]
 fn a_writer_that_waits_is_woken_by_the_reader_that_leaves() {
     explore(|turned| {
@@ -43,8 +43,8 @@ fn a_writer_that_waits_is_woken_by_the_reader_that_leaves() {
     });
 }
 
-/// Catches: wait.unannounced, wait.without_second_look, wait.event_read_late,
-/// wait.event_not_moved
+/// Catches: wait.unannounced, wait.without_second_look, wait.event_read_late
+/// Catches: wait.event_not_moved
 #[test]
 fn a_reader_that_waits_is_woken_by_the_writer_that_leaves() {
     explore(|turned| {
