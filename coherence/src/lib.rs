@@ -12,6 +12,7 @@
 //! | the word and every change of it | [`own`](Own) |
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
 //!
@@ -34,6 +35,7 @@ pub mod directory;
 mod error;
 mod member;
 mod own;
+pub mod proxy;
 pub mod recover;
 mod slot;
 mod wait;
