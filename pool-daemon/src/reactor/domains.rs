@@ -10,8 +10,8 @@
 //! 1. A directory is mapped from the first access on until its file is given up, and never after:
 //!    a file in quarantine is emptied, and whoever touches it then brings pages back.
 //! 2. A mapping is made from the master's own description, so the proof of release does not see it.
-//! 3. Work is done in the order in which it was asked for, and each has one outcome; but for work
-//!    on a file that is given up, and for what a failed journal has undone, which have none.
+//! 3. There is at most one work on a domain at a time, and each has one outcome; but for work on a
+//!    file that is given up, and for what a failed journal has undone, which have none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -478,3 +478,6 @@ fn audit(domain: &DomainView, lines: &[Descriptor]) -> (DomainCheck, Vec<String>
     };
     (row, findings)
 }
+
+#[cfg(test)]
+mod tests;
