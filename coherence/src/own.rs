@@ -18,7 +18,7 @@
 //! | free, shared | shared, one holder more | member | not recalled |
 //! | shared | shared by one less, or free | that holder, or the daemon in its place | |
 //! | free | exclusive, epoch + 1, recall cleared | member | |
-//! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; refused, never waited for |
+//! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; never waited for |
 //! | exclusive | free, or shared by me | that holder | same epoch |
 //! | exclusive | fenced, epoch + 1, no holders | daemon | holder dead, or stuck and cut off |
 //! | fenced | free, lost | daemon | |

@@ -1,8 +1,6 @@
 //! Domains on the real daemon: members die with what they hold, the daemon dies while it recovers
 //! that, and nobody is served what nobody published.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
-
 use coherence::{LeaseError, State};
 use pool_proto::common::v1::{Access, ErrorClass, ErrorReason, OnDeath};
 use pool_proto::session::v1::reply;
