@@ -12,6 +12,7 @@
 //! | the word and every change of it | [`own`](Own) |
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
 //! | queues between members | [`ring`] |
@@ -38,6 +39,7 @@ pub mod directory;
 mod error;
 mod member;
 mod own;
+pub mod proxy;
 pub mod recover;
 pub mod ring;
 pub mod simulated;
