@@ -13,12 +13,12 @@
 //!     31..0  holders: a bit a slot
 //! ```
 //!
-//! | from | to | who | condition |
+//! | from | to | by whom | condition |
 //! |---|---|---|---|
 //! | free, shared | shared, one holder more | member | not recalled |
 //! | shared | shared by one less, or free | that holder, or the daemon in its place | |
 //! | free | exclusive, epoch + 1, recall cleared | member | |
-//! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; refused, never waited for |
+//! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; never waited for |
 //! | exclusive | free, or shared by me | that holder | same epoch |
 //! | exclusive | fenced, epoch + 1, no holders | daemon | holder dead, or stuck and cut off |
 //! | fenced | free, lost | daemon | |
