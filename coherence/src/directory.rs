@@ -127,6 +127,14 @@ impl Layout {
         (unit < self.units).then_some(Bytes::new(self.directory().get().checked_add(start)?))
     }
 
+    /// Where in the segment the descriptor of unit number `unit` lies, or `None` where there is
+    /// none.
+    #[must_use]
+    pub fn line_at(self, unit: u32) -> Option<Bytes> {
+        let start = DESCRIPTOR_BYTES.checked_mul(u64::from(unit))?;
+        (unit < self.units).then_some(Bytes::new(DESCRIPTORS_AT.get().checked_add(start)?))
+    }
+
     /// The unit that the byte at `offset` of the payload is in.
     #[must_use]
     pub fn unit_at(self, offset: Bytes) -> Option<u32> {

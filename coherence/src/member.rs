@@ -43,6 +43,8 @@ use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
 
+pub(crate) mod hand;
+
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
@@ -383,6 +385,19 @@ impl<W: Wait> Member<W> {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives up the contents of a unit that was leased for writing: they have half of a change, and
+    /// nobody writes the other half. As if this member had died, those who ask are told the version
+    /// that was published last.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile.
+    pub fn abandon(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        // Whoever has lines of the contents cached is to drop them. That it is no publication says
+        // `base`, which has the version of before.
+        publish(line, grant, true)?;
+        self.give_back(line, |own| own.abandon(self.slot, grant.epoch))
     }
 
     /// Whether the lease stands: asked before and after each access to the contents.
