@@ -135,6 +135,12 @@ impl Layout {
         (unit < self.units).then_some(Bytes::new(DESCRIPTORS_AT.get().checked_add(start)?))
     }
 
+    /// Where in the segment the member word of `slot` lies.
+    #[must_use]
+    pub fn member_at(slot: Slot) -> Bytes {
+        Bytes::new(MEMBERS_AT + 8 * u64::from(slot.index()))
+    }
+
     /// The unit that the byte at `offset` of the payload is in.
     #[must_use]
     pub fn unit_at(self, offset: Bytes) -> Option<u32> {
@@ -253,7 +259,6 @@ impl<'a> Directory<'a> {
     }
 
     fn member(&self, slot: Slot) -> Result<&'a AtomicU64, BoundsError> {
-        let at = MEMBERS_AT + 8 * u64::from(slot.index());
-        self.mapped.atomic_u64(Bytes::new(at))
+        self.mapped.atomic_u64(Layout::member_at(slot))
     }
 }

@@ -42,6 +42,7 @@ pub mod simulated;
 mod slot;
 mod wait;
 
+pub use base::last_good;
 #[cfg(not(loom))]
 pub use directory::{Directory, Layout, LayoutError};
 pub use error::LeaseError;
