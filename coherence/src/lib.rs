@@ -12,6 +12,7 @@
 //! | the word and every change of it | [`own`](Own) |
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
 //! | how writes reach other members, in each mode | [`cache`] |
@@ -37,6 +38,7 @@ pub mod directory;
 mod error;
 mod member;
 mod own;
+pub mod proxy;
 pub mod recover;
 pub mod simulated;
 mod slot;

@@ -530,7 +530,7 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
 
 /// What goes with a grant that has just been made.
 #[inline]
-fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
+pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
     // Relaxed: the compare-exchange before it acquired.
     Grant {
         epoch,
@@ -540,7 +540,7 @@ fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
 }
 
 #[cold]
-fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
+pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
     let now = line.version.load(Relaxed);
     let last_good = base::version(line.base.load(Relaxed), now);
     LeaseError::from_refusal(refused, last_good)

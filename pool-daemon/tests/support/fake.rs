@@ -369,6 +369,7 @@ fn check() -> admin::CheckReport {
             quarantined_extents: 1,
         }],
         findings: Vec::new(),
+        domains: Vec::new(),
     }
 }
 

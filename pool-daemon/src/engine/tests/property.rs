@@ -116,6 +116,8 @@ impl Play {
             Ask::Relocate(s, pooled) => {
                 ask::relocate(segment(s), if pooled { "pooled" } else { "ddr" })
             }
+            Ask::Acquire(s, unit) => ask::acquire(segment(s), unit),
+            Ask::Release(s, unit) => ask::release(segment(s), unit),
             Ask::List => ask::list(),
             Ask::Detach => Body::Detach(session::Detach {}),
         }
@@ -169,7 +171,10 @@ impl Play {
                 let index = usize::from(index);
                 self.world.finish_build(index % count, outcome(ok, index));
             }
-            Op::Copy(ok) => self.world.finish_copy(outcome(ok, 1)),
+            Op::Copy(ok) => {
+                self.world.finish_copy(outcome(ok, 1));
+                let _was_any = self.world.finish_domain_work(ok);
+            }
             Op::Work => self.world.work(),
             Op::Prove(choice) => {
                 let watched: Vec<_> = self.world.watched.iter().copied().collect();
