@@ -33,6 +33,13 @@ pub(crate) const fn version(word: u64, now: u64) -> u64 {
     now.wrapping_sub(now.wrapping_sub(word) & VERSION_MASK)
 }
 
+/// The version that was published last of a unit whose contents are lost, by the words `base` and
+/// `version` of its descriptor.
+#[must_use]
+pub const fn last_good(base: u64, now: u64) -> u64 {
+    version(base, now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

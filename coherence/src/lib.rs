@@ -46,9 +46,11 @@ pub mod simulated;
 mod slot;
 mod wait;
 
+pub use base::last_good;
 #[cfg(not(loom))]
 pub use directory::{Directory, Layout, LayoutError};
 pub use error::LeaseError;
+pub use member::hand::{NotHanded, Receiver};
 pub use member::{Grant, Member};
 pub use own::{CorruptWord, Epoch, Own, Refused, State};
 pub use slot::Slot;

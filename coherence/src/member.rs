@@ -45,6 +45,8 @@ use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
 
+pub(crate) mod hand;
+
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
@@ -373,6 +375,27 @@ impl<W: Wait> Member<W> {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives up the contents of a unit that was leased for writing: they have half of a change, and
+    /// nobody writes the other half. As if this member had died, those who ask are told the version
+    /// that was published last.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile.
+    pub fn abandon(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        // Whoever has lines of the contents cached is to drop them. That it is no publication says
+        // `base`, which has the version of before.
+        let version = publish(line, self.slot, grant, true)?;
+        let noted = line.base.load(Relaxed);
+        let last_good = base::version(noted, version);
+        // As the daemon notes it, for whoever restores the unit. A compare-exchange from this
+        // member's own note: the daemon has written another one where it fenced this member.
+        let own = base::pack(grant.epoch, last_good);
+        let next = base::pack(grant.epoch.after(), last_good);
+        let left = line.base.compare_exchange(own, next, Release, Relaxed);
+        left.map_err(|_| LeaseError::Revoked)?;
+        self.give_back(line, |own| own.abandon(self.slot, grant.epoch))
     }
 
     /// Whether the lease stands: asked before and after each access to the contents.

@@ -32,6 +32,7 @@ use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
 use pool_core::{crash_point, planted};
 
 use crate::base;
+use crate::member::hand::is_untaken;
 use crate::member::{exchange, judged, wake};
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
@@ -143,7 +144,13 @@ pub fn settle(
     let last_good = raise_version(line, own.epoch());
     crash_point!("recover.version_raised");
     let sum = line.sum.load(Relaxed);
-    let verdict = judge(Fenced { last_good, sum });
+    // Whoever was handed the unit and died before it took it has written nothing.
+    let untaken = is_untaken(line, own.epoch().before());
+    let verdict = if untaken {
+        Verdict::Good
+    } else {
+        judge(Fenced { last_good, sum })
+    };
     crash_point!("recover.judged");
     let noted_for = match verdict {
         Verdict::Good => own.epoch(),

@@ -13,7 +13,8 @@
 //!      28 flags    u32
 //!      32 sum      u64  checksum of the contents, where the domain has checksums
 //!      40 base     u64  the last version that was published, and the epoch that noted it
-//!      48 spare    2 x u64, zero
+//!      48 handed   u64  whom the unit was handed to, until that member takes it
+//!      56 spare    u64, zero
 //! ```
 //!
 //! A descriptor of zeros is one of a unit that is free and was never written.
@@ -41,8 +42,10 @@ pub struct Descriptor {
     pub sum: AtomicU64,
     /// The last version that was published, and the epoch that noted it.
     pub base: AtomicU64,
+    /// Whom the unit was handed to, until that member takes it.
+    pub handed: AtomicU64,
     /// Zero.
-    pub spare: [AtomicU64; 2],
+    pub spare: AtomicU64,
 }
 
 #[cfg(not(loom))]
