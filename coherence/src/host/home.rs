@@ -13,6 +13,8 @@ mod queue;
 mod rebirth;
 mod rights;
 mod roll;
+#[cfg(test)]
+mod tests;
 
 pub use rebirth::{Broken, RecoverError};
 

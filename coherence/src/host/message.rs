@@ -32,7 +32,10 @@ pub enum Outcome {
         version: u64,
     },
     /// A writer ended in the middle of a change, and its host could not repair it.
-    Torn,
+    Torn {
+        /// The last version that users of this host have seen; at least that of the grant.
+        version: u64,
+    },
 }
 
 /// Why a host gets no right to an extent.

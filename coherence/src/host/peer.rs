@@ -11,6 +11,8 @@ use super::timer::Timer;
 mod holding;
 mod member;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use holding::{Grant, Holding, Owed, Want};
 

@@ -142,13 +142,13 @@ impl Row {
         }
     }
 
-    /// Its owner died, or tore it. The new version makes every cached copy stale: the dead owner's
-    /// lines and what is repaired must not be mistaken for each other.
-    pub(super) fn lose(&mut self) {
+    /// Its owner died, or tore it. The new version is one that nobody has `seen`: what the owner's
+    /// host may still cache and what is repaired must not be mistaken for each other.
+    pub(super) fn lose(&mut self, seen: u64) {
         let last_good = self.version;
         self.epoch += 1;
         if !planted!("host.loss_keeps_the_version") {
-            self.version += 1;
+            self.version = seen + 1;
         }
         self.state = State::Lost { last_good };
     }
@@ -246,7 +246,7 @@ mod tests {
             version: 8,
             state: State::Owned { slot: 1, ticket: 7 },
         };
-        row.lose();
+        row.lose(8);
         assert_eq!((row.epoch, row.version), (4, 9));
         assert_eq!(row.state, State::Lost { last_good: 8 });
     }

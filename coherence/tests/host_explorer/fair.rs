@@ -5,22 +5,26 @@
 //! fences, the end of patience must be enough. Of what was under way before, a run loses all, or
 //! begins with the delivery of all.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
 
 use coherence::host::{Change, HomeInput, PeerInput};
 use pool_core::Nanos;
 
-use crate::memo::{Envelope, Memo, QuickMap};
+use crate::memo::{Envelope, Memo, Quick};
 use crate::world::{PEERS_MAX, Scope, World, home_input, slot};
 
 const ROUNDS: u8 = 12;
 const DELIVERIES_MAX: u32 = 5_000;
 
+/// Where a run begins: home, peers, what is to be fenced, whether it is, and the time.
+type Start = (u32, [u32; PEERS_MAX], Vec<(u8, u64)>, bool, u8);
+
 /// Runs that were made; those from the same parts with nothing under way are made once.
 #[derive(Default)]
 pub(crate) struct Runs {
     pub(crate) count: u64,
-    seen: QuickMap<(u32, [u32; PEERS_MAX], Vec<(u8, u64)>, bool, u8), ()>,
+    seen: HashSet<Start, BuildHasherDefault<Quick>>,
 }
 
 impl Runs {
@@ -30,13 +34,13 @@ impl Runs {
         memo: &mut Memo,
         world: &World,
     ) -> Result<(), String> {
-        let dead = memo.truths.get(world.truth).to_fence();
+        let dead = to_fence(scope, memo, world);
         for fence in [true, false] {
             if !fence && dead.is_empty() {
                 continue;
             }
             let key = (world.home, world.peers, dead.clone(), fence, world.now);
-            if self.seen.insert(key, ()).is_none() {
+            if self.seen.insert(key) {
                 self.count += 1;
                 run(scope, memo, world, fence, VecDeque::new())
                     .map_err(|wrong| format!("all lost, then fair: {wrong}"))?;
@@ -47,6 +51,20 @@ impl Runs {
         }
         Ok(())
     }
+}
+
+/// The eras that a fair fabric fences: those of the dead, and the condemned ones.
+fn to_fence(scope: &Scope, memo: &Memo, world: &World) -> Vec<(u8, u64)> {
+    let home = memo.homes.get(world.home);
+    let mut eras = memo.truths.get(world.truth).to_fence();
+    for index in 0..scope.peers {
+        if let Some(era) = home.condemned(slot(index)) {
+            eras.push((slot(index), era));
+        }
+    }
+    eras.sort_unstable();
+    eras.dedup();
+    eras
 }
 
 struct Run<'a> {
@@ -67,7 +85,11 @@ fn run(
     under_way: VecDeque<u32>,
 ) -> Result<(), String> {
     let truth = memo.truths.get(world.truth);
-    let mut fences: Vec<_> = if fence { truth.to_fence() } else { Vec::new() };
+    let mut fences = if fence {
+        to_fence(scope, memo, world)
+    } else {
+        Vec::new()
+    };
     // What is fenced is told until it is done.
     for index in 0..scope.peers {
         for era in 1..8 {

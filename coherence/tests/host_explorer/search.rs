@@ -27,35 +27,39 @@ pub(crate) fn explore(scope: &Scope) -> Result<Found, String> {
     let mut memo = Memo::new(limits().0);
     let mut numbers: QuickMap<World, u32> = QuickMap::default();
     let mut worlds: Vec<(World, u32, Option<Action>)> = Vec::new();
-    let first = World::begin(scope, &mut memo)?;
+    let first = World::begin(scope, &mut memo)
+        .map_err(|wrong| format!("{}: {wrong}\n  (0 steps)", scope.name))?;
     numbers.insert(first.clone(), 0);
     worlds.push((first, 0, None));
     let (mut steps, mut fair_runs) = (0, fair::Runs::default());
     let mut at = 0;
     while at < worlds.len() {
         let world = worlds[at].0.clone();
-        if (at as u64).is_multiple_of(scope.fair_every) {
+        at += 1;
+        if (at as u64 - 1).is_multiple_of(scope.fair_every) {
             fair_runs
                 .from(scope, &mut memo, &world)
-                .map_err(|wrong| told(scope, &memo, &worlds, at, None, &wrong))?;
+                .map_err(|wrong| told(scope, &memo, &worlds, at - 1, None, &wrong))?;
+        }
+        if world.is_beyond(scope, &memo) {
+            continue;
         }
         let actions = world
             .actions(scope, &mut memo)
-            .map_err(|wrong| told(scope, &memo, &worlds, at, None, &wrong))?;
+            .map_err(|wrong| told(scope, &memo, &worlds, at - 1, None, &wrong))?;
         for action in actions {
             steps += 1;
             let next = world
                 .apply(&mut memo, action)
-                .map_err(|wrong| told(scope, &memo, &worlds, at, Some(action), &wrong))?;
+                .map_err(|wrong| told(scope, &memo, &worlds, at - 1, Some(action), &wrong))?;
             if next == world || numbers.contains_key(&next) {
                 continue;
             }
             let number = u32::try_from(worlds.len()).unwrap();
             assert!(worlds.len() < WORLDS_MAX, "{}: too many worlds", scope.name);
             numbers.insert(next.clone(), number);
-            worlds.push((next, u32::try_from(at).unwrap(), Some(action)));
+            worlds.push((next, u32::try_from(at - 1).unwrap(), Some(action)));
         }
-        at += 1;
     }
     Ok(Found {
         worlds: worlds.len(),

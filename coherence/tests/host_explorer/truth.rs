@@ -121,7 +121,10 @@ impl Truth {
         };
         match change {
             Change::None => {}
-            Change::Torn => extent.memory = None,
+            Change::Torn => {
+                extent.local.remove(&slot);
+                extent.memory = None;
+            }
             Change::Published => {
                 let version = version + 1;
                 let mark = (u64::from(slot) << 56) | (era << 48) | (extent.writer.0 << 24);

@@ -23,6 +23,8 @@ pub(crate) struct Scope {
     pub(crate) rights: &'static [Right],
     /// Hosts that die, and may live again.
     pub(crate) kills: u8,
+    /// Whether hosts that died live again.
+    pub(crate) rejoins: bool,
     /// Living hosts that are fenced.
     pub(crate) cuts: u8,
     /// Deaths of the home, after any output of any step.
@@ -35,6 +37,9 @@ pub(crate) struct Scope {
     pub(crate) drops: u8,
     /// Lost extents that get content again.
     pub(crate) mends: u8,
+    /// Worlds beyond this epoch are looked at and not followed: late copies of requests may cause
+    /// useless grants without end, while a request of a lower ticket waits.
+    pub(crate) epochs: u64,
     /// One in how many states a fair run starts from.
     pub(crate) fair_every: u64,
 }
@@ -48,12 +53,14 @@ impl Scope {
         asks: [1, 1, 1],
         rights: &[Right::Shared, Right::Exclusive],
         kills: 0,
+        rejoins: true,
         cuts: 0,
         restarts: 0,
         expiries: 0,
         tears: 0,
         drops: 0,
         mends: 0,
+        epochs: 16,
         fair_every: 1,
     };
 }
@@ -178,6 +185,14 @@ impl World {
         }
     }
 
+    /// Whether what follows is not looked at.
+    pub(crate) fn is_beyond(&self, scope: &Scope, memo: &Memo) -> bool {
+        let home = memo.homes.get(self.home);
+        (0..scope.extents)
+            .filter_map(|extent| home.extent(extent))
+            .any(|row| row.epoch > scope.epochs)
+    }
+
     /// All that may happen.
     pub(crate) fn actions(&self, scope: &Scope, memo: &mut Memo) -> Result<Vec<Action>, String> {
         let mut actions = Vec::new();
@@ -234,7 +249,9 @@ impl World {
         let Some(era) = peer.member() else {
             let boot = u64::from(self.budget.boot[index]) + 1;
             // A host that was cut off may join again as well.
-            actions.push(Action::Peer(index, PeerInput::Join { boot }));
+            if scope.rejoins {
+                actions.push(Action::Peer(index, PeerInput::Join { boot }));
+            }
             actions.push(Action::Peer(index, PeerInput::Tick));
             return;
         };

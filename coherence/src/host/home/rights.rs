@@ -96,7 +96,7 @@ impl Home {
         else {
             return Err(Refusal::Malformed);
         };
-        let torn = outcome == Outcome::Torn;
+        let torn = matches!(outcome, Outcome::Torn { .. });
         if keep == Right::Exclusive || (torn && keep != Right::Nothing) {
             return Err(Refusal::Malformed);
         }
@@ -159,7 +159,7 @@ impl Home {
         let agrees = right != Right::Nothing && right <= journaled && epoch == row.epoch;
         // Readers keep their epoch while it stands still: it rises with an exclusive grant or a
         // loss, and both need all readers gone.
-        if agrees || planted!("host.what_is_announced_is_believed") {
+        if agrees {
             self.send_grant(extent, slot, out);
             return Ok(());
         }
@@ -208,7 +208,7 @@ fn settle(
         let told = match outcome {
             Outcome::Unused => true,
             Outcome::Wrote { version } => version <= row.version,
-            Outcome::Torn => false,
+            Outcome::Torn { .. } => false,
         };
         if !told {
             return Err(Refusal::NotOwner);
@@ -218,19 +218,26 @@ fn settle(
         }
     }
     match outcome {
-        Outcome::Torn => {
-            row.lose();
+        Outcome::Torn { version } => {
+            published(&row, version, row.version)?;
+            row.lose(version);
             return Ok(Some(row));
         }
         Outcome::Wrote { version } if right == Right::Exclusive => {
-            let leaps = version > NUMBER_MAX || version > row.version + PUBLISHED_MAX;
-            if version <= row.version || leaps {
-                return Err(Refusal::BadVersion);
-            }
+            published(&row, version, row.version + 1)?;
             row.version = version;
         }
         Outcome::Wrote { .. } | Outcome::Unused => {}
     }
     row.give_back(slot, keep);
     Ok(Some(row))
+}
+
+/// Whether one exclusive grant can have led to this version, which is no less than `least`.
+fn published(row: &Row, version: u64, least: u64) -> Result<(), Refusal> {
+    let most = NUMBER_MAX.min(row.version + PUBLISHED_MAX);
+    if version < least || version > most {
+        return Err(Refusal::BadVersion);
+    }
+    Ok(())
 }

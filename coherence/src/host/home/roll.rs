@@ -155,7 +155,7 @@ impl Home {
             }
             out.extents.insert(extent);
             if owned && !planted!("host.fence_frees_without_loss") {
-                row.lose();
+                row.lose(row.version);
                 self.report_lost(extent, out);
             } else {
                 row.give_back(slot, Right::Nothing);

@@ -135,7 +135,9 @@ impl Holding {
             .filter(|owed| owed.ticket == grant.ticket)
             .map(|owed| owed.outcome);
         let outcome = if torn {
-            Outcome::Torn
+            Outcome::Torn {
+                version: grant.version,
+            }
         } else if grant.version > grant.base {
             Outcome::Wrote {
                 version: grant.version,

@@ -102,8 +102,8 @@ impl Peer {
     }
 
     /// A grant is taken for the request that is out, and for no other: a late copy of an older one
-    /// speaks of a right that was given back. Where the home has granted anew, on a late copy of the
-    /// request, it learns that nobody uses it when it recalls it.
+    /// speaks of a right that was given back. Where the home has granted anew, on a late copy of
+    /// the request, it learns that nobody uses it when it recalls it.
     pub(super) fn granted(
         &mut self,
         now: Nanos,
@@ -221,10 +221,9 @@ impl Peer {
         out: &mut Gathered,
     ) -> Result<(), Refusal> {
         let holding = self.extents.get_mut(&extent).ok_or(Refusal::Settled)?;
-        let owed = |keeps: Right| keeps == keep || planted!("host.any_acknowledgement_settles");
         if holding
             .owed
-            .is_none_or(|debt| debt.ticket != ticket || !owed(debt.keep))
+            .is_none_or(|owed| owed.ticket != ticket || owed.keep != keep)
         {
             return Err(Refusal::Settled);
         }
