@@ -457,6 +457,7 @@ impl Tally {
                 self.mended,
                 self.killed,
                 self.cut,
+                self.restarted,
                 self.refused,
             ]
             .iter()
