@@ -4,8 +4,8 @@
 //! Which models there are, and what each catches, stands in the source alone: see
 //! [`crate::tidy::Model`]. Each run is a process of its own, for a planted bug is the process's.
 //! A model that holds has passed and told how many schedules it explored. A bug that is caught
-//! made exactly that one test fail: a process that runs too long, dies or finds no test has caught
-//! nothing.
+//! made exactly that one test fail: a process that runs too long, is killed or finds no test has
+//! caught nothing.
 
 mod plan;
 mod process;
@@ -74,7 +74,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         bail!("no model and no bug is named like `{}`", arguments.filter);
     }
     println!(
-        "{} runs, at most {} preemptions a schedule; built in {:.0} s",
+        "{} to run, at most {} preemptions a schedule; built in {:.0} s",
         jobs.len(),
         arguments.preemptions,
         seconds_since(started)
