@@ -4,11 +4,11 @@
 #![cfg(not(loom))]
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 
+use coherence::FutexWait;
 use coherence::Slot;
 use coherence::ring::events::{Event, EventRing, EventSender, Notice, Publisher};
 use coherence::ring::mpsc::Popped;
 use coherence::ring::{Capacity, Field, Mpsc, OwnedMemory, Owner, RingError, Spsc};
-use coherence::wait::FutexWait;
 use pool_core::clock::Deadline;
 use pool_core::sync::atomic::Ordering::Relaxed;
 use pool_core::sync::{Arc, thread};

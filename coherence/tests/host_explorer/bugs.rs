@@ -44,6 +44,15 @@ fn caught(bug: &str, scope: &str) -> Option<String> {
     })
 }
 
+/// Catches: host.message_before_its_record, host.one_reader_is_overlooked
+/// Catches: host.epoch_does_not_rise, host.lost_grant_is_not_repeated
+/// Catches: host.late_release_is_not_acknowledged, host.recall_is_sent_once
+/// Catches: host.release_of_any_ticket_is_taken, host.release_again_forgets_the_version
+/// Catches: host.grant_of_a_settled_ticket_is_taken, host.recall_waits_for_no_user
+/// Catches: host.downgrade_keeps_the_write_right, host.message_of_a_dead_era_is_taken
+/// Catches: host.grant_of_an_old_era_is_taken, host.joins_again_without_a_fence
+/// Catches: host.fence_frees_without_loss, host.fence_forgets_the_readers
+/// Catches: host.the_condemned_are_heard, host.any_copy_repairs, host.loss_keeps_the_version
 #[test]
 fn the_search_finds_every_planted_bug() {
     let mut missed = Vec::new();
