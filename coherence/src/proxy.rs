@@ -56,7 +56,8 @@ pub fn let_go(line: &Descriptor, slot: Slot, wait: &impl Wait) -> Result<bool, L
     Err(LeaseError::Busy(Refused::Held))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use pool_core::sync::atomic::Ordering::Relaxed;
 
@@ -65,31 +66,30 @@ mod tests {
     use crate::own::Own;
     use crate::wait::ModelWait;
 
-    fn slot(index: u8) -> Slot {
-        Slot::new(index).unwrap()
-    }
+    const ONE: Slot = Slot::new(1).unwrap();
+    const TWO: Slot = Slot::new(2).unwrap();
 
     #[test]
     fn a_lease_that_is_asked_for_again_is_the_same_and_one_release_ends_it() {
         let line = Descriptor::default();
-        let first = lease(&line, slot(3)).unwrap();
-        assert_eq!(lease(&line, slot(3)), Ok(first));
+        let first = lease(&line, TWO).unwrap();
+        assert_eq!(lease(&line, TWO), Ok(first));
         let own = Own::judge(line.own.load(Relaxed)).unwrap();
-        assert!(own.is_held_by(slot(3)) && !own.is_crowded());
+        assert!(own.is_held_by(TWO) && !own.is_crowded());
         let wait = ModelWait::default();
-        assert_eq!(let_go(&line, slot(3), &wait), Ok(true));
-        assert_eq!(let_go(&line, slot(3), &wait), Ok(false));
+        assert_eq!(let_go(&line, TWO, &wait), Ok(true));
+        assert_eq!(let_go(&line, TWO, &wait), Ok(false));
         assert_eq!(line.own.load(Relaxed) & u64::from(u32::MAX), 0);
     }
 
     #[test]
     fn what_a_writer_holds_is_refused_and_left_as_it_is() {
         let line = Descriptor::default();
-        let writer = Member::new(slot(1), ModelWait::default());
+        let writer = Member::new(ONE, ModelWait::default());
         writer.try_exclusive(&line).unwrap();
         let before = line.own.load(Relaxed);
-        assert_eq!(lease(&line, slot(2)), Err(LeaseError::Busy(Refused::Held)));
-        assert_eq!(let_go(&line, slot(1), &ModelWait::default()), Ok(false));
+        assert_eq!(lease(&line, TWO), Err(LeaseError::Busy(Refused::Held)));
+        assert_eq!(let_go(&line, ONE, &ModelWait::default()), Ok(false));
         assert_eq!(line.own.load(Relaxed), before);
     }
 }

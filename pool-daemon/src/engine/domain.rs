@@ -35,8 +35,8 @@ use super::segment::Stage;
 use super::{Engine, Refusal};
 
 /// What keeps a domain where it is, and as long as it is.
-pub(super) const IS_FIXED: &str = "a domain keeps its size and its place while its words lead to it: create another one, copy \
-     what is to be kept, and free this one";
+pub(super) const IS_FIXED: &str = "a domain keeps its size and its place: create another one, \
+     copy what is to be kept, and free this one";
 
 /// How a client leaves what it held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -295,6 +295,7 @@ impl Refusal {
                 asked.get(),
             ),
             Self::OutOfRange { most, asked, .. } => (*most, 0, *asked),
+            Self::LostUnit { unit, last_good } => (0, *last_good, u64::from(*unit)),
             Self::PartOfExtent { asked } => (0, 0, asked.get()),
             Self::Limit { limit, .. } => (*limit, *limit, 1),
             Self::InUse { used, asked, .. } => (0, used.get(), asked.get()),

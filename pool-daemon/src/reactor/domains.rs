@@ -10,9 +10,10 @@
 //! 1. A directory is mapped from the first access on until its file is given up, and never after:
 //!    a file in quarantine is emptied, and whoever touches it then brings pages back.
 //! 2. A mapping is made from the master's own description, so the proof of release does not see it.
-//! 3. Work is done in the order in which it was asked for, and each has one outcome; but for work
-//!    on a file that is given up, and for what a failed journal has undone, which have none.
+//! 3. There is at most one work on a domain at a time, and each has one outcome; but for work on a
+//!    file that is given up, and for what a failed journal has undone, which have none.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -174,13 +175,16 @@ impl Domains {
         work: &Work,
         master: Option<BorrowedFd<'_>>,
     ) -> Result<Directory<'_>, OpenError> {
-        if !self.open.contains_key(&work.directory) {
-            let (master, bytes) = (master.ok_or(OpenError::Gone)?, work.layout.directory());
-            let map = FileMap::new(master, Bytes::ZERO, bytes, Access::ReadWrite)?;
-            let layout = work.layout;
-            self.open.insert(work.directory, Open { map, layout });
-        }
-        self.directory(work.directory)
+        let open = match self.open.entry(work.directory) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(free) => {
+                let (master, layout) = (master.ok_or(OpenError::Gone)?, work.layout);
+                let bytes = layout.directory();
+                let map = FileMap::new(master, Bytes::ZERO, bytes, Access::ReadWrite)?;
+                free.insert(Open { map, layout })
+            }
+        };
+        Ok(Directory::new(open.map.mapped(), open.layout)?)
     }
 }
 
@@ -478,3 +482,6 @@ fn audit(domain: &DomainView, lines: &[Descriptor]) -> (DomainCheck, Vec<String>
     };
     (row, findings)
 }
+
+#[cfg(test)]
+mod tests;

@@ -466,6 +466,7 @@ fn who_only_reads_leases_by_asking_and_who_writes_does_it_itself() {
     let lost = world.refused(reader, ask::acquire(id, 4));
     assert_eq!(lost.reason(), ErrorReason::Lost);
     assert!(lost.message.contains("version 6"), "{}", lost.message);
+    assert_eq!((lost.used, lost.asked), (6, 4));
     let units = u32::try_from(extents(3) >> 16).unwrap();
     for unit in [units, u32::MAX] {
         assert_eq!(

@@ -42,6 +42,9 @@ const KINDS: [&str; 15] = [
     "device-resized",
 ];
 
+/// What the world does unasked must happen, too.
+const RECOVERY: &str = "the recovery of a domain";
+
 /// A world that is driven by [`Op`]s.
 struct Play {
     world: World,
@@ -397,6 +400,9 @@ fn whatever_happens_the_laws_hold_and_everything_comes_back() {
         happened
             .borrow_mut()
             .extend(play.world.published.iter().cloned());
+        if !play.world.domains.recovered.is_empty() {
+            happened.borrow_mut().insert(RECOVERY.to_owned());
+        }
         play.heal();
         Ok(())
     });
@@ -404,7 +410,7 @@ fn whatever_happens_the_laws_hold_and_everything_comes_back() {
         panic!("{failed}");
     }
     // What never happened was not tested.
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain([RECOVERY]) {
         assert!(happened.borrow().contains(kind), "{kind} never happened");
     }
 }
