@@ -30,7 +30,7 @@
 use std::mem::offset_of;
 use std::time::Duration;
 
-use coherence::{Grant, Member, Own, Slot, last_good};
+use coherence::{Grant, Member, Own, Slot, State, last_good};
 use pool_core::clock::{Backoff, Deadline};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::Access;
@@ -79,10 +79,19 @@ pub struct Units<'d> {
     bytes: u64,
 }
 
+impl Kind {
+    /// It gives no right to write.
+    const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::Beside)
+    }
+}
+
 /// What is to be held, and how it is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Read,
+    /// To read beside somebody who reads.
+    Beside,
     Write,
     /// To write all of what is lost.
     Restore,
@@ -157,6 +166,20 @@ impl<'d> Units<'d> {
             done => done,
         };
         lease.map(ReadGuard::new)
+    }
+
+    /// Leases a unit for reading where somebody reads it, now or not at all: `None` where nobody
+    /// does. A process that leases by requests may be the only reader by the time it is answered.
+    pub(crate) fn try_read_beside(&self) -> Result<Option<ReadGuard<'d>>, LeaseError> {
+        self.held.check(0, self.domain.layout().directory().get())?;
+        if self.own(0)?.state() != State::Shared {
+            return Ok(None);
+        }
+        match self.acquire(Kind::Beside, None) {
+            Ok(lease) => Ok(Some(ReadGuard::new(lease))),
+            Err(LeaseError::Revoked { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Leases the units for writing, now or not at all.
@@ -253,7 +276,7 @@ impl<'d> Units<'d> {
     fn acquire(&self, kind: Kind, until: Option<Deadline>) -> Result<Lease<'d>, LeaseError> {
         // First: in a forked child the words are not there.
         self.held.check(0, self.domain.layout().directory().get())?;
-        if kind != Kind::Read && self.domain.access() == Access::ReadOnly {
+        if !kind.reads() && self.domain.access() == Access::ReadOnly {
             return Err(AccessError::ReadOnly.into());
         }
         let mut lease = self.lease_of(self.take(kind, 0, until)?);
@@ -285,6 +308,7 @@ impl<'d> Units<'d> {
         let (member, unit) = (&self.membership.member, self.unit(index));
         let granted = match (kind, until) {
             (Kind::Read, None) => member.try_shared(unit, line),
+            (Kind::Beside, _) => member.try_shared_beside(unit, line),
             (Kind::Read, Some(until)) => member.shared(unit, line, until),
             (Kind::Write, None) => member.try_exclusive(line),
             (Kind::Write, Some(until)) => member.exclusive(line, until),
@@ -347,7 +371,7 @@ impl<'d> Units<'d> {
         };
         let (member, unit) = (&self.membership.member, self.unit(index));
         let given = match kind {
-            Kind::Read => member.release_shared(unit, line, grant),
+            Kind::Read | Kind::Beside => member.release_shared(unit, line, grant),
             Kind::Write => member.release_exclusive(line, grant, false).map(|_| ()),
             Kind::Restore => member.abandon(line, grant),
         };
@@ -359,7 +383,7 @@ impl<'d> Units<'d> {
     fn check_one(&self, kind: Kind, index: u32, grant: &Grant) -> Result<(), LeaseError> {
         let member = &self.membership.member;
         let stands = match (self.line(index), kind) {
-            (Some(line), Kind::Read) => member.check_shared(line, grant),
+            (Some(line), Kind::Read | Kind::Beside) => member.check_shared(line, grant),
             (Some(line), Kind::Write | Kind::Restore) => member.check_exclusive(line, grant),
             (None, _) => {
                 let own = self.own(index)?;

@@ -15,6 +15,7 @@
 //! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
+//! | queues between members | [`ring`] |
 //! | how writes reach other members, in each mode | [`cache`] |
 //! | caches that lose and delay lines | [`simulated`] |
 //!
@@ -40,6 +41,7 @@ mod member;
 mod own;
 pub mod proxy;
 pub mod recover;
+pub mod ring;
 pub mod simulated;
 mod slot;
 mod wait;

@@ -12,7 +12,7 @@
 //!      24 event    u32  futex: moves on when somebody who waits should look again
 //!      28 flags    u32
 //!      32 sum      u64  checksum of the contents, where the domain has checksums
-//!      40 base     u64  epoch and version at the last exclusive grant
+//!      40 base     u64  the last version that was published, and the epoch that noted it
 //!      48 handed   u64  whom the unit was handed to, until that member takes it
 //!      56 spare    u64, zero
 //! ```
@@ -40,7 +40,7 @@ pub struct Descriptor {
     pub flags: AtomicU32,
     /// Checksum of the contents.
     pub sum: AtomicU64,
-    /// Epoch and version at the last exclusive grant.
+    /// The last version that was published, and the epoch that noted it.
     pub base: AtomicU64,
     /// Whom the unit was handed to, until that member takes it.
     pub handed: AtomicU64,

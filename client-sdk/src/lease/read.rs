@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use coherence::Epoch;
 use pool_core::Bytes;
 
 use super::error::LeaseError;
@@ -50,6 +51,11 @@ impl<'d> ReadGuard<'d> {
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.lease.first.version
+    }
+
+    /// The epoch of the lease: the same for as long as nobody has written.
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.lease.first.epoch
     }
 
     /// Whether somebody waits to write. Let go soon: one that does not may be cut off.

@@ -31,7 +31,6 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use pool_core::{clock::Deadline, crash_point, planted};
 
 use super::{Grant, Member, exchange, granted, judged, publish, refusal};
-use crate::base;
 use crate::error::LeaseError;
 use crate::own::{Epoch, Own, Refused, State};
 use crate::slot::Slot;
@@ -109,7 +108,7 @@ impl<W: Wait> Member<W> {
         if !lives() {
             return Err(NotHanded::Gone(*grant));
         }
-        let version = publish(line, grant, changed)?;
+        let version = publish(line, self.slot, grant, changed)?;
         let grant = Grant { version, ..*grant };
         let given = note(grant.epoch.after(), to);
         self.leave_note(line, &grant, given)?;
@@ -160,20 +159,12 @@ impl<W: Wait> Member<W> {
                 .hand_over(to.slot, epoch, self.slot)
                 .map_err(|refused| refusal(refused, line))?;
             if exchange(line, own, mine) {
-                let grant = self.noted(line, mine.epoch());
                 self.after_release(line, own, mine);
+                let grant = granted(line, mine.epoch());
+                self.check_exclusive(line, &grant)?;
                 return Err(NotHanded::Gone(grant));
             }
         }
-    }
-
-    /// Notes a grant for writing that has just been made.
-    fn noted(&self, line: &Descriptor, epoch: Epoch) -> Grant {
-        let grant = granted(line, epoch);
-        // Relaxed, as in `take`.
-        line.base
-            .store(base::pack(grant.epoch, grant.version), Relaxed);
-        grant
     }
 
     /// Takes a unit that another member has handed to this one, which is here since `era`, now or
@@ -226,11 +217,11 @@ impl<W: Wait> Member<W> {
             return Err(LeaseError::Busy(Refused::HeldHere));
         }
         crash_point!("hand.taken");
-        // Fenced meanwhile, the daemon may have found the note and taken the contents for whole.
-        if !judged(line)?.is_exclusive_of(self.slot, own.epoch()) {
-            return Err(LeaseError::Revoked);
-        }
-        Ok(self.noted(line, own.epoch()))
+        let grant = granted(line, own.epoch());
+        // Fenced meanwhile, the daemon may have found the note and taken the contents for whole;
+        // and the place that was read may be the one of others, as in `take`.
+        self.check_exclusive(line, &grant)?;
+        Ok(grant)
     }
 }
 
