@@ -219,7 +219,7 @@ impl<'d> Units<'d> {
     /// cost no more than the change of its word: all else is elsewhere.
     #[inline]
     fn try_acquire(&self, kind: Kind) -> Result<Lease<'d>, LeaseError> {
-        let may = kind == Kind::Read || self.domain.access() == Access::ReadWrite;
+        let may = kind.reads() || self.domain.access() == Access::ReadWrite;
         // In a forked child the words are not there.
         if let Some(line) = self.line.filter(|_| may && self.count == 1)
             && self.held.is_standing()
@@ -227,6 +227,7 @@ impl<'d> Units<'d> {
             let member = &self.membership.member;
             let granted = match kind {
                 Kind::Read => member.try_shared(self.first, line),
+                Kind::Beside => member.try_shared_beside(self.first, line),
                 Kind::Write => member.try_exclusive(line),
                 Kind::Restore => member.try_restore(line),
             };
