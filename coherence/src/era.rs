@@ -19,8 +19,8 @@
 use core::fmt;
 
 use pool_core::planted;
-use pool_core::sync::atomic::AtomicU64;
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use pool_core::sync::atomic::{AtomicU64, fence};
 
 /// The word of one slot.
 #[derive(Clone, Copy)]
@@ -61,6 +61,8 @@ impl<'a> Era<'a> {
             Release
         };
         self.0.fetch_and(!1, order);
+        // Pairs with the fence of a giver that looks whether its receiver lives.
+        fence(SeqCst);
     }
 
     /// Whether the member of `era` lives.

@@ -44,6 +44,8 @@ use crate::publish::publish;
 use crate::slot::Slot;
 use crate::wait::{WAIT_CAP, Wait};
 
+pub(crate) mod hand;
+
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
@@ -395,6 +397,27 @@ impl<W: Wait> Member<W> {
         }
     }
 
+    /// Gives up the contents of a unit that was leased for writing: they have half of a change, and
+    /// nobody writes the other half. As if this member had died, those who ask are told the version
+    /// that was published last.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile.
+    pub fn abandon(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        // Whoever has lines of the contents cached is to drop them. That it is no publication says
+        // `base`, which has the version of before.
+        let version = publish(line, self.slot, grant, true)?;
+        let noted = line.base.load(Relaxed);
+        let last_good = base::version(noted, version);
+        // As the daemon notes it, for whoever restores the unit. A compare-exchange from this
+        // member's own note: the daemon has written another one where it fenced this member.
+        let own = base::pack(grant.epoch, last_good);
+        let next = base::pack(grant.epoch.after(), last_good);
+        let left = line.base.compare_exchange(own, next, Release, Relaxed);
+        left.map_err(|_| LeaseError::Revoked)?;
+        self.give_back(line, |own| own.abandon(self.slot, grant.epoch))
+    }
+
     /// Whether the lease stands: asked before and after each access to the contents.
     ///
     /// # Errors
@@ -553,7 +576,7 @@ fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
 
 /// What goes with a grant that has just been made.
 #[inline]
-fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
+pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
     // The compare-exchange before it acquired what belongs to the grant. Acquire pairs with the
     // release of whoever moves the contents: what a holder that was fenced since looks at next is
     // not older than the place it reads here.
@@ -565,7 +588,7 @@ fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
 }
 
 #[cold]
-fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
+pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
     LeaseError::from_refusal(refused, || {
         let now = line.version.load(Relaxed);
         base::version(line.base.load(Relaxed), now)
