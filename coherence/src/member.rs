@@ -555,19 +555,21 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
 #[inline]
 fn take(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
     let early = planted!("member.reads_before_grant").then(|| granted(line, to.epoch()));
-    exchange(line, from, to).then(|| early.unwrap_or_else(|| granted(line, to.epoch())))
+    if !exchange(line, from, to) {
+        return None;
+    }
+    if to.state() == State::Exclusive {
+        crash_point!("lease.exclusive_granted");
+    }
+    Some(early.unwrap_or_else(|| granted(line, to.epoch())))
 }
 
 /// [`take`], to write.
 #[inline]
 fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
-    let to = if planted!("member.takes_the_marks") {
-        to.recall_ended()
-    } else {
-        to
-    };
+    let drops = planted!("member.takes_the_marks");
+    let to = if drops { to.recall_ended() } else { to };
     let grant = take(line, from, to)?;
-    crash_point!("lease.exclusive_granted");
     // Looked at once more, after the place was read: a holder that was fenced in between may have
     // read where the contents are by now, and would store there. It asks anew.
     let stands = line.own.load(Acquire) & !Own::MARKS == to.word() & !Own::MARKS;

@@ -35,6 +35,7 @@ pub(crate) fn publish(
     if !changed {
         return Ok(grant.version);
     }
+    crash_point!("lease.version_to_raise");
     note(line, slot, grant)?;
     crash_point!("lease.exclusive_noted");
     let version = grant.version.wrapping_add(1);
@@ -64,13 +65,13 @@ fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> 
         return Ok(());
     }
     let held = judged(line)?.is_exclusive_of(slot, grant.epoch);
-    if !held && !planted!("publish.notes_unheld") {
-        return Err(LeaseError::Revoked);
-    }
     let note = base::pack(grant.epoch, grant.version);
     if planted!("member.notes_late") {
         line.base.store(note, Release);
         return Ok(());
+    }
+    if !held && !planted!("publish.notes_unheld") {
+        return Err(LeaseError::Revoked);
     }
     match line.base.compare_exchange(noted, note, Release, Relaxed) {
         Ok(_) => Ok(()),
