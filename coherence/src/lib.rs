@@ -14,6 +14,8 @@
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
+//! | how writes reach other members, in each mode | [`cache`] |
+//! | caches that lose and delay lines | [`simulated`] |
 //!
 //! # What is promised
 //! 1. One writer or any number of readers, for each epoch of a unit.
@@ -28,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod base;
+pub mod cache;
 pub mod check;
 #[cfg(not(loom))]
 pub mod directory;
@@ -35,6 +38,7 @@ mod error;
 mod member;
 mod own;
 pub mod recover;
+pub mod simulated;
 mod slot;
 mod wait;
 

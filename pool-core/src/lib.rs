@@ -15,12 +15,15 @@ pub mod clock;
 pub mod descriptor;
 pub mod fault;
 #[cfg(not(loom))]
+pub mod flush;
+#[cfg(not(loom))]
 pub mod futex;
 pub mod id;
 pub mod limits;
 #[cfg(not(loom))]
 pub mod mem;
 pub mod packet;
+pub mod rng;
 pub mod socket;
 pub mod sync;
 pub mod units;

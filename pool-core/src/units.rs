@@ -4,6 +4,7 @@
 //! says `checked_add` or `saturating_sub`, and thereby what shall happen at the end of the numbers.
 
 use core::fmt;
+use core::ops::Range;
 
 /// Bytes in one KiB.
 pub const KIB: u64 = 1 << 10;
@@ -24,6 +25,20 @@ pub const LINE_BYTES: u64 = 64;
 
 const _: () =
     assert!(EXTENT_BYTES.is_multiple_of(PAGE_BYTES) && PAGE_BYTES.is_multiple_of(LINE_BYTES));
+
+/// The lines that hold a byte of the `len` bytes from `offset`, by their index: none where `len` is
+/// 0, and up to the last line of all where the range is said to end past it.
+#[must_use]
+pub fn lines_touched(offset: u64, len: u64) -> Range<u64> {
+    let first = offset / LINE_BYTES;
+    let Some(before_end) = len.checked_sub(1) else {
+        return first..first;
+    };
+    if crate::planted!("lines.end_is_not_rounded_up") {
+        return first..first + len / LINE_BYTES;
+    }
+    first..offset.saturating_add(before_end) / LINE_BYTES + 1
+}
 
 /// An amount of memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -239,6 +254,18 @@ mod tests {
         ] {
             assert_eq!(Bytes::parse(text), Err(ParseBytesError), "{text}");
         }
+    }
+
+    #[test]
+    fn a_line_is_touched_where_one_of_its_bytes_is() {
+        assert_eq!(lines_touched(0, 0), 0..0);
+        assert_eq!(lines_touched(130, 0), 2..2);
+        assert_eq!(lines_touched(0, 1), 0..1);
+        assert_eq!(lines_touched(0, 64), 0..1);
+        assert_eq!(lines_touched(63, 2), 0..2);
+        assert_eq!(lines_touched(64, 65), 1..3);
+        let last = u64::MAX / LINE_BYTES;
+        assert_eq!(lines_touched(u64::MAX, u64::MAX), last..last + 1);
     }
 
     #[test]
