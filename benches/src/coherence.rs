@@ -27,6 +27,7 @@ mod locks;
 pub(crate) mod partner;
 mod pthread;
 mod publish;
+mod software;
 mod uncontended;
 
 use domain::{Domain, Shape};
@@ -55,7 +56,8 @@ pub(crate) struct Arguments {
     /// Rounds of each contest.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Only the cases of these parts: uncontended, contended, publish, handover.
+    /// Only the cases of these parts: uncontended, contended, publish, handover,
+    /// software.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
 }
@@ -67,14 +69,16 @@ enum Part {
     Contended,
     Publish,
     Handover,
+    Software,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Uncontended,
         Self::Contended,
         Self::Publish,
         Self::Handover,
+        Self::Software,
     ];
 
     fn measure(
@@ -89,6 +93,7 @@ impl Part {
             Self::Contended => contended::measure(side, partner, rounds, report),
             Self::Publish => publish::measure(side, partner, rounds, report),
             Self::Handover => handover::measure(side, partner, rounds, report),
+            Self::Software => software::measure(rounds, report),
         }
     }
 }

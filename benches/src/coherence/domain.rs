@@ -132,6 +132,12 @@ impl Domain {
         })
     }
 
+    /// The bytes of all units.
+    pub(super) fn payload(&self) -> anyhow::Result<Mapped<'_>> {
+        let (start, bytes) = (self.layout.directory(), self.layout.payload());
+        Ok(self.map.mapped().part(start, bytes)?)
+    }
+
     /// A tool as a word.
     pub(super) fn word(&self, tool: Tool) -> anyhow::Result<&AtomicU64> {
         let at = self.tools_at() + tool.at();

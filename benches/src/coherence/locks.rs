@@ -1,8 +1,13 @@
 //! Everything that can be taken and let go of: the leases, and what they are compared with.
+//!
+//! Each fails in its own way, which is told as any error only where it happened: to turn one type
+//! of result into another copies what was granted, and that would be measured as well.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 
-use coherence::{FutexWait, Grant, Member};
+use coherence::{FutexWait, Grant, LeaseError, Member};
+use nix::errno::Errno;
 use parking_lot::{
     Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard,
 };
@@ -19,12 +24,14 @@ pub(super) trait Lock {
     type Held<'a>
     where
         Self: 'a;
+    /// Why it is not had, or was not held to the end.
+    type Fault: std::error::Error + Send + Sync + 'static;
 
     /// Takes it, waiting where it must.
-    fn acquire(&self) -> anyhow::Result<Self::Held<'_>>;
+    fn acquire(&self) -> Result<Self::Held<'_>, Self::Fault>;
 
     /// Lets go of it.
-    fn release<'a>(&'a self, held: Self::Held<'a>) -> anyhow::Result<()>;
+    fn release<'a>(&'a self, held: Self::Held<'a>) -> Result<(), Self::Fault>;
 }
 
 /// A unit, for one member.
@@ -50,20 +57,19 @@ impl Lock for Exclusive<'_> {
         = Grant
     where
         Self: 'a;
+    type Fault = LeaseError;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<Grant> {
-        Ok(self
-            .unit
-            .member
-            .exclusive(self.unit.line, self.unit.until)?)
+    fn acquire(&self) -> Result<Grant, LeaseError> {
+        self.unit.member.exclusive(self.unit.line, self.unit.until)
     }
 
     #[inline]
-    fn release(&self, held: Grant) -> anyhow::Result<()> {
+    fn release(&self, held: Grant) -> Result<(), LeaseError> {
         let Unit { member, line, .. } = self.unit;
-        member.release_exclusive(line, &held, self.publishes)?;
-        Ok(())
+        member
+            .release_exclusive(line, &held, self.publishes)
+            .map(drop)
     }
 }
 
@@ -76,24 +82,24 @@ impl Lock for Shared<'_> {
         = Grant
     where
         Self: 'a;
+    type Fault = LeaseError;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<Grant> {
+    fn acquire(&self) -> Result<Grant, LeaseError> {
         let Unit {
             member,
             number,
             line,
             until,
         } = self.0;
-        Ok(member.shared(number, line, until)?)
+        member.shared(number, line, until)
     }
 
     #[inline]
-    fn release(&self, held: Grant) -> anyhow::Result<()> {
-        Ok(self
-            .0
+    fn release(&self, held: Grant) -> Result<(), LeaseError> {
+        self.0
             .member
-            .release_shared(self.0.number, self.0.line, &held)?)
+            .release_shared(self.0.number, self.0.line, &held)
     }
 }
 
@@ -109,17 +115,17 @@ impl Lock for Upgrade<'_> {
         = Grant
     where
         Self: 'a;
+    type Fault = LeaseError;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<Grant> {
-        Ok(self
-            .unit
+    fn acquire(&self) -> Result<Grant, LeaseError> {
+        self.unit
             .member
-            .try_upgrade(self.unit.line, &self.reads.get())?)
+            .try_upgrade(self.unit.line, &self.reads.get())
     }
 
     #[inline]
-    fn release(&self, held: Grant) -> anyhow::Result<()> {
+    fn release(&self, held: Grant) -> Result<(), LeaseError> {
         let reads = self.unit.member.downgrade(self.unit.line, &held, false)?;
         self.reads.set(reads);
         Ok(())
@@ -145,9 +151,10 @@ impl Lock for CompareExchange<'_> {
         = ()
     where
         Self: 'a;
+    type Fault = Infallible;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<()> {
+    fn acquire(&self) -> Result<(), Infallible> {
         let mut seen = self.seen.get();
         loop {
             let after = seen.wrapping_add(1);
@@ -160,7 +167,7 @@ impl Lock for CompareExchange<'_> {
     }
 
     #[inline]
-    fn release(&self, (): ()) -> anyhow::Result<()> {
+    fn release(&self, (): ()) -> Result<(), Infallible> {
         Ok(())
     }
 }
@@ -170,28 +177,30 @@ impl Lock for RobustMutex<'_> {
         = ()
     where
         Self: 'a;
+    type Fault = Errno;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<()> {
+    fn acquire(&self) -> Result<(), Errno> {
         self.lock()
     }
 
     #[inline]
-    fn release(&self, (): ()) -> anyhow::Result<()> {
+    fn release(&self, (): ()) -> Result<(), Errno> {
         self.unlock()
     }
 }
 
 impl Lock for Mutex<()> {
     type Held<'a> = MutexGuard<'a, ()>;
+    type Fault = Infallible;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<MutexGuard<'_, ()>> {
+    fn acquire(&self) -> Result<MutexGuard<'_, ()>, Infallible> {
         Ok(self.lock())
     }
 
     #[inline]
-    fn release<'a>(&'a self, held: MutexGuard<'a, ()>) -> anyhow::Result<()> {
+    fn release<'a>(&'a self, held: MutexGuard<'a, ()>) -> Result<(), Infallible> {
         drop(held);
         Ok(())
     }
@@ -203,14 +212,15 @@ pub(super) struct Read(pub(super) RwLock<()>);
 
 impl Lock for Read {
     type Held<'a> = RwLockReadGuard<'a, ()>;
+    type Fault = Infallible;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<RwLockReadGuard<'_, ()>> {
+    fn acquire(&self) -> Result<RwLockReadGuard<'_, ()>, Infallible> {
         Ok(self.0.read())
     }
 
     #[inline]
-    fn release<'a>(&'a self, held: RwLockReadGuard<'a, ()>) -> anyhow::Result<()> {
+    fn release<'a>(&'a self, held: RwLockReadGuard<'a, ()>) -> Result<(), Infallible> {
         drop(held);
         Ok(())
     }
@@ -222,14 +232,15 @@ pub(super) struct Write(RwLock<()>);
 
 impl Lock for Write {
     type Held<'a> = RwLockWriteGuard<'a, ()>;
+    type Fault = Infallible;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<RwLockWriteGuard<'_, ()>> {
+    fn acquire(&self) -> Result<RwLockWriteGuard<'_, ()>, Infallible> {
         Ok(self.0.write())
     }
 
     #[inline]
-    fn release<'a>(&'a self, held: RwLockWriteGuard<'a, ()>) -> anyhow::Result<()> {
+    fn release<'a>(&'a self, held: RwLockWriteGuard<'a, ()>) -> Result<(), Infallible> {
         drop(held);
         Ok(())
     }
@@ -249,14 +260,15 @@ impl<'l> Lock for PeerUpgrade<'l> {
         = Option<RwLockWriteGuard<'l, ()>>
     where
         Self: 'a;
+    type Fault = Infallible;
 
     #[inline]
-    fn acquire(&self) -> anyhow::Result<Option<RwLockWriteGuard<'l, ()>>> {
+    fn acquire(&self) -> Result<Option<RwLockWriteGuard<'l, ()>>, Infallible> {
         Ok(self.0.take().map(RwLockUpgradableReadGuard::upgrade))
     }
 
     #[inline]
-    fn release(&self, held: Option<RwLockWriteGuard<'l, ()>>) -> anyhow::Result<()> {
+    fn release(&self, held: Option<RwLockWriteGuard<'l, ()>>) -> Result<(), Infallible> {
         let reads = held.map(RwLockWriteGuard::downgrade_to_upgradable);
         self.0.set(reads);
         Ok(())

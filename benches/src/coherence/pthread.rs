@@ -62,14 +62,14 @@ impl<'a> RobustMutex<'a> {
 
     /// Waits for it. Fails where its holder died.
     #[inline]
-    pub(super) fn lock(&self) -> anyhow::Result<()> {
+    pub(super) fn lock(&self) -> nix::Result<()> {
         // SAFETY: a mutex (invariant 2), mapped as long as `self` lives.
         done(unsafe { libc::pthread_mutex_lock(self.at) })
     }
 
     /// Lets go of it.
     #[inline]
-    pub(super) fn unlock(&self) -> anyhow::Result<()> {
+    pub(super) fn unlock(&self) -> nix::Result<()> {
         // SAFETY: as for `lock`; where this thread does not hold it, the call says so.
         done(unsafe { libc::pthread_mutex_unlock(self.at) })
     }
@@ -85,9 +85,9 @@ pub(super) fn version() -> &'static str {
 }
 
 #[inline]
-fn done(code: libc::c_int) -> anyhow::Result<()> {
+const fn done(code: libc::c_int) -> nix::Result<()> {
     match code {
         0 => Ok(()),
-        code => Err(Errno::from_raw(code).into()),
+        code => Err(Errno::from_raw(code)),
     }
 }
