@@ -28,12 +28,16 @@
 mod atomic;
 mod attach;
 mod background;
+mod caches;
 mod connection;
+mod domain;
 mod error;
 mod event;
 mod hear;
 mod held;
 mod info;
+mod lease;
+mod membership;
 mod pool;
 mod reserve;
 mod segment;
@@ -45,9 +49,19 @@ mod wire;
 
 pub use atomic::{SharedU32, SharedU64, Waited};
 pub use attach::AttachOptions;
+pub use coherence::Slot;
+pub use domain::{Domain, DomainOptions};
 pub use error::{AccessError, Error, ErrorClass, ProtocolError, Reason, Refused};
 pub use event::{Event, Events};
-pub use info::{Lifetime, Pages, PieceInfo, SegmentInfo, SegmentList, TierInfo};
+pub use info::{
+    DomainInfo, Lifetime, Mode, OnDeath, Pages, PieceInfo, SegmentInfo, SegmentList, TierInfo,
+};
+pub use lease::hand::Ticket;
+pub use lease::read::ReadGuard;
+pub use lease::view::{LeasedView, LeasedViewMut};
+pub use lease::work::{Completion, Lent, Progress};
+pub use lease::write::WriteGuard;
+pub use lease::{LeaseError, Units};
 pub use pool::{Create, Pool};
 pub use pool_core::mem::Access;
 pub use pool_core::sync::atomic::Ordering;

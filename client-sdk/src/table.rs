@@ -33,6 +33,8 @@ pub(crate) enum Release {
     Close(SegmentId),
     /// It was created for nobody.
     Free(SegmentId),
+    /// A unit of it that was leased by a request.
+    Unit(SegmentId, u32),
 }
 
 impl Release {
@@ -44,6 +46,10 @@ impl Release {
             Self::Free(id) => request::Body::Free(session::Free {
                 segment_id: id.number(),
                 force: true,
+            }),
+            Self::Unit(id, unit) => request::Body::Release(session::Release {
+                segment_id: id.number(),
+                unit,
             }),
         }
     }
@@ -131,6 +137,11 @@ impl HeldRef {
         if std::mem::take(&mut self.handle) {
             self.handles.fetch_sub(1, Ordering::Release);
         }
+    }
+
+    /// What is held, for what must not keep it.
+    pub(crate) fn downgrade(&self) -> Weak<Held> {
+        self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Lets go without telling the daemon, which is told something else. False where others hold

@@ -1,8 +1,9 @@
-//! Epoch and version at the last exclusive grant, in one word.
+//! The last version that was published, and under which epoch that was noted, in one word.
 //!
-//! The holder notes them when it has been granted a unit. Whoever fences it later learns from them
-//! which version was the last that was published, even where the holder died between raising the
-//! version and letting go.
+//! A holder notes it, with its own epoch, before it raises the version. Whoever fences it later
+//! learns from it which version was the last that was published, even where the holder died between
+//! raising the version and letting go. The daemon notes it with the epochs of the fence and of the
+//! grant that may follow it, [`crate::recover`].
 //!
 //! ```text
 //! bit 63..38 epoch    37..0 the lowest 38 bits of the version
@@ -30,6 +31,13 @@ pub(crate) const fn epoch(word: u64) -> Epoch {
 #[must_use]
 pub(crate) const fn version(word: u64, now: u64) -> u64 {
     now.wrapping_sub(now.wrapping_sub(word) & VERSION_MASK)
+}
+
+/// The version that was published last of a unit whose contents are lost, by the words `base` and
+/// `version` of its descriptor.
+#[must_use]
+pub const fn last_good(base: u64, now: u64) -> u64 {
+    version(base, now)
 }
 
 #[cfg(test)]

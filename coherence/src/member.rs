@@ -11,7 +11,9 @@
 //!
 //! *Release after a write.* What was written is written back first, then the version is raised,
 //! then the word is released. A holder that was fenced meanwhile finds that the version has moved,
-//! or the word, and publishes nothing: both are compare-exchanges from what it was granted.
+//! or the word, and publishes nothing: both are compare-exchanges from what it was granted. Before
+//! the version is raised the one of before is noted in `base`, by a compare-exchange as well: it
+//! tells whoever fences a holder that has raised the version which one was the last to be good.
 //!
 //! *Several threads of one process* share its bit. The first to read sets it, with no note anywhere
 //! else. A second one that finds it set marks the word as crowded, under this process's lock, and
@@ -42,6 +44,8 @@ use crate::error::LeaseError;
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
+
+pub(crate) mod hand;
 
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,12 +293,8 @@ impl<W: Wait> Member<W> {
     /// # Errors
     /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
     pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        // Noted once more: should this member die, the version that was good is the one before.
-        let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
-        let grant = self.acquire_exclusive(line, |own| own.restore(self.slot))?;
-        let last_good = base::version(noted, now);
-        line.base.store(base::pack(grant.epoch, last_good), Relaxed);
-        Ok(grant)
+        // What was good is noted under the epoch of this grant already, by whoever found it lost.
+        self.take(line, |own| own.restore(self.slot))
     }
 
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
@@ -307,22 +307,8 @@ impl<W: Wait> Member<W> {
     }
 
     /// Takes the unit for writing by `change`.
-    fn take(
-        &self,
-        line: &Descriptor,
-        change: impl Fn(Own) -> Result<Own, Refused>,
-    ) -> Result<Grant, LeaseError> {
-        let grant = self.acquire_exclusive(line, change)?;
-        // Relaxed: read by whoever fences this holder, which is dead then or has lost the unit; a
-        // value of before is of another epoch.
-        line.base
-            .store(base::pack(grant.epoch, grant.version), Relaxed);
-        crash_point!("lease.exclusive_noted");
-        Ok(grant)
-    }
-
     #[inline]
-    fn acquire_exclusive(
+    fn take(
         &self,
         line: &Descriptor,
         change: impl Fn(Own) -> Result<Own, Refused>,
@@ -332,7 +318,13 @@ impl<W: Wait> Member<W> {
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
             if exchange(line, own, changed) {
                 crash_point!("lease.exclusive_granted");
-                return Ok(granted(line, changed.epoch()));
+                let grant = granted(line, changed.epoch());
+                // Looked at once more, after the place was read: a holder that was fenced in
+                // between may have read where the contents are by now, and would store there.
+                if !planted!("member.trusts_a_late_place") {
+                    self.check_exclusive(line, &grant)?;
+                }
+                return Ok(grant);
             }
         }
     }
@@ -349,7 +341,7 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<u64, LeaseError> {
-        let version = publish(line, grant, changed)?;
+        let version = publish(line, self.slot, grant, changed)?;
         self.give_back(line, |own| own.release_exclusive(self.slot, grant.epoch))?;
         Ok(version)
     }
@@ -365,7 +357,7 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<Grant, LeaseError> {
-        let version = publish(line, grant, changed)?;
+        let version = publish(line, self.slot, grant, changed)?;
         self.give_back(line, |own| own.downgrade(self.slot, grant.epoch))?;
         Ok(Grant { version, ..*grant })
     }
@@ -383,6 +375,27 @@ impl<W: Wait> Member<W> {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives up the contents of a unit that was leased for writing: they have half of a change, and
+    /// nobody writes the other half. As if this member had died, those who ask are told the version
+    /// that was published last.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile.
+    pub fn abandon(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        // Whoever has lines of the contents cached is to drop them. That it is no publication says
+        // `base`, which has the version of before.
+        let version = publish(line, self.slot, grant, true)?;
+        let noted = line.base.load(Relaxed);
+        let last_good = base::version(noted, version);
+        // As the daemon notes it, for whoever restores the unit. A compare-exchange from this
+        // member's own note: the daemon has written another one where it fenced this member.
+        let own = base::pack(grant.epoch, last_good);
+        let next = base::pack(grant.epoch.after(), last_good);
+        let left = line.base.compare_exchange(own, next, Release, Relaxed);
+        left.map_err(|_| LeaseError::Revoked)?;
+        self.give_back(line, |own| own.abandon(self.slot, grant.epoch))
     }
 
     /// Whether the lease stands: asked before and after each access to the contents.
@@ -465,21 +478,53 @@ pub(crate) fn wake(line: &Descriptor, wait: &impl Wait) {
 
 /// Raises the version where the contents were changed, and returns what it is.
 #[inline]
-fn publish(line: &Descriptor, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
+fn publish(line: &Descriptor, slot: Slot, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
     if !changed {
         return Ok(grant.version);
     }
     let version = grant.version.wrapping_add(1);
     crash_point!("lease.version_to_raise");
+    note(line, slot, grant)?;
+    crash_point!("lease.exclusive_noted");
     // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the
-    // version back. Relaxed: the release of the word, which follows, publishes it.
+    // version back. Release pairs with the acquire of whoever fences this holder: who sees the
+    // version raised sees the note. For all others the release of the word publishes it.
     let raised = line
         .version
-        .compare_exchange(grant.version, version, Relaxed, Relaxed);
+        .compare_exchange(grant.version, version, Release, Relaxed);
     crash_point!("lease.version_raised");
     match raised {
         Ok(_) => Ok(version),
         Err(_) => Err(LeaseError::Revoked),
+    }
+}
+
+/// Notes which version was granted, for whoever fences this holder once it has raised the version.
+#[inline]
+fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> {
+    let noted = line.base.load(Acquire);
+    if base::epoch(noted) == grant.epoch {
+        // Of a unit that is restored, by whoever found it lost.
+        return Ok(());
+    }
+    // Not a store: one that comes late would take the note of a later holder away. Whoever fences
+    // this one changes the note before the unit is anybody's, and this one has read it before it
+    // looked whether it is fenced.
+    let is_held = judged(line)?.is_exclusive_of(slot, grant.epoch);
+    let note = base::pack(grant.epoch, grant.version);
+    if planted!("member.notes_late") {
+        line.base.store(note, Relaxed);
+        return Ok(());
+    }
+    let is_noted = is_held
+        && line
+            .base
+            .compare_exchange(noted, note, Relaxed, Relaxed)
+            .is_ok();
+    if is_noted {
+        Ok(())
+    } else {
+        Err(LeaseError::Revoked)
     }
 }
 
@@ -515,17 +560,18 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
 
 /// What goes with a grant that has just been made.
 #[inline]
-fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
-    // Relaxed: the compare-exchange before it acquired.
+pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
+    // The compare-exchange before it acquired what belongs to the grant. Acquire, for a holder that
+    // was fenced since: what it looks at next is not older than the place it reads here.
     Grant {
         epoch,
         version: line.version.load(Relaxed),
-        backing: line.backing.load(Relaxed),
+        backing: line.backing.load(Acquire),
     }
 }
 
 #[cold]
-fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
+pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
     let now = line.version.load(Relaxed);
     let last_good = base::version(line.base.load(Relaxed), now);
     LeaseError::from_refusal(refused, last_good)

@@ -3,6 +3,7 @@
 //!
 //! - [`daemon`]: the daemon, started, killed, stopped and started again over one state.
 //! - [`client`]: a session as one sees it on the wire, free to send anything.
+//! - [`domain`]: a member of a domain, which changes its words by hand.
 //! - [`admin`]: the operators' calls.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
 //! - [`chain`]: pointers in a segment, which hold in every process.
@@ -27,6 +28,7 @@ pub mod chain;
 pub mod churn;
 pub mod client;
 pub mod daemon;
+pub mod domain;
 pub mod pattern;
 pub mod puppet;
 pub mod random;
