@@ -27,6 +27,7 @@ mod locks;
 pub(crate) mod partner;
 mod pthread;
 mod publish;
+mod rings;
 mod software;
 mod uncontended;
 
@@ -57,7 +58,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Only the cases of these parts: uncontended, contended, publish, handover,
-    /// software.
+    /// rings, software.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
 }
@@ -69,15 +70,17 @@ enum Part {
     Contended,
     Publish,
     Handover,
+    Rings,
     Software,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Uncontended,
         Self::Contended,
         Self::Publish,
         Self::Handover,
+        Self::Rings,
         Self::Software,
     ];
 
@@ -93,6 +96,7 @@ impl Part {
             Self::Contended => contended::measure(side, partner, rounds, report),
             Self::Publish => publish::measure(side, partner, rounds, report),
             Self::Handover => handover::measure(side, partner, rounds, report),
+            Self::Rings => rings::measure(side, partner, rounds, report),
             Self::Software => software::measure(rounds, report),
         }
     }

@@ -20,7 +20,7 @@ const fn claim(
 }
 
 /// Ratios, ours to the peer's.
-pub(super) const CLAIMS: [Claim; 12] = [
+pub(super) const CLAIMS: [Claim; 14] = [
     claim(
         "lease exclusive, nothing changed",
         ONE_WORD,
@@ -89,7 +89,8 @@ pub(super) const CLAIMS: [Claim; 12] = [
         "iceoryx2, polling",
         Some(2.0),
         0.6,
-        "three lines are fetched for a lease and its word, more for a queue and a pool",
+        "three lines are fetched for the lease, the object and the record; more for a queue, a pool \
+         and what is given back",
     ),
     claim(
         "hand-over of 64 B, asleep, on two processors",
@@ -104,5 +105,19 @@ pub(super) const CLAIMS: [Claim; 12] = [
         Some(1.2),
         1.0,
         "nothing depends on the size but one line more",
+    ),
+    claim(
+        "records of 64 B to another process: one producer, one by one",
+        "pipe",
+        None,
+        8.0,
+        "a call of the kernel for each record, against two lines that are fetched and a fence",
+    ),
+    claim(
+        "software mode, release after writing 4 KiB",
+        "hardware mode",
+        None,
+        6.0,
+        "64 lines of some 8 ns, and the fence waits for them, against a release of some 100 ns",
     ),
 ];

@@ -2,7 +2,7 @@
 //! its payload, in one file that both processes map.
 //!
 //! ```text
-//! directory | payload | tools: words 128 bytes apart to half of an extent, then mutexes
+//! directory | payload | tools: words 128 bytes apart, rings from 256 KiB on, mutexes from 1 MiB on
 //! ```
 //! What is compared lies in the same file, on pages of the same kind, each in lines of its own.
 
@@ -15,6 +15,7 @@ use coherence::{Directory, Layout};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::{Access, FileMap, Mapped};
 use pool_core::sync::atomic::{AtomicU32, AtomicU64};
+use pool_core::units::KIB;
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_daemon::device::Device as _;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
@@ -24,6 +25,8 @@ use super::pthread::{RobustMutex, STRIDE};
 const TOOLS_BYTES: u64 = EXTENT_BYTES;
 const MUTEXES_AT: u64 = EXTENT_BYTES / 2;
 const WORDS_FIRST: u64 = 16;
+const RINGS_AT: u64 = 256 * KIB;
+const RING_BYTES: u64 = 256 * KIB;
 
 /// How many mutexes there are, and words.
 pub(super) const TOOLS: u32 = 256;
@@ -158,6 +161,15 @@ impl Domain {
     fn mutex_memory(&self, number: u32) -> anyhow::Result<Mapped<'_>> {
         let at = self.tools_at() + MUTEXES_AT + u64::from(number % TOOLS) * STRIDE;
         Ok(self.map.mapped().part(Bytes::new(at), Bytes::new(STRIDE))?)
+    }
+
+    /// The memory of one of three rings.
+    pub(super) fn ring_memory(&self, number: u32) -> anyhow::Result<Mapped<'_>> {
+        let at = self.tools_at() + RINGS_AT + u64::from(number % 3) * RING_BYTES;
+        Ok(self
+            .map
+            .mapped()
+            .part(Bytes::new(at), Bytes::new(RING_BYTES))?)
     }
 
     fn tools_at(&self) -> u64 {

@@ -1,9 +1,9 @@
 //! An object goes from one process to the other and back: nothing of it is copied, and each touches
 //! both its ends.
 //!
-//! The lease carries the right and the order, and a word beside it says whose turn it is, as a ring
-//! or any message would. The floor is that word alone: what two processors need to hear of each
-//! other, with nothing that survives a death. One way is half of a round trip; a round trip is one
+//! The lease carries the right and the order, and a record in a ring tells of it. Below that lies
+//! a lease with no more than a word that says whose turn it is, and below that the word alone: what
+//! two processors need to hear of each other, with nothing that survives a death. One way is half of a round trip; a round trip is one
 //! of [`BATCH`], and the median of those counts.
 
 use std::io::{Read as _, Write as _};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::domain::{Domain, Object, Shape, Tool};
 use super::iceoryx;
 use super::partner::{Partner, Pinned, Side, Task, announce, meet, patience, spin};
+use super::rings::{self, Mailbox};
 use crate::contest::{Case, Contender, hold, median, timed};
 use crate::report::Report;
 
@@ -34,6 +35,8 @@ pub(super) const SMALL: u64 = 64;
 pub(super) enum By {
     /// A lease that is let go of and taken, and a word that tells of it.
     Lease,
+    /// A lease, and a record in a ring that tells of it.
+    Ring,
     /// The word alone.
     Word,
     /// A pipe that the bytes go through.
@@ -98,7 +101,8 @@ pub(super) fn measure(
             }
         }
         peers.push(contender("pipe that carries it", By::Pipe, waiting));
-        let ours = || one_way(side, partner, pass(By::Lease, waiting));
+        peers.push(contender("lease and word", By::Lease, waiting));
+        let ours = || one_way(side, partner, pass(By::Ring, waiting));
         report.add(hold(&case, rounds, ours, peers)?)?;
     }
     large(side, partner, rounds, report)
@@ -122,10 +126,10 @@ fn large(
         bytes,
         trips: 4096,
     };
-    let ours = || one_way(&side, &partner, pass(By::Lease, GIB));
+    let ours = || one_way(&side, &partner, pass(By::Ring, GIB));
     let peers = vec![
         Contender::new("tierpool, 64 B", || {
-            one_way(small, small_partner, pass(By::Lease, SMALL))
+            one_way(small, small_partner, pass(By::Ring, SMALL))
         }),
         Contender::new("a shared word alone", || {
             one_way(&side, &partner, pass(By::Word, GIB))
@@ -138,6 +142,7 @@ fn large(
 /// Microseconds from one to the other.
 fn one_way(side: &Side<'_>, partner: &Partner, pass: Pass) -> anyhow::Result<f64> {
     announce(side.domain)?;
+    rings::make(side.domain)?;
     partner.tell(Task::Pass(pass))?;
     let _pinned = pass.pin(side)?;
     let mut trips = Trips::default();
@@ -146,6 +151,16 @@ fn one_way(side: &Side<'_>, partner: &Partner, pass: Pass) -> anyhow::Result<f64
             let mut hands = Hands::of(side, pass)?;
             meet(side.domain)?;
             trips.make(pass, |_| hands.trip())?;
+        }
+        By::Ring => {
+            let mut mailbox = Mailbox::of(side, pass.bytes, pass.spins())?;
+            let mut told = (UNIT, None);
+            meet(side.domain)?;
+            trips.make(pass, |_| {
+                mailbox.hand_on(told.0, told.1)?;
+                told = mailbox.await_word()?;
+                Ok(())
+            })?;
         }
         By::Pipe => {
             let mut bytes = [0; 64];
@@ -192,6 +207,14 @@ pub(super) fn answer(side: &Side<'_>, pass: Pass) -> anyhow::Result<u64> {
                 hands.trip()?;
             }
         }
+        By::Ring => {
+            let mut mailbox = Mailbox::of(side, pass.bytes, pass.spins())?;
+            meet(side.domain)?;
+            for _ in 0..pass.trips {
+                let (unit, version) = mailbox.await_word()?;
+                mailbox.hand_on(unit, version)?;
+            }
+        }
         By::Pipe => {
             let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
             let mut bytes = [0; 64];
@@ -215,6 +238,10 @@ pub(super) fn answer(side: &Side<'_>, pass: Pass) -> anyhow::Result<u64> {
 }
 
 impl Pass {
+    fn spins(self) -> bool {
+        self.waiting == Waiting::Spinning
+    }
+
     fn pin(self, side: &Side<'_>) -> anyhow::Result<Option<Pinned>> {
         let number = usize::try_from(side.number)?;
         Ok(match self.waiting {
@@ -283,7 +310,7 @@ impl<'a> Hands<'a> {
         let turn = self.mine.wrapping_add(1);
         // Release pairs with the acquire of whoever waits for its turn.
         self.turn.store(turn, Release);
-        if self.pass.waiting != Waiting::Spinning {
+        if !self.pass.spins() {
             futex::wake(self.turn, 1)?;
         }
         self.mine = self.mine.wrapping_add(2);
@@ -292,7 +319,7 @@ impl<'a> Hands<'a> {
 
     #[inline]
     fn await_turn(&self) -> anyhow::Result<()> {
-        if self.pass.waiting == Waiting::Spinning {
+        if self.pass.spins() {
             return spin(|| self.turn.load(Acquire) == self.mine);
         }
         loop {

@@ -24,6 +24,7 @@ use super::contended::{self, Rival};
 use super::domain::{Domain, Shape, Tool};
 use super::handover::{self, Pass};
 use super::publish;
+use super::rings::{self, Stream};
 
 /// How long one task may take: far more than it needs.
 const PATIENCE: Nanos = Nanos::from_millis(60_000);
@@ -40,6 +41,8 @@ pub(super) enum Task {
     Strive(Rival),
     /// Be handed an object and hand it back.
     Pass(Pass),
+    /// Take the records that come.
+    Drain(Stream),
     /// Publish every unit whenever it is its turn.
     Publish(Rival),
 }
@@ -155,6 +158,7 @@ pub(crate) fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         let count = match task {
             Task::Strive(rival) => contended::strive_as(rival, &side, false)?.count,
             Task::Pass(pass) => handover::answer(&side, pass)?,
+            Task::Drain(stream) => rings::drain(&side, stream)?,
             Task::Publish(rival) => publish::publish(&side, rival)?,
         };
         answer(count)?;
