@@ -244,9 +244,14 @@ impl<'a> Mailbox<'a> {
     pub(super) fn hand_on(&mut self, unit: u32, version: Option<u64>) -> anyhow::Result<()> {
         let (member, line) = (&self.side.member, self.side.domain.line(unit)?);
         let grant = member.exclusive(line, self.until)?;
-        let told = version.is_none_or(|version| version == grant.version);
-        ensure!(told, "version {} where another was told", grant.version);
-        let found = self.object.read()?;
+        // What lies there before the first turn is of another run.
+        let found = match version {
+            None => 0,
+            Some(told) => {
+                ensure!(told == grant.version, "{} is not {told}", grant.version);
+                self.object.read()?
+            }
+        };
         self.object.write(found.wrapping_add(1));
         let version = member.release_exclusive(line, &grant, true)?;
         let record = [u64::from(unit), version, 0, 0, 0, 0, 0, 0];
