@@ -55,6 +55,7 @@ impl Caches {
     }
 
     /// Writes ranges back to memory, and waits until they are there.
+    #[inline]
     pub(crate) fn write_back(&self, held: &Held, ranges: impl Iterator<Item = (u64, u64)>) {
         match self {
             Self::Hardware => {}

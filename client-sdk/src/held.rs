@@ -178,11 +178,18 @@ impl Held {
     /// leased of it can be given back.
     #[inline]
     pub(crate) fn check_standing(&self) -> Result<(), AccessError> {
-        if self.is_inside(0, 1) {
+        if self.is_standing() {
             Ok(())
         } else {
             self.check_standing_again()
         }
+    }
+
+    /// Whether something of it may be accessed, and so the mapping is that of this process.
+    #[inline]
+    pub(crate) fn is_standing(&self) -> bool {
+        // Acquire, as in `is_inside`.
+        self.limit.load(Ordering::Acquire) != 0
     }
 
     #[cold]
@@ -244,7 +251,9 @@ impl Held {
         if (grant.info.id, grant.info.addr) != (self.id, self.addr) {
             return Err(ProtocolError::Place.into());
         }
-        if grant.access < detail.access {
+        // How a domain is leased depends on it.
+        let fixed = self.membership.is_some() && grant.access != detail.access;
+        if grant.access < detail.access || fixed {
             return Err(ProtocolError::Field("access").into());
         }
         if grant.info.domain != detail.info.domain {

@@ -30,7 +30,7 @@
 use std::mem::offset_of;
 use std::time::Duration;
 
-use coherence::{Grant, Member, Own, Slot, last_good};
+use coherence::{Grant, Member, Own, Slot, State, last_good};
 use pool_core::clock::{Backoff, Deadline};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::Access;
@@ -70,8 +70,8 @@ pub struct Units<'d> {
     domain: &'d Domain,
     held: &'d Held,
     membership: &'d Membership,
-    /// The descriptors; none where the process leases by requests.
-    lines: &'d [Descriptor],
+    /// The descriptor of the first; none where the process leases by requests.
+    line: Option<&'d Descriptor>,
     first: u32,
     count: u32,
     /// The range in the payload.
@@ -79,10 +79,19 @@ pub struct Units<'d> {
     bytes: u64,
 }
 
+impl Kind {
+    /// It gives no right to write.
+    const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::Beside)
+    }
+}
+
 /// What is to be held, and how it is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Read,
+    /// To read beside somebody who reads.
+    Beside,
     Write,
     /// To write all of what is lost.
     Restore,
@@ -103,25 +112,20 @@ impl<'d> Units<'d> {
         let first = layout.unit_at(offset).ok_or_else(outside)?;
         let count = last.saturating_sub(first).saturating_add(1);
         let held: &Held = domain.segment().held();
-        let lines = match membership.requests {
-            Some(_) => &[],
-            None => {
-                let at = layout.line_at(first).ok_or_else(outside)?;
-                let count = usize::try_from(count).map_err(|_| outside())?;
-                let lines = held.mapped().descriptors(at, count);
-                lines.map_err(AccessError::from)?
-            }
-        };
-        Ok(Self {
+        let mut units = Self {
             domain,
             held,
             membership,
-            lines,
+            line: None,
             first,
             count,
             start: offset.get(),
             bytes: len.get(),
-        })
+        };
+        if membership.requests.is_none() {
+            units.line = Some(units.find_line(first)?);
+        }
+        Ok(units)
     }
 
     /// The number of the first unit.
@@ -148,7 +152,7 @@ impl<'d> Units<'d> {
     /// [`LeaseError::Busy`]; [`LeaseError`].
     #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'d>, LeaseError> {
-        self.acquire(Kind::Read, None).map(ReadGuard::new)
+        self.try_acquire(Kind::Read).map(ReadGuard::new)
     }
 
     /// Leases the units for reading, and waits at most `timeout` until they can be had.
@@ -157,12 +161,24 @@ impl<'d> Units<'d> {
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
     #[inline]
     pub fn read(&self, timeout: Duration) -> Result<ReadGuard<'d>, LeaseError> {
-        match self.try_read() {
-            Err(LeaseError::Busy { .. }) => {
-                let until = Some(deadline(timeout));
-                self.acquire(Kind::Read, until).map(ReadGuard::new)
-            }
+        let lease = match self.try_acquire(Kind::Read) {
+            Err(LeaseError::Busy { .. }) => self.acquire_within(Kind::Read, timeout),
             done => done,
+        };
+        lease.map(ReadGuard::new)
+    }
+
+    /// Leases a unit for reading where somebody reads it, now or not at all: `None` where nobody
+    /// does. A process that leases by requests may be the only reader by the time it is answered.
+    pub(crate) fn try_read_beside(&self) -> Result<Option<ReadGuard<'d>>, LeaseError> {
+        self.held.check(0, self.domain.layout().directory().get())?;
+        if self.own(0)?.state() != State::Shared {
+            return Ok(None);
+        }
+        match self.acquire(Kind::Beside, None) {
+            Ok(lease) => Ok(Some(ReadGuard::new(lease))),
+            Err(LeaseError::Revoked { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -172,7 +188,7 @@ impl<'d> Units<'d> {
     /// [`LeaseError::Busy`]; [`LeaseError`].
     #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'d>, LeaseError> {
-        self.acquire(Kind::Write, None).map(WriteGuard::new)
+        self.try_acquire(Kind::Write).map(WriteGuard::new)
     }
 
     /// Leases the units for writing, and waits at most `timeout` until they can be had. While it
@@ -182,17 +198,16 @@ impl<'d> Units<'d> {
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
     #[inline]
     pub fn write(&self, timeout: Duration) -> Result<WriteGuard<'d>, LeaseError> {
-        match self.try_write() {
-            Err(LeaseError::Busy { .. }) => {
-                let until = Some(deadline(timeout));
-                self.acquire(Kind::Write, until).map(WriteGuard::new)
-            }
+        let lease = match self.try_acquire(Kind::Write) {
+            Err(LeaseError::Busy { .. }) => self.acquire_within(Kind::Write, timeout),
             done => done,
-        }
+        };
+        lease.map(WriteGuard::new)
     }
 
-    /// Leases units whose contents are lost, to write all of them anew. The contents are published
-    /// by [`WriteGuard::release`] only: a guard that is dropped before leaves them lost.
+    /// Leases units whose contents are lost, to write all of them anew. A guard that is dropped
+    /// leaves them lost: only [`WriteGuard::release`], or what else says that they are whole,
+    /// publishes them.
     ///
     /// # Errors
     /// [`LeaseError::NotLost`] where there are contents; [`LeaseError`].
@@ -200,20 +215,72 @@ impl<'d> Units<'d> {
         self.acquire(Kind::Restore, None).map(WriteGuard::restoring)
     }
 
-    /// Takes all units as `kind` says, now or until a deadline.
+    /// Takes all units as `kind` says, now. The way of one unit that nobody else wants, which is to
+    /// cost no more than the change of its word: all else is elsewhere.
     #[inline]
-    fn acquire(&self, kind: Kind, until: Option<Deadline>) -> Result<Lease<'d>, LeaseError> {
-        // First: in a forked child the words are not there.
-        self.held.check(0, self.domain.layout().directory().get())?;
-        if kind != Kind::Read && self.domain.access() == Access::ReadOnly {
-            return Err(AccessError::ReadOnly.into());
+    fn try_acquire(&self, kind: Kind) -> Result<Lease<'d>, LeaseError> {
+        let may = kind.reads() || self.domain.access() == Access::ReadWrite;
+        // In a forked child the words are not there.
+        if let Some(line) = self.line.filter(|_| may && self.count == 1)
+            && self.held.is_standing()
+        {
+            let member = &self.membership.member;
+            let granted = match kind {
+                Kind::Read => member.try_shared(self.first, line),
+                Kind::Beside => member.try_shared_beside(self.first, line),
+                Kind::Write => member.try_exclusive(line),
+                Kind::Restore => member.try_restore(line),
+            };
+            return match granted {
+                Ok(first) if self.is_current(0, &first) => Ok(self.lease_of(first)),
+                granted => self.settle(kind, granted),
+            };
         }
-        let first = self.take(kind, 0, until)?;
-        let mut lease = Lease {
+        self.acquire(kind, None)
+    }
+
+    #[inline]
+    const fn lease_of(&self, first: Grant) -> Lease<'d> {
+        Lease {
             units: *self,
             first,
             more: Vec::new(),
-        };
+        }
+    }
+
+    /// Whether the contents of a grant are where they are mapped, and nothing older is cached.
+    #[inline]
+    fn is_current(&self, index: u32, grant: &Grant) -> bool {
+        grant.backing <= self.held.incarnation()
+            && !self.membership.is_stale(self.unit(index), grant)
+    }
+
+    /// What follows from a try to take the one unit there is.
+    #[cold]
+    fn settle(
+        &self,
+        kind: Kind,
+        granted: Result<Grant, coherence::LeaseError>,
+    ) -> Result<Lease<'d>, LeaseError> {
+        let first = granted.map_err(|refused| self.not_granted(kind, 0, refused))?;
+        self.catch_up(kind, 0, &first, None)?;
+        Ok(self.lease_of(first))
+    }
+
+    #[cold]
+    fn acquire_within(&self, kind: Kind, timeout: Duration) -> Result<Lease<'d>, LeaseError> {
+        self.acquire(kind, Some(deadline(timeout)))
+    }
+
+    /// Takes all units as `kind` says, now or until a deadline.
+    #[inline(never)]
+    fn acquire(&self, kind: Kind, until: Option<Deadline>) -> Result<Lease<'d>, LeaseError> {
+        // First: in a forked child the words are not there.
+        self.held.check(0, self.domain.layout().directory().get())?;
+        if !kind.reads() && self.domain.access() == Access::ReadOnly {
+            return Err(AccessError::ReadOnly.into());
+        }
+        let mut lease = self.lease_of(self.take(kind, 0, until)?);
         if self.count > 1 {
             lease.take_more(kind, until)?;
         }
@@ -221,21 +288,17 @@ impl<'d> Units<'d> {
     }
 
     /// Takes the unit at `index`, and sees to it that the contents of the grant are what is read.
-    #[inline]
     fn take(&self, kind: Kind, index: u32, until: Option<Deadline>) -> Result<Grant, LeaseError> {
         let grant = match self.line(index) {
             Some(line) => self.take_by_word(kind, index, line, until),
             None => request::acquire(self, index, until),
         }?;
-        if grant.backing > self.held.incarnation()
-            || self.membership.is_stale(self.unit(index), &grant)
-        {
+        if !self.is_current(index, &grant) {
             self.catch_up(kind, index, &grant, until)?;
         }
         Ok(grant)
     }
 
-    #[inline]
     fn take_by_word(
         &self,
         kind: Kind,
@@ -246,15 +309,22 @@ impl<'d> Units<'d> {
         let (member, unit) = (&self.membership.member, self.unit(index));
         let granted = match (kind, until) {
             (Kind::Read, None) => member.try_shared(unit, line),
+            (Kind::Beside, _) => member.try_shared_beside(unit, line),
             (Kind::Read, Some(until)) => member.shared(unit, line, until),
             (Kind::Write, None) => member.try_exclusive(line),
             (Kind::Write, Some(until)) => member.exclusive(line, until),
             (Kind::Restore, _) => member.try_restore(line),
         };
-        granted.map_err(|refused| match (kind, refused) {
-            (Kind::Restore, coherence::LeaseError::Revoked) => LeaseError::NotLost { unit },
+        granted.map_err(|refused| self.not_granted(kind, index, refused))
+    }
+
+    fn not_granted(&self, kind: Kind, index: u32, refused: coherence::LeaseError) -> LeaseError {
+        match (kind, refused) {
+            (Kind::Restore, coherence::LeaseError::Revoked) => LeaseError::NotLost {
+                unit: self.unit(index),
+            },
             (_, refused) => self.refused(index, refused),
-        })
+        }
     }
 
     /// Brings the mapping up to date, and drops lines that may be older than the grant.
@@ -302,7 +372,7 @@ impl<'d> Units<'d> {
         };
         let (member, unit) = (&self.membership.member, self.unit(index));
         let given = match kind {
-            Kind::Read => member.release_shared(unit, line, grant),
+            Kind::Read | Kind::Beside => member.release_shared(unit, line, grant),
             Kind::Write => member.release_exclusive(line, grant, false).map(|_| ()),
             Kind::Restore => member.abandon(line, grant),
         };
@@ -314,7 +384,7 @@ impl<'d> Units<'d> {
     fn check_one(&self, kind: Kind, index: u32, grant: &Grant) -> Result<(), LeaseError> {
         let member = &self.membership.member;
         let stands = match (self.line(index), kind) {
-            (Some(line), Kind::Read) => member.check_shared(line, grant),
+            (Some(line), Kind::Read | Kind::Beside) => member.check_shared(line, grant),
             (Some(line), Kind::Write | Kind::Restore) => member.check_exclusive(line, grant),
             (None, _) => {
                 let own = self.own(index)?;
@@ -364,7 +434,19 @@ impl<'d> Units<'d> {
 
     #[inline]
     fn line(&self, index: u32) -> Option<&'d Descriptor> {
-        self.lines.get(usize::try_from(index).ok()?)
+        match index {
+            0 => self.line,
+            _ => self
+                .line
+                .and_then(|_| self.find_line(self.unit(index)).ok()),
+        }
+    }
+
+    /// The descriptor of unit number `unit`, where its words can be changed.
+    fn find_line(&self, unit: u32) -> Result<&'d Descriptor, AccessError> {
+        let at = self.domain.layout().line_at(unit).unwrap_or(Bytes::ZERO);
+        let lines = self.held.mapped().descriptors(at, 1)?;
+        lines.first().ok_or(AccessError::ReadOnly)
     }
 
     #[inline]

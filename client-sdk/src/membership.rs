@@ -28,7 +28,7 @@ pub(crate) struct Membership {
     /// Which of the members that were in this place it is.
     pub(crate) era: u64,
     pub(crate) caches: Caches,
-    /// Where the process opened the domain read-only first, and cannot change its words.
+    /// Where the process holds the domain read-only, and cannot change its words.
     pub(crate) requests: Option<Requests>,
     /// Empty in hardware mode.
     seen: Box<[Seen]>,

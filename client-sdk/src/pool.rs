@@ -62,11 +62,15 @@ impl Pool {
     /// Opens a segment by its name: `name` of the own tenant, or `tenant:name`.
     ///
     /// # Errors
-    /// [`Error`]; what may not be opened is not found.
+    /// [`Error`]; what may not be opened is not found. [`Error::HeldHere`] where a domain is to be
+    /// opened read-write that this process holds read-only.
     pub fn open(&self, name: &str, access: Access) -> Result<Segment, Error> {
         let shared = self.life.shared();
         let deadline = shared.deadline();
         let mut session = shared.session(deadline)?;
+        if access == Access::ReadWrite {
+            shared.check_may_widen(name)?;
+        }
         let ask = session::Open {
             name: name.to_owned(),
             access: wire::access(access),
@@ -86,8 +90,7 @@ impl Pool {
         self.life.create(&create)?.into_domain()
     }
 
-    /// Opens a domain by its name. A process that opens it read-only first reads by requests to the
-    /// daemon until it has closed every handle of it.
+    /// Opens a domain by its name.
     ///
     /// # Errors
     /// As [`Pool::open`]; [`Error::NotADomain`].

@@ -23,6 +23,7 @@ use pool_proto::session::v1::{self as session, request};
 use crate::error::Error;
 use crate::event::Event;
 use crate::held::{Fate, Held};
+use crate::info::SegmentInfo;
 use crate::shared::Shared;
 use crate::wire::Grant;
 
@@ -205,6 +206,29 @@ impl Shared {
             held: Some(held),
             handle: false,
         })
+    }
+
+    /// Whether what `name` names, if it is held, may be opened read-write. A domain of which this
+    /// process leases units by requests may not: its threads would no longer know of each other's
+    /// leases. The caller holds the session.
+    pub(crate) fn check_may_widen(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        for held in self.holdings() {
+            let by_requests = held.membership().filter(|its| its.requests.is_some());
+            if by_requests.is_none() || held.fate() != Fate::Live {
+                continue;
+            }
+            let is_named = |info: &SegmentInfo| {
+                let named_in = name.split_once(':').unwrap_or((&self.tenant, name));
+                named_in == (&info.tenant, &info.name)
+            };
+            if held.peek(|detail| is_named(&detail.info)) == Some(true) {
+                return Err(Error::HeldHere {
+                    segment: held.id(),
+                    others: held.others(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Every segment this process holds.

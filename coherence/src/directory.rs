@@ -23,8 +23,8 @@
 
 use pool_core::descriptor::{DESCRIPTOR_BYTES, Descriptor};
 use pool_core::mem::{BoundsError, Mapped};
-use pool_core::sync::atomic::AtomicU64;
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use pool_core::sync::atomic::{AtomicU64, fence};
 use pool_core::{Bytes, EXTENT_BYTES};
 
 use crate::slot::Slot;
@@ -238,6 +238,8 @@ impl<'a> Directory<'a> {
     /// [`BoundsError`], as [`Directory::new`].
     pub fn leave(&self, slot: Slot) -> Result<(), BoundsError> {
         self.member(slot)?.fetch_and(!1, Release);
+        // Pairs with the fence of a giver that looks whether its receiver lives.
+        fence(SeqCst);
         Ok(())
     }
 

@@ -16,6 +16,7 @@
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
 //! | queues between members | [`ring`] |
+//! | several hosts that share one device | [`host`] |
 //! | how writes reach other members, in each mode | [`cache`] |
 //! | caches that lose and delay lines | [`simulated`] |
 //!
@@ -37,6 +38,7 @@ pub mod check;
 #[cfg(not(loom))]
 pub mod directory;
 mod error;
+pub mod host;
 mod member;
 mod own;
 pub mod proxy;

@@ -9,6 +9,21 @@
 //! - [`events`]: typed notices over an [`Spsc`] for each subscriber, which never hold up the
 //!   sender.
 //!
+//! ```
+//! use coherence::Slot;
+//! use coherence::ring::{Capacity, OwnedMemory, Owner, RingError, Spsc};
+//!
+//! let capacity = Capacity::new(64)?;
+//! // Between processes: `RingMemory::mapped`.
+//! let memory = OwnedMemory::new(Spsc::<1>::bytes(capacity));
+//! let ring = Spsc::<1>::create(memory.memory(), capacity)?;
+//! let me = Owner { slot: Slot::DAEMON, era: 1 };
+//! let (mut producer, mut consumer) = (ring.producer(me)?, ring.consumer(me)?);
+//! producer.try_push(&[7])?;
+//! assert_eq!(consumer.try_pop()?, Some([7]));
+//! # Ok::<(), RingError>(())
+//! ```
+//!
 //! # Layout
 //! In bytes from the start, which is a multiple of 128. Lines that different sides write are 128
 //! bytes apart, since processors fetch lines in pairs.

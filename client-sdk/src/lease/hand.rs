@@ -11,7 +11,7 @@ use coherence::{Directory, NotHanded, Receiver, Slot};
 
 use super::error::LeaseError;
 use super::write::WriteGuard;
-use super::{Kind, Lease, Units, deadline};
+use super::{Kind, Units, deadline};
 use crate::error::AccessError;
 
 /// Bits of the number of a ticket that tell the slot.
@@ -74,7 +74,7 @@ impl<'d> WriteGuard<'d> {
             slot,
             era: to.era(),
         };
-        let dirty = self.dirty;
+        let dirty = &self.dirty;
         self.lease.each(|units, index, grant| {
             let line = units.line(index).ok_or(AccessError::ReadOnly)?;
             let directory = Directory::new(units.held.mapped(), units.domain.layout());
@@ -121,11 +121,7 @@ impl<'d> Units<'d> {
             self.catch_up(Kind::Write, index, &grant, Some(until))?;
             Ok::<_, LeaseError>(grant)
         };
-        let mut lease = Lease {
-            units: *self,
-            first: take(0)?,
-            more: Vec::new(),
-        };
+        let mut lease = self.lease_of(take(0)?);
         for index in 1..self.count {
             match take(index) {
                 Ok(grant) => lease.more.push(grant),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use coherence::Epoch;
 use pool_core::Bytes;
 
 use super::error::LeaseError;
@@ -52,6 +53,11 @@ impl<'d> ReadGuard<'d> {
         self.lease.first.version
     }
 
+    /// The epoch of the lease: the same for as long as nobody has written.
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.lease.first.epoch
+    }
+
     /// Whether somebody waits to write. Let go soon: one that does not may be cut off.
     ///
     /// # Errors
@@ -98,8 +104,21 @@ impl<'d> ReadGuard<'d> {
         self.let_go()
     }
 
+    #[inline]
     fn let_go(&mut self) -> Result<(), LeaseError> {
         self.held = false;
+        let Lease { units, first, more } = &self.lease;
+        if let Some(line) = units.line.filter(|_| more.is_empty())
+            && units.held.is_standing()
+        {
+            let given = units.member().release_shared(units.first, line, first);
+            return given.map_err(|refused| units.refused(0, refused));
+        }
+        self.let_go_of_all()
+    }
+
+    #[inline(never)]
+    fn let_go_of_all(&mut self) -> Result<(), LeaseError> {
         self.lease.units.held.check_standing()?;
         self.lease
             .each(|units, index, grant| units.give_back(Kind::Read, index, grant))

@@ -137,7 +137,7 @@ impl<'d> WriteGuard<'d> {
     pub fn downgrade(mut self) -> Result<ReadGuard<'d>, LeaseError> {
         self.held = false;
         self.write_back()?;
-        let dirty = self.dirty;
+        let dirty = &self.dirty;
         let done = self.lease.each(|units, index, grant| {
             let line = units.line(index).ok_or(AccessError::ReadOnly)?;
             let (start, end) = units.unit_range(index);
@@ -179,8 +179,28 @@ impl<'d> WriteGuard<'d> {
     #[inline]
     fn publish(&mut self) -> Result<(), LeaseError> {
         self.held = false;
+        let Lease { units, first, more } = &mut self.lease;
+        if let Some(line) = units.line.filter(|_| more.is_empty())
+            && units.held.is_standing()
+        {
+            let (changed, membership) = (!self.dirty.is_empty(), units.membership);
+            if changed {
+                membership
+                    .caches
+                    .write_back(units.held, self.dirty.ranges());
+            }
+            let given = membership.member.release_exclusive(line, first, changed);
+            first.version = given.map_err(|refused| units.refused(0, refused))?;
+            membership.saw(units.first, first.version, first.backing);
+            return Ok(());
+        }
+        self.publish_all()
+    }
+
+    #[inline(never)]
+    fn publish_all(&mut self) -> Result<(), LeaseError> {
         self.write_back()?;
-        let dirty = self.dirty;
+        let dirty = &self.dirty;
         self.lease.each(|units, index, grant| {
             let line = units.line(index).ok_or(AccessError::ReadOnly)?;
             let (start, end) = units.unit_range(index);

@@ -18,6 +18,7 @@ mod fake;
 mod fork;
 mod hand;
 mod lease;
+mod object;
 mod read_only;
 mod recover;
 mod reserve;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client_sdk::{Access, AccessError, Create, Domain, DomainOptions, LeaseError, Pool};
+use client_sdk::{Access, AccessError, Create, Domain, DomainOptions, Error, LeaseError, Pool};
 use coherence::State;
 use pool_core::Bytes;
 use pool_core::clock::Deadline;
@@ -10,7 +10,7 @@ use pool_core::sync::atomic::Ordering;
 use pool_proto::session::v1::request;
 
 use crate::fake::{Fake, Peer, SLOT, Script};
-use crate::lease::read;
+use crate::lease::{read, write};
 use crate::{EXTENT, attached, wait_until};
 
 const NOW: Duration = Duration::ZERO;
@@ -157,4 +157,26 @@ fn a_lease_whose_answer_was_lost_is_had_again_or_given_back() {
     fake.once(is_acquire, Script::DoAndHangUp);
     assert_eq!(read(&domain, 0), Ok(0));
     wait_until(|| state(&peer, 0) == State::Free);
+}
+
+#[test]
+fn it_is_not_opened_for_writing_while_it_leases_by_requests() {
+    let (_fake, pool, domain, _) = read_only();
+    let held = Err(Error::HeldHere {
+        segment: domain.id(),
+        others: 1,
+    });
+    for name in ["units", "tests:units"] {
+        let opened = pool.open_domain(name, Access::ReadWrite).map(drop);
+        assert_eq!(opened, held);
+    }
+    assert_eq!(read(&domain, 0), Ok(0));
+    drop(domain);
+    let domain = pool.open_domain("units", Access::ReadWrite).unwrap();
+    assert_eq!(write(&domain, 0, 1), Ok(1));
+    // The other way round nothing stands against it: its words can be changed.
+    let reader = pool.open_domain("units", Access::ReadOnly).unwrap();
+    assert_eq!((read(&reader, 0), read(&domain, 0)), (Ok(1), Ok(1)));
+    let read_only = LeaseError::Access(AccessError::ReadOnly);
+    assert_eq!(write(&reader, 0, 2), Err(read_only));
 }

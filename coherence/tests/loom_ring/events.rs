@@ -34,6 +34,8 @@ fn notices(receiver: &mut EventReceiver<'_>, tries: usize, position: &mut u64) -
     missed
 }
 
+/// Catches: events.count_before_record
+/// Catches: events.forgets_the_missed
 #[test]
 fn an_event_is_received_or_told_as_missed_at_its_place_in_the_order() {
     const SENT: u64 = 4;

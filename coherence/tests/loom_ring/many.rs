@@ -85,6 +85,7 @@ fn each_record_of_two_producers_comes_once_and_in_their_order() {
     });
 }
 
+/// Catches: mpsc.free_before_copy
 #[test]
 fn a_place_of_many_producers_is_written_again_only_after_it_was_read() {
     explore(&[2, 3], || {
@@ -101,6 +102,9 @@ fn a_place_of_many_producers_is_written_again_only_after_it_was_read() {
     });
 }
 
+/// Catches: mpsc.ready_before_record
+/// Catches: mpsc.relaxed_ready
+/// Catches: mpsc.skips_live_producer
 #[test]
 fn a_slow_producer_is_waited_for_and_never_skipped() {
     explore(&[false, true], || {
@@ -125,6 +129,7 @@ fn a_slow_producer_is_waited_for_and_never_skipped() {
     });
 }
 
+/// Catches: mpsc.tail_left_to_the_claimant
 #[test]
 fn a_producer_that_dies_with_a_place_holds_up_nobody() {
     explore(&[0, 1], || {

@@ -47,6 +47,8 @@ fn push(shared: &Shared, count: u64) -> Vec<u64> {
     pushed.collect()
 }
 
+/// Catches: ring.tail_before_record
+/// Catches: ring.relaxed_publish
 #[test]
 fn a_record_is_seen_whole_once_and_in_order() {
     explore(&[0, 1, 2], || {
@@ -64,6 +66,8 @@ fn a_record_is_seen_whole_once_and_in_order() {
     });
 }
 
+/// Catches: ring.head_not_checked
+/// Catches: ring.head_before_copy
 #[test]
 fn a_place_is_written_again_only_after_it_was_read() {
     explore(&[2, 3, 4], || {
@@ -103,6 +107,9 @@ fn a_batch_is_seen_at_once() {
     });
 }
 
+/// Catches: ring.sleeps_without_recheck
+/// Catches: ring.sleeps_without_fence
+/// Catches: ring.wakes_without_fence
 #[test]
 fn a_sleeping_consumer_is_woken_by_a_record() {
     explore(&[false, true], || {
@@ -122,6 +129,7 @@ fn a_sleeping_consumer_is_woken_by_a_record() {
     });
 }
 
+/// Catches: ring.event_not_raised
 #[test]
 fn a_sleeping_producer_is_woken_by_a_place() {
     explore(&[false, true], || {
@@ -146,6 +154,7 @@ fn a_sleeping_producer_is_woken_by_a_place() {
     });
 }
 
+/// Catches: ring.event_read_after_flag
 #[test]
 fn both_sides_may_sleep_in_turn() {
     explore(&[false, true], || {
@@ -169,6 +178,7 @@ fn both_sides_may_sleep_in_turn() {
     });
 }
 
+/// Catches: ring.claims_by_a_store
 #[test]
 fn a_role_has_one_claimant() {
     explore(&[false, true], || {
@@ -186,6 +196,7 @@ fn a_role_has_one_claimant() {
     });
 }
 
+/// Catches: ring.takes_over_the_living
 #[test]
 fn a_producer_that_dies_before_it_publishes_hides_nothing() {
     explore(&[vec![1], vec![1, 3], vec![3]], || {

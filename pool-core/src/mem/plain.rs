@@ -12,6 +12,10 @@ pub trait Plain: Copy + Default + core::fmt::Debug + Send + Sync + 'static + Wor
     /// Its bytes in the order of memory, and zeros.
     fn to_memory(self) -> [u8; 8];
 
+    /// Tells the type from the others, in memory that other programs read: never changed, never
+    /// given to another type.
+    const KIND: u8;
+
     /// The number whose bytes are the first of `bytes`.
     fn from_memory(bytes: [u8; 8]) -> Self;
 }
@@ -31,10 +35,12 @@ pub(super) trait Word: Sized {
 }
 
 macro_rules! plain {
-    ($($number:ty, $atomic:ty, $bits:ty, $from_bits:expr, $to_bits:expr;)*) => {$(
+    ($($kind:literal: $number:ty, $atomic:ty, $bits:ty, $from_bits:expr, $to_bits:expr;)*) => {$(
         const _: () = assert!(size_of::<$number>() == size_of::<$bits>());
 
         impl Plain for $number {
+            const KIND: u8 = $kind;
+
             fn to_memory(self) -> [u8; 8] {
                 u64::from($to_bits(self)).to_le_bytes()
             }
@@ -67,16 +73,16 @@ macro_rules! plain {
 }
 
 plain! {
-    u8, AtomicU8, u8, core::convert::identity, core::convert::identity;
-    u16, AtomicU16, u16, core::convert::identity, core::convert::identity;
-    u32, AtomicU32, u32, core::convert::identity, core::convert::identity;
-    u64, AtomicU64, u64, core::convert::identity, core::convert::identity;
-    i8, AtomicU8, u8, u8::cast_signed, i8::cast_unsigned;
-    i16, AtomicU16, u16, u16::cast_signed, i16::cast_unsigned;
-    i32, AtomicU32, u32, u32::cast_signed, i32::cast_unsigned;
-    i64, AtomicU64, u64, u64::cast_signed, i64::cast_unsigned;
-    f32, AtomicU32, u32, f32::from_bits, f32::to_bits;
-    f64, AtomicU64, u64, f64::from_bits, f64::to_bits;
+    1: u8, AtomicU8, u8, core::convert::identity, core::convert::identity;
+    2: u16, AtomicU16, u16, core::convert::identity, core::convert::identity;
+    3: u32, AtomicU32, u32, core::convert::identity, core::convert::identity;
+    4: u64, AtomicU64, u64, core::convert::identity, core::convert::identity;
+    5: i8, AtomicU8, u8, u8::cast_signed, i8::cast_unsigned;
+    6: i16, AtomicU16, u16, u16::cast_signed, i16::cast_unsigned;
+    7: i32, AtomicU32, u32, u32::cast_signed, i32::cast_unsigned;
+    8: i64, AtomicU64, u64, u64::cast_signed, i64::cast_unsigned;
+    9: f32, AtomicU32, u32, f32::from_bits, f32::to_bits;
+    10: f64, AtomicU64, u64, f64::from_bits, f64::to_bits;
 }
 
 #[cfg(test)]

@@ -224,10 +224,6 @@ impl Model {
             Body::Share(_) => done(),
             Body::Acquire(ask) => self.acquire(ask.segment_id, ask.unit),
             Body::Release(ask) => self.release(ask.segment_id, ask.unit),
-            Body::Evict(_) => refused(
-                common::ErrorClass::Caller,
-                common::ErrorReason::NotPermitted,
-            ),
         }
     }
 
