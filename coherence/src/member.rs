@@ -249,7 +249,7 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.grant_exclusive(self.slot))
+        self.take(line, |own| own.grant_exclusive(self.slot), |_, now| now)
     }
 
     /// Leases the unit for writing, waiting for it until `until`. While it waits no new reader is
@@ -289,12 +289,8 @@ impl<W: Wait> Member<W> {
     /// # Errors
     /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
     pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        // Noted once more: should this member die, the version that was good is the one before.
-        let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
-        let grant = self.acquire_exclusive(line, |own| own.restore(self.slot))?;
-        let last_good = base::version(noted, now);
-        line.base.store(base::pack(grant.epoch, last_good), Relaxed);
-        Ok(grant)
+        // Should this member die, the version that was good is still the one before.
+        self.take(line, |own| own.restore(self.slot), base::version)
     }
 
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
@@ -303,33 +299,34 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
     /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.upgrade(self.slot, grant.epoch))
+        self.take(line, |own| own.upgrade(self.slot, grant.epoch), |_, now| now)
     }
 
-    /// Takes the unit for writing by `change`.
+    /// Takes the unit for writing by `change`. `good` says which version is good, of the word
+    /// that is in `base` and the version that the unit has.
+    #[inline]
     fn take(
         &self,
         line: &Descriptor,
         change: impl Fn(Own) -> Result<Own, Refused>,
-    ) -> Result<Grant, LeaseError> {
-        let grant = self.acquire_exclusive(line, change)?;
-        // Relaxed: read by whoever fences this holder, which is dead then or has lost the unit; a
-        // value of before is of another epoch.
-        line.base
-            .store(base::pack(grant.epoch, grant.version), Relaxed);
-        crash_point!("lease.exclusive_noted");
-        Ok(grant)
-    }
-
-    #[inline]
-    fn acquire_exclusive(
-        &self,
-        line: &Descriptor,
-        change: impl Fn(Own) -> Result<Own, Refused>,
+        good: impl Fn(u64, u64) -> u64,
     ) -> Result<Grant, LeaseError> {
         loop {
+            // Acquire pairs with the release below: whoever sees a note sees the word for which it
+            // was made. Read before the word, so that no note of a later epoch is written over.
+            let noted = line.base.load(Acquire);
             let own = judged(line)?;
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
+            if base::epoch(noted) != changed.epoch() {
+                // Relaxed: judging the word acquired.
+                let version = good(noted, line.version.load(Relaxed));
+                let note = base::pack(changed.epoch(), version);
+                let exchanged = line.base.compare_exchange(noted, note, Release, Relaxed);
+                if exchanged.is_err() {
+                    continue;
+                }
+                crash_point!("lease.exclusive_noted");
+            }
             if exchange(line, own, changed) {
                 crash_point!("lease.exclusive_granted");
                 return Ok(granted(line, changed.epoch()));
