@@ -3,6 +3,7 @@
 use crate::scope::{Caches, Scope};
 use crate::search::{Report, explore};
 use crate::state::Broken;
+use crate::waiting::Waiting;
 
 fn clean(name: &str, scope: &Scope) -> Report<Broken> {
     let report = explore(scope, scope.limit);
@@ -33,4 +34,30 @@ fn probe() {
         ..Scope::QUIET
     };
     clean("probe", &scope);
+}
+
+/// A scope of sleepers in which nobody sleeps for ever.
+fn nobody_sleeps(name: &str, waiting: &Waiting) {
+    let report = explore(waiting, 2_000_000);
+    println!("{name:<60} {report}");
+    report.assert_clean(name);
+}
+
+#[test]
+fn no_wake_up_is_lost_while_nobody_dies() {
+    nobody_sleeps("sleepers, no cap, nobody dies", &Waiting::QUIET);
+    let one_more = Waiting { members: 2, turns: 3, ..Waiting::QUIET };
+    nobody_sleeps("two sleepers, again and again", &one_more);
+}
+
+#[test]
+fn a_dead_waker_or_recaller_is_made_up_for_by_the_cap_alone() {
+    let capped = Waiting { deaths: 1, capped: true, ..Waiting::QUIET };
+    nobody_sleeps("sleepers with a cap, one dies", &capped);
+}
+
+#[test]
+fn a_dead_waker_or_recaller_is_made_up_for_by_the_daemon_alone() {
+    let roused = Waiting { deaths: 1, roused: true, ..Waiting::QUIET };
+    nobody_sleeps("sleepers that are roused, one dies", &roused);
 }

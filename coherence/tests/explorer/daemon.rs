@@ -198,21 +198,21 @@ impl World<'_> {
                 d.doing = Doing::Look;
             }),
             _ => {
-                let looks_at = if self.has(Bug::OldFrameJudged) {
-                    unit.backing.frame()
-                } else {
-                    fills
-                };
-                // By a checksum, which is one of the last version that was published.
-                let known = daemon.noted.version == unit.published;
-                let fits = known && self.state.memory[looks_at] == whole;
-                let good = fits || self.has(Bug::GoodUnseen);
+                let fits = self.is_good(daemon, unit, fills);
+                let judged = daemon.good && self.has(Bug::JudgedBeforeCopied);
+                let good = fits || judged || self.has(Bug::GoodUnseen);
                 self.daemon_does(if good { "judges: good" } else { "judges: lost" }, |_, d| {
                     d.good = good;
                     d.doing = d.after_judging();
                 });
             }
         }
+    }
+
+    /// Whether the checksum, which is one of the last version that was published, is that of what
+    /// is in `frame`.
+    fn is_good(&self, daemon: &Daemon, unit: &Unit, frame: usize) -> bool {
+        daemon.noted.version == unit.published && self.state.memory[frame] == unit.contents
     }
 
     fn begins_to_judge(&mut self, daemon: &Daemon, unit: &Unit) {
@@ -229,13 +229,15 @@ impl World<'_> {
         let Some(frame) = self.frame_to_use() else {
             return;
         };
+        let early = self.has(Bug::JudgedBeforeCopied);
+        let good = early && self.is_good(daemon, unit, unit.backing.frame());
         for copied in [false, true] {
             if copied && !copy_fits {
                 continue;
             }
             self.daemon_does("takes another frame", |s, d| {
                 s.aim_at(d, frame);
-                (d.doing, d.from_copy) = (Doing::Write0, copied);
+                (d.doing, d.from_copy, d.good) = (Doing::Write0, copied, good);
             });
         }
     }

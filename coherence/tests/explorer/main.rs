@@ -13,4 +13,5 @@ mod pool;
 mod scope;
 mod search;
 mod state;
+mod waiting;
 mod world;

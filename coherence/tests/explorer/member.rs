@@ -350,10 +350,15 @@ impl World<'_> {
                 m.changed = true;
                 m.at = At::Store1;
             }),
-            At::Store1 => self.does(index, "stores line 1", |s, m| {
-                s.store(cached, index, (frame, 1), tag);
-                m.at = if unflushed { raise } else { At::WriteBack0 };
-            }),
+            At::Store1 => {
+                self.does(index, "stores line 1", |s, m| {
+                    s.store(cached, index, (frame, 1), tag);
+                    m.at = if unflushed { raise } else { At::WriteBack0 };
+                });
+                if !member.is_granted(self.state.units[member.unit()].own, index) {
+                    self.does(index, "checks: it was cut off", |_, m| m.lose());
+                }
+            }
             At::WriteBack0 => self.does(index, "writes line 0 back", |s, m| {
                 s.write_back(index, frame, 0);
                 m.at = At::WriteBack1;
@@ -394,7 +399,7 @@ impl World<'_> {
             }
             At::ReleaseExclusive => self.release_exclusive(index, member),
             // Dirty lines of what it held go first, to the memory that it had.
-            _ if member.has_dirty_lines() => {}
+            _ if member.has_dirty_lines() && !self.has(Bug::DirtyLinesKept) => {}
             _ => {
                 let temporal = self.scope.temporal;
                 self.does(index, "has nothing left of it", |s, m| {

@@ -86,8 +86,9 @@ pub(crate) enum Bug {
     GoodUnseen,
     /// A living writer is cut off, and the others go on in the same frame.
     EvictedInPlace,
-    /// The copy is found good in the old frame, where its late writer can still write.
-    OldFrameJudged,
+    /// The contents are judged in the old frame, where the late writer can still write, and then
+    /// copied. (Copied first they would be safe: what is found good later was so before.)
+    JudgedBeforeCopied,
     /// A unit is copied while somebody may write it.
     MovedUnheld,
     /// A frame is used again while somebody reads what it was.
@@ -114,6 +115,8 @@ pub(crate) enum Bug {
     RedoForgets,
     /// It takes the holder that was fenced for dead.
     RedoInPlace,
+    /// Who was cut off says that it has nothing left of it, and has dirty lines.
+    DirtyLinesKept,
     /// The contents are judged while the dead writer's host has dirty lines of them.
     JudgedTooEarly,
     /// A new member comes to a slot for which units are still being recovered.

@@ -150,7 +150,8 @@ impl World<'_> {
             let knows_it = member.holds() && !matches!(member.at, At::Version | At::Backing);
             let mapped = member.mapped.iter().any(|backing| backing.frame() == frame);
             let lines = member.lines[frame];
-            lines.iter().any(|line| line.dirty().is_some())
+            let dirty = lines.iter().any(|line| line.dirty().is_some());
+            dirty && (member.at != At::Idle || !self.has(Bug::DirtyLinesKept))
                 || any_cache && (mapped || lines != [Line::None; LINES])
                 || knows_it && member.backing.frame() == frame
         });
