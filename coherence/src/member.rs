@@ -6,8 +6,15 @@
 //!
 //! *Acquire.* The compare-exchange acquires; it pairs with the release of whoever held the unit
 //! before. Only then are version and backing read, so they are those of the grant: they change only
-//! while somebody holds the unit, or the daemon has fenced it. The caller compares them with what
-//! it saw last, and maps anew or drops cached lines before it looks at the contents.
+//! while somebody holds the unit, or the daemon has fenced it. A member that was cut off meanwhile
+//! may have read what is a later holder's: so it looks at the word once more, and has no grant
+//! where that does not name it. The caller compares version and backing with what it saw last, and
+//! maps anew or drops cached lines before it looks at the contents.
+//!
+//! *Before an exclusive grant* the version is noted in `base` under the epoch that the grant is to
+//! have. Whoever wants that epoch notes the same, so it does not matter who of them gets it, and a
+//! unit that is held for writing has its note at every instruction. The note is a compare-exchange
+//! from what was read before the word: one that comes late fails.
 //!
 //! *Release after a write.* What was written is written back first, then the version is raised,
 //! then the word is released. A holder that was fenced meanwhile finds that the version has moved,
@@ -116,7 +123,7 @@ impl<W: Wait> Member<W> {
                 Err(refused) => return Err(refusal(refused, line)),
             };
             if exchange(line, own, changed) {
-                return Ok(granted(line, changed.epoch()));
+                return self.confirmed(line, changed);
             }
         }
     }
@@ -154,7 +161,7 @@ impl<W: Wait> Member<W> {
                     let changed = own.grant_shared_unasked(self.slot);
                     let changed = changed.map_err(|refused| refusal(refused, line))?;
                     if exchange(line, own, changed) {
-                        return Ok(granted(line, changed.epoch()));
+                        return self.confirmed(line, changed);
                     }
                     continue;
                 }
@@ -190,7 +197,12 @@ impl<W: Wait> Member<W> {
             if marked || planted!("member.joins_without_mark") {
                 let count = crowds.entry((unit, own.epoch().number())).or_insert(1);
                 *count = count.saturating_add(1);
-                return Ok(Some(granted(line, own.epoch())));
+                let confirmed = self.confirmed(line, joined);
+                if confirmed.is_err() {
+                    // The bit was taken away from all of its threads.
+                    crowds.remove(&(unit, own.epoch().number()));
+                }
+                return confirmed.map(Some);
             }
         }
     }
@@ -290,7 +302,7 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
     pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
         // Should this member die, the version that was good is still the one before.
-        self.take(line, |own| own.restore(self.slot), base::version)
+        self.take(line, |own| own.restore(self.slot), base::good)
     }
 
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
@@ -299,11 +311,15 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
     /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.upgrade(self.slot, grant.epoch), |_, now| now)
+        self.take(
+            line,
+            |own| own.upgrade(self.slot, grant.epoch),
+            |_, now| now,
+        )
     }
 
-    /// Takes the unit for writing by `change`. `good` says which version is good, of the word
-    /// that is in `base` and the version that the unit has.
+    /// Takes the unit for writing by `change`. `good` says which version is the last that
+    /// was published, of the word that is in `base` and the version that the unit has.
     #[inline]
     fn take(
         &self,
@@ -319,8 +335,8 @@ impl<W: Wait> Member<W> {
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
             if base::epoch(noted) != changed.epoch() {
                 // Relaxed: judging the word acquired.
-                let version = good(noted, line.version.load(Relaxed));
-                let note = base::pack(changed.epoch(), version);
+                let now = line.version.load(Relaxed);
+                let note = base::pack(changed.epoch(), now, good(noted, now));
                 let exchanged = line.base.compare_exchange(noted, note, Release, Relaxed);
                 if exchanged.is_err() {
                     continue;
@@ -329,9 +345,22 @@ impl<W: Wait> Member<W> {
             }
             if exchange(line, own, changed) {
                 crash_point!("lease.exclusive_granted");
-                return Ok(granted(line, changed.epoch()));
+                return self.confirmed(line, changed);
             }
         }
+    }
+
+    /// What goes with the grant by which the word became `word`, unless it was taken away since:
+    /// then version and backing may be a later holder's.
+    #[inline]
+    fn confirmed(&self, line: &Descriptor, word: Own) -> Result<Grant, LeaseError> {
+        let grant = granted(line, word.epoch());
+        if word.state() == State::Exclusive {
+            self.check_exclusive(line, &grant)?;
+        } else {
+            self.check_shared(line, &grant)?;
+        }
+        Ok(grant)
     }
 
     /// Lets go of a unit that was leased for writing. Where `changed`, the caller has written back
@@ -513,17 +542,18 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
 /// What goes with a grant that has just been made.
 #[inline]
 fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
-    // Relaxed: the compare-exchange before it acquired.
+    // Acquire pairs with the stores of whoever took the grant away: who sees one of them sees, when
+    // it looks at the word next, that it holds the unit no more.
     Grant {
         epoch,
-        version: line.version.load(Relaxed),
-        backing: line.backing.load(Relaxed),
+        version: line.version.load(Acquire),
+        backing: line.backing.load(Acquire),
     }
 }
 
 #[cold]
 fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
     let now = line.version.load(Relaxed);
-    let last_good = base::version(line.base.load(Relaxed), now);
+    let last_good = base::good(line.base.load(Relaxed), now);
     LeaseError::from_refusal(refused, last_good)
 }

@@ -7,10 +7,12 @@
 //! # Protocol
 //! 1. The word goes from exclusive to fenced: from here on the unit is the daemon's alone, and
 //!    whatever the holder still tries is refused by its epoch.
-//! 2. The last version that was published is noted in `base`, under the epoch of the holder, unless
-//!    the holder noted it when it was granted the unit.
-//! 3. The version becomes the one after it, unless the holder has raised it so far already; that
-//!    was no publication, since it did not let go. Whoever has lines of the contents cached will
+//! 2. The last version that was published stands in `base` under the epoch of the holder, which
+//!    noted it before it was granted the unit. Where it does not, somebody has overwritten it, and
+//!    the version that there is passes for good.
+//! 3. The version becomes the one after that of the grant, unless the holder has raised it so far
+//!    already; that was no publication, since it did not let go. A holder that lives raises it no
+//!    more. Whoever has lines of the contents cached will
 //!    drop them, for some may stem from the change that was cut short.
 //! 4. The contents are judged, and the word goes to free or to lost.
 //!
@@ -24,7 +26,7 @@
 //! Each step is tried [`TRIES_MAX`] times.
 
 use pool_core::descriptor::Descriptor;
-use pool_core::sync::atomic::Ordering::Relaxed;
+use pool_core::sync::atomic::Ordering::{Relaxed, Release};
 use pool_core::{crash_point, planted};
 
 use crate::base;
@@ -136,12 +138,13 @@ pub fn settle(
     if own.state() != State::Fenced {
         return Ok(Recovered::Untouched);
     }
-    let last_good = note_last_good(line, own);
+    let (granted, last_good) = noted(line, own);
     crash_point!("recover.noted");
     let now = line.version.load(Relaxed);
-    if now == last_good && !planted!("recover.version_not_raised") {
-        // Relaxed, as all here: the change of the word, which follows, publishes it.
-        line.version.store(now.wrapping_add(1), Relaxed);
+    if now == granted && !planted!("recover.version_not_raised") {
+        // Release pairs with the acquire in `granted`: a member that was cut off before it knew the
+        // version of its grant, and sees this one, sees the fence as well.
+        line.version.store(now.wrapping_add(1), Release);
     }
     crash_point!("recover.version_raised");
     let sum = line.sum.load(Relaxed);
@@ -161,16 +164,17 @@ pub fn settle(
     })
 }
 
-/// The last version that was published before the holder of the epoch before the fence.
-fn note_last_good(line: &Descriptor, own: Own) -> u64 {
+/// The version that the holder of the epoch before the fence was granted, and the last one that
+/// was published.
+fn noted(line: &Descriptor, own: Own) -> (u64, u64) {
     let holder = own.epoch().before();
     let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
     if base::epoch(noted) == holder {
-        return base::version(noted, now);
+        return (base::version(noted, now), base::good(noted, now));
     }
-    // It died before it noted anything, and so before it raised the version.
-    line.base.store(base::pack(holder, now), Relaxed);
-    now
+    // No honest holder is without a note.
+    line.base.store(base::pack(holder, now, now), Relaxed);
+    (now, now)
 }
 
 /// Makes a change for as long as there is one to make.

@@ -11,7 +11,7 @@ use coherence::{Own, Slot, State as Held};
 
 use crate::scope::Bug;
 use crate::state::{
-    Aim, Backing, Base, Broken, Daemon, Doing, Label, LINES, Line, State, Unit, Use, Who, epoch_of,
+    Aim, Backing, Base, Broken, Daemon, Doing, LINES, Label, Line, State, Unit, Use, Who, epoch_of,
     slot_of, small,
 };
 use crate::world::World;
@@ -77,7 +77,11 @@ impl World<'_> {
             self.begins(unit, "finds a unit fenced", begin);
         }
         if own.is_held_by(Slot::DAEMON) {
-            self.begins(unit, "finds a unit held by itself", of(0, Doing::Clear, false));
+            self.begins(
+                unit,
+                "finds a unit held by itself",
+                of(0, Doing::Clear, false),
+            );
         }
         for index in 0..self.scope.members {
             let member = self.state.members[index];
@@ -125,7 +129,10 @@ impl World<'_> {
         let (what, changed) = if daemon.doing == Doing::Clear {
             ("clears a bit", unit.own.release_shared(slot, epoch))
         } else if self.has(Bug::FreedWithoutFence) {
-            ("frees without a fence", unit.own.release_exclusive(slot, epoch))
+            (
+                "frees without a fence",
+                unit.own.release_exclusive(slot, epoch),
+            )
         } else {
             ("fences", unit.own.fence())
         };
@@ -145,6 +152,7 @@ impl World<'_> {
     }
 
     fn notes(&mut self, daemon: &Daemon, unit: &Unit) {
+        let as_good = self.has(Bug::RaisedFromGood);
         match daemon.doing {
             Doing::NoteBaseLoad => self.daemon_does("loads base", |_, d| {
                 d.noted = unit.base;
@@ -159,15 +167,29 @@ impl World<'_> {
                         let base = Base {
                             epoch: holder,
                             version: unit.version,
+                            good: unit.version,
                         };
                         (d.noted, s.units[usize::from(d.unit)].base) = (base, base);
                     }
-                    d.doing = if raises { Doing::RaiseLoad } else { Doing::Judge };
+                    d.doing = if raises {
+                        Doing::RaiseLoad
+                    } else {
+                        Doing::Judge
+                    };
                 });
             }
             Doing::RaiseLoad => self.daemon_does("loads version", |_, d| {
-                let raised = unit.version != d.noted.version;
-                d.doing = if raised { Doing::Judge } else { Doing::RaiseStore };
+                let raised = unit.version
+                    != if as_good {
+                        d.noted.good
+                    } else {
+                        d.noted.version
+                    };
+                d.doing = if raised {
+                    Doing::Judge
+                } else {
+                    Doing::RaiseStore
+                };
             }),
             _ => self.daemon_does("raises the version", |s, d| {
                 s.units[usize::from(d.unit)].version = d.noted.version + 1;
@@ -185,7 +207,11 @@ impl World<'_> {
             unit.backing.frame()
         };
         let source = move |s: &State, line: usize| {
-            if copied { whole[line] } else { s.memory[unit.backing.frame()][line] }
+            if copied {
+                whole[line]
+            } else {
+                s.memory[unit.backing.frame()][line]
+            }
         };
         match daemon.doing {
             Doing::Judge => self.begins_to_judge(daemon, unit),
@@ -201,10 +227,13 @@ impl World<'_> {
                 let fits = self.is_good(daemon, unit, fills);
                 let judged = daemon.good && self.has(Bug::JudgedBeforeCopied);
                 let good = fits || judged || self.has(Bug::GoodUnseen);
-                self.daemon_does(if good { "judges: good" } else { "judges: lost" }, |_, d| {
-                    d.good = good;
-                    d.doing = d.after_judging();
-                });
+                self.daemon_does(
+                    if good { "judges: good" } else { "judges: lost" },
+                    |_, d| {
+                        d.good = good;
+                        d.doing = d.after_judging();
+                    },
+                );
             }
         }
     }
@@ -212,11 +241,11 @@ impl World<'_> {
     /// Whether the checksum, which is one of the last version that was published, is that of what
     /// is in `frame`.
     fn is_good(&self, daemon: &Daemon, unit: &Unit, frame: usize) -> bool {
-        daemon.noted.version == unit.published && self.state.memory[frame] == unit.contents
+        daemon.noted.good == unit.published && self.state.memory[frame] == unit.contents
     }
 
     fn begins_to_judge(&mut self, daemon: &Daemon, unit: &Unit) {
-        let copy_fits = self.scope.copies && daemon.noted.version == unit.published;
+        let copy_fits = self.scope.copies && daemon.noted.good == unit.published;
         if !daemon.lives {
             self.daemon_does("looks at the contents", |_, d| d.doing = Doing::Look);
             if copy_fits {
@@ -246,13 +275,21 @@ impl World<'_> {
         if daemon.doing == Doing::SetBacking {
             return self.daemon_does("sets backing", |s, d| {
                 s.set_backing(d);
-                d.doing = if d.good { Doing::SettleGood } else { Doing::SettleLost };
+                d.doing = if d.good {
+                    Doing::SettleGood
+                } else {
+                    Doing::SettleLost
+                };
             });
         }
         let good = daemon.doing == Doing::SettleGood;
-        let settled = if good { unit.own.repaired() } else { unit.own.lost() };
+        let settled = if good {
+            unit.own.repaired()
+        } else {
+            unit.own.lost()
+        };
         let Ok(settled) = settled else { return };
-        let told = daemon.noted.version;
+        let told = daemon.noted.good;
         self.daemon_does(if good { "frees" } else { "tells it lost" }, |s, d| {
             let unit = &mut s.units[usize::from(d.unit)];
             unit.own = settled;

@@ -16,7 +16,9 @@ use crate::world::World;
 
 impl Scope {
     pub(crate) fn forgets(&self) -> bool {
-        self.bug == Bug::None && self.caches != Caches::Any && !self.remembers
+        (self.bug == Bug::None || self.forgets_with_bug)
+            && self.caches != Caches::Any
+            && !self.remembers
     }
 }
 

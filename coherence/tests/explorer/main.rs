@@ -5,6 +5,7 @@
 //! bounds of the scope; each scope tells how many states it has.
 
 mod clean;
+mod conformance;
 mod daemon;
 mod forget;
 mod member;

@@ -101,14 +101,13 @@ impl World<'_> {
             return;
         };
         let epoch = epoch_of(changed);
+        let mut noting = member;
+        noting.noted = before.base;
+        let note = noting.note(epoch, before.version);
         self.step(who, unit, "notes, and is granted exclusive", |s| {
             *s = wanting;
             if before.base.epoch != epoch {
-                let restores = member.aim == Aim::Restore;
-                s.units[unit].base = Base {
-                    epoch,
-                    version: if restores { before.base.version } else { before.version },
-                };
+                s.units[unit].base = note;
             }
             s.units[unit].own = changed;
             s.left.writes -= 1;
@@ -159,11 +158,7 @@ impl World<'_> {
                 Err(_) => m.give_up(),
             }),
             At::VersionLoadForNote => self.does(index, "loads version, to note it", |_, m| {
-                m.good = if m.aim == Aim::Restore {
-                    m.noted.version
-                } else {
-                    unit.version
-                };
+                m.noting = unit.version;
                 m.at = At::Note;
             }),
             At::Note => self.note(index, member),
@@ -179,10 +174,7 @@ impl World<'_> {
         };
         if unit.base == member.noted {
             self.does(index, "notes version and epoch to be", |s, m| {
-                s.units[m.unit()].base = Base {
-                    epoch: epoch_of(changed),
-                    version: m.good,
-                };
+                s.units[m.unit()].base = m.note(epoch_of(changed), m.noting);
                 m.at = At::Take;
             });
         } else {
@@ -237,11 +229,7 @@ impl World<'_> {
                 m.at = after_backing;
             }),
             At::LateNote => self.does(index, "notes version and epoch", |s, m| {
-                let restores = m.aim == Aim::Restore;
-                s.units[m.unit()].base = Base {
-                    epoch: m.epoch,
-                    version: if restores { m.noted.version } else { m.version },
-                };
+                s.units[m.unit()].base = m.note(m.epoch, m.version);
                 m.at = looks;
             }),
             At::SecondLook if member.is_granted(unit.own, index) => {
@@ -310,7 +298,11 @@ impl World<'_> {
                         }));
                     }
                     m.seen = Member::NEW.seen;
-                    m.at = if m.aim == Aim::Read { At::Read } else { At::Store0 };
+                    m.at = if m.aim == Aim::Read {
+                        At::Read
+                    } else {
+                        At::Store0
+                    };
                 });
                 if member.aim != Aim::Read {
                     let at = self.before_release(At::ReleaseExclusive);
@@ -416,7 +408,9 @@ impl World<'_> {
     fn raise(&mut self, index: usize, member: &Member) {
         let unit = self.state.units[member.unit()];
         if self.has(Bug::VersionNotRaised) {
-            self.does(index, "leaves the version", |_, m| m.at = At::ReleaseExclusive);
+            self.does(index, "leaves the version", |_, m| {
+                m.at = At::ReleaseExclusive
+            });
         } else if unit.version == member.version || self.has(Bug::VersionStored) {
             self.does(index, "raises the version", |s, m| {
                 s.units[m.unit()].version = m.version + 1;
@@ -455,9 +449,7 @@ impl World<'_> {
                 m.go_idle();
             }
         });
-        if let (true, Ok(downgraded)) =
-            (self.scope.changes_of_mode, own.downgrade(slot, granted))
-        {
+        if let (true, Ok(downgraded)) = (self.scope.changes_of_mode, own.downgrade(slot, granted)) {
             self.does(index, "goes on reading", |s, m| {
                 s.units[m.unit()].own = downgraded;
                 if m.changed {
@@ -504,10 +496,21 @@ impl Member {
             changed: false,
             epoch: epoch_of(own),
             own: if self.aim == Aim::Read { FREE } else { own },
-            good: 0,
+            noting: 0,
             backing: Backing::NONE,
             ..*self
         };
+    }
+
+    /// What it notes for a grant under `epoch` of a unit of this version.
+    fn note(&self, epoch: u8, version: u8) -> Base {
+        let restores = self.aim == Aim::Restore;
+        let good = if restores { self.noted.good } else { version };
+        Base {
+            epoch,
+            version,
+            good,
+        }
     }
 
     /// Whether the word says that it holds what it was granted.
@@ -527,7 +530,7 @@ impl Member {
                 at: At::Read,
                 own: FREE,
                 noted: Base::default(),
-                good: 0,
+                noting: 0,
                 ..*self
             };
         } else {

@@ -26,60 +26,123 @@ fn row<M: Model>(name: &str, model: &M) -> Report<M::Violation> {
     report
 }
 
-fn all() -> Vec<(Broken, Scope)> {
-    use Bug as B;
-    let quiet = Scope::QUIET;
-    let dies = Scope { deaths: 1, ..quiet };
-    let cut = Scope { evictions: 1, ..quiet };
-    let moved = Scope { moves: 1, ..quiet };
-    let hardware = Scope { caches: Caches::Coherent, ..cut };
-    let alone = Scope { members: 1, frames: 2, writes: 1, moves: 2, ..quiet };
-    let with = |bug, scope| Scope { bug, ..scope };
-    vec![
-        (Broken::LostUpdate, Scope { caches: Caches::Any, ..quiet }),
-        (Broken::LostUpdate, with(B::SkipFlush, quiet)),
-        (Broken::LostUpdate, with(B::PublishBeforeFlush, quiet)),
-        (Broken::StaleRead, with(B::NeverInvalidate, quiet)),
-        (Broken::VersionTwice, with(B::VersionNotRaised, quiet)),
-        (Broken::UnpublishedSeen, with(B::FenceRaisesNoVersion, Scope { copies: true, ..dies })),
-        (Broken::LostUpdate, with(B::FreedWithoutFence, dies)),
-        (Broken::LostUpdate, with(B::GoodUnseen, dies)),
-        (Broken::OneWriterOrReaders, with(B::EvictedInPlace, cut)),
-        (Broken::LostUpdate, with(B::JudgedBeforeCopied, hardware)),
-        (Broken::LostUpdate, with(B::MovedUnheld, moved)),
-        (Broken::FrameReused, with(B::FrameFreedEarly, Scope { moves: 2, ..quiet })),
-        (Broken::StaleRead, with(B::RemapKeepsVersion, alone)),
-        (Broken::FrameReused, with(B::BackingBeforeGrant, Scope { moves: 2, ..quiet })),
-        (Broken::OneWriterOrReaders, with(B::NoSecondLook, hardware)),
-        (Broken::LateStore, with(B::DirtyLinesKept, Scope { moves: 1, evictions: 1, ..alone })),
-        (Broken::Fell, with(B::VersionStored, hardware)),
-        (Broken::Fell, with(B::ReleaseStored, hardware)),
-        (Broken::LastGood, with(B::NotNoted, dies)),
-        (Broken::LastGood, with(B::NotedLate, Scope { deaths: 2, evictions: 0, ..hardware })),
-        (Broken::LastGood, with(B::NotedLate, Scope { deaths: 1, ..hardware })),
-        (Broken::LastGood, with(B::FailedNoteIgnored, Scope { deaths: 1, evictions: 0, ..hardware })),
-        (Broken::LastGood, with(B::RedoNotesAnew, Scope { restarts: 1, ..dies })),
-        (Broken::Stuck, with(B::RedoForgets, Scope { restarts: 1, ..dies })),
-        (Broken::OneWriterOrReaders, with(B::RedoInPlace, Scope { restarts: 1, ..cut })),
-        (Broken::LostUpdate, with(B::JudgedTooEarly, dies)),
-        (Broken::OneWriterOrReaders, with(B::SlotReusedEarly, dies)),
-    ]
-}
+const QUIET: Scope = Scope::QUIET;
+const DIES: Scope = Scope { deaths: 1, ..QUIET };
+const COPIES: Scope = Scope {
+    copies: true,
+    ..DIES
+};
+const RESTARTS: Scope = Scope {
+    restarts: 1,
+    ..DIES
+};
+const CUT: Scope = Scope {
+    evictions: 1,
+    ..QUIET
+};
+const CUT_RESTARTS: Scope = Scope { restarts: 1, ..CUT };
+const MOVES: Scope = Scope { moves: 2, ..QUIET };
+/// A member and two frames, so that each move goes back.
+const ALONE: Scope = Scope {
+    members: 1,
+    frames: 2,
+    writes: 1,
+    ..MOVES
+};
+const ALONE_CUT: Scope = Scope {
+    moves: 1,
+    evictions: 1,
+    ..ALONE
+};
+/// One memory, so that more can go wrong in as many states.
+const COHERENT: Scope = Scope {
+    caches: Caches::Coherent,
+    ..QUIET
+};
+const COHERENT_CUT: Scope = Scope {
+    evictions: 1,
+    ..COHERENT
+};
+const COHERENT_DIES: Scope = Scope {
+    deaths: 1,
+    ..COHERENT
+};
+const COHERENT_DIES_TWICE: Scope = Scope {
+    deaths: 2,
+    ..COHERENT
+};
+const COHERENT_BOTH: Scope = Scope {
+    deaths: 1,
+    evictions: 1,
+    ..COHERENT
+};
+const COHERENT_AGAIN: Scope = Scope {
+    writes: 3,
+    ..COHERENT_BOTH
+};
+/// Sharing at once where clean lines may be written back.
+const WRITTEN_BACK: Scope = Scope {
+    caches: Caches::Any,
+    ..QUIET
+};
+
+/// Each bug, the rule that it breaks first, and where.
+const ROWS: [(Broken, Bug, Scope); 28] = [
+    (Broken::LostUpdate, Bug::None, WRITTEN_BACK),
+    (Broken::LostUpdate, Bug::SkipFlush, QUIET),
+    (Broken::LostUpdate, Bug::PublishBeforeFlush, QUIET),
+    (Broken::StaleRead, Bug::NeverInvalidate, QUIET),
+    (Broken::VersionTwice, Bug::VersionNotRaised, QUIET),
+    (Broken::UnpublishedSeen, Bug::FenceRaisesNoVersion, COPIES),
+    (
+        Broken::OneWriterOrReaders,
+        Bug::RaisedFromGood,
+        COHERENT_AGAIN,
+    ),
+    (Broken::LostUpdate, Bug::FreedWithoutFence, DIES),
+    (Broken::LostUpdate, Bug::GoodUnseen, DIES),
+    (Broken::OneWriterOrReaders, Bug::EvictedInPlace, CUT),
+    (Broken::LostUpdate, Bug::JudgedBeforeCopied, COHERENT_CUT),
+    (Broken::LostUpdate, Bug::MovedUnheld, MOVES),
+    (Broken::FrameReused, Bug::FrameFreedEarly, MOVES),
+    (Broken::StaleRead, Bug::RemapKeepsVersion, ALONE),
+    (Broken::FrameReused, Bug::BackingBeforeGrant, MOVES),
+    (Broken::OneWriterOrReaders, Bug::NoSecondLook, COHERENT_CUT),
+    (Broken::LateStore, Bug::DirtyLinesKept, ALONE_CUT),
+    (Broken::Fell, Bug::VersionStored, COHERENT_CUT),
+    (Broken::Fell, Bug::ReleaseStored, COHERENT_CUT),
+    (Broken::LastGood, Bug::NotNoted, DIES),
+    (Broken::LastGood, Bug::NotedLate, COHERENT_DIES_TWICE),
+    (Broken::LastGood, Bug::NotedLate, COHERENT_BOTH),
+    (Broken::LastGood, Bug::FailedNoteIgnored, COHERENT_DIES),
+    (Broken::LastGood, Bug::RedoNotesAnew, RESTARTS),
+    (Broken::Stuck, Bug::RedoForgets, RESTARTS),
+    (Broken::OneWriterOrReaders, Bug::RedoInPlace, CUT_RESTARTS),
+    (Broken::LostUpdate, Bug::JudgedTooEarly, DIES),
+    (Broken::OneWriterOrReaders, Bug::SlotReusedEarly, DIES),
+];
 
 #[test]
 fn every_planted_bug_is_found() {
     let mut failed = Vec::new();
-    for (expected, scope) in all() {
+    for (expected, bug, scope) in ROWS {
+        let scope = Scope { bug, ..scope };
         let name = match scope.caches {
             Caches::Any => "CleanWriteBacks".to_owned(),
-            _ => format!("{:?}", scope.bug),
+            _ => format!("{bug:?}"),
         };
         let report = row(&name, &scope);
-        if report.violation.is_none_or(|(broken, _)| broken != expected) {
+        if report
+            .violation
+            .is_none_or(|(broken, _)| broken != expected)
+        {
             failed.push((name, expected));
         }
     }
-    assert!(failed.is_empty(), "not found, or another rule broken than: {failed:?}");
+    assert!(
+        failed.is_empty(),
+        "not found, or another rule broken than: {failed:?}"
+    );
 }
 
 #[test]
@@ -89,11 +152,41 @@ fn every_planted_bug_of_waking_is_found() {
     let dies = Waiting { deaths: 1, ..quiet };
     let rows = [
         ("NoCapAndNobodyRoused", dies),
-        ("NoSecondLook", Waiting { bug: B::NoSecondLook, ..quiet }),
-        ("EventReadLate", Waiting { bug: B::EventReadLate, ..quiet }),
-        ("EventNotMoved", Waiting { bug: B::EventNotMoved, ..quiet }),
-        ("RecallLeft", Waiting { bug: B::RecallLeft, ..quiet }),
-        ("NobodyWoken", Waiting { bug: B::NobodyWoken, ..quiet }),
+        (
+            "NoSecondLook",
+            Waiting {
+                bug: B::NoSecondLook,
+                ..quiet
+            },
+        ),
+        (
+            "EventReadLate",
+            Waiting {
+                bug: B::EventReadLate,
+                ..quiet
+            },
+        ),
+        (
+            "EventNotMoved",
+            Waiting {
+                bug: B::EventNotMoved,
+                ..quiet
+            },
+        ),
+        (
+            "RecallLeft",
+            Waiting {
+                bug: B::RecallLeft,
+                ..quiet
+            },
+        ),
+        (
+            "NobodyWoken",
+            Waiting {
+                bug: B::NobodyWoken,
+                ..quiet
+            },
+        ),
     ];
     for (name, waiting) in rows {
         let report = row(name, &waiting);

@@ -6,8 +6,8 @@ use crate::daemon::reads;
 use crate::scope::Scope;
 use crate::search::Model;
 use crate::state::{
-    Backing, Base, Broken, Daemon, FRAMES, FREE, LINES, Label, Left, MEMBERS, Member, State, Tag,
-    UNITS, Unit, Use, small,
+    At, Backing, Base, Broken, Daemon, FRAMES, FREE, LINES, Label, Left, MEMBERS, Member, State,
+    Tag, UNITS, Unit, Use, small,
 };
 use crate::world::World;
 
@@ -86,7 +86,7 @@ impl State {
                 (stored != it.contents).then_some(Broken::LostUpdate)
             }
             // What is told to whoever asks for it.
-            Held::Lost => (it.base.version != it.published).then_some(Broken::LastGood),
+            Held::Lost => (it.base.good != it.published).then_some(Broken::LastGood),
             _ => None,
         }
     }
@@ -94,7 +94,9 @@ impl State {
     fn broken_by(&self, index: usize, members: usize) -> Option<Broken> {
         let member = &self.members[index];
         let unit = &self.units[member.unit()];
-        if member.holds() && !member.cut && !member.is_granted(unit.own, index) {
+        let told_so = member.at == At::Revoked;
+        let taken = told_so || member.holds() && !member.is_granted(unit.own, index);
+        if taken && !member.cut {
             return Some(Broken::OneWriterOrReaders);
         }
         if !member.is_inside() {
@@ -106,7 +108,9 @@ impl State {
         // A writer that was cut off and does not know it is in memory that nobody else is in.
         let beside = |other: &Member| {
             let is_cut_reader = other.cut && reads(other.aim);
-            other.is_inside() && !is_cut_reader && other.backing == member.backing
+            other.is_inside()
+                && !is_cut_reader
+                && other.backing == member.backing
                 && other.unit == member.unit
         };
         let crowded = !reads(member.aim)

@@ -40,6 +40,8 @@ pub(crate) struct Scope {
     pub(crate) bug: Bug,
     /// Nothing is forgotten, see [`crate::forget`].
     pub(crate) remembers: bool,
+    /// It is, although there is a bug: one that does not touch on what is forgotten.
+    pub(crate) forgets_with_bug: bool,
     /// More states than this fail the run.
     pub(crate) limit: usize,
 }
@@ -62,6 +64,7 @@ impl Scope {
         restarts: 0,
         bug: Bug::None,
         remembers: false,
+        forgets_with_bug: false,
         limit: 2_000_000,
     };
 }
@@ -80,6 +83,9 @@ pub(crate) enum Bug {
     VersionNotRaised,
     /// So does the daemon that fences a dead writer.
     FenceRaisesNoVersion,
+    /// It raises the last published version, and not the one of the grant: that of a holder that
+    /// was writing a lost unit anew stays as it is.
+    RaisedFromGood,
     /// A dead writer's unit is free without having been fenced.
     FreedWithoutFence,
     /// A fenced unit passes for good without a look.

@@ -52,7 +52,11 @@ impl<V: fmt::Debug> fmt::Display for Report<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { states, steps, .. } = self;
         let (seconds, rest) = (self.milliseconds / 1_000, self.milliseconds % 1_000);
-        write!(f, "{states:>9} states {steps:>9} steps depth {:>3}", self.depth)?;
+        write!(
+            f,
+            "{states:>9} states {steps:>9} steps depth {:>3}",
+            self.depth
+        )?;
         write!(f, " {seconds:>3}.{rest:03} s")
     }
 }
@@ -184,10 +188,22 @@ impl Model for Count {
 
 #[test]
 fn every_state_is_visited_once_and_the_shortest_way_is_told() {
-    let clean = explore(&Count { to: 99, forbidden: 100 }, 100);
+    let clean = explore(
+        &Count {
+            to: 99,
+            forbidden: 100,
+        },
+        100,
+    );
     assert_eq!((clean.states, clean.steps), (100, 200));
     assert!(clean.violation.is_none());
-    let caught = explore(&Count { to: 99, forbidden: 7 }, 100);
+    let caught = explore(
+        &Count {
+            to: 99,
+            forbidden: 7,
+        },
+        100,
+    );
     let (found, way) = caught.violation.expect("7 can be reached");
     assert_eq!((found, way.len()), (7, 3));
     let sum: u64 = way.iter().map(|by| by.parse::<u64>().unwrap()).sum();
@@ -197,5 +213,11 @@ fn every_state_is_visited_once_and_the_shortest_way_is_told() {
 #[test]
 #[should_panic(expected = "more than 50 states")]
 fn a_search_that_is_not_exhaustive_fails() {
-    let _ = explore(&Count { to: 99, forbidden: 100 }, 50);
+    let _ = explore(
+        &Count {
+            to: 99,
+            forbidden: 100,
+        },
+        50,
+    );
 }

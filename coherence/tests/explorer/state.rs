@@ -84,7 +84,10 @@ impl Backing {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Base {
     pub(crate) epoch: u8,
+    /// That of the grant.
     pub(crate) version: u8,
+    /// The last one that was published.
+    pub(crate) good: u8,
 }
 
 /// A descriptor, and what the checker knows of its unit.
@@ -170,7 +173,7 @@ pub(crate) struct Member {
     pub(crate) own: Own,
     pub(crate) noted: Base,
     /// The version that it is going to note.
-    pub(crate) good: u8,
+    pub(crate) noting: u8,
     /// What it loaded.
     pub(crate) seen: [Tag; LINES],
     /// What it has mapped, a unit each, and of which version it believes to have lines.
@@ -193,8 +196,9 @@ impl Member {
         noted: Base {
             epoch: 0,
             version: 0,
+            good: 0,
         },
-        good: 0,
+        noting: 0,
         seen: [Tag(0); LINES],
         mapped: [Backing::NONE; UNITS],
         cached: [UNCACHED; UNITS],
@@ -302,6 +306,7 @@ impl Daemon {
         noted: Base {
             epoch: 0,
             version: 0,
+            good: 0,
         },
         good: false,
         target: Self::NO_TARGET,

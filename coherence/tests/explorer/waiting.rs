@@ -296,7 +296,11 @@ impl Steps<'_> {
         let silent = self.has(Bug::NobodyWoken);
         let Ok(released) = released else { return };
         self.changes(index, "releases", |s, m| {
-            s.own = if silent && own.has_waiters() { released.awaited() } else { released };
+            s.own = if silent && own.has_waiters() {
+                released.awaited()
+            } else {
+                released
+            };
             m.go();
             m.wakes_after(own, s.own);
         });
@@ -330,7 +334,11 @@ impl Steps<'_> {
             }),
             Daemon::WakeAll(rouses) => self.daemon_does("wakes all", |s| {
                 s.wake_all();
-                s.daemon = if rouses { Daemon::Rouse } else { Daemon::Nothing };
+                s.daemon = if rouses {
+                    Daemon::Rouse
+                } else {
+                    Daemon::Nothing
+                };
             }),
         }
     }
@@ -365,7 +373,10 @@ fn after_change(before: Own, after: Own) -> Daemon {
 
 impl Member {
     fn go(&mut self) {
-        *self = Self { turns: self.turns, ..Self::NEW };
+        *self = Self {
+            turns: self.turns,
+            ..Self::NEW
+        };
     }
 
     const NEW: Self = Self {

@@ -7,8 +7,8 @@
 
 use crate::scope::{Bug, Caches, Scope};
 use crate::state::{
-    At, Backing, Broken, FRAMES, LINES, Label, Line, Member, State, Tag, Unit, Use, Who, epoch, epoch_of,
-    slot_of,
+    At, Backing, Broken, FRAMES, LINES, Label, Line, Member, State, Tag, Unit, Use, Who, epoch,
+    epoch_of, slot_of,
 };
 
 /// Where the steps out of a state are collected.
