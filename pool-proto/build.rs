@@ -33,6 +33,8 @@ fn serializable(mut builder: tonic_prost_build::Builder) -> tonic_prost_build::B
         ("common.v1.Segment.lifetime", "Lifetime"),
         ("common.v1.Piece.pages", "Pages"),
         ("common.v1.Share.access", "Access"),
+        ("common.v1.Coherence.mode", "CoherenceMode"),
+        ("common.v1.Coherence.on_death", "OnDeath"),
         ("common.v1.Error.class", "ErrorClass"),
         ("common.v1.Error.reason", "ErrorReason"),
     ] {

@@ -106,6 +106,12 @@ pub enum Error {
         /// Its size.
         len: Bytes,
     },
+    /// The segment was not created as a domain: it has no units that could be leased.
+    #[error("{segment} is no domain: create it as one")]
+    NotADomain {
+        /// Which segment.
+        segment: SegmentId,
+    },
     /// Memory could not be reserved or mapped.
     #[error(transparent)]
     Map(MapError),
@@ -137,7 +143,9 @@ impl Error {
             Self::NoSocket { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
             Self::Socket { errno, .. } if is_shortage(*errno) => ErrorClass::Exhausted,
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
-            Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
+            Self::AddressHeld { .. } | Self::Untrusted { .. } | Self::NotADomain { .. } => {
+                ErrorClass::Caller
+            }
             Self::SessionEnded => ErrorClass::Lost,
             Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
             Self::Packet(

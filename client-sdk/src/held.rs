@@ -26,12 +26,13 @@
 use std::os::fd::AsFd;
 
 use pool_core::mem::{Access, MapError, Mapped, OwnWord, Region, Window};
-use pool_core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use pool_core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use pool_core::sync::{Mutex, MutexGuard, lock};
 use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
 
 use crate::error::{AccessError, Error, ProtocolError};
 use crate::info::SegmentInfo;
+use crate::membership::Membership;
 use crate::wire::{Grant, Piece};
 
 /// What became of a segment.
@@ -53,6 +54,10 @@ pub(crate) struct Held {
     limit: OwnWord,
     fate: AtomicU8,
     suspended: AtomicBool,
+    /// The incarnation that is mapped, once it is.
+    incarnation: AtomicU64,
+    /// Where the segment is a domain.
+    membership: Option<Membership>,
     detail: Mutex<Detail>,
     /// How many handles the program has. References that calls and events take for a moment are
     /// none. It rises under the lock of the session only.
@@ -73,6 +78,7 @@ impl Held {
         let Grant {
             info,
             access,
+            slot,
             pieces,
         } = grant;
         let region = window.claim(info.addr, info.capacity)?;
@@ -88,6 +94,9 @@ impl Held {
         let limit = OwnWord::new()?;
         limit.store(info.bytes.get(), Ordering::Release);
         let (id, addr, first) = (info.id, info.addr, info.incarnation);
+        let membership = info
+            .domain
+            .map(|domain| Membership::new(domain, slot, access, id, region.mapped()));
         let fate = AtomicU8::new(Fate::Live as u8);
         let detail = Mutex::new(Detail {
             info,
@@ -102,6 +111,8 @@ impl Held {
             limit,
             fate,
             suspended: AtomicBool::new(false),
+            incarnation: AtomicU64::new(first.number()),
+            membership,
             detail,
             handles: AtomicUsize::new(0),
         })
@@ -123,6 +134,18 @@ impl Held {
 
     pub(crate) const fn first_incarnation(&self) -> Incarnation {
         self.first
+    }
+
+    /// What this process is in the domain, where the segment is one.
+    pub(crate) const fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
+    /// The incarnation that is mapped, by its number.
+    #[inline]
+    pub(crate) fn incarnation(&self) -> u64 {
+        // Acquire pairs with the release in `update`: whoever sees it sees the mapping.
+        self.incarnation.load(Ordering::Acquire)
     }
 
     pub(crate) fn detail(&self) -> MutexGuard<'_, Detail> {
@@ -149,6 +172,33 @@ impl Held {
         // Acquire pairs with the release of `update`: whoever sees the limit sees the mapping.
         let limit = self.limit.load(Ordering::Acquire);
         offset.checked_add(len).is_some_and(|end| end <= limit)
+    }
+
+    /// Whether the mapping is that of this process, and the segment was not taken away: so what was
+    /// leased of it can be given back.
+    #[inline]
+    pub(crate) fn check_standing(&self) -> Result<(), AccessError> {
+        if self.is_standing() {
+            Ok(())
+        } else {
+            self.check_standing_again()
+        }
+    }
+
+    /// Whether something of it may be accessed, and so the mapping is that of this process.
+    #[inline]
+    pub(crate) fn is_standing(&self) -> bool {
+        // Acquire, as in `is_inside`.
+        self.limit.load(Ordering::Acquire) != 0
+    }
+
+    #[cold]
+    fn check_standing_again(&self) -> Result<(), AccessError> {
+        self.check_live()?;
+        if self.region.is_inherited() {
+            return Err(AccessError::Forked);
+        }
+        Ok(())
     }
 
     /// Waits for a change of the mapping that is under way, and looks again.
@@ -201,8 +251,17 @@ impl Held {
         if (grant.info.id, grant.info.addr) != (self.id, self.addr) {
             return Err(ProtocolError::Place.into());
         }
-        if grant.access < detail.access {
+        // How a domain is leased depends on it.
+        let fixed = self.membership.is_some() && grant.access != detail.access;
+        if grant.access < detail.access || fixed {
             return Err(ProtocolError::Field("access").into());
+        }
+        if grant.info.domain != detail.info.domain {
+            return Err(ProtocolError::Field("coherence").into());
+        }
+        let slot = self.membership.as_ref().map(Membership::slot);
+        if slot.is_some_and(|slot| slot != grant.slot) {
+            return Err(ProtocolError::Field("slot").into());
         }
         if let Err(error) = self.append(&detail, &grant) {
             let same = grant.info.incarnation == detail.info.incarnation;
@@ -219,7 +278,10 @@ impl Held {
             info,
             access,
             pieces,
+            ..
         } = grant;
+        self.incarnation
+            .store(info.incarnation.number(), Ordering::Release);
         *detail = Detail {
             info,
             access,

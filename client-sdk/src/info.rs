@@ -1,5 +1,6 @@
 //! What can be asked about the pool: tiers, segments and their pieces.
 
+use coherence::Layout;
 use pool_core::mem::Access;
 use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
 
@@ -23,6 +24,30 @@ pub enum Pages {
     Hugetlb,
     /// Blocks of a file system.
     File,
+}
+
+/// How the caches of the members of a domain are kept the same.
+pub use coherence::cache::Mode;
+
+/// What becomes of the contents of a unit whose writer died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnDeath {
+    /// They are lost, unless a checksum shows that they are as they were published last.
+    Lose,
+    /// They are kept as they are: those who read them can tell a half-made change from a whole one.
+    Keep,
+}
+
+/// How a segment that is a domain is cut, and what holds in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct DomainInfo {
+    /// How members see each other's writes.
+    pub mode: Mode,
+    /// What becomes of the contents of a unit whose writer died.
+    pub on_death: OnDeath,
+    /// Where descriptors and units lie.
+    pub layout: Layout,
 }
 
 /// A segment as the daemon knows it.
@@ -49,6 +74,8 @@ pub struct SegmentInfo {
     pub lifetime: Lifetime,
     /// Granted beyond what its tenant is guaranteed: asked back first under pressure.
     pub burst: bool,
+    /// Set where it is a domain.
+    pub domain: Option<DomainInfo>,
     /// Other tenants that may open it.
     pub shares: Vec<(String, Access)>,
 }

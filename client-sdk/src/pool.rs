@@ -14,6 +14,7 @@ use pool_proto::common::v1::Lifetime;
 use pool_proto::session::v1::{self as session, request};
 
 use crate::attach::AttachOptions;
+use crate::domain::{Domain, DomainOptions};
 use crate::error::{Error, ProtocolError};
 use crate::event::Events;
 use crate::info::{SegmentList, TierInfo};
@@ -61,17 +62,40 @@ impl Pool {
     /// Opens a segment by its name: `name` of the own tenant, or `tenant:name`.
     ///
     /// # Errors
-    /// [`Error`]; what may not be opened is not found.
+    /// [`Error`]; what may not be opened is not found. [`Error::HeldHere`] where a domain is to be
+    /// opened read-write that this process holds read-only.
     pub fn open(&self, name: &str, access: Access) -> Result<Segment, Error> {
         let shared = self.life.shared();
         let deadline = shared.deadline();
         let mut session = shared.session(deadline)?;
+        if access == Access::ReadWrite {
+            shared.check_may_widen(name)?;
+        }
         let ask = session::Open {
             name: name.to_owned(),
             access: wire::access(access),
         };
         let held = take(shared, &mut session, request::Body::Open(ask), deadline)?;
         Ok(Segment::new(Arc::clone(&self.life), held, access))
+    }
+
+    /// Creates a domain: a segment of zeroed units that are leased, of `create`'s size, which is to
+    /// be a whole number of units.
+    ///
+    /// # Errors
+    /// As [`Pool::create`].
+    pub fn create_domain(&self, create: &Create, options: &DomainOptions) -> Result<Domain, Error> {
+        let mut create = create.clone();
+        create.ask.coherence = Some(options.ask());
+        self.life.create(&create)?.into_domain()
+    }
+
+    /// Opens a domain by its name.
+    ///
+    /// # Errors
+    /// As [`Pool::open`]; [`Error::NotADomain`].
+    pub fn open_domain(&self, name: &str, access: Access) -> Result<Domain, Error> {
+        self.open(name, access)?.into_domain()
     }
 
     /// Keeps `depth` segments (at most 256) of `bytes` ready, for [`Reserve::take`].
@@ -154,6 +178,10 @@ fn take(
         if grant.info.bytes.get() < ask.bytes {
             shared.release(unwanted);
             return Err(ProtocolError::Field("bytes").into());
+        }
+        if grant.info.domain.is_some() != ask.coherence.is_some() {
+            shared.release(unwanted);
+            return Err(ProtocolError::Field("coherence").into());
         }
     }
     shared.hold(grant, unwanted)

@@ -6,6 +6,7 @@ use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
 use crate::atomic::{SharedU32, SharedU64};
+use crate::domain::Domain;
 use crate::error::{AccessError, Error};
 use crate::held::Fate;
 use crate::info::PieceInfo;
@@ -39,6 +40,14 @@ pub struct Segment {
 }
 
 impl Segment {
+    pub(crate) fn held(&self) -> &HeldRef {
+        &self.held
+    }
+
+    pub(crate) const fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
     pub(crate) const fn new(life: Arc<Life>, held: HeldRef, access: Access) -> Self {
         Self { held, life, access }
     }
@@ -229,10 +238,7 @@ impl Segment {
     /// # Errors
     /// [`Error`].
     pub fn refresh(&mut self) -> Result<(), Error> {
-        let ask = session::Refresh {
-            segment_id: self.id().number(),
-        };
-        self.change(request::Body::Refresh(ask))
+        self.bring_up_to_date()
     }
 
     /// Ends the segment for everybody. Its memory is zeroed and its name is free again.
@@ -274,6 +280,14 @@ impl Segment {
         freed
     }
 
+    /// The domain, where it is one.
+    ///
+    /// # Errors
+    /// [`Error::NotADomain`].
+    pub fn into_domain(self) -> Result<Domain, Error> {
+        Domain::new(self)
+    }
+
     /// Closes the handle. To drop it does the same.
     pub fn close(self) {
         drop(self);
@@ -303,6 +317,14 @@ impl Segment {
             _ => {}
         }
         changed
+    }
+
+    /// Maps what the segment is by now.
+    pub(crate) fn bring_up_to_date(&self) -> Result<(), Error> {
+        let ask = session::Refresh {
+            segment_id: self.id().number(),
+        };
+        self.change(request::Body::Refresh(ask))
     }
 
     /// Asks for a change, and maps what came of it.

@@ -238,6 +238,11 @@ impl Session {
                     None => lock(&shared.table).release(unwanted(&body, id)),
                 }
             }
+            (request::Body::Acquire(ask), reply::Body::Acquired(_)) => {
+                let id = SegmentId::new(ask.segment_id);
+                let unit = id.map(|id| Release::Unit(id, ask.unit));
+                lock(&shared.table).releases.extend(unit);
+            }
             (body, reply::Body::Error(_)) => {
                 // It stays where it is.
                 let moved = moved_by(&body).and_then(SegmentId::new);
@@ -264,6 +269,8 @@ impl Session {
                 // That there is nothing to release the daemon has heard otherwise.
                 Ok(()) => {}
                 Err(error) if error.reason() == Some(Reason::NotFound) => {}
+                // So has whoever takes back what is held of a domain.
+                Err(Error::Refused(_)) if matches!(release, Release::Unit(..)) => {}
                 Err(error) => {
                     if self.unresolved.is_none() && !self.ended {
                         lock(&shared.table).releases.push_front(release);

@@ -24,7 +24,8 @@ use crate::session::Session;
 use crate::table::Table;
 use crate::wire::Answer;
 
-/// Locks are taken in this order: session, listening, detail of a segment, table, all others.
+/// Locks are taken in this order: session, listening, detail of a segment, leases by request,
+/// table, all others.
 pub(crate) struct Shared {
     /// The process that attached.
     owner: u32,

@@ -23,6 +23,7 @@ use pool_proto::session::v1::{self as session, request};
 use crate::error::Error;
 use crate::event::Event;
 use crate::held::{Fate, Held};
+use crate::info::SegmentInfo;
 use crate::shared::Shared;
 use crate::wire::Grant;
 
@@ -33,6 +34,8 @@ pub(crate) enum Release {
     Close(SegmentId),
     /// It was created for nobody.
     Free(SegmentId),
+    /// A unit of it that was leased by a request.
+    Unit(SegmentId, u32),
 }
 
 impl Release {
@@ -44,6 +47,10 @@ impl Release {
             Self::Free(id) => request::Body::Free(session::Free {
                 segment_id: id.number(),
                 force: true,
+            }),
+            Self::Unit(id, unit) => request::Body::Release(session::Release {
+                segment_id: id.number(),
+                unit,
             }),
         }
     }
@@ -133,6 +140,11 @@ impl HeldRef {
         }
     }
 
+    /// What is held, for what must not keep it.
+    pub(crate) fn downgrade(&self) -> Weak<Held> {
+        self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+
     /// Lets go without telling the daemon, which is told something else. False where others hold
     /// the segment still.
     pub(crate) fn let_go(mut self) -> bool {
@@ -194,6 +206,29 @@ impl Shared {
             held: Some(held),
             handle: false,
         })
+    }
+
+    /// Whether what `name` names, if it is held, may be opened read-write. A domain of which this
+    /// process leases units by requests may not: its threads would no longer know of each other's
+    /// leases. The caller holds the session.
+    pub(crate) fn check_may_widen(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        for held in self.holdings() {
+            let by_requests = held.membership().filter(|its| its.requests.is_some());
+            if by_requests.is_none() || held.fate() != Fate::Live {
+                continue;
+            }
+            let is_named = |info: &SegmentInfo| {
+                let named_in = name.split_once(':').unwrap_or((&self.tenant, name));
+                named_in == (&info.tenant, &info.name)
+            };
+            if held.peek(|detail| is_named(&detail.info)) == Some(true) {
+                return Err(Error::HeldHere {
+                    segment: held.id(),
+                    others: held.others(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Every segment this process holds.

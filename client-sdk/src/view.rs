@@ -110,7 +110,7 @@ impl<'s, T: Element> View<'s, T> {
 
 /// Bytes of so many elements; the end of the numbers where they have no length.
 #[inline]
-fn bytes_of<T>(count: usize) -> u64 {
+pub(crate) fn bytes_of<T>(count: usize) -> u64 {
     u64::try_from(count.saturating_mul(size_of::<T>())).unwrap_or(u64::MAX)
 }
 

@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
+use coherence::{Layout, Slot};
 use pool_core::limits::MESSAGE_BYTES_MAX;
 use pool_core::mem::Access;
 use pool_core::{
@@ -15,7 +16,7 @@ use pool_proto::session::v1::{self as session, reply, request};
 use prost::Message as _;
 
 use crate::error::{Error, ProtocolError};
-use crate::info::{Lifetime, Pages, SegmentInfo, SegmentList, TierInfo};
+use crate::info::{DomainInfo, Lifetime, Mode, OnDeath, Pages, SegmentInfo, SegmentList, TierInfo};
 
 /// The protocol this library speaks.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -79,6 +80,13 @@ impl Answer {
         let answer = self.accepted()?;
         match answer.body {
             reply::Body::Granted(granted) => Ok(grant(granted, answer.descriptors, window)?),
+            _ => Err(ProtocolError::Kind.into()),
+        }
+    }
+
+    pub(crate) fn acquired(self) -> Result<session::Acquired, Error> {
+        match self.accepted()?.body {
+            reply::Body::Acquired(acquired) => Ok(acquired),
             _ => Err(ProtocolError::Kind.into()),
         }
     }
@@ -181,6 +189,8 @@ fn welcome(descriptors: Vec<OwnedFd>) -> Result<Welcome, ProtocolError> {
 pub(crate) struct Grant {
     pub(crate) info: SegmentInfo,
     pub(crate) access: Access,
+    /// The place in the domain, where it is one.
+    pub(crate) slot: Slot,
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -208,6 +218,11 @@ fn grant(
     };
     let segment = granted.segment.ok_or(ProtocolError::Field("segment"))?;
     let info = segment_info(&segment)?;
+    let slot = u8::try_from(granted.slot).ok().and_then(Slot::new);
+    let slot = slot.ok_or(ProtocolError::Field("slot"))?;
+    if info.domain.is_some() == (slot == Slot::DAEMON) {
+        return Err(ProtocolError::Field("slot"));
+    }
     if !window.contains(info.addr, info.capacity) {
         return Err(ProtocolError::Place);
     }
@@ -240,7 +255,35 @@ fn grant(
     Ok(Grant {
         info,
         access,
+        slot,
         pieces,
+    })
+}
+
+fn domain_info(coherence: &common::Coherence, bytes: Bytes) -> Result<DomainInfo, ProtocolError> {
+    use common::CoherenceMode as Wire;
+    let broken = ProtocolError::Field("coherence");
+    let mode = match coherence.mode() {
+        Wire::Hardware => Mode::Hardware,
+        Wire::Software => Mode::Software,
+        Wire::Simulated => Mode::Simulated,
+        Wire::Unspecified => return Err(broken),
+    };
+    let on_death = match coherence.on_death() {
+        common::OnDeath::Keep => OnDeath::Keep,
+        common::OnDeath::Lose => OnDeath::Lose,
+        common::OnDeath::Unspecified => return Err(broken),
+    };
+    let directory = Bytes::new(coherence.directory_bytes);
+    let payload = bytes.checked_sub(directory).ok_or(broken)?;
+    let layout = Layout::new(payload, Bytes::new(coherence.unit_bytes)).map_err(|_| broken)?;
+    if layout.directory() != directory {
+        return Err(broken);
+    }
+    Ok(DomainInfo {
+        mode,
+        on_death,
+        layout,
     })
 }
 
@@ -270,6 +313,11 @@ fn segment_info(segment: &common::Segment) -> Result<SegmentInfo, ProtocolError>
             _ => Lifetime::Held,
         },
         burst: segment.burst,
+        domain: segment
+            .coherence
+            .as_ref()
+            .map(|coherence| domain_info(coherence, bytes))
+            .transpose()?,
         shares: segment.shares.iter().map(share).collect(),
     })
 }
@@ -305,6 +353,14 @@ fn descriptors(got: &[OwnedFd], expected: usize) -> Result<(), ProtocolError> {
         Ok(())
     } else {
         Err(ProtocolError::Descriptors { expected, got })
+    }
+}
+
+pub(crate) fn mode(mode: Mode) -> i32 {
+    match mode {
+        Mode::Hardware => common::CoherenceMode::Hardware.into(),
+        Mode::Software => common::CoherenceMode::Software.into(),
+        Mode::Simulated => common::CoherenceMode::Simulated.into(),
     }
 }
 

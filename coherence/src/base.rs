@@ -1,59 +1,43 @@
-//! Epoch and version at the last exclusive grant, in one word.
+//! The last version that was published, and under which epoch that was noted, in one word.
 //!
-//! The holder notes them before it is granted a unit. Whoever fences it later learns from them
-//! which version was the last that was published, even where the holder died between raising the
-//! version and letting go.
-//!
-//! A holder that writes a lost unit anew is granted a later version than the last one that was
-//! published. Both count: from the first one the holder raises the version, and a fence must leave
-//! it a later one, so that a holder that was cut off raises nothing; the second one is what whoever
-//! asks for a lost unit is told.
+//! A holder notes it, with its own epoch, before it raises the version. Whoever fences it later
+//! learns from it which version was the last that was published, even where the holder died between
+//! raising the version and letting go. The daemon notes it with the epochs of the fence and of the
+//! grant that may follow it, [`crate::recover`].
 //!
 //! ```text
-//! bit 63..38 epoch
-//!     37..30 how many versions before that of the grant the last published one is
-//!     29..0  the lowest 30 bits of the version at the grant
+//! bit 63..38 epoch    37..0 the lowest 38 bits of the version
 //! ```
-//!
-//! After 255 holders in a row that were gone before they had written a lost unit anew the last
-//! published version is not known any more, and a later one is told.
 
 use crate::own::Epoch;
 
-const EPOCH_SHIFT: u32 = 38;
-const BEHIND_SHIFT: u32 = 30;
-const BEHIND_MAX: u64 = 0xff;
-const VERSION_MASK: u64 = (1 << BEHIND_SHIFT) - 1;
+const VERSION_BITS: u32 = 38;
+const VERSION_MASK: u64 = (1 << VERSION_BITS) - 1;
 
-/// The word of a grant under `epoch` of version `version`, where `good` is the last published one.
+/// The word.
 #[must_use]
-pub(crate) const fn pack(epoch: Epoch, version: u64, good: u64) -> u64 {
-    let behind = version.wrapping_sub(good);
-    let behind = if behind < BEHIND_MAX {
-        behind
-    } else {
-        BEHIND_MAX
-    };
-    (epoch.number() as u64) << EPOCH_SHIFT | behind << BEHIND_SHIFT | version & VERSION_MASK
+pub(crate) const fn pack(epoch: Epoch, version: u64) -> u64 {
+    (epoch.number() as u64) << VERSION_BITS | version & VERSION_MASK
 }
 
 /// The epoch in `word`.
 #[must_use]
 pub(crate) const fn epoch(word: u64) -> Epoch {
     // The shift leaves 26 bits.
-    Epoch::new((word >> EPOCH_SHIFT) as u32)
+    Epoch::new((word >> VERSION_BITS) as u32)
 }
 
-/// The version at the grant, where the version is `now` by now: at most 2^30 later.
+/// The version in `word`, where the version is `now` by now: at most 2^38 later.
 #[must_use]
 pub(crate) const fn version(word: u64, now: u64) -> u64 {
     now.wrapping_sub(now.wrapping_sub(word) & VERSION_MASK)
 }
 
-/// The last version that was published before the grant.
+/// The version that was published last of a unit whose contents are lost, by the words `base` and
+/// `version` of its descriptor.
 #[must_use]
-pub(crate) const fn good(word: u64, now: u64) -> u64 {
-    version(word, now).wrapping_sub(word >> BEHIND_SHIFT & BEHIND_MAX)
+pub const fn last_good(base: u64, now: u64) -> u64 {
+    version(base, now)
 }
 
 #[cfg(test)]
@@ -70,12 +54,10 @@ mod tests {
             VERSION_MASK + 5,
             1 << 60,
         ] {
-            let word = pack(Epoch::new(77), version_then, version_then.wrapping_sub(3));
+            let word = pack(Epoch::new(77), version_then);
             assert_eq!(epoch(word), Epoch::new(77));
             for later in [0, 1, 2, 1_000] {
                 assert_eq!(version(word, version_then + later), version_then);
-                let published = version_then.wrapping_sub(3);
-                assert_eq!(good(word, version_then + later), published);
             }
         }
     }

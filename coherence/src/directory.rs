@@ -23,8 +23,8 @@
 
 use pool_core::descriptor::{DESCRIPTOR_BYTES, Descriptor};
 use pool_core::mem::{BoundsError, Mapped};
-use pool_core::sync::atomic::AtomicU64;
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use pool_core::sync::atomic::{AtomicU64, fence};
 use pool_core::{Bytes, EXTENT_BYTES};
 
 use crate::slot::Slot;
@@ -127,6 +127,20 @@ impl Layout {
         (unit < self.units).then_some(Bytes::new(self.directory().get().checked_add(start)?))
     }
 
+    /// Where in the segment the descriptor of unit number `unit` lies, or `None` where there is
+    /// none.
+    #[must_use]
+    pub fn line_at(self, unit: u32) -> Option<Bytes> {
+        let start = DESCRIPTOR_BYTES.checked_mul(u64::from(unit))?;
+        (unit < self.units).then_some(Bytes::new(DESCRIPTORS_AT.get().checked_add(start)?))
+    }
+
+    /// Where in the segment the member word of `slot` lies.
+    #[must_use]
+    pub fn member_at(slot: Slot) -> Bytes {
+        Bytes::new(MEMBERS_AT + 8 * u64::from(slot.index()))
+    }
+
     /// The unit that the byte at `offset` of the payload is in.
     #[must_use]
     pub fn unit_at(self, offset: Bytes) -> Option<u32> {
@@ -224,6 +238,8 @@ impl<'a> Directory<'a> {
     /// [`BoundsError`], as [`Directory::new`].
     pub fn leave(&self, slot: Slot) -> Result<(), BoundsError> {
         self.member(slot)?.fetch_and(!1, Release);
+        // Pairs with the fence of a giver that looks whether its receiver lives.
+        fence(SeqCst);
         Ok(())
     }
 
@@ -245,7 +261,6 @@ impl<'a> Directory<'a> {
     }
 
     fn member(&self, slot: Slot) -> Result<&'a AtomicU64, BoundsError> {
-        let at = MEMBERS_AT + 8 * u64::from(slot.index());
-        self.mapped.atomic_u64(Bytes::new(at))
+        self.mapped.atomic_u64(Layout::member_at(slot))
     }
 }

@@ -12,8 +12,11 @@
 //! | the word and every change of it | [`own`](Own) |
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
+//! | queues between members | [`ring`] |
+//! | several hosts that share one device | [`host`] |
 //! | how writes reach other members, in each mode | [`cache`] |
 //! | caches that lose and delay lines | [`simulated`] |
 //!
@@ -35,16 +38,21 @@ pub mod check;
 #[cfg(not(loom))]
 pub mod directory;
 mod error;
+pub mod host;
 mod member;
 mod own;
+pub mod proxy;
 pub mod recover;
+pub mod ring;
 pub mod simulated;
 mod slot;
 mod wait;
 
+pub use base::last_good;
 #[cfg(not(loom))]
 pub use directory::{Directory, Layout, LayoutError};
 pub use error::LeaseError;
+pub use member::hand::{NotHanded, Receiver};
 pub use member::{Grant, Member};
 pub use own::{CorruptWord, Epoch, Own, Refused, State};
 pub use slot::Slot;

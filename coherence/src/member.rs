@@ -6,19 +6,14 @@
 //!
 //! *Acquire.* The compare-exchange acquires; it pairs with the release of whoever held the unit
 //! before. Only then are version and backing read, so they are those of the grant: they change only
-//! while somebody holds the unit, or the daemon has fenced it. A member that was cut off meanwhile
-//! may have read what is a later holder's: so it looks at the word once more, and has no grant
-//! where that does not name it. The caller compares version and backing with what it saw last, and
-//! maps anew or drops cached lines before it looks at the contents.
-//!
-//! *Before an exclusive grant* the version is noted in `base` under the epoch that the grant is to
-//! have. Whoever wants that epoch notes the same, so it does not matter who of them gets it, and a
-//! unit that is held for writing has its note at every instruction. The note is a compare-exchange
-//! from what was read before the word: one that comes late fails.
+//! while somebody holds the unit, or the daemon has fenced it. The caller compares them with what
+//! it saw last, and maps anew or drops cached lines before it looks at the contents.
 //!
 //! *Release after a write.* What was written is written back first, then the version is raised,
 //! then the word is released. A holder that was fenced meanwhile finds that the version has moved,
-//! or the word, and publishes nothing: both are compare-exchanges from what it was granted.
+//! or the word, and publishes nothing: both are compare-exchanges from what it was granted. Before
+//! the version is raised the one of before is noted in `base`, by a compare-exchange as well: it
+//! tells whoever fences a holder that has raised the version which one was the last to be good.
 //!
 //! *Several threads of one process* share its bit. The first to read sets it, with no note anywhere
 //! else. A second one that finds it set marks the word as crowded, under this process's lock, and
@@ -49,6 +44,8 @@ use crate::error::LeaseError;
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
+
+pub(crate) mod hand;
 
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +120,7 @@ impl<W: Wait> Member<W> {
                 Err(refused) => return Err(refusal(refused, line)),
             };
             if exchange(line, own, changed) {
-                return self.confirmed(line, changed);
+                return Ok(granted(line, changed.epoch()));
             }
         }
     }
@@ -161,7 +158,7 @@ impl<W: Wait> Member<W> {
                     let changed = own.grant_shared_unasked(self.slot);
                     let changed = changed.map_err(|refused| refusal(refused, line))?;
                     if exchange(line, own, changed) {
-                        return self.confirmed(line, changed);
+                        return Ok(granted(line, changed.epoch()));
                     }
                     continue;
                 }
@@ -197,12 +194,7 @@ impl<W: Wait> Member<W> {
             if marked || planted!("member.joins_without_mark") {
                 let count = crowds.entry((unit, own.epoch().number())).or_insert(1);
                 *count = count.saturating_add(1);
-                let confirmed = self.confirmed(line, joined);
-                if confirmed.is_err() {
-                    // The bit was taken away from all of its threads.
-                    crowds.remove(&(unit, own.epoch().number()));
-                }
-                return confirmed.map(Some);
+                return Ok(Some(granted(line, own.epoch())));
             }
         }
     }
@@ -261,7 +253,7 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.grant_exclusive(self.slot), |_, now| now)
+        self.take(line, |own| own.grant_exclusive(self.slot))
     }
 
     /// Leases the unit for writing, waiting for it until `until`. While it waits no new reader is
@@ -301,8 +293,8 @@ impl<W: Wait> Member<W> {
     /// # Errors
     /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
     pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        // Should this member die, the version that was good is still the one before.
-        self.take(line, |own| own.restore(self.slot), base::good)
+        // What was good is noted under the epoch of this grant already, by whoever found it lost.
+        self.take(line, |own| own.restore(self.slot))
     }
 
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
@@ -311,56 +303,30 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
     /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
-        self.take(
-            line,
-            |own| own.upgrade(self.slot, grant.epoch),
-            |_, now| now,
-        )
+        self.take(line, |own| own.upgrade(self.slot, grant.epoch))
     }
 
-    /// Takes the unit for writing by `change`. `good` says which version is the last that
-    /// was published, of the word that is in `base` and the version that the unit has.
+    /// Takes the unit for writing by `change`.
     #[inline]
     fn take(
         &self,
         line: &Descriptor,
         change: impl Fn(Own) -> Result<Own, Refused>,
-        good: impl Fn(u64, u64) -> u64,
     ) -> Result<Grant, LeaseError> {
         loop {
-            // Acquire pairs with the release below: whoever sees a note sees the word for which it
-            // was made. Read before the word, so that no note of a later epoch is written over.
-            let noted = line.base.load(Acquire);
             let own = judged(line)?;
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
-            if base::epoch(noted) != changed.epoch() {
-                // Relaxed: judging the word acquired.
-                let now = line.version.load(Relaxed);
-                let note = base::pack(changed.epoch(), now, good(noted, now));
-                let exchanged = line.base.compare_exchange(noted, note, Release, Relaxed);
-                if exchanged.is_err() {
-                    continue;
-                }
-                crash_point!("lease.exclusive_noted");
-            }
             if exchange(line, own, changed) {
                 crash_point!("lease.exclusive_granted");
-                return self.confirmed(line, changed);
+                let grant = granted(line, changed.epoch());
+                // Looked at once more, after the place was read: a holder that was fenced in
+                // between may have read where the contents are by now, and would store there.
+                if !planted!("member.trusts_a_late_place") {
+                    self.check_exclusive(line, &grant)?;
+                }
+                return Ok(grant);
             }
         }
-    }
-
-    /// What goes with the grant by which the word became `word`, unless it was taken away since:
-    /// then version and backing may be a later holder's.
-    #[inline]
-    fn confirmed(&self, line: &Descriptor, word: Own) -> Result<Grant, LeaseError> {
-        let grant = granted(line, word.epoch());
-        if word.state() == State::Exclusive {
-            self.check_exclusive(line, &grant)?;
-        } else {
-            self.check_shared(line, &grant)?;
-        }
-        Ok(grant)
     }
 
     /// Lets go of a unit that was leased for writing. Where `changed`, the caller has written back
@@ -375,7 +341,7 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<u64, LeaseError> {
-        let version = publish(line, grant, changed)?;
+        let version = publish(line, self.slot, grant, changed)?;
         self.give_back(line, |own| own.release_exclusive(self.slot, grant.epoch))?;
         Ok(version)
     }
@@ -391,7 +357,7 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<Grant, LeaseError> {
-        let version = publish(line, grant, changed)?;
+        let version = publish(line, self.slot, grant, changed)?;
         self.give_back(line, |own| own.downgrade(self.slot, grant.epoch))?;
         Ok(Grant { version, ..*grant })
     }
@@ -409,6 +375,27 @@ impl<W: Wait> Member<W> {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives up the contents of a unit that was leased for writing: they have half of a change, and
+    /// nobody writes the other half. As if this member had died, those who ask are told the version
+    /// that was published last.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where it was taken away meanwhile.
+    pub fn abandon(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+        // Whoever has lines of the contents cached is to drop them. That it is no publication says
+        // `base`, which has the version of before.
+        let version = publish(line, self.slot, grant, true)?;
+        let noted = line.base.load(Relaxed);
+        let last_good = base::version(noted, version);
+        // As the daemon notes it, for whoever restores the unit. A compare-exchange from this
+        // member's own note: the daemon has written another one where it fenced this member.
+        let own = base::pack(grant.epoch, last_good);
+        let next = base::pack(grant.epoch.after(), last_good);
+        let left = line.base.compare_exchange(own, next, Release, Relaxed);
+        left.map_err(|_| LeaseError::Revoked)?;
+        self.give_back(line, |own| own.abandon(self.slot, grant.epoch))
     }
 
     /// Whether the lease stands: asked before and after each access to the contents.
@@ -491,21 +478,53 @@ pub(crate) fn wake(line: &Descriptor, wait: &impl Wait) {
 
 /// Raises the version where the contents were changed, and returns what it is.
 #[inline]
-fn publish(line: &Descriptor, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
+fn publish(line: &Descriptor, slot: Slot, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
     if !changed {
         return Ok(grant.version);
     }
     let version = grant.version.wrapping_add(1);
     crash_point!("lease.version_to_raise");
+    note(line, slot, grant)?;
+    crash_point!("lease.exclusive_noted");
     // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the
-    // version back. Relaxed: the release of the word, which follows, publishes it.
+    // version back. Release pairs with the acquire of whoever fences this holder: who sees the
+    // version raised sees the note. For all others the release of the word publishes it.
     let raised = line
         .version
-        .compare_exchange(grant.version, version, Relaxed, Relaxed);
+        .compare_exchange(grant.version, version, Release, Relaxed);
     crash_point!("lease.version_raised");
     match raised {
         Ok(_) => Ok(version),
         Err(_) => Err(LeaseError::Revoked),
+    }
+}
+
+/// Notes which version was granted, for whoever fences this holder once it has raised the version.
+#[inline]
+fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> {
+    let noted = line.base.load(Acquire);
+    if base::epoch(noted) == grant.epoch {
+        // Of a unit that is restored, by whoever found it lost.
+        return Ok(());
+    }
+    // Not a store: one that comes late would take the note of a later holder away. Whoever fences
+    // this one changes the note before the unit is anybody's, and this one has read it before it
+    // looked whether it is fenced.
+    let is_held = judged(line)?.is_exclusive_of(slot, grant.epoch);
+    let note = base::pack(grant.epoch, grant.version);
+    if planted!("member.notes_late") {
+        line.base.store(note, Relaxed);
+        return Ok(());
+    }
+    let is_noted = is_held
+        && line
+            .base
+            .compare_exchange(noted, note, Relaxed, Relaxed)
+            .is_ok();
+    if is_noted {
+        Ok(())
+    } else {
+        Err(LeaseError::Revoked)
     }
 }
 
@@ -541,19 +560,19 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
 
 /// What goes with a grant that has just been made.
 #[inline]
-fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
-    // Acquire pairs with the stores of whoever took the grant away: who sees one of them sees, when
-    // it looks at the word next, that it holds the unit no more.
+pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
+    // The compare-exchange before it acquired what belongs to the grant. Acquire, for a holder that
+    // was fenced since: what it looks at next is not older than the place it reads here.
     Grant {
         epoch,
-        version: line.version.load(Acquire),
+        version: line.version.load(Relaxed),
         backing: line.backing.load(Acquire),
     }
 }
 
 #[cold]
-fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
+pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
     let now = line.version.load(Relaxed);
-    let last_good = base::good(line.base.load(Relaxed), now);
+    let last_good = base::version(line.base.load(Relaxed), now);
     LeaseError::from_refusal(refused, last_good)
 }

@@ -20,6 +20,8 @@
 //! | free | exclusive, epoch + 1, recall cleared | member | |
 //! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; never waited for |
 //! | exclusive | free, or shared by me | that holder | same epoch |
+//! | exclusive | exclusive of another, epoch + 1 | that holder | same epoch |
+//! | exclusive | lost, no holders | that holder, which wrote half of a change | same epoch |
 //! | exclusive | fenced, epoch + 1, no holders | daemon | holder dead, or stuck and cut off |
 //! | fenced | free, lost | daemon | |
 //! | lost | exclusive, epoch + 1 | member that rewrites all of it | |
@@ -255,7 +257,7 @@ impl Own {
     }
 
     /// Why nobody may have a unit that is in neither of the states in which it can be granted.
-    const fn refusal(self) -> Refused {
+    pub(crate) const fn refusal(self) -> Refused {
         match self.state() {
             State::Free | State::Shared | State::Exclusive => Refused::Held,
             State::Fenced => Refused::Fenced,
@@ -414,6 +416,32 @@ impl Own {
             return Err(Refused::NotHeld);
         }
         Ok(self.with_state(State::Shared).without(WAITERS))
+    }
+
+    /// `slot` hands it to the member at `to`, which alone reads and writes it from then on; whoever
+    /// sleeps is to be woken. A writer that has asked for it keeps its turn.
+    ///
+    /// # Errors
+    /// [`Refused::NotHeld`].
+    pub const fn hand_over(self, slot: Slot, epoch: Epoch, to: Slot) -> Result<Self, Refused> {
+        if !self.is_exclusive_of(slot, epoch) {
+            return Err(Refused::NotHeld);
+        }
+        Ok(self.to_exclusive(to).without(WAITERS))
+    }
+
+    /// `slot` gives the contents up, half of a change in them; whoever sleeps is to be woken.
+    ///
+    /// # Errors
+    /// [`Refused::NotHeld`].
+    pub const fn abandon(self, slot: Slot, epoch: Epoch) -> Result<Self, Refused> {
+        if !self.is_exclusive_of(slot, epoch) {
+            return Err(Refused::NotHeld);
+        }
+        Ok(self
+            .with_state(State::Lost)
+            .with_holders(0)
+            .without(WAITERS | RECALL))
     }
 
     /// Somebody sleeps until it changes.

@@ -7,31 +7,34 @@
 //! # Protocol
 //! 1. The word goes from exclusive to fenced: from here on the unit is the daemon's alone, and
 //!    whatever the holder still tries is refused by its epoch.
-//! 2. The last version that was published stands in `base` under the epoch of the holder, which
-//!    noted it before it was granted the unit. Where it does not, somebody has overwritten it, and
-//!    the version that there is passes for good.
-//! 3. The version becomes the one after that of the grant, unless the holder has raised it so far
-//!    already; that was no publication, since it did not let go. A holder that lives raises it no
-//!    more. Whoever has lines of the contents cached will
-//!    drop them, for some may stem from the change that was cut short.
-//! 4. The contents are judged, and the word goes to free or to lost.
+//! 2. The last version that was published is noted in `base`, under the epoch of the holder, unless
+//!    the holder noted it before it raised the version.
+//! 3. The version is raised, and then the note put under the epoch of the fence. Whoever has lines
+//!    of the contents cached will drop them, for some may stem from the change that was cut short;
+//!    and the holder, should it live, cannot raise what it was granted any more, not even where its
+//!    grant was of the version after the last good one, because it restored a lost unit.
+//! 4. The contents are judged, and the word goes to free or to lost. Before it goes to lost the
+//!    note is put under the epoch after the fence, which will be that of whoever restores the unit:
+//!    it may die before it has noted anything, and the version it was granted was never good.
 //!
 //! # Why the daemon may die between any two
-//! Each step does nothing where it was done: 2 finds the epoch, 3 stores the same number, and 1 and
-//! 4 are a compare-exchange each. A daemon that starts again goes through all units of the domain
-//! and takes up what it finds fenced. The judgement must be the same each time: it depends on what
-//! is in the memory, which nobody may write meanwhile.
+//! Each step does nothing where it was done: 2 and 3 find the epoch, and 1 and 4 are a
+//! compare-exchange each. Between the two stores of 3 the version is raised once more, which does
+//! no harm: it has to differ, and to rise. A daemon that starts again goes through all units of the
+//! domain and takes up what it finds fenced. The judgement must be the same each time: it depends
+//! on what is in the memory, which nobody may write meanwhile.
 //!
 //! Members write this memory as well, and a hostile one can change a word as often as it likes.
 //! Each step is tried [`TRIES_MAX`] times.
 
 use pool_core::descriptor::Descriptor;
-use pool_core::sync::atomic::Ordering::{Relaxed, Release};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
 use pool_core::{crash_point, planted};
 
 use crate::base;
+use crate::member::hand::is_untaken;
 use crate::member::{exchange, judged, wake};
-use crate::own::{CorruptWord, Own, Refused, State};
+use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
 
@@ -138,18 +141,25 @@ pub fn settle(
     if own.state() != State::Fenced {
         return Ok(Recovered::Untouched);
     }
-    let (granted, last_good) = noted(line, own);
-    crash_point!("recover.noted");
-    let now = line.version.load(Relaxed);
-    if now == granted && !planted!("recover.version_not_raised") {
-        // Release pairs with the acquire in `granted`: a member that was cut off before it knew the
-        // version of its grant, and sees this one, sees the fence as well.
-        line.version.store(now.wrapping_add(1), Release);
-    }
+    let last_good = raise_version(line, own.epoch());
     crash_point!("recover.version_raised");
     let sum = line.sum.load(Relaxed);
-    let verdict = judge(Fenced { last_good, sum });
+    // Whoever was handed the unit and died before it took it has written nothing.
+    let untaken = is_untaken(line, own.epoch().before());
+    let verdict = if untaken {
+        Verdict::Good
+    } else {
+        judge(Fenced { last_good, sum })
+    };
     crash_point!("recover.judged");
+    let noted_for = match verdict {
+        Verdict::Good => own.epoch(),
+        Verdict::Lost if planted!("recover.forgets_who_restores") => own.epoch(),
+        // Whoever restores it has the next epoch, and may die before it has done anything.
+        Verdict::Lost => own.epoch().after(),
+    };
+    line.base.store(base::pack(noted_for, last_good), Relaxed);
+    crash_point!("recover.verdict_noted");
     change(line, wait, |own| {
         let fenced = own.state() == State::Fenced;
         fenced.then(|| match verdict {
@@ -164,17 +174,34 @@ pub fn settle(
     })
 }
 
-/// The version that the holder of the epoch before the fence was granted, and the last one that
-/// was published.
-fn noted(line: &Descriptor, own: Own) -> (u64, u64) {
-    let holder = own.epoch().before();
-    let (noted, now) = (line.base.load(Relaxed), line.version.load(Relaxed));
-    if base::epoch(noted) == holder {
-        return (base::version(noted, now), base::good(noted, now));
+/// Steps 2 and 3, of a unit that has been fenced since `fence`. Returns the last version that was
+/// published before.
+fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
+    let holder = fence.before();
+    // Acquire pairs with the release of a holder that raised it: its note is seen as well.
+    let now = line.version.load(Acquire);
+    let noted = line.base.load(Relaxed);
+    let last_good = base::version(noted, now);
+    let by = base::epoch(noted);
+    if by == fence || by == fence.after() {
+        return last_good;
     }
-    // No honest holder is without a note.
-    line.base.store(base::pack(holder, now, now), Relaxed);
-    (now, now)
+    let last_good = if by == holder {
+        last_good
+    } else {
+        // It died before it noted anything, and so before it raised the version.
+        line.base.store(base::pack(holder, now), Relaxed);
+        now
+    };
+    crash_point!("recover.noted");
+    let is_raised = planted!("recover.raises_what_was_good_only") && now != last_good;
+    if !is_raised && !planted!("recover.version_not_raised") {
+        // Relaxed, as all here: the change of the word, which follows, publishes it.
+        line.version.store(now.wrapping_add(1), Relaxed);
+    }
+    crash_point!("recover.raise_to_note");
+    line.base.store(base::pack(fence, last_good), Relaxed);
+    last_good
 }
 
 /// Makes a change for as long as there is one to make.

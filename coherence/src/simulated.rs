@@ -172,8 +172,8 @@ impl<B: Backing> SimCache<B> {
 
     /// The host dies: of its dirty lines a part reaches memory that follows from `seed`, one of
     /// them with some of its words only; the rest is lost. What the host does after that reaches
-    /// nobody.
-    pub fn kill(&self, seed: u64) {
+    /// nobody. Returns how many dirty lines were lost, torn ones included.
+    pub fn kill(&self, seed: u64) -> u64 {
         let mut host = self.host(0, 0);
         host.state.rng = Rng::new(seed);
         let lines = core::mem::take(&mut host.state.lines);
@@ -182,6 +182,7 @@ impl<B: Backing> SimCache<B> {
             .filter(|(_, line)| line.is_dirty)
             .collect();
         host.state.rng.shuffle(&mut dirty);
+        let mut lost = 0;
         for (index, (number, line)) in dirty.into_iter().enumerate() {
             let part = match index {
                 0 => host.state.rng.number().to_le_bytes()[0],
@@ -189,9 +190,11 @@ impl<B: Backing> SimCache<B> {
                 _ => 0,
             };
             host.store(number, &line.bytes, part);
+            lost += u64::from(part != ALL_WORDS);
         }
         host.state.due.clear();
         host.state.is_dead = true;
+        lost
     }
 
     /// What an operation on a range works with.

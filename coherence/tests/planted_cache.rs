@@ -9,6 +9,7 @@ use coherence::simulated::Faults;
 use hand_over::{ALL, fails};
 use pool_core::fault::plant;
 
+/// Catches: lines.end_is_not_rounded_up, mode.admits_clean_write_backs
 #[test]
 fn planted_bugs_are_caught() {
     let loses = || fails(Faults::often(true), ALL);

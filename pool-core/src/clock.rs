@@ -2,7 +2,8 @@
 //!
 //! Only this file reads a clock or sleeps; everything else is given a [`Nanos`] or a [`Deadline`].
 //! The clock is `CLOCK_MONOTONIC`: the same in every process of the machine since boot, so a point
-//! in time may be compared across a socket. It stands still while the machine is suspended.
+//! in time may be compared across a socket. It stands still while the machine is suspended. With
+//! the feature `fault` a simulation may say what the time is, [`crate::fault`].
 
 use core::fmt;
 use core::time::Duration;
@@ -19,6 +20,10 @@ use crate::units::Nanos;
     reason = "Linux fails this call for an unknown clock or a bad pointer only"
 )]
 pub fn now() -> Nanos {
+    #[cfg(feature = "fault")]
+    if let Some(time) = crate::fault::time() {
+        return time;
+    }
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC always exists");
     // Time since boot is never negative.
     let seconds = time.tv_sec().cast_unsigned();

@@ -12,8 +12,9 @@
 //!      24 event    u32  futex: moves on when somebody who waits should look again
 //!      28 flags    u32
 //!      32 sum      u64  checksum of the contents, where the domain has checksums
-//!      40 base     u64  epoch and version at the last exclusive grant
-//!      48 spare    2 x u64, zero
+//!      40 base     u64  the last version that was published, and the epoch that noted it
+//!      48 handed   u64  whom the unit was handed to, until that member takes it
+//!      56 spare    u64, zero
 //! ```
 //!
 //! A descriptor of zeros is one of a unit that is free and was never written.
@@ -39,10 +40,12 @@ pub struct Descriptor {
     pub flags: AtomicU32,
     /// Checksum of the contents.
     pub sum: AtomicU64,
-    /// Epoch and version at the last exclusive grant.
+    /// The last version that was published, and the epoch that noted it.
     pub base: AtomicU64,
+    /// Whom the unit was handed to, until that member takes it.
+    pub handed: AtomicU64,
     /// Zero.
-    pub spare: [AtomicU64; 2],
+    pub spare: AtomicU64,
 }
 
 #[cfg(not(loom))]

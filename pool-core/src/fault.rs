@@ -14,6 +14,10 @@
 //!   in `mmap:3:ENOMEM`; with `persistent`, each one from there on. The first one is told on the
 //!   standard error, in a line that begins with `FAILURE_TOLD`.
 //!
+//! # Simulations
+//! A simulation of many members in one process sees each passing of a point by [`observe`], where
+//! it may let another thread go on or unwind this one, and says what the time is by [`set_time`].
+//!
 //! # Planted bugs
 //! A checker is trusted once it has caught bugs. Code that is checked asks [`crate::planted!`]
 //! where a mistake is likely and would be grave, and makes that mistake where the answer is yes:
@@ -26,12 +30,18 @@ use nix::errno::Errno;
 mod bug;
 #[cfg(feature = "fault")]
 mod plan;
+#[cfg(feature = "fault")]
+mod simulated;
 #[cfg(any(loom, feature = "fault"))]
 pub use bug::{plant, planted};
 #[cfg(feature = "fault")]
 pub use plan::{
     CRASH_STATUS, FAILURE_TOLD, arm_crash, arm_failure, crash_point, disarm, passed, reached,
 };
+#[cfg(feature = "fault")]
+pub(crate) use simulated::time;
+#[cfg(feature = "fault")]
+pub use simulated::{observe, set_time};
 
 /// A kind of system call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -185,6 +185,19 @@ impl<'a> Mapped<'a> {
         Ok(unsafe { AtomicU64::from_ptr(word) })
     }
 
+    /// The `count` words from `offset`, for what takes many: one check for all of them.
+    ///
+    /// # Errors
+    /// [`BoundsError::ReadOnly`] (invariant 3), [`BoundsError::Outside`],
+    /// [`BoundsError::Misaligned`].
+    pub fn atomics_u64(&self, offset: Bytes, count: usize) -> Result<&'a [AtomicU64], BoundsError> {
+        const { assert!(size_of::<AtomicU64>() == size_of::<u64>()) };
+        const { assert!(align_of::<AtomicU64>() == align_of::<u64>()) };
+        let words = self.write_view::<u64>(offset, count)?.as_ptr();
+        // SAFETY: as for `atomic_u32`, of each of the `count` words, which lie in one mapping.
+        Ok(unsafe { core::slice::from_raw_parts(words.cast::<AtomicU64>(), count) })
+    }
+
     /// The `count` ownership descriptors from `offset`.
     ///
     /// # Errors

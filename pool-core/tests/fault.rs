@@ -12,8 +12,8 @@ use pool_core::crash_point;
 use pool_core::fault::{self, CRASH_STATUS, Call};
 use pool_core::mem::{Access, FileMap, MapError, Region, Window};
 use pool_core::packet::{self, PacketError};
-use pool_core::sync::{Mutex, MutexGuard, lock};
-use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange};
+use pool_core::sync::{Mutex, MutexGuard, lock, thread};
+use pool_core::{Bytes, EXTENT_BYTES, Nanos, PoolAddr, WindowRange, clock};
 
 /// Held by a test while it plans failures.
 fn turn() -> MutexGuard<'static, ()> {
@@ -37,6 +37,41 @@ fn each_passing_of_a_point_is_counted() {
     }
     let reached = fault::reached();
     assert!(reached.contains(&("counted", 3)), "{reached:?}");
+}
+
+#[test]
+fn an_observer_sees_each_passing_and_may_unwind_it() {
+    static SEEN: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    fault::observe(Some(|name| {
+        if name.starts_with("observed.") {
+            lock(&SEEN).push(name);
+        }
+        if name == "observed.last" {
+            std::panic::resume_unwind(Box::new(name));
+        }
+    }));
+    let passes = || {
+        crash_point!("observed.first");
+        crash_point!("observed.last");
+        crash_point!("observed.never");
+    };
+    assert!(std::panic::catch_unwind(passes).is_err());
+    fault::observe(None);
+    crash_point!("observed.unseen");
+    assert_eq!(*lock(&SEEN), ["observed.first", "observed.last"]);
+    assert!(fault::reached().contains(&("observed.last", 1)));
+}
+
+#[test]
+fn a_time_that_is_set_is_that_threads_time() {
+    let before = clock::now();
+    fault::set_time(Some(Nanos::new(7)));
+    assert_eq!(clock::now(), Nanos::new(7));
+    assert!(clock::Deadline::at(Nanos::new(7)).expired());
+    assert!(!clock::Deadline::at(Nanos::new(8)).expired());
+    assert!(thread::spawn(clock::now).join().unwrap() >= before);
+    fault::set_time(None);
+    assert!(clock::now() >= before);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use pool_daemon::journal::database::{DatabaseJournal, Durability};
 use pool_daemon::journal::export::export;
 use pool_daemon::journal::memory::MemoryJournal;
 use pool_daemon::journal::{FORMAT, Journal, JournalError, POOL_KEY, Record, Rows, Table};
-use pool_proto::common::v1::ExtentRun;
+use pool_proto::common::v1::{Coherence, ExtentRun};
 use pool_proto::journal::v1 as row;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -407,6 +407,7 @@ fn segment(segment_id: u64, number: u64) -> Record {
     let holder = row::HolderRow {
         client_id: number,
         access: 2,
+        slot: 7,
     };
     Record::Segment(row::SegmentRow {
         segment_id,
@@ -423,7 +424,13 @@ fn segment(segment_id: u64, number: u64) -> Record {
         backings: vec![number, 1, u64::MAX],
         shares: vec![share; usize::try_from(number % 5).unwrap()],
         holders: vec![holder; usize::try_from(number % 7).unwrap()],
+        coherence: number.is_multiple_of(2).then(|| Coherence {
+            mode: 1,
+            unit_bytes: number,
+            ..Coherence::default()
+        }),
         freed: number.is_multiple_of(3),
+        departed: vec![row::DepartedRow::default(); usize::try_from(number % 3).unwrap()],
     })
 }
 

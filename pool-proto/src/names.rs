@@ -1,6 +1,8 @@
 //! Enumerators as words: `DEVICE_STATE_ONLINE` is `online` in tables, in JSON and in metadata.
 
-use crate::common::v1::{Access, DeviceState, ErrorClass, ErrorReason, Lifetime, Pages};
+use crate::common::v1::{
+    Access, CoherenceMode, DeviceState, ErrorClass, ErrorReason, Lifetime, OnDeath, Pages,
+};
 
 /// An enumeration whose enumerators have words.
 pub trait Named: TryFrom<i32> {
@@ -21,10 +23,12 @@ macro_rules! named {
 
 named! {
     Access, "ACCESS_";
+    CoherenceMode, "COHERENCE_MODE_";
     DeviceState, "DEVICE_STATE_";
     ErrorClass, "ERROR_CLASS_";
     ErrorReason, "ERROR_REASON_";
     Lifetime, "LIFETIME_";
+    OnDeath, "ON_DEATH_";
     Pages, "PAGES_";
 }
 

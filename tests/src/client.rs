@@ -116,6 +116,8 @@ pub struct Held {
     pub segment: Segment,
     /// What the daemon allows.
     pub access: Access,
+    /// The client's place, where it is a domain.
+    pub slot: u32,
     /// A descriptor for each piece.
     pub files: Vec<OwnedFd>,
     maps: Vec<FileMap>,
@@ -124,7 +126,7 @@ pub struct Held {
 impl Held {
     /// Takes a grant, and maps it.
     pub fn new(granted: session::Granted, files: Vec<OwnedFd>) -> Self {
-        let access = granted.access();
+        let (access, slot) = (granted.access(), granted.slot);
         let segment = granted.segment.expect("a grant has a segment");
         assert_eq!(
             segment.pieces.len(),
@@ -148,6 +150,7 @@ impl Held {
         Self {
             segment,
             access,
+            slot,
             files,
             maps,
         }

@@ -3,10 +3,12 @@
 //!
 //! - [`daemon`]: the daemon, started, killed, stopped and started again over one state.
 //! - [`client`]: a session as one sees it on the wire, free to send anything.
+//! - [`domain`]: a member of a domain, which changes its words by hand.
 //! - [`admin`]: the operators' calls.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
 //! - [`chain`]: pointers in a segment, which hold in every process.
 //! - [`churn`]: clients that do everything at random until they are killed.
+//! - [`contents`]: contents of a leased unit, and processes that exchange it.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
 //! A step that fails where the test does not expect it panics: it fails the test that made it.
@@ -26,7 +28,9 @@ pub mod attempt;
 pub mod chain;
 pub mod churn;
 pub mod client;
+pub mod contents;
 pub mod daemon;
+pub mod domain;
 pub mod pattern;
 pub mod puppet;
 pub mod random;

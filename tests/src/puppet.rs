@@ -58,6 +58,8 @@ pub enum Order {
     Drop(u64),
     /// Tries something with the first descriptor of a segment.
     Try(u64, Attempt),
+    /// Leases a unit of a domain, to write or to read, and never lets go; tells whether it could.
+    Lease(u64, u32, bool),
     /// Fills everything that it can write with what the seed writes.
     Scribble(u64),
     /// Spies on a process.

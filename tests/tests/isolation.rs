@@ -9,6 +9,7 @@ use pool_proto::session::v1::{self as session, request};
 use tierpool_tests::attempt::{Attempt, Spying};
 use tierpool_tests::client::ask;
 use tierpool_tests::daemon::Daemon;
+use tierpool_tests::domain;
 use tierpool_tests::puppet::{Call, Order, Outcome, Puppet};
 use tierpool_tests::setup::Setup;
 use tierpool_tests::users::{ALICE, BOB, NOBODY, can_switch};
@@ -115,6 +116,8 @@ fn requests_about(id: u64) -> Vec<request::Body> {
         ask::share(id, &format!("uid-{BOB}"), Access::ReadWrite),
         ask::revoke(id, &format!("uid-{NOBODY}")),
         ask::relocate(id, "ddr"),
+        domain::acquire(id, 0),
+        domain::release(id, 0),
         supply(id),
     ]
 }

@@ -10,6 +10,7 @@ mod command;
 mod demo;
 mod dist;
 mod gate;
+mod loom;
 mod test;
 mod tidy;
 
@@ -25,7 +26,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Run every test of the workspace, and say which were skipped and why.
     Test,
-    /// Check the rules that no compiler knows: sizes, text, unsafe files, directions, promises.
+    /// Run every model under all schedules, and with each planted bug that it must catch.
+    Loom(loom::Arguments),
+    /// Check the rules that no compiler knows: sizes, text, unsafe files, directions, promises,
+    /// planted bugs.
     Tidy,
     /// Run all checks a change must pass, in the order in which they are likely to fail.
     Gate,
@@ -51,6 +55,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(arguments) => demo::run(&root, arguments),
         Command::Test => test::run(&root),
+        Command::Loom(arguments) => loom::run(&root, arguments),
         Command::Tidy => tidy::run(&root),
         Command::Gate => gate::run(&root),
         Command::Bench(arguments) => bench::run(&root, arguments),

@@ -15,7 +15,9 @@ use pool_core::sync::{Arc, Mutex, MutexGuard, lock};
 use pool_proto::session::v1::{Event, Request, event, reply, request};
 use prost::Message as _;
 
+mod domain;
 mod model;
+pub(crate) use domain::{Peer, SLOT};
 pub(crate) use model::{Model, in_use, refused};
 
 /// What the fake does with a request, in place of answering it.

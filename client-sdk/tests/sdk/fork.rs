@@ -13,7 +13,7 @@ use crate::{EXTENT, attached, options, wait_until};
 
 /// Runs `child` in a forked child, which does nothing else, and says whether it held. One that
 /// hangs did not.
-fn in_a_child(child: impl FnOnce() -> bool) -> bool {
+pub(crate) fn in_a_child(child: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child of a process with threads calls `child`, which takes no lock of its
     // parent's but that of the C library's allocator, which is whole in a child, and ends without
     // running anything of its parent's.

@@ -35,6 +35,8 @@ fn changes(own: Own) -> Vec<(&'static str, Result<Own, Refused>)> {
             ("release_exclusive", own.release_exclusive(slot, epoch)),
             ("downgrade", own.downgrade(slot, epoch)),
             ("restore", own.restore(slot)),
+            ("hand_over", own.hand_over(slot, epoch, B)),
+            ("abandon", own.abandon(slot, epoch)),
         ]);
     }
     all
@@ -75,7 +77,14 @@ fn the_epoch_rises_exactly_when_another_may_write_or_a_holder_is_cut_off() {
     for own in reachable() {
         for (change, changed) in changes(own) {
             let Ok(changed) = changed else { continue };
-            let raises = ["grant_exclusive", "upgrade", "restore", "fence"].contains(&change);
+            let raises = [
+                "grant_exclusive",
+                "upgrade",
+                "restore",
+                "fence",
+                "hand_over",
+            ];
+            let raises = raises.contains(&change);
             let expected = if raises {
                 own.epoch().after()
             } else {
@@ -96,6 +105,8 @@ fn a_holder_of_another_epoch_gives_nothing_back() {
                 own.upgrade(slot, stale),
                 own.release_exclusive(slot, stale),
                 own.downgrade(slot, stale),
+                own.hand_over(slot, stale, A),
+                own.abandon(slot, stale),
             ] {
                 assert_eq!(refused, Err(Refused::NotHeld), "{own:?} {slot}");
             }

@@ -128,35 +128,46 @@ fn two_units_may_have_a_frame_one_after_the_other() {
 }
 
 #[test]
-fn notes_and_grants_may_interleave_in_any_way() {
-    let fine = Scope {
-        fine_notes: true,
+fn one_memory_survives_more_of_all_that_goes_wrong() {
+    let dies = Scope {
         deaths: 1,
         ..HARDWARE
     };
+    let cut = Scope {
+        evictions: 1,
+        ..dies
+    };
     let scopes = [
         (
-            "hardware: each access, an eviction",
-            Scope {
-                evictions: 1,
-                ..fine
-            },
-        ),
-        (
-            "hardware: each access, the daemon dies",
+            "hardware: the daemon dies, copies, changes",
             Scope {
                 restarts: 1,
+                copies: true,
                 changes_of_mode: true,
-                ..fine
+                ..cut
             },
         ),
         (
             "hardware: lost again and again, an eviction",
+            Scope { writes: 3, ..cut },
+        ),
+        (
+            "hardware: two die, the daemon dies twice",
             Scope {
-                fine_notes: false,
                 writes: 3,
-                evictions: 1,
-                ..fine
+                deaths: 2,
+                restarts: 2,
+                copies: true,
+                ..dies
+            },
+        ),
+        (
+            "hardware: late again and again, the daemon dies",
+            Scope {
+                deaths: 0,
+                evictions: 2,
+                restarts: 1,
+                ..HARDWARE
             },
         ),
     ];

@@ -24,13 +24,17 @@ impl World<'_> {
         match daemon.doing {
             Doing::Nothing => (0..self.scope.units).for_each(|unit| self.looks_at(unit)),
             Doing::Clear | Doing::Fence => self.takes_away(&daemon, &unit),
-            Doing::NoteBaseLoad | Doing::NoteVersionLoad | Doing::RaiseLoad | Doing::RaiseStore => {
+            Doing::FirstLoad
+            | Doing::SecondLoad
+            | Doing::NoteForHolder
+            | Doing::RaiseStore
+            | Doing::NoteForFence => {
                 self.notes(&daemon, &unit);
             }
             Doing::Judge | Doing::Write0 | Doing::Write1 | Doing::Look => {
                 self.judges(&daemon, &unit);
             }
-            Doing::SetBacking | Doing::SettleGood | Doing::SettleLost => {
+            Doing::SetBacking | Doing::NoteVerdict | Doing::Settle => {
                 self.settles(&daemon, &unit);
             }
             _ => self.moves(&daemon, &unit),
@@ -73,7 +77,7 @@ impl World<'_> {
         };
         if own.state() == Held::Fenced && !self.has(Bug::RedoForgets) {
             let lives = !self.has(Bug::RedoInPlace);
-            let begin = of(0, Doing::NoteBaseLoad, lives);
+            let begin = of(0, Doing::FirstLoad, lives);
             self.begins(unit, "finds a unit fenced", begin);
         }
         if own.is_held_by(Slot::DAEMON) {
@@ -144,57 +148,91 @@ impl World<'_> {
                 s.left.evictions = s.left.evictions.saturating_sub(1);
             }
             if changed.state() == Held::Fenced {
-                d.doing = Doing::NoteBaseLoad;
+                d.doing = Doing::FirstLoad;
             } else {
                 *d = Daemon::IDLE;
             }
         });
     }
 
+    /// Learns which version was the last that was published, and raises the one there is.
     fn notes(&mut self, daemon: &Daemon, unit: &Unit) {
-        let as_good = self.has(Bug::RaisedFromGood);
+        let base_first = self.has(Bug::NoteReadFirst);
+        let fence_first = self.has(Bug::FenceBeforeRaise);
+        let skips_fence = self.has(Bug::FenceNoteSkipped);
+        let fence = epoch_of(unit.own);
+        let note = |epoch| Base {
+            epoch,
+            version: daemon.noted.version,
+        };
         match daemon.doing {
-            Doing::NoteBaseLoad => self.daemon_does("loads base", |_, d| {
-                d.noted = unit.base;
-                d.doing = Doing::NoteVersionLoad;
-            }),
-            Doing::NoteVersionLoad => {
-                let holder = epoch_of(unit.own) - 1;
-                let anew = daemon.lives && self.has(Bug::RedoNotesAnew);
-                let raises = !self.has(Bug::FenceRaisesNoVersion);
-                self.daemon_does("knows the last good version", |s, d| {
-                    if d.noted.epoch != holder || anew {
-                        let base = Base {
-                            epoch: holder,
-                            version: unit.version,
-                            good: unit.version,
-                        };
-                        (d.noted, s.units[usize::from(d.unit)].base) = (base, base);
-                    }
-                    d.doing = if raises {
-                        Doing::RaiseLoad
-                    } else {
-                        Doing::Judge
-                    };
+            Doing::FirstLoad => {
+                let what = ["loads version", "loads base"][usize::from(base_first)];
+                self.daemon_does(what, |_, d| {
+                    d.load(unit, base_first);
+                    d.doing = Doing::SecondLoad;
                 });
             }
-            Doing::RaiseLoad => self.daemon_does("loads version", |_, d| {
-                let raised = unit.version
-                    != if as_good {
-                        d.noted.good
-                    } else {
-                        d.noted.version
-                    };
-                d.doing = if raised {
+            Doing::SecondLoad => {
+                let mut knowing = *daemon;
+                knowing.load(unit, !base_first);
+                self.learns(&mut knowing, fence);
+                let what = ["loads base", "loads version"][usize::from(base_first)];
+                self.daemon_does(what, |_, d| *d = knowing);
+            }
+            Doing::NoteForHolder => {
+                let doing = self.after_holders_note(daemon);
+                self.daemon_does("notes the version for the holder", |s, d| {
+                    s.units[usize::from(d.unit)].base = note(fence - 1);
+                    d.doing = doing;
+                });
+            }
+            Doing::RaiseStore => self.daemon_does("raises the version", |s, d| {
+                s.units[usize::from(d.unit)].version = d.now + 1;
+                d.now = 0;
+                d.doing = if fence_first || skips_fence {
                     Doing::Judge
                 } else {
-                    Doing::RaiseStore
+                    Doing::NoteForFence
                 };
             }),
-            _ => self.daemon_does("raises the version", |s, d| {
-                s.units[usize::from(d.unit)].version = d.noted.version + 1;
-                d.doing = Doing::Judge;
+            _ => self.daemon_does("notes it for the fence", |s, d| {
+                s.units[usize::from(d.unit)].base = note(fence);
+                if fence_first {
+                    d.doing = Doing::RaiseStore;
+                } else {
+                    (d.doing, d.now) = (Doing::Judge, 0);
+                }
             }),
+        }
+    }
+
+    /// What follows from version and `base` for a unit that is fenced since `fence`.
+    fn learns(&self, daemon: &mut Daemon, fence: u8) {
+        let by = daemon.noted.epoch;
+        let is_raised = by == fence && !self.has(Bug::RedoNotesAnew)
+            || by == fence + 1 && !self.has(Bug::RedoForgetsVerdict);
+        daemon.noted.epoch = 0;
+        if is_raised {
+            (daemon.doing, daemon.now) = (Doing::Judge, 0);
+        } else if by == fence - 1 && !self.has(Bug::HoldersNoteIgnored) {
+            daemon.doing = self.after_holders_note(daemon);
+        } else {
+            daemon.noted.version = daemon.now;
+            daemon.doing = if self.has(Bug::FenceNotesNothing) {
+                Doing::RaiseStore
+            } else {
+                Doing::NoteForHolder
+            };
+        }
+    }
+
+    fn after_holders_note(&self, daemon: &Daemon) -> Doing {
+        let seems_raised = self.has(Bug::RaisedFromGood) && daemon.now != daemon.noted.version;
+        if seems_raised || self.has(Bug::FenceRaisesNoVersion) || self.has(Bug::FenceBeforeRaise) {
+            Doing::NoteForFence
+        } else {
+            Doing::RaiseStore
         }
     }
 
@@ -241,11 +279,11 @@ impl World<'_> {
     /// Whether the checksum, which is one of the last version that was published, is that of what
     /// is in `frame`.
     fn is_good(&self, daemon: &Daemon, unit: &Unit, frame: usize) -> bool {
-        daemon.noted.good == unit.published && self.state.memory[frame] == unit.contents
+        daemon.noted.version == unit.published && self.state.memory[frame] == unit.contents
     }
 
     fn begins_to_judge(&mut self, daemon: &Daemon, unit: &Unit) {
-        let copy_fits = self.scope.copies && daemon.noted.good == unit.published;
+        let copy_fits = self.scope.copies && daemon.noted.version == unit.published;
         if !daemon.lives {
             self.daemon_does("looks at the contents", |_, d| d.doing = Doing::Look);
             if copy_fits {
@@ -272,24 +310,40 @@ impl World<'_> {
     }
 
     fn settles(&mut self, daemon: &Daemon, unit: &Unit) {
-        if daemon.doing == Doing::SetBacking {
-            return self.daemon_does("sets backing", |s, d| {
+        match daemon.doing {
+            Doing::SetBacking => self.daemon_does("sets backing", |s, d| {
                 s.set_backing(d);
-                d.doing = if d.good {
-                    Doing::SettleGood
+                d.doing = Doing::NoteVerdict;
+            }),
+            Doing::NoteVerdict => {
+                let for_next = if daemon.good {
+                    self.has(Bug::GoodNotedForNext)
                 } else {
-                    Doing::SettleLost
+                    !self.has(Bug::LostNotNoted)
                 };
-            });
+                let leaves = daemon.good && self.has(Bug::GoodLeavesNote);
+                self.daemon_does("notes it with the verdict", |s, d| {
+                    if !leaves {
+                        s.units[usize::from(d.unit)].base = Base {
+                            epoch: epoch_of(unit.own) + u8::from(for_next),
+                            version: d.noted.version,
+                        };
+                    }
+                    d.doing = Doing::Settle;
+                });
+            }
+            _ => self.tells(daemon, unit),
         }
-        let good = daemon.doing == Doing::SettleGood;
+    }
+
+    fn tells(&mut self, daemon: &Daemon, unit: &Unit) {
+        let (good, told) = (daemon.good, daemon.noted.version);
         let settled = if good {
             unit.own.repaired()
         } else {
             unit.own.lost()
         };
         let Ok(settled) = settled else { return };
-        let told = daemon.noted.good;
         self.daemon_does(if good { "frees" } else { "tells it lost" }, |s, d| {
             let unit = &mut s.units[usize::from(d.unit)];
             unit.own = settled;
@@ -403,11 +457,20 @@ impl World<'_> {
 }
 
 impl Daemon {
+    /// Loads `base`, or else the version.
+    fn load(&mut self, unit: &Unit, base: bool) {
+        if base {
+            self.noted = unit.base;
+        } else {
+            self.now = unit.version;
+        }
+    }
+
     fn after_judging(&self) -> Doing {
-        match (self.lives, self.good) {
-            (true, _) => Doing::SetBacking,
-            (false, true) => Doing::SettleGood,
-            (false, false) => Doing::SettleLost,
+        if self.lives {
+            Doing::SetBacking
+        } else {
+            Doing::NoteVerdict
         }
     }
 

@@ -1,9 +1,9 @@
 //! What a member does, an access at a time, as `member.rs` of the crate and the rules for cached
 //! lines have it.
 //!
-//! A change of the word is one step where the code tries until its compare-exchange succeeds,
-//! except for an exclusive grant: there the note that precedes it may be made for a word that is
-//! gone by then, so loads, note and grant are steps of their own.
+//! A change of the word is one step: the code tries until its compare-exchange succeeds. What a
+//! writer does before it raises the version is done once or not at all, so there each access is a
+//! step of its own.
 
 use coherence::{Own, Refused};
 
@@ -25,16 +25,15 @@ impl World<'_> {
         match member.at {
             At::Dead => {}
             At::Idle => (0..self.scope.units).for_each(|unit| self.idle(index, unit)),
-            At::BaseLoad | At::OwnLoad | At::VersionLoadForNote | At::Note | At::Take => {
-                self.before_exclusive(index, &member);
-            }
-            At::Version | At::Backing | At::LateNote | At::SecondLook | At::Fit => {
+            At::EarlyBacking | At::Take => self.before_grant(index, &member),
+            At::Version | At::Backing | At::SecondLook | At::Fit => {
                 self.after_grant(index, &member);
             }
             At::Load0 | At::Load1 | At::Check | At::Read => self.reading(index, &member),
             At::Store0 | At::Store1 | At::WriteBack0 | At::WriteBack1 => {
                 self.writing(index, &member);
             }
+            At::BaseLoad | At::OwnLook | At::Note => self.notes_version(index, &member),
             At::Drop | At::Raise | At::ReleaseShared | At::ReleaseExclusive | At::Revoked => {
                 self.letting_go(index, &member);
             }
@@ -60,162 +59,68 @@ impl World<'_> {
 
     fn idle(&mut self, index: usize, unit: usize) {
         let own = self.state.units[unit].own;
-        let who = Who::Member(index);
-        let begin = |aim, at| {
-            move |s: &mut State| {
-                let member = &mut s.members[index];
-                (member.aim, member.at, member.unit) = (aim, at, small(unit));
-            }
-        };
-        if self.has(Bug::BackingBeforeGrant) {
-            self.step(who, unit, "wants to read", begin(Aim::Read, At::BaseLoad));
-        } else if let Ok(granted) = shared(own, index) {
-            self.step(who, unit, "is granted shared", |s| {
-                begin(Aim::Read, At::Version)(s);
-                s.units[unit].own = granted;
-                s.members[index].epoch = epoch_of(granted);
-            });
-        }
-        if self.state.left.writes > 0 {
-            let aim = if own.state() == coherence::State::Lost {
-                Aim::Restore
-            } else {
-                Aim::Write
-            };
-            self.wants(index, "wants to write", begin(aim, At::BaseLoad));
-        }
-    }
-
-    /// A step to what comes before an exclusive grant, or through all of it.
-    fn wants(&mut self, index: usize, what: &'static str, change: impl FnOnce(&mut State)) {
-        let mut wanting = *self.state;
-        change(&mut wanting);
-        let unit = wanting.members[index].unit();
-        let who = Who::Member(index);
-        if self.is_fine() {
-            return self.step(who, unit, what, |s| *s = wanting);
-        }
-        let member = wanting.members[index];
-        let before = wanting.units[unit];
-        let Ok(changed) = member.change(before.own, index) else {
-            return;
-        };
-        let epoch = epoch_of(changed);
-        let mut noting = member;
-        noting.noted = before.base;
-        let note = noting.note(epoch, before.version);
-        self.step(who, unit, "notes, and is granted exclusive", |s| {
-            *s = wanting;
-            if before.base.epoch != epoch {
-                s.units[unit].base = note;
-            }
-            s.units[unit].own = changed;
-            s.left.writes -= 1;
-            s.members[index].granted(changed);
-        });
-    }
-
-    /// Whether what comes before an exclusive grant is more than one step.
-    fn is_fine(&self) -> bool {
-        let bugs = [
-            Bug::NotNoted,
-            Bug::NotedLate,
-            Bug::FailedNoteIgnored,
-            Bug::BackingBeforeGrant,
-        ];
-        self.scope.fine_notes || bugs.contains(&self.scope.bug)
-    }
-
-    fn before_exclusive(&mut self, index: usize, member: &Member) {
-        let unit = self.state.units[member.unit()];
-        let late = self.has(Bug::NotedLate) || self.has(Bug::NotNoted);
-        let early = self.has(Bug::BackingBeforeGrant);
-        if self.state.left.writes == 0 && member.aim != Aim::Read {
-            return self.does(index, "gives up", |_, m| m.give_up());
-        }
-        match member.at {
-            At::BaseLoad => self.does(index, "loads base", |_, m| {
-                m.noted = unit.base;
-                if early {
-                    m.backing = unit.backing;
-                }
-                m.at = if late || m.aim == Aim::Read {
-                    At::Take
-                } else {
-                    At::OwnLoad
-                };
-            }),
-            At::OwnLoad => self.does(index, "loads own", |_, m| match m.change(unit.own, index) {
-                Ok(changed) => {
-                    m.own = unit.own;
-                    m.at = if m.noted.epoch == epoch_of(changed) {
-                        At::Take
-                    } else {
-                        At::VersionLoadForNote
-                    };
-                }
-                Err(Refused::NotHeld) => m.lose(),
-                Err(_) => m.give_up(),
-            }),
-            At::VersionLoadForNote => self.does(index, "loads version, to note it", |_, m| {
-                m.noting = unit.version;
-                m.at = At::Note;
-            }),
-            At::Note => self.note(index, member),
-            _ => self.take(index, member, late || member.aim == Aim::Read),
-        }
-    }
-
-    fn note(&mut self, index: usize, member: &Member) {
-        let unit = self.state.units[member.unit()];
-        let ignores = self.has(Bug::FailedNoteIgnored);
-        let Ok(changed) = member.change(member.own, index) else {
-            return;
-        };
-        if unit.base == member.noted {
-            self.does(index, "notes version and epoch to be", |s, m| {
-                s.units[m.unit()].base = m.note(epoch_of(changed), m.noting);
-                m.at = At::Take;
-            });
+        let writing = if own.state() == coherence::State::Lost {
+            Aim::Restore
         } else {
-            let at = if ignores { At::Take } else { At::BaseLoad };
-            self.does(index, "notes in vain", |_, m| m.at = at);
+            Aim::Write
+        };
+        let aims = [
+            (Aim::Read, "wants to read", "is granted shared"),
+            (writing, "wants to write", "is granted exclusive"),
+        ];
+        for (aim, wants, granted) in aims {
+            let mut wanting = self.state.members[index];
+            (wanting.aim, wanting.unit) = (aim, small(unit));
+            if self.has(Bug::BackingBeforeGrant) {
+                wanting.at = At::EarlyBacking;
+                self.step(Who::Member(index), unit, wants, |s| {
+                    s.members[index] = wanting;
+                });
+            } else {
+                self.takes(index, granted, &wanting);
+            }
         }
     }
 
-    /// Takes the unit: from the word that was loaded, or from whatever it is where nothing depends
-    /// on that.
-    fn take(&mut self, index: usize, member: &Member, from_any: bool) {
-        let own = self.state.units[member.unit()].own;
-        if !from_any && own != member.own {
-            return self.does(index, "takes it in vain", |_, m| {
-                m.own = FREE;
-                m.at = At::BaseLoad;
+    /// Takes the unit as `wanting`, where it may.
+    fn takes(&mut self, index: usize, what: &'static str, wanting: &Member) {
+        let unit = wanting.unit();
+        let writes = wanting.aim != Aim::Read;
+        if writes && self.state.left.writes == 0 {
+            return;
+        }
+        let Ok(changed) = wanting.change(self.state.units[unit].own, index) else {
+            return;
+        };
+        let mut holding = *wanting;
+        holding.granted(changed);
+        self.step(Who::Member(index), unit, what, |s| {
+            s.units[unit].own = changed;
+            s.left.writes -= u8::from(writes);
+            s.members[index] = holding;
+        });
+    }
+
+    /// It reads where the contents are, and then takes the unit: the wrong way round.
+    fn before_grant(&mut self, index: usize, member: &Member) {
+        if member.at == At::EarlyBacking {
+            let backing = self.state.units[member.unit()].backing;
+            return self.does(index, "loads backing", |_, m| {
+                (m.backing, m.at) = (backing, At::Take);
             });
         }
-        let Ok(changed) = member.change(own, index) else {
-            return self.does(index, "gives up", |_, m| m.give_up());
-        };
-        let early = self.has(Bug::BackingBeforeGrant).then_some(member.backing);
-        self.does(index, "is granted", |s, m| {
-            s.units[m.unit()].own = changed;
-            if m.aim != Aim::Read {
-                s.left.writes -= 1;
-            }
-            m.granted(changed);
-            m.backing = early.unwrap_or(m.backing);
-        });
+        self.takes(index, "is granted", member);
+        self.does(index, "gives up", |_, m| m.go_idle());
     }
 
     fn after_grant(&mut self, index: usize, member: &Member) {
         let unit = self.state.units[member.unit()];
-        let looks = if self.has(Bug::NoSecondLook) {
+        // A reader that is late stores nothing, and looks after it has read.
+        let after_backing = if self.has(Bug::NoSecondLook) || member.aim == Aim::Read {
             At::Fit
         } else {
             At::SecondLook
         };
-        let notes = self.has(Bug::NotedLate) && member.aim != Aim::Read;
-        let after_backing = if notes { At::LateNote } else { looks };
         match member.at {
             At::Version => {
                 let early = self.has(Bug::BackingBeforeGrant);
@@ -227,10 +132,6 @@ impl World<'_> {
             At::Backing => self.does(index, "loads backing", |_, m| {
                 m.backing = unit.backing;
                 m.at = after_backing;
-            }),
-            At::LateNote => self.does(index, "notes version and epoch", |s, m| {
-                s.units[m.unit()].base = m.note(m.epoch, m.version);
-                m.at = looks;
             }),
             At::SecondLook if member.is_granted(unit.own, index) => {
                 self.does(index, "looks: it holds it", |_, m| m.at = At::Fit);
@@ -246,7 +147,6 @@ impl World<'_> {
         let keeps = self.has(Bug::RemapKeepsVersion);
         self.does(index, "maps, and drops stale lines", |s, m| {
             let unit = m.unit();
-            m.noted = Base::default();
             if m.mapped[unit] != m.backing {
                 m.mapped[unit] = m.backing;
                 if !keeps {
@@ -315,11 +215,10 @@ impl World<'_> {
             _ => {
                 let at = self.before_release(At::ReleaseShared);
                 self.does(index, "has read", |_, m| m.at = at);
-                if self.scope.changes_of_mode && self.state.left.writes > 0 {
-                    self.wants(index, "wants to write as well", |s| {
-                        let member = &mut s.members[index];
-                        (member.aim, member.at) = (Aim::Upgrade, At::BaseLoad);
-                    });
+                if self.scope.changes_of_mode {
+                    let aim = Aim::Upgrade;
+                    let wanting = Member { aim, ..*member };
+                    self.takes(index, "is granted exclusive as well", &wanting);
                 }
             }
         }
@@ -335,7 +234,7 @@ impl World<'_> {
         let tag = Tag::new(member.unit(), member.epoch);
         let early = self.has(Bug::PublishBeforeFlush);
         let unflushed = !cached || early || self.has(Bug::SkipFlush);
-        let raise = self.before_release(At::Raise);
+        let raise = self.before_release(self.publishing());
         match member.at {
             At::Store0 => self.does(index, "stores line 0", |s, m| {
                 s.store(cached, index, (frame, 0), tag);
@@ -369,16 +268,19 @@ impl World<'_> {
     fn letting_go(&mut self, index: usize, member: &Member) {
         let unit = self.state.units[member.unit()];
         match member.at {
-            At::Drop => self.does(index, "drops its lines and unmaps", |s, m| {
-                s.drop_lines(index, m.backing.frame());
-                m.mapped[m.unit()] = Backing::NONE;
-                m.cached[m.unit()] = UNCACHED;
-                m.at = match (m.aim, m.changed) {
-                    (Aim::Read | Aim::Upgrade, _) => At::ReleaseShared,
-                    (_, false) => At::ReleaseExclusive,
-                    (_, true) => At::Raise,
-                };
-            }),
+            At::Drop => {
+                let publishing = self.publishing();
+                self.does(index, "drops its lines and unmaps", |s, m| {
+                    s.drop_lines(index, m.backing.frame());
+                    m.mapped[m.unit()] = Backing::NONE;
+                    m.cached[m.unit()] = UNCACHED;
+                    m.at = match (m.aim, m.changed) {
+                        (Aim::Read | Aim::Upgrade, _) => At::ReleaseShared,
+                        (_, false) => At::ReleaseExclusive,
+                        (_, true) => publishing,
+                    };
+                });
+            }
             At::Raise => self.raise(index, member),
             At::ReleaseShared => {
                 match unit.own.release_shared(slot_of(index), epoch(member.epoch)) {
@@ -405,8 +307,68 @@ impl World<'_> {
         }
     }
 
+    /// The first access of a publication.
+    fn publishing(&self) -> At {
+        match self.scope.bug {
+            Bug::NotNoted | Bug::NotedLate | Bug::VersionNotRaised => At::Raise,
+            Bug::LookedBeforeRead => At::OwnLook,
+            _ => At::BaseLoad,
+        }
+    }
+
+    /// Notes, before the version is raised, which one is the last that was published.
+    fn notes_version(&mut self, index: usize, member: &Member) {
+        let unit = self.state.units[member.unit()];
+        let late = self.has(Bug::NotedLate);
+        let looked_first = self.has(Bug::LookedBeforeRead);
+        let raise = if late {
+            At::ReleaseExclusive
+        } else {
+            At::Raise
+        };
+        match member.at {
+            // So it is for who restores a lost unit: it was noted by whoever found it lost.
+            At::BaseLoad if unit.base.epoch == member.epoch => {
+                self.does(index, "loads base: it is noted", |_, m| m.at = raise);
+            }
+            At::BaseLoad => {
+                let looks = !looked_first && !self.has(Bug::NotedUnheld);
+                self.does(index, "loads base", |_, m| {
+                    m.noted = unit.base;
+                    m.at = if looks { At::OwnLook } else { At::Note };
+                });
+            }
+            At::OwnLook if member.is_granted(unit.own, index) => {
+                self.does(index, "looks: it holds it still", |_, m| {
+                    m.at = if looked_first { At::BaseLoad } else { At::Note };
+                });
+            }
+            At::OwnLook => self.does(index, "looks: it was cut off", |_, m| m.lose()),
+            _ if unit.base == member.noted || self.has(Bug::NoteStored) => {
+                self.does(index, "notes the version", |s, m| {
+                    s.units[m.unit()].base = Base {
+                        epoch: m.epoch,
+                        version: m.version - u8::from(late),
+                    };
+                    (m.at, m.noted) = (raise, Base::NONE);
+                });
+            }
+            _ if self.has(Bug::FailedNoteIgnored) => {
+                self.does(index, "notes in vain", |_, m| {
+                    (m.at, m.noted) = (raise, Base::NONE);
+                });
+            }
+            _ => self.does(index, "notes in vain: it was cut off", |_, m| m.lose()),
+        }
+    }
+
     fn raise(&mut self, index: usize, member: &Member) {
         let unit = self.state.units[member.unit()];
+        let raised = if self.has(Bug::NotedLate) {
+            At::BaseLoad
+        } else {
+            At::ReleaseExclusive
+        };
         if self.has(Bug::VersionNotRaised) {
             self.does(index, "leaves the version", |_, m| {
                 m.at = At::ReleaseExclusive
@@ -415,7 +377,7 @@ impl World<'_> {
             self.does(index, "raises the version", |s, m| {
                 s.units[m.unit()].version = m.version + 1;
                 m.version += 1;
-                m.at = At::ReleaseExclusive;
+                m.at = raised;
             });
         } else {
             self.does(index, "raises in vain: it was cut off", |_, m| m.lose());
@@ -486,7 +448,7 @@ impl Member {
         }
     }
 
-    /// It holds the unit by the word `own`, and knows no more yet.
+    /// It holds the unit by the word `own`, and knows no more yet: unless by mistake.
     fn granted(&mut self, own: Own) {
         if self.aim == Aim::Upgrade {
             self.aim = Aim::Write;
@@ -496,21 +458,13 @@ impl Member {
             changed: false,
             epoch: epoch_of(own),
             own: if self.aim == Aim::Read { FREE } else { own },
-            noting: 0,
-            backing: Backing::NONE,
+            backing: if self.at == At::Take {
+                self.backing
+            } else {
+                Backing::NONE
+            },
             ..*self
         };
-    }
-
-    /// What it notes for a grant under `epoch` of a unit of this version.
-    fn note(&self, epoch: u8, version: u8) -> Base {
-        let restores = self.aim == Aim::Restore;
-        let good = if restores { self.noted.good } else { version };
-        Base {
-            epoch,
-            version,
-            good,
-        }
     }
 
     /// Whether the word says that it holds what it was granted.
@@ -519,22 +473,6 @@ impl Member {
         match self.aim {
             Aim::Read | Aim::Upgrade => own.is_shared_by(slot, granted),
             Aim::Write | Aim::Restore => own.is_exclusive_of(slot, granted),
-        }
-    }
-
-    /// It does not get what it asked for; what it had before, it has.
-    fn give_up(&mut self) {
-        if self.aim == Aim::Upgrade {
-            *self = Self {
-                aim: Aim::Read,
-                at: At::Read,
-                own: FREE,
-                noted: Base::default(),
-                noting: 0,
-                ..*self
-            };
-        } else {
-            self.go_idle();
         }
     }
 

@@ -63,9 +63,9 @@ const COHERENT_CUT: Scope = Scope {
     evictions: 1,
     ..COHERENT
 };
-const COHERENT_DIES: Scope = Scope {
-    deaths: 1,
-    ..COHERENT
+const COHERENT_CUT_RESTARTS: Scope = Scope {
+    restarts: 1,
+    ..COHERENT_CUT
 };
 const COHERENT_DIES_TWICE: Scope = Scope {
     deaths: 2,
@@ -80,6 +80,18 @@ const COHERENT_AGAIN: Scope = Scope {
     writes: 3,
     ..COHERENT_BOTH
 };
+const COHERENT_COPIES: Scope = Scope {
+    copies: true,
+    restarts: 1,
+    ..COHERENT_DIES_TWICE
+};
+/// All that can go wrong with one memory.
+const COHERENT_ALL: Scope = Scope {
+    copies: true,
+    restarts: 1,
+    forgets_with_bug: true,
+    ..COHERENT_BOTH
+};
 /// Sharing at once where clean lines may be written back.
 const WRITTEN_BACK: Scope = Scope {
     caches: Caches::Any,
@@ -87,7 +99,7 @@ const WRITTEN_BACK: Scope = Scope {
 };
 
 /// Each bug, the rule that it breaks first, and where.
-const ROWS: [(Broken, Bug, Scope); 28] = [
+const ROWS: [(Broken, Bug, Scope); 37] = [
     (Broken::LostUpdate, Bug::None, WRITTEN_BACK),
     (Broken::LostUpdate, Bug::SkipFlush, QUIET),
     (Broken::LostUpdate, Bug::PublishBeforeFlush, QUIET),
@@ -112,10 +124,25 @@ const ROWS: [(Broken, Bug, Scope); 28] = [
     (Broken::Fell, Bug::VersionStored, COHERENT_CUT),
     (Broken::Fell, Bug::ReleaseStored, COHERENT_CUT),
     (Broken::LastGood, Bug::NotNoted, DIES),
-    (Broken::LastGood, Bug::NotedLate, COHERENT_DIES_TWICE),
-    (Broken::LastGood, Bug::NotedLate, COHERENT_BOTH),
-    (Broken::LastGood, Bug::FailedNoteIgnored, COHERENT_DIES),
+    (Broken::LastGood, Bug::NotedLate, DIES),
+    (Broken::LastGood, Bug::NoteStored, COHERENT_BOTH),
+    // Its late note makes that of a later holder fail, which takes itself for cut off.
+    (Broken::OneWriterOrReaders, Bug::NotedUnheld, COHERENT_BOTH),
+    (Broken::LastGood, Bug::LookedBeforeRead, COHERENT_BOTH),
+    (Broken::LastGood, Bug::NoteReadFirst, COHERENT_CUT),
+    (Broken::LastGood, Bug::HoldersNoteIgnored, DIES),
+    (Broken::LastGood, Bug::FenceNotesNothing, RESTARTS),
+    // Who was cut off raises the version, under the hands of the next.
+    (
+        Broken::OneWriterOrReaders,
+        Bug::FenceBeforeRaise,
+        COHERENT_CUT_RESTARTS,
+    ),
     (Broken::LastGood, Bug::RedoNotesAnew, RESTARTS),
+    (Broken::LastGood, Bug::RedoForgetsVerdict, RESTARTS),
+    (Broken::LastGood, Bug::LostNotNoted, COHERENT_DIES_TWICE),
+    (Broken::LastGood, Bug::GoodNotedForNext, COHERENT_DIES_TWICE),
+    (Broken::LastGood, Bug::GoodLeavesNote, COHERENT_COPIES),
     (Broken::Stuck, Bug::RedoForgets, RESTARTS),
     (Broken::OneWriterOrReaders, Bug::RedoInPlace, CUT_RESTARTS),
     (Broken::LostUpdate, Bug::JudgedTooEarly, DIES),
@@ -143,6 +170,28 @@ fn every_planted_bug_is_found() {
         failed.is_empty(),
         "not found, or another rule broken than: {failed:?}"
     );
+}
+
+/// Two of these steps are not needed, and are made so that each place is sound by itself.
+///
+/// A note is made in vain only where the daemon has noted the same version for this holder: nobody
+/// else writes `base` while the word names it. Where the version rises all the same the daemon has
+/// not raised it yet, and will; and the word is refused. So it may go on.
+///
+/// That the daemon has raised the version it notes so that one which starts again does not raise
+/// it once more; that would do no harm.
+#[test]
+fn what_is_done_twice_over_may_be_left_out_once() {
+    for bug in [Bug::FailedNoteIgnored, Bug::FenceNoteSkipped] {
+        let scope = Scope {
+            bug,
+            ..COHERENT_ALL
+        };
+        let report = explore(&scope, scope.limit);
+        println!("{:<24} {report}", format!("{bug:?}"));
+        report.assert_clean("what is done twice over");
+        assert!(report.states > 100_000, "{report}");
+    }
 }
 
 #[test]

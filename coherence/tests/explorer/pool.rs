@@ -86,7 +86,7 @@ impl State {
                 (stored != it.contents).then_some(Broken::LostUpdate)
             }
             // What is told to whoever asks for it.
-            Held::Lost => (it.base.good != it.published).then_some(Broken::LastGood),
+            Held::Lost => (it.base.version != it.published).then_some(Broken::LastGood),
             _ => None,
         }
     }

@@ -25,8 +25,6 @@ pub(crate) struct Scope {
     pub(crate) copies: bool,
     /// A reader may go on to write, and a writer to read, without letting go.
     pub(crate) changes_of_mode: bool,
-    /// What comes before an exclusive grant is done an access at a time, and not all at once.
-    pub(crate) fine_notes: bool,
     /// Exclusive grants.
     pub(crate) writes: u8,
     /// Deaths of members; another comes to the slot.
@@ -56,7 +54,6 @@ impl Scope {
         temporal: false,
         copies: false,
         changes_of_mode: false,
-        fine_notes: false,
         writes: 2,
         deaths: 0,
         evictions: 0,
@@ -109,14 +106,38 @@ pub(crate) enum Bug {
     VersionStored,
     /// So is the ownership word at the release.
     ReleaseStored,
-    /// The version of the grant is noted nowhere.
+    /// A writer raises the version that it was granted and has noted it nowhere.
     NotNoted,
-    /// It is noted after the grant.
+    /// It notes it afterwards.
     NotedLate,
-    /// It is noted for a word that is gone, and the grant made all the same.
+    /// It stores its note, and does not exchange it for the one that it found.
+    NoteStored,
+    /// It does not look whether it still holds the unit before it notes.
+    NotedUnheld,
+    /// It looks before it has read what it is going to exchange.
+    LookedBeforeRead,
+    /// It goes on where its note was made in vain.
     FailedNoteIgnored,
-    /// The daemon notes anew what it had noted before it died.
+    /// The daemon reads what was noted before it reads the version.
+    NoteReadFirst,
+    /// It believes no note of a holder.
+    HoldersNoteIgnored,
+    /// It raises the version and has noted nothing for a holder that had not.
+    FenceNotesNothing,
+    /// It notes that it has raised the version, and then does.
+    FenceBeforeRaise,
+    /// It does not note that it has.
+    FenceNoteSkipped,
+    /// The daemon that starts again notes anew, by the version that it had raised before it died.
     RedoNotesAnew,
+    /// So does one that had noted its verdict.
+    RedoForgetsVerdict,
+    /// What is lost is told, and not noted for the member that restores it.
+    LostNotNoted,
+    /// What is good is noted for whoever is granted it next, as if that had to restore it.
+    GoodNotedForNext,
+    /// What was noted for who restores it stays where it is found good the second time.
+    GoodLeavesNote,
     /// The daemon that starts again does not look for fenced units.
     RedoForgets,
     /// It takes the holder that was fenced for dead.

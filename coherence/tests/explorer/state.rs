@@ -80,14 +80,18 @@ impl Backing {
     }
 }
 
-/// A word of `base`.
+/// A word of `base`: the last version that was published, and under which epoch that was noted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Base {
     pub(crate) epoch: u8,
-    /// That of the grant.
     pub(crate) version: u8,
-    /// The last one that was published.
-    pub(crate) good: u8,
+}
+
+impl Base {
+    pub(crate) const NONE: Self = Self {
+        epoch: 0,
+        version: 0,
+    };
 }
 
 /// A descriptor, and what the checker knows of its unit.
@@ -126,16 +130,12 @@ pub(crate) enum Aim {
 pub(crate) enum At {
     Idle,
     Dead,
-    // Before an exclusive grant.
-    BaseLoad,
-    OwnLoad,
-    VersionLoadForNote,
-    Note,
+    // Before a grant, where there is a bug.
+    EarlyBacking,
     Take,
     // After any grant.
     Version,
     Backing,
-    LateNote,
     SecondLook,
     Fit,
     // In the unit.
@@ -149,6 +149,9 @@ pub(crate) enum At {
     WriteBack1,
     // Letting go.
     Drop,
+    BaseLoad,
+    OwnLook,
+    Note,
     Raise,
     ReleaseShared,
     ReleaseExclusive,
@@ -169,11 +172,10 @@ pub(crate) struct Member {
     pub(crate) epoch: u8,
     pub(crate) version: u8,
     pub(crate) backing: Backing,
-    /// What it read before an exclusive grant.
+    /// The word of its exclusive grant.
     pub(crate) own: Own,
+    /// What it found in `base` before it notes its own.
     pub(crate) noted: Base,
-    /// The version that it is going to note.
-    pub(crate) noting: u8,
     /// What it loaded.
     pub(crate) seen: [Tag; LINES],
     /// What it has mapped, a unit each, and of which version it believes to have lines.
@@ -193,12 +195,7 @@ impl Member {
         version: 0,
         backing: Backing::NONE,
         own: FREE,
-        noted: Base {
-            epoch: 0,
-            version: 0,
-            good: 0,
-        },
-        noting: 0,
+        noted: Base::NONE,
         seen: [Tag(0); LINES],
         mapped: [Backing::NONE; UNITS],
         cached: [UNCACHED; UNITS],
@@ -223,20 +220,15 @@ impl Member {
 
     /// Whether it has a grant that it has not given back, and knows nothing else.
     pub(crate) fn holds(&self) -> bool {
-        let before = matches!(
+        !matches!(
             self.at,
-            At::BaseLoad | At::OwnLoad | At::VersionLoadForNote | At::Note | At::Take
-        );
-        let outside = matches!(self.at, At::Idle | At::Dead | At::Revoked);
-        !outside && (!before || self.aim == Aim::Upgrade)
+            At::Idle | At::Dead | At::Revoked | At::EarlyBacking | At::Take
+        )
     }
 
     /// Whether it may be touching the memory of its grant.
     pub(crate) fn is_inside(&self) -> bool {
-        let arriving = matches!(
-            self.at,
-            At::Version | At::Backing | At::LateNote | At::SecondLook
-        );
+        let arriving = matches!(self.at, At::Version | At::Backing | At::SecondLook);
         self.holds() && !arriving
     }
 
@@ -258,17 +250,18 @@ pub(crate) enum Doing {
     // Recovery, as `recover.rs` has it.
     Clear,
     Fence,
-    NoteBaseLoad,
-    NoteVersionLoad,
-    RaiseLoad,
+    FirstLoad,
+    SecondLoad,
+    NoteForHolder,
     RaiseStore,
+    NoteForFence,
     Judge,
     Write0,
     Write1,
     Look,
     SetBacking,
-    SettleGood,
-    SettleLost,
+    NoteVerdict,
+    Settle,
     // A move while nobody writes.
     MoveHold,
     MoveFrame,
@@ -288,6 +281,9 @@ pub(crate) struct Daemon {
     pub(crate) lives: bool,
     /// What it writes is the copy it has, and not what it finds in the old frame.
     pub(crate) from_copy: bool,
+    /// The version that it found.
+    pub(crate) now: u8,
+    /// What it found in `base`, and then the last version that was published.
     pub(crate) noted: Base,
     /// What it found the contents to be.
     pub(crate) good: bool,
@@ -303,11 +299,8 @@ impl Daemon {
         slot: 0,
         lives: false,
         from_copy: false,
-        noted: Base {
-            epoch: 0,
-            version: 0,
-            good: 0,
-        },
+        now: 0,
+        noted: Base::NONE,
         good: false,
         target: Self::NO_TARGET,
     };

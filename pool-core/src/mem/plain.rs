@@ -8,7 +8,17 @@ use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
     private_bounds,
     reason = "sealed: what may be added here is for this module to judge"
 )]
-pub trait Plain: Copy + Default + core::fmt::Debug + Send + Sync + 'static + Word {}
+pub trait Plain: Copy + Default + core::fmt::Debug + Send + Sync + 'static + Word {
+    /// Its bytes in the order of memory, and zeros.
+    fn to_memory(self) -> [u8; 8];
+
+    /// Tells the type from the others, in memory that other programs read: never changed, never
+    /// given to another type.
+    const KIND: u8;
+
+    /// The number whose bytes are the first of `bytes`.
+    fn from_memory(bytes: [u8; 8]) -> Self;
+}
 
 pub(super) trait Word: Sized {
     /// One relaxed load.
@@ -25,10 +35,22 @@ pub(super) trait Word: Sized {
 }
 
 macro_rules! plain {
-    ($($number:ty, $atomic:ty, $bits:ty, $from_bits:expr, $to_bits:expr;)*) => {$(
+    ($($kind:literal: $number:ty, $atomic:ty, $bits:ty, $from_bits:expr, $to_bits:expr;)*) => {$(
         const _: () = assert!(size_of::<$number>() == size_of::<$bits>());
 
-        impl Plain for $number {}
+        impl Plain for $number {
+            const KIND: u8 = $kind;
+
+            fn to_memory(self) -> [u8; 8] {
+                u64::from($to_bits(self)).to_le_bytes()
+            }
+
+            fn from_memory(bytes: [u8; 8]) -> Self {
+                let mut own = [0; size_of::<$bits>()];
+                own.copy_from_slice(&bytes[..size_of::<$bits>()]);
+                $from_bits(<$bits>::from_le_bytes(own))
+            }
+        }
 
         impl Word for $number {
             #[inline]
@@ -51,14 +73,28 @@ macro_rules! plain {
 }
 
 plain! {
-    u8, AtomicU8, u8, core::convert::identity, core::convert::identity;
-    u16, AtomicU16, u16, core::convert::identity, core::convert::identity;
-    u32, AtomicU32, u32, core::convert::identity, core::convert::identity;
-    u64, AtomicU64, u64, core::convert::identity, core::convert::identity;
-    i8, AtomicU8, u8, u8::cast_signed, i8::cast_unsigned;
-    i16, AtomicU16, u16, u16::cast_signed, i16::cast_unsigned;
-    i32, AtomicU32, u32, u32::cast_signed, i32::cast_unsigned;
-    i64, AtomicU64, u64, u64::cast_signed, i64::cast_unsigned;
-    f32, AtomicU32, u32, f32::from_bits, f32::to_bits;
-    f64, AtomicU64, u64, f64::from_bits, f64::to_bits;
+    1: u8, AtomicU8, u8, core::convert::identity, core::convert::identity;
+    2: u16, AtomicU16, u16, core::convert::identity, core::convert::identity;
+    3: u32, AtomicU32, u32, core::convert::identity, core::convert::identity;
+    4: u64, AtomicU64, u64, core::convert::identity, core::convert::identity;
+    5: i8, AtomicU8, u8, u8::cast_signed, i8::cast_unsigned;
+    6: i16, AtomicU16, u16, u16::cast_signed, i16::cast_unsigned;
+    7: i32, AtomicU32, u32, u32::cast_signed, i32::cast_unsigned;
+    8: i64, AtomicU64, u64, u64::cast_signed, i64::cast_unsigned;
+    9: f32, AtomicU32, u32, f32::from_bits, f32::to_bits;
+    10: f64, AtomicU64, u64, f64::from_bits, f64::to_bits;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_what_its_bytes_are() {
+        assert_eq!(0x1234_u16.to_memory(), [0x34, 0x12, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((-2_i8).to_memory(), [0xfe, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(i8::from_memory([0xfe, 1, 1, 1, 1, 1, 1, 1]), -2);
+        assert_eq!(f32::from_memory(1.5_f32.to_memory()), 1.5);
+        assert_eq!(u64::from_memory(u64::MAX.to_memory()), u64::MAX);
+    }
 }

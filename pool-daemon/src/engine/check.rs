@@ -43,6 +43,8 @@ impl Engine {
             balanced: findings.is_empty(),
             devices,
             findings,
+            // Their words are the world's.
+            domains: Vec::new(),
         }
     }
 
@@ -177,6 +179,10 @@ impl Engine {
                     "segment invariant 2: {client} was told to let {id} go and does not know it"
                 ));
             }
+        }
+        if let Some(domain) = &segment.domain {
+            let broken = domain.findings(&segment.holders).into_iter();
+            findings.extend(broken.map(|finding| format!("{finding}, of {id}")));
         }
         let bare =
             segment.name.is_empty() && segment.holders.is_empty() && segment.backings.is_empty();

@@ -5,7 +5,8 @@ use pool_proto::session::v1 as session;
 use session::{reply, request};
 
 use super::command::{ConnectionId, PeerIdentity};
-use super::effect::Action;
+use super::domain::Leave;
+use super::effect::{Action, Lease};
 use super::segment::{Client, Last};
 use super::{Engine, PROTOCOL, Refusal, take_id};
 
@@ -225,6 +226,12 @@ impl Engine {
             Body::Share(ask) => self.share(client, id, &ask),
             Body::Revoke(ask) => self.revoke(client, id, &ask),
             Body::Relocate(ask) => self.relocate(client, id, &ask),
+            Body::Acquire(ask) => {
+                self.lease(client, id, (ask.segment_id, ask.unit), Lease::Acquire)
+            }
+            Body::Release(ask) => {
+                self.lease(client, id, (ask.segment_id, ask.unit), Lease::Release)
+            }
             Body::List(_) => {
                 self.answer_list(client, id);
                 Ok(())
@@ -236,7 +243,7 @@ impl Engine {
             Body::Detach(_) => {
                 self.done(client, id);
                 self.actions.push(Action::Close { client });
-                self.client_gone(client);
+                self.client_leaves(client, Leave::InOrder);
                 Ok(())
             }
             Body::Attach(_) | Body::Reattach(_) => {
@@ -293,6 +300,8 @@ impl Engine {
                 if watch {
                     self.actions.push(Action::Watch { backing: id });
                 }
+                let segment = backing.segment;
+                self.to_recover.insert(segment);
                 self.done(client, request_id);
             }
             None => self.refuse(
@@ -310,8 +319,12 @@ impl Engine {
         }
     }
 
-    /// The process has ended, or ended its session: what only it held is taken back.
+    /// The process has ended, or is given up: what only it held is taken back.
     pub(super) fn client_gone(&mut self, id: ClientId) {
+        self.client_leaves(id, Leave::Gone);
+    }
+
+    fn client_leaves(&mut self, id: ClientId, leave: Leave) {
         self.orphan_jobs(id);
         self.stop_waiting(id);
         let Some(client) = self.clients.get(&id) else {
@@ -319,7 +332,7 @@ impl Engine {
         };
         let (tenant, held, leaving) = (client.tenant, client.held.clone(), client.leaving.clone());
         for segment in held {
-            self.let_go(id, segment);
+            self.let_go(id, segment, leave);
         }
         for segment in leaving {
             self.has_left(id, segment);

@@ -1,5 +1,8 @@
 //! What happens to the engine: requests of clients, wishes of operators, news of the world.
 
+use std::fmt;
+
+use coherence::{Grant, LeaseError, Slot};
 use pool_core::{BackingId, ClientId, SegmentId};
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1 as session;
@@ -99,6 +102,38 @@ pub enum Command {
         /// Its name.
         backing: BackingId,
     },
+    /// The directory of a new domain is written, or cannot be.
+    Formatted {
+        /// Which domain.
+        segment: SegmentId,
+        /// How it went.
+        result: Result<(), WorldError>,
+    },
+    /// The process that had a slot of a domain has ended, every thread of it.
+    Ended {
+        /// Which domain.
+        segment: SegmentId,
+        /// Which slot.
+        slot: Slot,
+    },
+    /// All that was held in the slots of a recovery is held no more.
+    Recovered {
+        /// Of which domain.
+        segment: SegmentId,
+        /// How it went.
+        result: Result<Recovered, Unrecovered>,
+    },
+    /// A unit was leased for a client, or let go of.
+    Leased {
+        /// For whom.
+        client: ClientId,
+        /// Which request wanted it.
+        request_id: u64,
+        /// Which unit.
+        unit: u32,
+        /// How it went.
+        outcome: Leased,
+    },
     /// An operator wants something changed.
     Operate {
         /// Where the answer goes.
@@ -108,6 +143,46 @@ pub enum Command {
     },
     /// Time has passed: deadlines are looked at.
     Tick,
+}
+
+/// What was granted with a lease; nothing where one was let go of.
+pub type Leased = Result<Option<Grant>, LeaseError>;
+
+/// What a recovery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Units that readers who are gone hold no more.
+    pub cleared: u32,
+    /// Units whose writers are gone, and whose contents are good or pass for it.
+    pub repaired: u32,
+    /// Units whose contents are lost.
+    pub lost: u32,
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cleared,
+            repaired,
+            lost,
+        } = self;
+        write!(
+            f,
+            "{cleared} units cleared, {repaired} repaired, {lost} lost"
+        )
+    }
+}
+
+/// Some units of a domain could not be recovered; the others were.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{units} units cannot be recovered, the first of them unit {first}: {reason}")]
+pub struct Unrecovered {
+    /// How many.
+    pub units: u32,
+    /// The first of them.
+    pub first: u32,
+    /// Why not.
+    pub reason: coherence::recover::RecoverError,
 }
 
 /// What an operator may change.

@@ -1,11 +1,12 @@
 //! What the engine wants done: first the records made durable, then the actions performed in order.
 
-use pool_core::{BackingId, Bytes, ClientId, DeviceId, SegmentId};
+use coherence::{Layout, Slot};
+use pool_core::{BackingId, Bytes, ClientId, DeviceId, Incarnation, SegmentId};
 use pool_proto::admin::v1::{Device, PoolEvent};
 use pool_proto::common::v1::{Access, Error};
 use pool_proto::session::v1::{Event, Reply};
 
-use super::command::{ConnectionId, TicketId};
+use super::command::{ConnectionId, PeerIdentity, TicketId};
 use crate::journal::Record;
 
 /// The outcome of one step.
@@ -81,6 +82,54 @@ pub enum Action {
         /// To, in order. As many bytes in all.
         to: Vec<BackingId>,
     },
+    /// Write the directory of a new domain, whose file nobody has yet; the outcome comes back as
+    /// `Command::Formatted`.
+    Format {
+        /// Of which segment.
+        segment: SegmentId,
+        /// Its first file.
+        directory: BackingId,
+        /// How it is cut.
+        layout: Layout,
+        /// How its members see each other's writes, as its header says it.
+        mode: u8,
+        /// The memory that holds the contents of every unit.
+        incarnation: Incarnation,
+    },
+    /// Say in the directory that a member has come to the slot.
+    Enter {
+        /// Whose.
+        directory: BackingId,
+        /// Which slot.
+        slot: Slot,
+    },
+    /// Wait until the process has ended, every thread of it, and say `Command::Ended`.
+    AwaitEnd {
+        /// The domain in which it had a slot.
+        segment: SegmentId,
+        /// Which slot.
+        slot: Slot,
+        /// The process.
+        process: PeerIdentity,
+    },
+    /// Take away all that is held in some slots; the outcome comes back as `Command::Recovered`.
+    Recover(Recovery),
+    /// Lease a unit for reading in the place of a client, or let go of it; the outcome comes back
+    /// as `Command::Leased`.
+    Lease {
+        /// For whom.
+        client: ClientId,
+        /// Which request wants it.
+        request_id: u64,
+        /// The directory of the domain.
+        directory: BackingId,
+        /// The client's slot.
+        slot: Slot,
+        /// Which unit.
+        unit: u32,
+        /// Which of the two.
+        lease: Lease,
+    },
     /// Watch a file until no mapping and no descriptor of it is left, free its pages, and say
     /// `Command::Released`.
     Watch {
@@ -101,4 +150,30 @@ pub enum Action {
     },
     /// Tell operators.
     Publish(PoolEvent),
+}
+
+/// What is to be done about a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// Take it.
+    Acquire,
+    /// Let go of it.
+    Release,
+}
+
+/// Which slots of which domain are to be recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// The domain.
+    pub segment: SegmentId,
+    /// Its first file.
+    pub directory: BackingId,
+    /// How it is cut.
+    pub layout: Layout,
+    /// What a writer that is gone has left is kept as it is; otherwise it is lost.
+    pub keeps: bool,
+    /// The slots: a bit each.
+    pub slots: u32,
+    /// The slots that somebody has: they are said to live where the directory does not say so yet.
+    pub members: u32,
 }

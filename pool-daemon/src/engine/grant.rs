@@ -1,18 +1,20 @@
-//! Granting: carving extents and addresses, building files, and making a segment longer or shorter.
+//! Granting: carving addresses, building files, and making a segment longer or shorter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coherence::Layout;
 use pool_core::{
-    BackingId, Bytes, ClientId, DeviceId, EXTENT_BYTES, Extents, Incarnation, SegmentId, TenantId,
-    limits,
+    BackingId, Bytes, ClientId, EXTENT_BYTES, Extents, Incarnation, SegmentId, TenantId, limits,
 };
-use pool_proto::common::v1::{Access, Lifetime};
+use pool_proto::common::v1::{Access, Coherence, Lifetime};
 use pool_proto::session::v1::{self as session, event};
 
+use super::carve::Spread;
+use super::domain::{self, Domain};
 use super::job::{Job, Purpose};
 use super::runs::Run;
-use super::segment::{Backing, Segment, Stage};
-use super::{Engine, Refusal, sum, take_id};
+use super::segment::{Segment, Stage};
+use super::{Engine, Refusal, take_id};
 
 /// A request to create, with every number checked.
 #[derive(Debug, Clone)]
@@ -24,10 +26,8 @@ pub(super) struct Wanted {
     piece_max: u32,
     name: String,
     lifetime: Lifetime,
+    domain: Option<(Layout, Coherence)>,
 }
-
-/// How a number of extents is spread: a device, and how many pieces of which size.
-type Layout = Vec<(DeviceId, Extents)>;
 
 impl Engine {
     pub(super) fn create(
@@ -48,8 +48,17 @@ impl Engine {
     fn wanted(&self, client: ClientId, ask: &session::Create) -> Result<Wanted, Refusal> {
         let client = self.clients.get(&client).ok_or(Refusal::UnknownClient)?;
         let tier = self.tier_named(&ask.tier)?;
-        let extents = self.extents_of("bytes", ask.bytes)?;
+        let payload = self.extents_of("bytes", ask.bytes)?;
+        let domain = domain::wanted(ask)?;
+        let extents = match domain {
+            None => payload,
+            Some((layout, _)) => {
+                let bytes = ask.bytes.saturating_add(layout.directory().get());
+                self.extents_of("bytes and directory", bytes)?
+            }
+        };
         let capacity = match ask.capacity_bytes {
+            _ if domain.is_some() => extents,
             0 => extents,
             bytes if bytes < ask.bytes => {
                 let most = self.plan.window.len().get();
@@ -88,6 +97,7 @@ impl Engine {
             piece_max,
             name: ask.name.clone(),
             lifetime,
+            domain,
         })
     }
 
@@ -138,13 +148,18 @@ impl Engine {
             });
         }
         self.within_quota(wanted.tenant, wanted.tier, wanted.extents)?;
-        let layout = self.layout(
-            wanted.tenant,
-            wanted.tier,
-            wanted.extents,
-            wanted.piece_max,
-            0,
-        )?;
+        let directory = wanted.domain.map(|(layout, _)| layout.directory());
+        let layout = self.layout(&Spread {
+            tenant: wanted.tenant,
+            tier: wanted.tier,
+            extents: wanted.extents,
+            piece_max: wanted.piece_max,
+            pieces_before: 0,
+            apart: directory.and_then(Extents::holding).unwrap_or_default(),
+        })?;
+        if wanted.domain.is_some() {
+            self.all_sealed(&layout)?;
+        }
         // An id that is not used after all is no loss; addresses would be.
         let id = take_id!(self, segment);
         let incarnation = self.next_incarnation()?;
@@ -164,7 +179,9 @@ impl Engine {
             unbuilt,
             failure,
         };
-        self.start_job(id, job, !wanted.name.is_empty());
+        // The daemon accesses the directory of a domain, and must never meet a missing page.
+        let shareable = !wanted.name.is_empty() || wanted.domain.is_some();
+        self.start_job(id, job, shareable);
         Ok(())
     }
 
@@ -194,6 +211,9 @@ impl Engine {
             shares: BTreeMap::new(),
             holders: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            domain: wanted
+                .domain
+                .map(|(layout, terms)| Domain::new(layout, terms)),
         };
         if !segment.name.is_empty() {
             self.names
@@ -241,104 +261,6 @@ impl Engine {
         used.copied().unwrap_or_default()
     }
 
-    /// Spreads extents over the devices of a tier, in pieces of at most `piece_max` (0: any): all
-    /// on one device where one has room, otherwise the roomiest first.
-    pub(super) fn layout(
-        &self,
-        tenant: TenantId,
-        tier: usize,
-        extents: Extents,
-        piece_max: u32,
-        pieces_before: usize,
-    ) -> Result<Layout, Refusal> {
-        let free = self.room_for(tenant, tier, extents);
-        if free < extents {
-            let draining = self.devices_of(tier).filter(|device| device.draining);
-            let draining = sum(draining.map(super::Device::free)).bytes();
-            let (tier, total) = (
-                self.tier_name(tier).to_owned(),
-                self.tier_total(tier).bytes(),
-            );
-            return Err(Refusal::TierFull {
-                tier,
-                total,
-                free: free.bytes(),
-                draining,
-                asked: extents.bytes(),
-            });
-        }
-        let mut devices: Vec<_> = self
-            .devices_of(tier)
-            .map(|d| (d.id, d.grantable().get()))
-            .collect();
-        match devices.iter().find(|(_, room)| *room >= extents.get()) {
-            Some(&whole) => devices = vec![whole],
-            None => devices.sort_by_key(|&(id, room)| (std::cmp::Reverse(room), id)),
-        }
-        let (mut layout, mut missing) = (Layout::new(), extents.get());
-        for (device, room) in devices {
-            let mut part = room.min(missing);
-            missing -= part;
-            let step = if piece_max == 0 {
-                part.max(1)
-            } else {
-                piece_max
-            };
-            while part > 0 {
-                let piece = part.min(step);
-                part -= piece;
-                layout.push((device, Extents::new(piece)));
-                if pieces_before + layout.len() > limits::SEGMENT_PIECES_MAX {
-                    let limit = limits::SEGMENT_PIECES_MAX as u64;
-                    return Err(Refusal::Limit {
-                        what: "pieces of one segment",
-                        limit,
-                    });
-                }
-            }
-        }
-        Ok(layout)
-    }
-
-    /// Takes the extents of a layout and charges the tenant for them.
-    pub(super) fn carve(
-        &mut self,
-        segment: SegmentId,
-        tenant: TenantId,
-        layout: Layout,
-    ) -> Result<Vec<BackingId>, Refusal> {
-        let mut fresh = Vec::with_capacity(layout.len());
-        for (device_id, extents) in layout {
-            let id = take_id!(self, backing);
-            let device = self
-                .devices
-                .get_mut(&device_id)
-                .ok_or(Refusal::Broken("a device of the layout is gone"))?;
-            let runs = device
-                .carve(extents)
-                .ok_or(Refusal::Broken("the layout passes the device"))?;
-            device.tie(segment);
-            self.tenants.charge(tenant, device.tier, extents);
-            let (built, charged, quarantined, present) = (None, tenant, false, false);
-            let backing = Backing {
-                id,
-                segment,
-                device: device_id,
-                runs,
-                built,
-                charged,
-                quarantined,
-                present,
-            };
-            self.backings.insert(id, backing);
-            fresh.push(id);
-        }
-        if let Some(segment) = self.segments.get_mut(&segment) {
-            segment.files.extend(&fresh);
-        }
-        Ok(fresh)
-    }
-
     /// All files of a new segment are there: it is granted.
     pub(super) fn finish_create(&mut self, id: SegmentId) {
         let Some((client, request_id)) = self.jobs.get(&id).and_then(|job| job.asker) else {
@@ -378,6 +300,7 @@ impl Engine {
             client.held.insert(id);
             client.leaving.remove(&id);
         }
+        self.join(client, id);
         self.touch_segment(id);
     }
 
@@ -396,6 +319,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let id = self.owned_and_held(client, id)?;
         self.not_busy(id)?;
+        self.not_a_domain(id)?;
         self.all_present(id)?;
         let wanted = self.extents_of("bytes", bytes)?;
         let segment = self.segment(id)?;
@@ -427,7 +351,14 @@ impl Engine {
             !segment.name.is_empty(),
         );
         self.within_quota(tenant, tier, more)?;
-        let layout = self.layout(tenant, tier, more, piece_max, pieces)?;
+        let layout = self.layout(&Spread {
+            tenant,
+            tier,
+            extents: more,
+            piece_max,
+            pieces_before: pieces,
+            apart: Extents::ZERO,
+        })?;
         if let Some(lacking) = wanted
             .get()
             .checked_sub(range.count)

@@ -4,6 +4,7 @@ use pool_core::{BackingId, ClientId, SegmentId, TenantId};
 use pool_proto::common::v1::{Access, Lifetime};
 use pool_proto::session::v1::{self as session, event};
 
+use super::domain::Leave;
 use super::effect::Action;
 use super::reply::covers;
 use super::segment::Stage;
@@ -29,8 +30,12 @@ impl Engine {
         self.not_busy(id)?;
         self.all_present(id)?;
         let before = self.segment(id)?.holders.get(&client).copied();
-        if before.is_none() {
-            self.may_hold_more(client)?;
+        match before {
+            None => {
+                self.may_hold_more(client)?;
+                self.may_join(id)?;
+            }
+            Some(_) => self.is_ready(id)?,
         }
         let access = before
             .filter(|&before| covers(before, asked))
@@ -133,7 +138,7 @@ impl Engine {
             Some(id) => self.has_left(client, id),
             None => {
                 let id = self.held(client, id)?;
-                self.let_go(client, id);
+                self.let_go(client, id, Leave::InOrder);
             }
         }
         self.remember(client, request_id, None);
@@ -161,14 +166,15 @@ impl Engine {
                 "{others} other clients hold {id}: ask them to close it, or force"
             )));
         }
-        self.drop_holder(client, id);
+        self.drop_holder(client, id, Leave::InOrder);
         self.end_segment(id);
         self.remember(client, request_id, None);
         self.done(client, request_id);
         Ok(())
     }
 
-    fn drop_holder(&mut self, client: ClientId, id: SegmentId) {
+    fn drop_holder(&mut self, client: ClientId, id: SegmentId, leave: Leave) {
+        self.vacate(client, id, leave);
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.holders.remove(&client);
         }
@@ -179,8 +185,8 @@ impl Engine {
     }
 
     /// The client holds the segment no more; a segment nobody holds ends, unless it is persistent.
-    pub(super) fn let_go(&mut self, client: ClientId, id: SegmentId) {
-        self.drop_holder(client, id);
+    pub(super) fn let_go(&mut self, client: ClientId, id: SegmentId, leave: Leave) {
+        self.drop_holder(client, id, leave);
         let ends = |s: &super::Segment| {
             s.stage == Stage::Live && s.holders.is_empty() && s.lifetime == Lifetime::Held
         };
@@ -200,7 +206,7 @@ impl Engine {
 
     /// A holder is told to let go: it holds no more, and is remembered until it answers or dies.
     pub(super) fn evict(&mut self, client: ClientId, id: SegmentId, news: event::Body) {
-        self.drop_holder(client, id);
+        self.drop_holder(client, id, Leave::Gone);
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.leaving.insert(client);
         }
@@ -234,6 +240,7 @@ impl Engine {
             return;
         };
         segment.stage = Stage::Freed;
+        segment.domain = None;
         let shares: Vec<_> = segment.shares.keys().copied().collect();
         let (name, backings) = (
             std::mem::take(&mut segment.name),

@@ -93,7 +93,11 @@ impl Engine {
             return;
         }
         match job.purpose {
-            Purpose::Create => self.finish_create(segment),
+            Purpose::Create => {
+                if !self.format(segment) {
+                    self.finish_create(segment);
+                }
+            }
             Purpose::Grow => self.finish_grow(segment),
             Purpose::Move { .. } => {
                 let (fresh, from) = (

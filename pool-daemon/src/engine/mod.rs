@@ -32,10 +32,12 @@ use pool_proto::admin::v1::PoolEvent;
 
 use crate::journal::Table;
 
+mod carve;
 mod check;
 mod client;
 pub mod command;
 mod device;
+mod domain;
 pub mod effect;
 mod grant;
 mod holding;
@@ -58,6 +60,7 @@ mod view;
 mod tests;
 
 pub use check::Account;
+pub use domain::DomainView;
 pub use recover::{Found, RecoverError};
 pub use refusal::Refusal;
 pub use runs::{Misfit, Run, RunSet};
@@ -101,6 +104,8 @@ pub struct Engine {
     quiet_until: BTreeMap<usize, Nanos>,
     /// Segments that may have to be moved off a draining device.
     to_move: BTreeSet<SegmentId>,
+    /// Domains that may have slots to be recovered.
+    to_recover: BTreeSet<SegmentId>,
     /// Until when descriptors of before a restart are awaited.
     grace_until: Option<Nanos>,
     counters: Counters,
@@ -182,6 +187,15 @@ impl Engine {
             Command::Built { backing, result } => self.built(backing, result),
             Command::Copied { segment, result } => self.copied(segment, result),
             Command::Released { backing } => self.released(backing),
+            Command::Formatted { segment, result } => self.formatted(segment, result),
+            Command::Ended { segment, slot } => self.ended(segment, slot),
+            Command::Recovered { segment, result } => self.recovered(segment, result),
+            Command::Leased {
+                client,
+                request_id,
+                unit,
+                outcome,
+            } => self.leased(client, request_id, unit, outcome),
             Command::Operate { ticket, operation } => self.operate(ticket, operation),
             Command::Tick => {}
         }
@@ -200,6 +214,7 @@ impl Engine {
         self.end_grace();
         self.relieve_pressure();
         self.move_off_draining();
+        self.recover_slots();
         self.forget_unnamed();
     }
 

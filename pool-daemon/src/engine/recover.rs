@@ -23,6 +23,7 @@ use pool_proto::session::v1::{self as session, event};
 
 use super::command::{Built, FileIdentity, PeerIdentity};
 use super::device::Device;
+use super::domain::Domain;
 use super::effect::Effects;
 use super::plan::Plan;
 use super::rows::runs_in;
@@ -192,6 +193,7 @@ impl Engine {
             waiting: Vec::new(),
             quiet_until: BTreeMap::new(),
             to_move: BTreeSet::new(),
+            to_recover: BTreeSet::new(),
             grace_until: None,
             counters: Counters::default(),
             left_by: BTreeSet::new(),
@@ -366,6 +368,7 @@ impl Engine {
             shares: BTreeMap::new(),
             holders: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            domain: Domain::restored(row).map_err(bad)?,
         };
         self.restore_shares(&mut segment, row)?;
         self.restore_holders(&mut segment, row)?;
@@ -516,6 +519,15 @@ impl Engine {
             }
             pieces += seen.len();
             let freed = segment.stage == Stage::Freed;
+            let directory = segment
+                .backings
+                .first()
+                .and_then(|id| self.backings.get(id));
+            let directory = directory.map(|file| file.extents().bytes());
+            let due = segment.domain.as_ref().map(|d| d.layout.directory());
+            if due.is_some() && due != directory {
+                return Err(bad("its first file is not its directory"));
+            }
             let bare = segment.backings.is_empty()
                 && segment.holders.is_empty()
                 && segment.name.is_empty();
@@ -583,6 +595,7 @@ impl Engine {
         for segment in unheld {
             self.end_segment(segment);
         }
+        self.begin_domains();
         let to_move = self.segments.values();
         let to_move = to_move.filter(|s| s.is_idle() && self.is_leaving_a_device(s));
         self.to_move = to_move.map(|segment| segment.id).collect();

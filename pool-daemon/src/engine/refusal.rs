@@ -1,5 +1,6 @@
 //! Why a request was refused: always before anything was changed.
 
+use coherence::{LayoutError, LeaseError};
 use pool_core::{Bytes, Extents, limits};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
@@ -146,6 +147,34 @@ pub enum Refusal {
     /// Its contents are gone.
     #[error("the contents of segment {0} are lost: build them anew")]
     Lost(u64),
+    /// A domain cannot be cut so.
+    #[error("a domain cannot be cut so: {0}")]
+    Layout(#[from] LayoutError),
+    /// The payload of a domain lies in files of its own.
+    #[error("the payload of a domain is {asked}, and must be a whole number of extents of 2 MiB")]
+    PartOfExtent {
+        /// The payload that was asked.
+        asked: Bytes,
+    },
+    /// The contents of a unit are lost.
+    #[error(
+        "the contents of unit {unit} are lost, and version {last_good} was the last that was \
+         published: write them anew"
+    )]
+    LostUnit {
+        /// Which unit.
+        unit: u32,
+        /// The last version that was published.
+        last_good: u64,
+    },
+    /// A member has overwritten what decides who holds a unit.
+    #[error("unit {unit}: {error}; free the domain and create another one")]
+    CorruptUnit {
+        /// Which unit.
+        unit: u32,
+        /// What was found.
+        error: LeaseError,
+    },
     /// The world failed.
     #[error("{0}; the request changed nothing: free memory or retry")]
     World(#[from] WorldError),
@@ -228,7 +257,9 @@ impl Refusal {
             Self::Malformed(_) => (Caller, R::Malformed),
             Self::OutOfOrder(_) => (Caller, R::OutOfOrder),
             Self::Version { .. } => (Caller, R::Version),
-            Self::OutOfRange { .. } => (Caller, R::OutOfRange),
+            Self::OutOfRange { .. } | Self::Layout(_) | Self::PartOfExtent { .. } => {
+                (Caller, R::OutOfRange)
+            }
             Self::BadName(_) => (Caller, R::BadName),
             Self::NameTaken(_) => (Caller, R::NameTaken),
             Self::NotFound { .. } => (Caller, R::NotFound),
@@ -241,13 +272,13 @@ impl Refusal {
             Self::Unsealed { .. } => (Caller, R::Unsealed),
             Self::NotAtBoundary { .. } => (Caller, R::NotAtBoundary),
             Self::Revoked(_) => (Revoked, R::Revoked),
-            Self::Lost(_) => (Lost, R::Lost),
+            Self::Lost(_) | Self::LostUnit { .. } => (Lost, R::Lost),
             Self::World(WorldError::MachineShort { .. }) => (Exhausted, R::MachineShort),
             Self::World(WorldError::Os { .. }) => (Unreachable, R::DeviceFailed),
             Self::Journal | Self::InDoubt => (Unreachable, R::JournalFailed),
             Self::UnknownClient => (Lost, R::UnknownClient),
             Self::Held(_) | Self::InUse { .. } | Self::Guaranteed { .. } => (Caller, R::InUse),
-            Self::Broken(_) => (Corrupt, R::Unspecified),
+            Self::Broken(_) | Self::CorruptUnit { .. } => (Corrupt, R::Unspecified),
         }
     }
 
@@ -264,6 +295,8 @@ impl Refusal {
                 asked.get(),
             ),
             Self::OutOfRange { most, asked, .. } => (*most, 0, *asked),
+            Self::LostUnit { unit, last_good } => (0, *last_good, u64::from(*unit)),
+            Self::PartOfExtent { asked } => (0, 0, asked.get()),
             Self::Limit { limit, .. } => (*limit, *limit, 1),
             Self::InUse { used, asked, .. } => (0, used.get(), asked.get()),
             Self::World(WorldError::MachineShort {

@@ -4,11 +4,15 @@
 //! is neither the one who asks (its call blocks, and its library lends out no view meanwhile) nor
 //! of the tenant that loses its share (whose late writes end in the old incarnation). The new files
 //! become the segment in one commit; before it the old ones are, after it the new ones.
+//!
+//! A domain does not move: its members change its words and its contents at any time, and each word
+//! says in which memory the contents of its unit are.
 
 use pool_core::{BackingId, ClientId, Extents, Incarnation, SegmentId, TenantId};
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::{self as session, event};
 
+use super::carve::Spread;
 use super::command::WorldError;
 use super::job::{Job, Purpose};
 use super::{Engine, Refusal};
@@ -42,13 +46,21 @@ impl Engine {
         let Purpose::Move { dropped, tier } = purpose else {
             return Err(Refusal::Broken("a move was started that is none"));
         };
+        self.not_a_domain(id)?;
         self.only_writer(id, asker.map(|(client, _)| client), dropped)?;
         let segment = self.segment(id)?;
         self.all_present(id)?;
         let (extents, piece_max) = (segment.extents, segment.piece_max);
         let named = !segment.name.is_empty();
         let payer = self.payer_of_move(id, dropped, tier)?;
-        let layout = self.layout(payer, tier, extents, piece_max, 0)?;
+        let layout = self.layout(&Spread {
+            tenant: payer,
+            tier,
+            extents,
+            piece_max,
+            pieces_before: 0,
+            apart: Extents::ZERO,
+        })?;
         let fresh = self.carve(id, payer, layout)?;
         let unbuilt = fresh.len();
         self.start_job(

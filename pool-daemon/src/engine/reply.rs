@@ -84,6 +84,7 @@ impl Engine {
             .get(&client)
             .ok_or(Refusal::Revoked(id.number()))?;
         self.all_present(id)?;
+        self.is_ready(id)?;
         let files = segment
             .backings
             .iter()
@@ -92,6 +93,7 @@ impl Engine {
         let granted = session::Granted {
             segment: Some(self.describe(segment)),
             access: access.into(),
+            slot: self.slot_of(client, id),
         };
         let reply = session::Reply {
             request_id,
@@ -148,6 +150,7 @@ impl Engine {
             burst: segment.burst,
             pieces: Vec::new(),
             shares: segment.shares.iter().map(share).collect(),
+            coherence: segment.domain.as_ref().map(|domain| domain.terms),
         }
     }
 

@@ -90,7 +90,15 @@ impl Engine {
         let holder = |client: ClientId, access: Access| row::HolderRow {
             client_id: client.number(),
             access: access.into(),
+            slot: self.slot_of(client, segment.id),
         };
+        let domain = segment.domain.as_ref();
+        let departed = domain.into_iter().flat_map(|domain| &domain.departed);
+        let departed = departed.map(|(slot, process)| row::DepartedRow {
+            slot: u32::from(slot.index()),
+            pid: process.pid,
+            started_ticks: process.started_ticks,
+        });
         let holders = segment
             .holders
             .iter()
@@ -124,7 +132,9 @@ impl Engine {
                 .collect(),
             shares: shares.collect(),
             holders: holders.chain(leaving).collect(),
+            coherence: domain.map(|domain| domain.terms),
             freed: segment.stage == Stage::Freed,
+            departed: departed.collect(),
         }
     }
 

@@ -14,6 +14,7 @@ use pool_core::{BackingId, ClientId, DeviceId, Extents, Incarnation, SegmentId, 
 use pool_proto::common::v1::{Access, Lifetime};
 
 use super::command::{Built, PeerIdentity};
+use super::domain::Domain;
 use super::runs::Run;
 
 /// How far a segment has come.
@@ -62,6 +63,8 @@ pub(super) struct Segment {
     pub(super) holders: BTreeMap<ClientId, Access>,
     /// Clients that were told to let go and have not answered yet.
     pub(super) leaving: BTreeSet<ClientId>,
+    /// Set while it lives, where its payload is cut into units that are leased.
+    pub(super) domain: Option<Domain>,
 }
 
 impl Segment {

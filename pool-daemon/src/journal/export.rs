@@ -6,9 +6,10 @@
 
 use std::io::{self, Write};
 
-use pool_proto::common::v1::ExtentRun;
+use pool_proto::common::v1::{Coherence, ExtentRun};
 use pool_proto::journal::v1::{
-    BackingRow, ClientRow, DeviceRow, HolderRow, PoolRow, SegmentRow, ShareRow, TenantRow,
+    BackingRow, ClientRow, DepartedRow, DeviceRow, HolderRow, PoolRow, SegmentRow, ShareRow,
+    TenantRow,
 };
 use serde_json::{Map, Value};
 
@@ -98,7 +99,9 @@ fields!(SegmentRow {
     backings,
     shares,
     holders,
-    freed
+    coherence,
+    freed,
+    departed
 });
 fields!(BackingRow {
     backing_id,
@@ -116,7 +119,24 @@ fields!(ShareRow {
     access,
     opened
 });
-fields!(HolderRow { client_id, access });
+fields!(HolderRow {
+    client_id,
+    access,
+    slot
+});
+fields!(DepartedRow {
+    slot,
+    pid,
+    started_ticks
+});
+fields!(Coherence {
+    mode,
+    unit_bytes,
+    on_death,
+    no_clean_write_backs,
+    one_host,
+    directory_bytes
+});
 fields!(ExtentRun { first, count });
 
 /// What a field can hold.
@@ -135,6 +155,13 @@ macro_rules! plain {
 }
 
 plain!(bool, i32, u32, u64, String, Vec<u64>);
+
+impl<M: Fields> Field for Option<M> {
+    fn value(&self) -> Value {
+        self.as_ref()
+            .map_or(Value::Null, |message| Value::Object(message.fields()))
+    }
+}
 
 impl<M: Fields> Field for Vec<M> {
     fn value(&self) -> Value {

@@ -327,6 +327,8 @@ fn kind(body: &request::Body) -> &'static str {
         Body::Supply(_) => "supply",
         Body::Tiers(_) => "tiers",
         Body::Detach(_) => "detach",
+        Body::Acquire(_) => "acquire",
+        Body::Release(_) => "release",
     }
 }
 

@@ -45,6 +45,7 @@ use crate::store::StoreError;
 use crate::sys::Failed;
 
 mod closer;
+mod domains;
 mod ending;
 mod files;
 mod gauges;
@@ -63,6 +64,7 @@ pub use questions::Doctor;
 pub use start::{OnStop, Setup};
 
 use closer::Closer;
+use domains::Domains;
 use ending::Lingering;
 use files::Files;
 use gauges::Gauges;
@@ -86,6 +88,10 @@ pub const CRASH_POINTS: &[&str] = &[
     "release.before-commit",
     "release.after-commit",
     "release.after-forget",
+    "domain.formatted",
+    "domain.entered",
+    "domain.slot-left",
+    "domain.recovered",
 ];
 
 /// The longest wait: the service manager's watchdog is fed at least so often.
@@ -183,6 +189,7 @@ pub struct Reactor {
     destroyed: BTreeSet<BackingId>,
     /// Segments whose contents are being copied, by the first backing they are copied to.
     copying: BTreeMap<BackingId, SegmentId>,
+    domains: Domains,
     sessions: Sessions,
     closer: Closer,
     /// Sockets of which the peer has not read everything.
@@ -236,6 +243,7 @@ impl Reactor {
                 self.take(token)?;
             }
             self.keep_time()?;
+            self.work_on_domains(clock::now());
             self.finish_batch()?;
             self.builder.restock();
             self.gauges
@@ -257,6 +265,7 @@ impl Reactor {
             self.files.refill_at(),
             self.sessions.next_deadline(),
             self.accept_again_at,
+            self.domains.next_deadline(),
         ];
         let next = deadlines.into_iter().flatten().min();
         next.map_or(WAIT_MAX, |at| {
@@ -276,6 +285,7 @@ impl Reactor {
                 }
             }
             Token::Process(client) => self.client_is_dead(client),
+            Token::Departed(number) => self.has_ended(number),
             Token::Events(client) => self.flush_events(client),
             Token::Signals => self.take_signals()?,
             Token::Store => {
@@ -329,9 +339,9 @@ impl Reactor {
         }
     }
 
-    /// One step of the engine; what it wants done joins the batch, but for builds, which begin at
-    /// once. While the journal is down nothing is done: the engine of after learns it from the
-    /// world.
+    /// One step of the engine; what it wants done joins the batch, but for builds and for the
+    /// writing of directories, which begin at once. While the journal is down nothing is done: the
+    /// engine of after learns it from the world.
     fn step(&mut self, command: Command) {
         if self.journal_down_until.is_some() {
             return;
@@ -355,6 +365,16 @@ impl Reactor {
                         self.adopt_built(backing, Ok(file));
                     }
                 }
+                // As builds: nothing of it is remembered.
+                Action::Format {
+                    segment,
+                    directory,
+                    layout,
+                    mode,
+                    incarnation,
+                } => self
+                    .domains
+                    .format(segment, directory, layout, (mode, incarnation)),
                 action => self.batch.actions.push(action),
             }
         }
@@ -403,6 +423,7 @@ impl Reactor {
             self.leave_in_doubt(action);
         }
         self.hang_up_on_all();
+        self.domains.forget_work();
         self.batch = Batch::default();
         self.journal_down_until = Some(clock::now());
     }
@@ -475,9 +496,7 @@ impl Reactor {
         let known: BTreeSet<_> = self.engine.backing_ids().collect();
         let unknown: Vec<_> = self.files.ids().filter(|id| !known.contains(id)).collect();
         for backing in unknown {
-            if let Some((device, file)) = self.files.discard(backing) {
-                self.builder.destroy(device, backing, file);
-            }
+            self.discard(backing);
         }
         let known: BTreeSet<_> = self.engine.processes().map(|(client, _)| client).collect();
         let unknown: Vec<_> = self

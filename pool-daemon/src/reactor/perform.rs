@@ -36,9 +36,27 @@ impl Reactor {
             Action::Event { client, event } => self.tell(client, &event),
             Action::Close { client } => self.drop_client(client),
             // Begun when the engine asked for it.
-            Action::Build { .. } => {}
+            Action::Build { .. } | Action::Format { .. } => {}
             Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
-            Action::Watch { backing } => self.files.watch(backing, clock::now()),
+            Action::Watch { backing } => {
+                self.domains.close(backing);
+                self.files.watch(backing, clock::now());
+            }
+            Action::Enter { directory, slot } => self.enter(directory, slot),
+            Action::AwaitEnd {
+                segment,
+                slot,
+                process,
+            } => self.await_end(segment, slot, process),
+            Action::Recover(recovery) => self.domains.recover(recovery),
+            Action::Lease {
+                client,
+                request_id,
+                directory,
+                slot,
+                unit,
+                lease,
+            } => self.lease((client, request_id), (directory, unit), slot, lease),
             Action::Discard { backing } => self.discard(backing),
             Action::Answer { ticket, outcome } => {
                 if let Some(question) = self.questions.remove(&ticket) {
@@ -300,7 +318,8 @@ impl Reactor {
             .ok_or(missing)
     }
 
-    fn discard(&mut self, backing: BackingId) {
+    pub(super) fn discard(&mut self, backing: BackingId) {
+        self.domains.close(backing);
         if let Some((device, file)) = self.files.discard(backing) {
             self.builder.destroy(device, backing, file);
         }

@@ -29,6 +29,8 @@ pub(super) enum Token {
     Events(ClientId),
     /// The descriptor store is gone.
     Store,
+    /// A process that had a slot of a domain has ended.
+    Departed(u64),
 }
 
 const KIND_SHIFT: u32 = 56;
@@ -47,6 +49,7 @@ impl Token {
             Self::Process(client) => (6, client.number()),
             Self::Events(client) => (7, client.number()),
             Self::Store => (8, 0),
+            Self::Departed(number) => (9, number),
         };
         (kind << KIND_SHIFT) | (number & NUMBER_MASK)
     }
@@ -63,6 +66,7 @@ impl Token {
             6 => Self::Process(ClientId::new(number)?),
             7 => Self::Events(ClientId::new(number)?),
             8 => Self::Store,
+            9 => Self::Departed(number),
             _ => return None,
         })
     }
@@ -179,6 +183,7 @@ mod tests {
             Token::Process(client),
             Token::Events(client),
             Token::Store,
+            Token::Departed(7),
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

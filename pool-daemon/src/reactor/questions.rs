@@ -137,7 +137,7 @@ impl Reactor {
     }
 
     /// The engine's accounting, and each file against it: it is there, the right one, and as long
-    /// as it must be.
+    /// as it must be. And every domain: its words are held by members, and by nobody else.
     fn check(&self) -> CheckReport {
         let mut report = self.engine.check();
         for backing in self.engine.backing_ids() {
@@ -152,6 +152,7 @@ impl Reactor {
                 ));
             }
         }
+        self.check_domains(&mut report);
         report.balanced = report.findings.is_empty();
         report
     }

@@ -31,6 +31,7 @@ use pool_proto::common::v1::DeviceState;
 use pool_proto::journal::v1::BackingRow;
 
 use super::closer::Closer;
+use super::domains::Domains;
 use super::files::Files;
 use super::gauges::Gauges;
 use super::liveness::Liveness;
@@ -154,6 +155,7 @@ impl Reactor {
             gone: BTreeSet::new(),
             destroyed: BTreeSet::new(),
             copying: BTreeMap::new(),
+            domains: Domains::default(),
             sessions: Sessions::default(),
             closer: Closer::default(),
             lingering: Vec::new(),

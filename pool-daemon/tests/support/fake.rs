@@ -317,6 +317,13 @@ fn segment((tenant, segment_id): (String, u64)) -> admin::SegmentDetail {
                 tenant: "loader".to_owned(),
                 access: common::Access::ReadOnly.into(),
             }],
+            coherence: (segment_id == 7).then(|| common::Coherence {
+                mode: common::CoherenceMode::Hardware.into(),
+                unit_bytes: 64 << 10,
+                on_death: common::OnDeath::Lose.into(),
+                directory_bytes: 2 * MIB,
+                ..common::Coherence::default()
+            }),
         }),
         holders: vec![admin::Holder {
             client_id: 5,
@@ -369,6 +376,16 @@ fn check() -> admin::CheckReport {
             quarantined_extents: 1,
         }],
         findings: Vec::new(),
+        domains: vec![admin::DomainCheck {
+            segment_id: 7,
+            members: 2,
+            units: 992,
+            free: 980,
+            shared: 8,
+            exclusive: 3,
+            lost: 1,
+            ..admin::DomainCheck::default()
+        }],
     }
 }
 

@@ -1,6 +1,7 @@
-//! `poolctl check`: whether the accounts balance, extent by extent.
+//! `poolctl check`: whether the accounts balance, extent by extent, and what the units of domains
+//! are.
 
-use pool_proto::admin::v1::{CheckReport, CheckRequest};
+use pool_proto::admin::v1::{CheckReport, CheckRequest, DomainCheck};
 
 use crate::Verdict;
 use crate::connect::Pool;
@@ -31,6 +32,9 @@ fn render(report: &CheckReport) -> String {
         ]);
     }
     let mut page = grid.render();
+    if !report.domains.is_empty() {
+        page.push_str(&render_domains(&report.domains));
+    }
     for finding in &report.findings {
         page.push_str(&format!("finding: {}\n", text::plain(finding)));
     }
@@ -40,4 +44,52 @@ fn render(report: &CheckReport) -> String {
         "NOT balanced: keep the daemon's log and its journal, and report this\n"
     });
     page
+}
+
+fn render_domains(domains: &[DomainCheck]) -> String {
+    let mut grid = Grid::new([
+        ">DOMAIN",
+        ">MEMBERS",
+        ">UNITS",
+        ">FREE",
+        ">SHARED",
+        ">EXCLUSIVE",
+        ">FENCED",
+        ">LOST",
+        ">VIOLATIONS",
+    ]);
+    for domain in domains {
+        let numbers = [
+            domain.members,
+            domain.units,
+            domain.free,
+            domain.shared,
+            domain.exclusive,
+            domain.fenced,
+            domain.lost,
+            domain.violations,
+        ];
+        let [
+            members,
+            units,
+            free,
+            shared,
+            exclusive,
+            fenced,
+            lost,
+            violations,
+        ] = numbers.map(|number| number.to_string());
+        grid.row([
+            domain.segment_id.to_string(),
+            members,
+            units,
+            free,
+            shared,
+            exclusive,
+            fenced,
+            lost,
+            violations,
+        ]);
+    }
+    grid.render()
 }

@@ -76,6 +76,7 @@ fn render(reply: &ListSegmentsReply) -> String {
         "STATE",
         ">HOLDERS",
         "SHARED WITH",
+        "UNITS",
         "ON",
     ]);
     for detail in &reply.segments {
@@ -94,6 +95,7 @@ fn render(reply: &ListSegmentsReply) -> String {
             format!("{}{burst}", text::plain(&detail.state)),
             detail.holders.len().to_string(),
             shared_with(segment),
+            units(segment),
             text::or_dash(&devices(&segment.pieces)),
         ]);
     }
@@ -107,6 +109,14 @@ fn shared_with(segment: &Segment) -> String {
         .map(|share| format!("{} {}", text::plain(&share.tenant), share.access().word()))
         .collect();
     text::or_dash(&shares.join(", "))
+}
+
+/// How the units of a domain are cut and seen; a dash where it is none.
+fn units(segment: &Segment) -> String {
+    segment.coherence.map_or_else(
+        || "-".to_owned(),
+        |terms| format!("{} {}", text::size(terms.unit_bytes), terms.mode().word()),
+    )
 }
 
 /// Each device once, in the order of the pieces.

@@ -21,6 +21,7 @@ use prost::Message as _;
 use tierpool_tests::admin::{Admin, EventStream};
 use tierpool_tests::attempt::{own_file, scribble};
 use tierpool_tests::client::{Answer, Held, Session, Unanswered};
+use tierpool_tests::domain;
 use tierpool_tests::puppet::{Call, Order, Outcome};
 use tierpool_tests::users::become_user;
 use tonic::Status;
@@ -65,6 +66,9 @@ impl Puppet {
                 let held = &self.held[&id];
                 let (file, bytes) = (held.files[0].as_fd(), held.segment.pieces[0].bytes);
                 return kernel(attempt.on(file, bytes));
+            }
+            Order::Lease(id, unit, exclusive) => {
+                return Outcome::Truth(domain::lease(&self.held[&id], unit, exclusive).is_ok());
             }
             Order::Scribble(seed) => return kernel(self.scribble(seed)),
             Order::Spy(pid, spying) => return kernel(spying.on(pid)),

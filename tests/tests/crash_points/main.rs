@@ -57,6 +57,8 @@ operations! {
     a_free_survives_the_daemons_death: op::FREE;
     a_detach_survives_the_daemons_death: op::DETACH;
     a_clients_death_survives_the_daemons_death: op::CLIENT_DEATH;
+    the_creation_of_a_domain_survives_the_daemons_death: op::CREATE_DOMAIN;
+    the_death_of_a_member_survives_the_daemons_death: op::MEMBER_DEATH;
     a_supplied_descriptor_survives_the_daemons_death: op::SUPPLY;
     a_drain_survives_the_daemons_death: op::DRAIN;
     an_activation_survives_the_daemons_death: op::ACTIVATE;

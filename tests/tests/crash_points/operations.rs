@@ -6,14 +6,16 @@
 
 use std::os::fd::AsFd as _;
 
+use coherence::{Slot, State};
 use pool_proto::admin::v1 as admin;
-use pool_proto::common::v1::{Access, DeviceState};
+use pool_proto::common::v1::{Access, DeviceState, OnDeath};
 use pool_proto::session::v1::{Create, Reply, reply, request};
 use prost::Message as _;
 use tierpool_tests::EXTENT;
 use tierpool_tests::admin::Admin;
 use tierpool_tests::client::{Answer, Held, Unanswered, ask};
 use tierpool_tests::daemon::Daemon;
+use tierpool_tests::domain;
 use tierpool_tests::pattern;
 use tierpool_tests::puppet::{Order, Outcome, Puppet};
 use tierpool_tests::setup::Setup;
@@ -293,6 +295,69 @@ pub(crate) const CLIENT_DEATH: Case = Case {
     },
     left: 0,
     finish: |_, daemon| assert!(daemon.admin().clients().unwrap().is_empty()),
+};
+
+pub(crate) const CREATE_DOMAIN: Case = Case {
+    passes: &[
+        PUTS,
+        COMMITS,
+        REPLIES,
+        &["domain.formatted", "domain.entered"],
+    ],
+    setup,
+    prepare: |daemon| Scene {
+        clients: vec![daemon.attach("a")],
+        ..Scene::default()
+    },
+    act: |scene, _| asks(scene, domain::create(EXTENT, "d", OnDeath::Lose)),
+    left: 2,
+    finish: |mut scene, daemon| {
+        let held = scene.granted.as_ref().unwrap();
+        assert_eq!(domain::directory(held).is_formatted(), Ok(true));
+        let slot = Slot::new(1).unwrap();
+        let era = domain::directory(held).era(slot).unwrap();
+        assert_eq!(domain::directory(held).lives(slot, era), Ok(true));
+        assert!(domain::lease(held, 0, true).is_ok());
+        scene.segment = held.id();
+        give_back(scene, daemon);
+    },
+};
+
+pub(crate) const MEMBER_DEATH: Case = Case {
+    passes: &[COMMITS, &["domain.slot-left", "domain.recovered"]],
+    setup,
+    prepare: |daemon| {
+        let mut owner = daemon.attach("a");
+        let held = owner.granted(domain::create(EXTENT, "d", OnDeath::Lose));
+        let mut puppet = Puppet::start(env!("CARGO_BIN_EXE_puppet"));
+        puppet.attach(daemon, "a");
+        puppet.granted(ask::open("d", Access::ReadWrite));
+        assert!(puppet.tells(&Order::Lease(held.id(), 3, true)));
+        Scene {
+            segment: held.id(),
+            clients: vec![owner],
+            granted: Some(held),
+            puppet: Some(puppet),
+            ..Scene::default()
+        }
+    },
+    act: |scene, daemon| {
+        if let Some(mut puppet) = scene.puppet.take() {
+            puppet.kill();
+        }
+        let held = scene.granted.as_ref().unwrap();
+        let mut admin = Admin::connect(&daemon.admin_socket()).map_err(|_| Ended)?;
+        tierpool_tests::until("the unit is recovered", || match admin.check() {
+            Err(_) => Some(Err(Ended)),
+            Ok(_) => (domain::state(held, 3) == State::Lost).then_some(Ok(())),
+        })
+    },
+    left: 2,
+    finish: |scene, daemon| {
+        let held = scene.granted.as_ref().unwrap();
+        assert_eq!(domain::version(held, 3), 1);
+        give_back(scene, daemon);
+    },
 };
 
 pub(crate) const SUPPLY: Case = Case {

@@ -2,11 +2,12 @@
 
 use pool_core::limits::{NAME_BYTES_MAX, SEGMENT_PIECES_MAX};
 use pool_proto::common::v1::ErrorReason::{self, *};
-use pool_proto::common::v1::{Access, Lifetime};
+use pool_proto::common::v1::{Access, Coherence, CoherenceMode, Lifetime};
 use pool_proto::session::v1::{self as session, request::Body};
 use tierpool_tests::EXTENT;
 use tierpool_tests::client::{PROTOCOL, ask};
 use tierpool_tests::daemon::Daemon;
+use tierpool_tests::domain;
 use tierpool_tests::setup::Setup;
 
 use crate::{Besieged, Response, response};
@@ -91,6 +92,46 @@ fn creates(window: u64) -> Vec<Row> {
     rows
 }
 
+fn creates_of_domains() -> Vec<Row> {
+    let domain = |change: &dyn Fn(&mut session::Create, &mut Coherence)| {
+        let mut terms = Coherence {
+            mode: CoherenceMode::Hardware.into(),
+            unit_bytes: 4096,
+            ..Coherence::default()
+        };
+        create(|ask| {
+            change(ask, &mut terms);
+            ask.coherence = Some(terms);
+        })
+    };
+    let mut rows = Vec::new();
+    for mode in [0, 4, -1, i32::MAX] {
+        rows.push((domain(&|_, terms| terms.mode = mode), Malformed));
+    }
+    let software = CoherenceMode::Software.into();
+    rows.push((domain(&|_, terms| terms.mode = software), NotPermitted));
+    for on_death in [3, -1, i32::MIN] {
+        rows.push((domain(&|_, terms| terms.on_death = on_death), Malformed));
+    }
+    for unit in [0, 1, 4095, 4097, 6144, 1 << 63, u64::MAX] {
+        rows.push((domain(&|_, terms| terms.unit_bytes = unit), OutOfRange));
+    }
+    for bytes in [0, 1, EXTENT - 1, EXTENT + 4096, u64::MAX] {
+        rows.push((domain(&|ask, _| ask.bytes = bytes), OutOfRange));
+    }
+    for capacity in [1, 2 * EXTENT, u64::MAX] {
+        let asked = domain(&|ask, _| ask.capacity_bytes = capacity);
+        rows.push((asked, Malformed));
+    }
+    // With its directory it is one extent more.
+    let whole = DEVICE_EXTENTS * EXTENT;
+    rows.push((domain(&|ask, _| ask.bytes = whole), OverQuota));
+    // More units than a domain has.
+    let many = (1 << 20) * 4096 + EXTENT;
+    rows.push((domain(&|ask, _| ask.bytes = many), OutOfRange));
+    rows
+}
+
 fn opens() -> Vec<Row> {
     let mut rows = Vec::new();
     for access in [0, 3, -1, i32::MAX] {
@@ -123,6 +164,8 @@ fn changes(named: u64, unnamed: u64, window: u64) -> Vec<Row> {
             (ask::share(id, "uid-7", Access::ReadOnly), NotFound),
             (ask::revoke(id, "uid-7"), NotFound),
             (ask::relocate(id, "ddr"), NotFound),
+            (domain::acquire(id, 0), NotFound),
+            (domain::release(id, 0), NotFound),
             (Body::Supply(session::Supply { backing_id: id }), NotFound),
         ]);
     }
@@ -179,6 +222,7 @@ fn a_field_past_its_bounds_is_refused_by_its_reason_and_changes_nothing() {
     let before = state();
     let rows = [
         creates(window),
+        creates_of_domains(),
         opens(),
         changes(named.id(), unnamed.id(), window),
     ]

@@ -8,12 +8,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use pool_core::packet::PacketError;
-use pool_proto::common::v1::{Access, ErrorReason};
+use pool_proto::common::v1::{Access, ErrorReason, OnDeath};
 use pool_proto::session::v1::{Attach, Reattach, Request, Supply, reply, request::Body};
 use prost::Message as _;
 use tierpool_tests::EXTENT;
 use tierpool_tests::client::{Answer, PROTOCOL, Session, ask};
 use tierpool_tests::daemon::Daemon;
+use tierpool_tests::domain;
 
 use crate::Besieged;
 
@@ -35,6 +36,10 @@ fn bodies() -> Vec<Body> {
         ask::share(1, "uid-0/other", Access::ReadWrite),
         ask::revoke(1, "uid-0/other"),
         ask::relocate(1, "ddr"),
+        domain::create(EXTENT, "domain", OnDeath::Lose),
+        ask::open("domain", Access::ReadOnly),
+        domain::acquire(1, 3),
+        domain::release(1, 3),
         ask::list(),
         ask::tiers(),
         ask::detach(),

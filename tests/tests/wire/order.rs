@@ -1,9 +1,10 @@
 //! Requests that come where the protocol does not allow them.
 
-use pool_proto::common::v1::{Access, ErrorReason};
+use pool_proto::common::v1::{Access, ErrorReason, OnDeath};
 use pool_proto::session::v1::{Attach, Reattach, Supply, request};
 use tierpool_tests::EXTENT;
 use tierpool_tests::client::{PROTOCOL, Unanswered, ask, granted};
+use tierpool_tests::domain;
 
 use crate::{Besieged, Response, response};
 
@@ -18,6 +19,9 @@ fn every_body() -> Vec<request::Body> {
         ask::share(1, "uid-0/b", Access::ReadOnly),
         ask::revoke(1, "uid-0/b"),
         ask::relocate(1, "ddr"),
+        domain::create(EXTENT, "d", OnDeath::Lose),
+        domain::acquire(1, 0),
+        domain::release(1, 0),
         ask::list(),
         ask::tiers(),
         ask::detach(),

@@ -7,6 +7,7 @@
 //! A [`Finding`] either fails the check or, for a habit that has good exceptions, is only shown.
 
 mod direction;
+mod planted;
 mod promises;
 mod readme;
 mod rust;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
+pub(crate) use self::planted::Model;
 use self::tree::Tree;
 
 /// What becomes of a finding.
@@ -92,6 +94,11 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The models in the workspace at `root`, with the planted bugs that each must catch.
+pub(crate) fn models(root: &Path) -> anyhow::Result<Vec<Model>> {
+    Ok(planted::models(&Tree::read(root)?))
+}
+
 /// The rules that need no more than the files.
 fn in_tree(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -102,6 +109,7 @@ fn in_tree(tree: &Tree) -> Vec<Finding> {
     }
     findings.extend(unsafe_files::check(tree));
     findings.extend(promises::check(tree));
+    findings.extend(planted::check(tree));
     findings.extend(readme::check(tree));
     findings
 }
@@ -117,6 +125,7 @@ mod tests {
             "fn unfinished() { to",
             "do!() }\n",
             "// caf\u{e9}\n",
+            "fn mistaken() { planted!(\"a.bug\") }\n",
         );
         let long = format!(
             "fn f() {{\n{}}}\n",
@@ -137,6 +146,7 @@ mod tests {
             ("a/src/lib.rs", 1),
             ("a/src/lib.rs", 2),
             ("a/src/lib.rs", 3),
+            ("a/src/lib.rs", 4),
             ("a/src/long.rs", 1),
             ("SPECIFICATION.md", 3),
             ("xtask/unsafe-files.txt", 1),

@@ -4,12 +4,16 @@
 //! any other, and a parser of items does not look there. Comments and strings are no tokens of
 //! their own, so that a word in them is not taken for code.
 
+use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 
 use super::Finding;
 use super::tree::File;
+
+/// Begins the line of a test's documentation that names the planted bugs it catches.
+const CATCHES: &str = "Catches:";
 
 /// A function, free or not, wherever it stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +27,10 @@ pub(super) struct Function {
     pub(super) is_test: bool,
     /// Carries `#[ignore]`.
     pub(super) is_ignored: bool,
+    /// Calls a function `model` and gives it a closure or one name.
+    pub(super) calls_model: bool,
+    /// What stands in its documentation after `Catches:`, word by word.
+    pub(super) catches: Vec<String>,
 }
 
 /// The facts of one file.
@@ -33,6 +41,12 @@ pub(super) struct Rust {
     pub(super) made_tests: Vec<String>,
     /// The lines on which `unsafe` is said, as a keyword or in an attribute.
     pub(super) unsafe_lines: Vec<usize>,
+    /// The bugs that `planted!` asks for, as line and name.
+    pub(super) planted: Vec<(usize, String)>,
+    /// The strings in the code, but for those names.
+    pub(super) strings: BTreeSet<String>,
+    /// The lines of `Catches:` that document no function.
+    pub(super) stray_catches: Vec<usize>,
     /// Calls of macros that stand for code that is not there, as line and name.
     unfinished: Vec<(usize, String)>,
     /// The names of those macros.
@@ -54,35 +68,58 @@ impl Rust {
         for (index, token) in tokens.iter().enumerate() {
             let rest = tokens.get(index + 1..).unwrap_or_default();
             match token {
-                TokenTree::Ident(ident) if ident == "unsafe" => {
-                    self.unsafe_lines.push(ident.span().start().line);
-                }
                 TokenTree::Ident(ident) if ident == "fn" => {
-                    self.functions
-                        .extend(function(ident.span().start().line, rest, &marks));
+                    let line = ident.span().start().line;
+                    match function(line, rest, &marks) {
+                        Some(function) => self.functions.push(function),
+                        None => self.stray(&marks),
+                    }
                     marks = Marks::default();
                 }
-                TokenTree::Ident(ident) if ident == "macro_rules" => {
-                    self.test_makers.extend(test_maker(rest));
-                }
-                TokenTree::Ident(ident) if self.test_makers.iter().any(|maker| ident == maker) => {
-                    self.made_tests.extend(words_of_call(rest));
-                }
-                TokenTree::Ident(ident) if is_unfinished(ident, rest) => {
-                    self.unfinished
-                        .push((ident.span().start().line, ident.to_string()));
+                TokenTree::Ident(ident) => self.word(ident, rest),
+                TokenTree::Literal(literal) => {
+                    self.strings.extend(string(&literal.to_string()));
                 }
                 TokenTree::Punct(punct) if punct.as_char() == '#' => marks.read(rest),
-                TokenTree::Punct(punct) if punct.as_char() == ';' => marks = Marks::default(),
+                TokenTree::Punct(punct) if punct.as_char() == ';' => {
+                    self.stray(&marks);
+                    marks = Marks::default();
+                }
+                TokenTree::Punct(_) => {}
                 TokenTree::Group(group) => {
                     if group.delimiter() == Delimiter::Brace {
+                        self.stray(&marks);
                         marks = Marks::default();
                     }
-                    self.walk(group.stream());
+                    if !is_planted_name(&tokens[..index]) {
+                        self.walk(group.stream());
+                    }
                 }
-                _ => {}
             }
         }
+        self.stray(&marks);
+    }
+
+    /// A word of the code that is not `fn`, with what stands after it.
+    fn word(&mut self, ident: &Ident, rest: &[TokenTree]) {
+        let line = ident.span().start().line;
+        if ident == "unsafe" {
+            self.unsafe_lines.push(line);
+        } else if ident == "macro_rules" {
+            self.test_makers.extend(test_maker(rest));
+        } else if self.test_makers.iter().any(|maker| ident == maker) {
+            self.made_tests.extend(words_of_call(rest));
+        } else if is_unfinished(ident, rest) {
+            self.unfinished.push((line, ident.to_string()));
+        } else if ident == "planted" {
+            self.planted
+                .extend(planted_name(rest).map(|name| (line, name)));
+        }
+    }
+
+    /// Marks that belong to no function.
+    fn stray(&mut self, marks: &Marks) {
+        self.stray_catches.extend(marks.catches_at);
     }
 }
 
@@ -91,6 +128,9 @@ impl Rust {
 struct Marks {
     test: bool,
     ignore: bool,
+    catches: Vec<String>,
+    /// The line of the first `Catches:`.
+    catches_at: Option<usize>,
 }
 
 impl Marks {
@@ -102,7 +142,23 @@ impl Marks {
         match last_of_path(group).as_deref() {
             Some("test") => self.test = true,
             Some("ignore") => self.ignore = true,
+            Some("doc") => self.read_documentation(group),
             _ => {}
+        }
+    }
+
+    /// Reads one line of documentation, which is the attribute `#[doc = "line"]`.
+    fn read_documentation(&mut self, attribute: &Group) {
+        for token in attribute.stream() {
+            let TokenTree::Literal(literal) = token else {
+                continue;
+            };
+            let text = string(&literal.to_string()).unwrap_or_default();
+            if let Some(names) = text.trim().strip_prefix(CATCHES) {
+                let names = names.split(',').map(|name| name.trim().to_owned());
+                self.catches.extend(names);
+                self.catches_at.get_or_insert(literal.span().start().line);
+            }
         }
     }
 }
@@ -131,15 +187,55 @@ fn function(line: usize, rest: &[TokenTree], marks: &Marks) -> Option<Function> 
         TokenTree::Punct(punct) if punct.as_char() == ';' => Some(None),
         _ => None,
     });
-    let lines = body??.span_close().end().line - line + 1;
-    let name = name.to_string();
+    let body = body??;
+    let calls_model = has(&body.stream(), &|token, next| {
+        let is_called = matches!(token, TokenTree::Ident(word) if word == "model");
+        is_called && matches!(next, Some(TokenTree::Group(given)) if is_body(given))
+    });
     Some(Function {
-        name,
+        name: name.to_string(),
         line,
-        lines,
+        lines: body.span_close().end().line - line + 1,
         is_test: marks.test,
         is_ignored: marks.ignore,
+        calls_model,
+        catches: marks.catches.clone(),
     })
+}
+
+/// Whether what is given to a function is a closure, or one name.
+fn is_body(given: &Group) -> bool {
+    let given: Vec<_> = given.stream().into_iter().collect();
+    match &given[..] {
+        [TokenTree::Ident(_)] => true,
+        [TokenTree::Ident(word), ..] => word == "move",
+        [TokenTree::Punct(mark), ..] => mark.as_char() == '|',
+        _ => false,
+    }
+}
+
+/// What stands between the quotes of a literal that is a string of no kind but the plain one.
+fn string(literal: &str) -> Option<String> {
+    let text = literal.strip_prefix('"')?.strip_suffix('"')?;
+    Some(text.to_owned())
+}
+
+/// The name that is given to `planted`, after which stands `rest`: `planted!("ring.lost_slot")`.
+fn planted_name(rest: &[TokenTree]) -> Option<String> {
+    let [TokenTree::Punct(mark), TokenTree::Group(given), ..] = rest else {
+        return None;
+    };
+    let name = given.stream().into_iter().next()?.to_string();
+    string(&name).filter(|_| mark.as_char() == '!')
+}
+
+/// Whether `before` ends in `planted!`, so that what comes next is the name of a bug.
+fn is_planted_name(before: &[TokenTree]) -> bool {
+    matches!(
+        before,
+        [.., TokenTree::Ident(word), TokenTree::Punct(mark)]
+            if word == "planted" && mark.as_char() == '!'
+    )
 }
 
 /// The name of the macro after whose `macro_rules` stands `rest`, if it makes tests of names it is
@@ -192,7 +288,7 @@ fn words_of_call(rest: &[TokenTree]) -> Vec<String> {
     given.stream().into_iter().filter_map(word).collect()
 }
 
-fn is_unfinished(ident: &proc_macro2::Ident, rest: &[TokenTree]) -> bool {
+fn is_unfinished(ident: &Ident, rest: &[TokenTree]) -> bool {
     let called = matches!(rest.first(), Some(TokenTree::Punct(punct)) if punct.as_char() == '!');
     called && (ident == "todo" || ident == "unimplemented")
 }
@@ -274,6 +370,44 @@ mod tests {
             laws! { files::one_law; held::two_law; }\nhelpers!(no_test);\nfn no_law() {}\n";
         let rust = Rust::parse(text).unwrap();
         assert_eq!(rust.made_tests, ["files", "one_law", "held", "two_law"]);
+    }
+
+    #[test]
+    fn what_a_test_catches_stands_in_its_documentation() {
+        let text = "\
+            /// A law.\n/// Catches: a.one, a.two\n///\n/// Catches: b.x\n\
+            #[test]\nfn law() { sync::model(|| {}); }\n\
+            // Catches: c.no_documentation\n#[test] fn other() { fake.model().f(model(a, b)) }\n\
+            /// Catches: d.stray\nstruct S;\n/// Catches: e.stray\nmod m { fn f() {} }\n\
+            /// Catches: g.stray\nfn declared();\n";
+        let rust = Rust::parse(text).unwrap();
+        let found: Vec<_> = rust
+            .functions
+            .iter()
+            .map(|f| (f.name.as_str(), f.calls_model, f.catches.join(" ")))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("law", true, "a.one a.two b.x".to_owned()),
+                ("other", false, String::new()),
+                ("f", false, String::new()),
+            ]
+        );
+        assert_eq!(rust.stray_catches, [9, 11, 13]);
+    }
+
+    #[test]
+    fn a_planted_bug_is_found_in_code_and_is_no_string_of_it() {
+        let text = "\
+            /// As in `planted!(\"a.doc\")`.\nfn f() {\n\
+            if pool_core::planted!(\"a.bug\") { g() }\n}\n\
+            macro_rules! planted { ($name:literal) => { planted($name) }; }\n\
+            fn g() { planted(\"b.call\"); x != y }\n";
+        let rust = Rust::parse(text).unwrap();
+        assert_eq!(rust.planted, [(3, "a.bug".to_owned())]);
+        assert!(rust.strings.contains("b.call"));
+        assert!(!rust.strings.contains("a.bug"));
     }
 
     #[test]

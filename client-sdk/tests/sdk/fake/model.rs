@@ -14,7 +14,9 @@ use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, Reply, Request, reply, request};
 use prost::Message as _;
 
+use super::domain::{SLOT, layout_of};
 use super::{Matcher, Script};
+
 /// One segment of the fake.
 pub(crate) struct Seg {
     pub(crate) message: common::Segment,
@@ -63,7 +65,7 @@ struct Who {
     id: u64,
 }
 
-type Said = (reply::Body, Vec<OwnedFd>);
+pub(super) type Said = (reply::Body, Vec<OwnedFd>);
 
 impl Model {
     pub(super) fn add_connection(&mut self, connection: OwnedFd) -> u64 {
@@ -220,6 +222,8 @@ impl Model {
                 done()
             }
             Body::Share(_) => done(),
+            Body::Acquire(ask) => self.acquire(ask.segment_id, ask.unit),
+            Body::Release(ask) => self.release(ask.segment_id, ask.unit),
         }
     }
 
@@ -269,7 +273,11 @@ impl Model {
     }
 
     fn create(&mut self, who: Who, ask: &session::Create) -> Said {
-        let bytes = ask.bytes.next_multiple_of(EXTENT_BYTES);
+        let layout = ask
+            .coherence
+            .map(|coherence| layout_of(ask.bytes, &coherence));
+        let directory = layout.map_or(0, |layout| layout.directory().get());
+        let bytes = directory + ask.bytes.next_multiple_of(EXTENT_BYTES);
         let capacity = ask.capacity_bytes.max(bytes).next_multiple_of(EXTENT_BYTES);
         let segment = self.take_id();
         let message = common::Segment {
@@ -282,6 +290,10 @@ impl Model {
             tenant: "tests".to_owned(),
             tier: ask.tier.clone(),
             lifetime: ask.lifetime,
+            coherence: ask.coherence.map(|coherence| common::Coherence {
+                directory_bytes: directory,
+                ..coherence
+            }),
             ..Default::default()
         };
         self.next_extent += capacity / EXTENT_BYTES;
@@ -299,9 +311,17 @@ impl Model {
             ask.piece_bytes
         };
         let mut left = bytes;
+        if let Some(layout) = layout {
+            self.append(segment, layout.directory().get(), 0);
+            left -= layout.directory().get();
+        }
         while left > 0 {
             self.append(segment, step.min(left), 0);
             left -= step.min(left);
+        }
+        if layout.is_some() {
+            self.format(segment);
+            self.enter(segment);
         }
         self.held.insert(segment);
         self.last.insert(who.client, (who.id, Some(segment)));
@@ -359,6 +379,9 @@ impl Model {
             _ => Access::ReadOnly,
         };
         seg.access = if before { seg.access.max(asked) } else { asked };
+        if !before && seg.message.coherence.is_some() {
+            self.enter(segment);
+        }
         self.held.insert(segment);
         self.last.insert(who.client, (who.id, Some(segment)));
         self.grant(segment)
@@ -378,6 +401,10 @@ impl Model {
         let granted = session::Granted {
             segment: Some(seg.message.clone()),
             access: access.into(),
+            slot: match seg.message.coherence {
+                Some(_) => u32::from(SLOT.index()),
+                None => 0,
+            },
         };
         (reply::Body::Granted(granted), files)
     }
@@ -443,9 +470,18 @@ impl Model {
         let seg = self.segments.get_mut(&segment).unwrap();
         let bytes = std::mem::take(&mut seg.message.bytes);
         seg.message.incarnation = incarnation;
-        seg.message.pieces.clear();
-        seg.files.clear();
-        self.append(segment, bytes, fill);
+        let directory = seg
+            .message
+            .coherence
+            .map_or(0, |domain| domain.directory_bytes);
+        let kept = usize::from(directory > 0);
+        seg.message.bytes = directory;
+        seg.message.pieces.truncate(kept);
+        seg.files.truncate(kept);
+        self.append(segment, bytes - directory, fill);
+        if kept > 0 {
+            self.place(segment);
+        }
     }
 
     /// Requests of one kind.
@@ -490,7 +526,7 @@ pub(crate) fn in_use(base: u64, backing: u64, file: &OwnedFd) -> bool {
     mapped || open.filter(|status| inode(*status) == wanted).count() > 1
 }
 
-fn done() -> Said {
+pub(super) fn done() -> Said {
     (reply::Body::Done(session::Done {}), Vec::new())
 }
 

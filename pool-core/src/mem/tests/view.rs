@@ -125,6 +125,7 @@ fn elements_lie_at_their_alignment() {
     assert_eq!(refused, BoundsError::Misaligned { addr, align: 8 });
     assert!(map.mapped().atomic_u32(Bytes::new(2)).is_err());
     assert!(map.mapped().atomic_u64(Bytes::new(4)).is_err());
+    assert!(map.mapped().atomics_u64(Bytes::new(4), 2).is_err());
 }
 
 #[test]
@@ -144,6 +145,32 @@ fn read_only_bytes_have_no_way_to_be_written() {
     assert_eq!(
         mapped.atomic_u64(Bytes::ZERO).unwrap_err(),
         BoundsError::ReadOnly
+    );
+    assert_eq!(
+        mapped.atomics_u64(Bytes::ZERO, 8).unwrap_err(),
+        BoundsError::ReadOnly
+    );
+}
+
+#[test]
+fn many_words_are_the_words_one_by_one_and_none_past_the_end() {
+    let file = file(PAGE_BYTES);
+    let map = map(&file, Access::ReadWrite);
+    let mapped = map.mapped();
+    let words = mapped.atomics_u64(Bytes::new(16), 510).unwrap();
+    for (index, word) in words.iter().enumerate() {
+        word.store(u64::try_from(index).unwrap(), SeqCst);
+    }
+    let last = mapped.atomic_u64(Bytes::new(PAGE_BYTES - 8)).unwrap();
+    assert_eq!(last.load(SeqCst), 509);
+    assert_eq!(mapped.atomic_u64(Bytes::new(16)).unwrap().load(SeqCst), 0);
+    assert!(mapped.atomics_u64(Bytes::new(16), 511).is_err());
+    assert!(mapped.atomics_u64(Bytes::ZERO, usize::MAX).is_err());
+    assert!(
+        mapped
+            .atomics_u64(Bytes::new(PAGE_BYTES), 0)
+            .unwrap()
+            .is_empty()
     );
 }
 

@@ -1,6 +1,6 @@
 //! Requests, in few words.
 
-use pool_proto::common::v1::{Access, Lifetime};
+use pool_proto::common::v1::{Access, Coherence, CoherenceMode, Lifetime};
 use pool_proto::session::v1 as session;
 use session::request::Body;
 
@@ -81,4 +81,24 @@ pub(super) fn relocate(segment_id: u64, tier: &str) -> Body {
 
 pub(super) fn list() -> Body {
     Body::List(session::List {})
+}
+
+/// A domain of so many extents of payload, in units of 64 KiB.
+pub(super) fn create_domain(name: &str, count: u32) -> session::Create {
+    session::Create {
+        coherence: Some(Coherence {
+            mode: CoherenceMode::Hardware.into(),
+            unit_bytes: 1 << 16,
+            ..Coherence::default()
+        }),
+        ..create_named(name, count)
+    }
+}
+
+pub(super) fn acquire(segment_id: u64, unit: u32) -> Body {
+    Body::Acquire(session::Acquire { segment_id, unit })
+}
+
+pub(super) fn release(segment_id: u64, unit: u32) -> Body {
+    Body::Release(session::Release { segment_id, unit })
 }

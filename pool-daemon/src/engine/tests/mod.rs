@@ -8,6 +8,7 @@
 mod ask;
 mod configuration;
 mod devices;
+mod domains;
 mod holding;
 mod laws;
 mod ops;

@@ -1,6 +1,6 @@
 //! What may happen to a pool, drawn at random.
 
-use pool_proto::common::v1::Access;
+use pool_proto::common::v1::{Access, Coherence};
 use pool_proto::session::v1 as session;
 use proptest::prelude::*;
 use session::request::Body;
@@ -72,6 +72,8 @@ pub(super) enum Ask {
     Share(u8, u8, Access),
     Revoke(u8, u8),
     Relocate(u8, bool),
+    Acquire(u8, u32),
+    Release(u8, u32),
     List,
     Detach,
 }
@@ -85,22 +87,27 @@ fn create() -> impl Strategy<Value = session::Create> {
     let spare = prop_oneof![3 => Just(0), 1 => 1..6_u32];
     let shape = (1..8_u32, spare, piece, 0..NAMES.len());
     let wait_ms = prop_oneof![1 => Just(0), 1 => 1..5_000_u64];
-    let rest = (proptest::bool::weighted(0.2), any::<bool>(), wait_ms);
-    (shape, rest).prop_map(|((count, spare, piece, name), (pooled, kept, wait_ms))| {
-        session::Create {
-            tier: if pooled { "pooled" } else { "ddr" }.into(),
-            bytes: extents(count),
-            capacity_bytes: if spare == 0 {
-                0
-            } else {
-                extents(count + spare)
-            },
-            name: NAMES[name].into(),
-            lifetime: if kept && name > 0 { 2 } else { 1 },
-            piece_bytes: extents(piece),
-            wait_ms,
-        }
-    })
+    let weighted = proptest::bool::weighted;
+    let rest = (weighted(0.2), any::<bool>(), wait_ms, weighted(0.3));
+    (shape, rest).prop_map(
+        |((count, spare, piece, name), (pooled, kept, wait_ms, shared))| {
+            let coherence = ask::create_domain("", 1).coherence;
+            session::Create {
+                tier: if pooled { "pooled" } else { "ddr" }.into(),
+                bytes: extents(count),
+                capacity_bytes: if spare == 0 {
+                    0
+                } else {
+                    extents(count + spare)
+                },
+                name: NAMES[name].into(),
+                lifetime: if kept && name > 0 { 2 } else { 1 },
+                piece_bytes: extents(piece),
+                wait_ms,
+                coherence: coherence.filter(|_| shared),
+            }
+        },
+    )
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
@@ -115,6 +122,8 @@ fn ask() -> impl Strategy<Value = Ask> {
         4 => (n(), n(), access()).prop_map(|(s, t, a)| Ask::Share(s, t, a)),
         3 => (n(), n()).prop_map(|(s, t)| Ask::Revoke(s, t)),
         3 => (n(), any::<bool>()).prop_map(|(s, pooled)| Ask::Relocate(s, pooled)),
+        2 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Acquire(s, unit)),
+        1 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Release(s, unit)),
         1 => Just(Ask::List),
         1 => Just(Ask::Detach),
     ]
@@ -155,6 +164,12 @@ fn nonsense() -> impl Strategy<Value = Option<Body>> {
                 lifetime,
                 piece_bytes,
                 wait_ms,
+                coherence: (bytes % 3 == 1).then_some(Coherence {
+                    mode: lifetime % 5,
+                    unit_bytes: capacity_bytes,
+                    on_death: lifetime,
+                    ..Coherence::default()
+                }),
             })
         },
     );

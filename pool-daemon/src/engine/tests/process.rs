@@ -24,6 +24,8 @@ pub(super) struct Held {
     pub(super) access: Access,
     pub(super) incarnation: u64,
     pub(super) pieces: Vec<BackingId>,
+    /// It was told since that they are others.
+    pub(super) is_outdated: bool,
 }
 
 /// Where a process has a file mapped.
@@ -203,6 +205,7 @@ impl World {
         for (client, _) in sessions {
             self.step(Command::ClientGone { client });
         }
+        self.end_awaited(pid);
     }
 
     /// Memory that neither the daemon nor any process has is gone.
@@ -324,6 +327,7 @@ impl World {
         }
         if let reply::Body::Granted(granted) = &body {
             laws::of_grant(self, pid, granted, files);
+            self.has_slot(client, granted);
             self.map(pid, granted, files);
         }
         let process = self.processes.get_mut(&pid).unwrap();
@@ -355,6 +359,7 @@ impl World {
             access: granted.access(),
             incarnation: segment.incarnation,
             pieces: files.iter().map(|(backing, _)| *backing).collect(),
+            is_outdated: false,
         };
         process.held.insert(id, held);
     }
@@ -366,6 +371,10 @@ impl World {
             event::Body::Revoked(session::Revoked { segment_id, .. })
             | event::Body::Lost(session::Lost { segment_id }) => {
                 process.unmap(SegmentId::new(*segment_id).unwrap());
+            }
+            event::Body::Changed(session::Changed { segment_id, .. }) => {
+                let held = process.held.get_mut(&SegmentId::new(*segment_id).unwrap());
+                held.into_iter().for_each(|held| held.is_outdated = true);
             }
             _ => {}
         }

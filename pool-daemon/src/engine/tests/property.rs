@@ -42,6 +42,9 @@ const KINDS: [&str; 15] = [
     "device-resized",
 ];
 
+/// What the world does unasked must happen, too.
+const RECOVERY: &str = "the recovery of a domain";
+
 /// A world that is driven by [`Op`]s.
 struct Play {
     world: World,
@@ -116,6 +119,8 @@ impl Play {
             Ask::Relocate(s, pooled) => {
                 ask::relocate(segment(s), if pooled { "pooled" } else { "ddr" })
             }
+            Ask::Acquire(s, unit) => ask::acquire(segment(s), unit),
+            Ask::Release(s, unit) => ask::release(segment(s), unit),
             Ask::List => ask::list(),
             Ask::Detach => Body::Detach(session::Detach {}),
         }
@@ -169,7 +174,10 @@ impl Play {
                 let index = usize::from(index);
                 self.world.finish_build(index % count, outcome(ok, index));
             }
-            Op::Copy(ok) => self.world.finish_copy(outcome(ok, 1)),
+            Op::Copy(ok) => {
+                self.world.finish_copy(outcome(ok, 1));
+                let _was_any = self.world.finish_domain_work(ok);
+            }
             Op::Work => self.world.work(),
             Op::Prove(choice) => {
                 let watched: Vec<_> = self.world.watched.iter().copied().collect();
@@ -392,6 +400,9 @@ fn whatever_happens_the_laws_hold_and_everything_comes_back() {
         happened
             .borrow_mut()
             .extend(play.world.published.iter().cloned());
+        if !play.world.domains.recovered.is_empty() {
+            happened.borrow_mut().insert(RECOVERY.to_owned());
+        }
         play.heal();
         Ok(())
     });
@@ -399,7 +410,7 @@ fn whatever_happens_the_laws_hold_and_everything_comes_back() {
         panic!("{failed}");
     }
     // What never happened was not tested.
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain([RECOVERY]) {
         assert!(happened.borrow().contains(kind), "{kind} never happened");
     }
 }

@@ -8,6 +8,7 @@ use session::request::Body;
 use super::ask;
 use super::plans::{ALPHA, extents, plan};
 use super::world::World;
+use crate::engine::carve::Spread;
 use crate::engine::command::WorldError;
 
 fn in_pieces(count: u32, piece: u32) -> session::Create {
@@ -144,9 +145,14 @@ fn pieces_are_bounded_by_what_one_message_carries() {
     world.granted(alpha, Body::Create(in_pieces(12, 1)));
     let tenant = pool_core::TenantId::FIRST;
     let layout = |before| {
-        world
-            .engine
-            .layout(tenant, 0, pool_core::Extents::new(10), 1, before)
+        world.engine.layout(&Spread {
+            tenant,
+            tier: 0,
+            extents: pool_core::Extents::new(10),
+            piece_max: 1,
+            pieces_before: before,
+            apart: pool_core::Extents::ZERO,
+        })
     };
     assert_eq!(layout(54).unwrap().len(), 10);
     let refusal = layout(55).unwrap_err().to_string();

@@ -10,6 +10,7 @@ use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES, Nanos, SegmentId};
 use pool_proto::admin::v1::Device as DeviceMessage;
 use pool_proto::common::v1::{Error, Pages};
 
+use super::domains;
 use super::laws;
 use super::process::{Pid, Process};
 use crate::engine::command::{Built, Command, FileIdentity, Operation, TicketId, WorldError};
@@ -51,6 +52,7 @@ pub(super) struct World {
     pub(super) processes: BTreeMap<Pid, Process>,
     pub(super) building: VecDeque<(BackingId, Bytes, bool, DeviceId)>,
     pub(super) copying: VecDeque<(SegmentId, Vec<BackingId>, Vec<BackingId>)>,
+    pub(super) domains: domains::World,
     pub(super) watched: BTreeSet<BackingId>,
     pub(super) published: Vec<String>,
     pub(super) operated: Option<Result<Option<DeviceMessage>, Error>>,
@@ -103,6 +105,7 @@ impl World {
             processes: BTreeMap::new(),
             building: VecDeque::new(),
             copying: VecDeque::new(),
+            domains: domains::World::default(),
             watched: BTreeSet::new(),
             published: Vec::new(),
             operated: None,
@@ -122,7 +125,7 @@ impl World {
         }
     }
 
-    fn step_alone(&mut self, command: Command) {
+    pub(super) fn step_alone(&mut self, command: Command) {
         let effects = self.engine.step(self.now, command);
         laws::of_effects(self, &effects);
         self.commit(&effects);
@@ -209,17 +212,24 @@ impl World {
                 self.files.remove(&backing);
             }
             Action::Answer { outcome, .. } => self.operated = Some(outcome),
+            Action::Format { .. }
+            | Action::Enter { .. }
+            | Action::AwaitEnd { .. }
+            | Action::Recover(_)
+            | Action::Lease { .. } => self.act_on_domain(action),
             Action::Publish(event) => self.published.push(event.kind),
         }
     }
 
     /// Builds and copies until there is nothing to do.
     pub(super) fn work(&mut self) {
-        while !(self.building.is_empty() && self.copying.is_empty()) {
-            if self.building.is_empty() {
-                self.finish_copy(Ok(()));
-            } else {
+        loop {
+            if !self.building.is_empty() {
                 self.finish_build(0, Ok(()));
+            } else if !self.copying.is_empty() {
+                self.finish_copy(Ok(()));
+            } else if !self.finish_domain_work(true) {
+                return;
             }
         }
     }
@@ -335,6 +345,7 @@ impl World {
     pub(super) fn start(&mut self) -> Result<(), RecoverError> {
         self.building.clear();
         self.copying.clear();
+        self.domains.forget_work();
         self.watched.clear();
         let durable = &self.durable;
         let journaled = |id: &BackingId| durable.contains_key(&(Table::Backings, id.number()));

@@ -1,0 +1,124 @@
+//! Why a lease is not given, or is one no more.
+
+use coherence::Slot;
+use pool_core::SegmentId;
+
+use crate::error::{AccessError, Error, ErrorClass};
+
+/// Units could not be leased, or a lease does not stand. Where it was not granted nothing is held.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// Others hold the unit. Wait for it, with a deadline, or do something else first.
+    #[error("unit {unit} is held by the slots {holders:#x}")]
+    Busy {
+        /// Which unit.
+        unit: u32,
+        /// Who held it: a bit a slot, 0 where the daemon was deciding about it, or where a writer
+        /// was let in first.
+        holders: u32,
+    },
+    /// Others held the unit until the deadline. Try again, or find out who does not let go.
+    #[error("unit {unit} was held until the deadline, at last by the slots {holders:#x}")]
+    TimedOut {
+        /// Which unit.
+        unit: u32,
+        /// Who held it, as in [`LeaseError::Busy`].
+        holders: u32,
+    },
+    /// The lease was taken away: this process did not let go when it was asked to, or was taken for
+    /// dead. Nothing that was written under it since the last release was published. Lease anew.
+    #[error("the lease of unit {unit} was taken away")]
+    Revoked {
+        /// Which unit.
+        unit: u32,
+    },
+    /// The last writer died, was cut off or gave up. Restore the contents from what you have, or do
+    /// without.
+    #[error("the contents of unit {unit} are lost since version {last_good}")]
+    Lost {
+        /// Which unit.
+        unit: u32,
+        /// The version that was published last.
+        last_good: u64,
+    },
+    /// There is nothing to restore: the unit has contents. Lease it as usual.
+    #[error("the contents of unit {unit} are not lost")]
+    NotLost {
+        /// Which unit.
+        unit: u32,
+    },
+    /// It is a unit no more. Ask for other memory.
+    #[error("unit {unit} was withdrawn")]
+    Withdrawn {
+        /// Which unit.
+        unit: u32,
+    },
+    /// The contents are being moved, and the mapping here does not follow yet. Try again.
+    #[error("the contents of unit {unit} of {segment} are elsewhere by now: try again")]
+    Moving {
+        /// Which unit.
+        unit: u32,
+        /// Of which domain.
+        segment: SegmentId,
+    },
+    /// A member has overwritten the ownership word. Nothing of this domain is to be trusted.
+    #[error("the ownership word of unit {unit} is none")]
+    Corrupt {
+        /// Which unit.
+        unit: u32,
+    },
+    /// The unit was to be handed to a member that is gone. It was let go as by a release.
+    #[error("the member at {slot} is gone: unit {unit} was let go")]
+    ReceiverGone {
+        /// Which unit.
+        unit: u32,
+        /// Who was to have it.
+        slot: Slot,
+    },
+    /// The memory itself cannot be accessed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A call that the lease needs failed.
+    #[error(transparent)]
+    Call(Box<Error>),
+}
+
+impl LeaseError {
+    pub(super) fn of(unit: u32, holders: u32, refused: coherence::LeaseError) -> Self {
+        use coherence::LeaseError as Refused;
+        match refused {
+            Refused::Busy(_) => Self::Busy { unit, holders },
+            Refused::TimedOut(_) => Self::TimedOut { unit, holders },
+            Refused::Lost { last_good } => Self::Lost { unit, last_good },
+            Refused::Retired => Self::Withdrawn { unit },
+            Refused::Revoked => Self::Revoked { unit },
+            _ => Self::Corrupt { unit },
+        }
+    }
+
+    /// Whose fault it is, and so what to do next.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Busy { .. } | Self::TimedOut { .. } => ErrorClass::Exhausted,
+            Self::Revoked { .. } | Self::Withdrawn { .. } => ErrorClass::Revoked,
+            Self::Lost { .. } | Self::ReceiverGone { .. } => ErrorClass::Lost,
+            Self::NotLost { .. } => ErrorClass::Caller,
+            Self::Moving { .. } => ErrorClass::Unreachable,
+            Self::Corrupt { .. } => ErrorClass::Corrupt,
+            Self::Access(error) => error.class(),
+            Self::Call(error) => error.class(),
+        }
+    }
+}
+
+impl From<Error> for LeaseError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Access(error) => Self::Access(error),
+            Error::Forked => Self::Access(AccessError::Forked),
+            error => Self::Call(Box::new(error)),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Leases of a process that holds a domain read-only: by requests to the daemon, which sets and
+//! clears the bit of this process.
+//!
+//! # Protocol
+//! The daemon knows that the process holds a unit, and nothing of its threads: they are counted
+//! here. The first asks the daemon, with the session taken, so that no two do at once. Others join
+//! it, unless a writer waits. The last queues the release (see [`crate::table`]); it is sent before
+//! the next request is, so the daemon hears of both in the order in which they happened.
+//!
+//! The word cannot be waited for: memory that may not be written is no futex. Who has to wait asks
+//! again, ever more rarely.
+
+use std::collections::BTreeMap;
+
+use coherence::Grant;
+use pool_core::Nanos;
+use pool_core::clock::{Backoff, Deadline};
+use pool_core::sync::{Mutex, lock};
+use pool_proto::session::v1::{self as session, request};
+
+use super::Units;
+use super::error::LeaseError;
+use crate::error::{AccessError, Error, Reason};
+use crate::table::Release;
+
+/// Pauses between requests for a unit that others hold.
+const ASK_FIRST: Nanos = Nanos::from_millis(1);
+const ASK_LONGEST: Nanos = Nanos::from_millis(50);
+
+/// What was leased by requests.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    leased: Mutex<BTreeMap<u32, Leased>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leased {
+    grant: Grant,
+    threads: u32,
+}
+
+/// Leases the unit at `index` for reading.
+pub(super) fn acquire(
+    units: &Units<'_>,
+    index: u32,
+    until: Option<Deadline>,
+) -> Result<Grant, LeaseError> {
+    let mut backoff = Backoff::new(ASK_FIRST, ASK_LONGEST);
+    loop {
+        let refused = match join(units, index)? {
+            Some(grant) => return Ok(grant),
+            None => match ask(units, index) {
+                Err(error @ LeaseError::Busy { .. }) => error,
+                done => return done,
+            },
+        };
+        let Some(until) = until else {
+            return Err(refused);
+        };
+        if !backoff.pause(until) {
+            let unit = units.unit(index);
+            let holders = units.own(index)?.holders();
+            return Err(LeaseError::TimedOut { unit, holders });
+        }
+    }
+}
+
+/// Joins the threads of this process that read the unit, where some do and nobody waits to write.
+fn join(units: &Units<'_>, index: u32) -> Result<Option<Grant>, LeaseError> {
+    let (unit, own) = (units.unit(index), units.own(index)?);
+    let mut leased = lock(&requests(units)?.leased);
+    let Some(held) = leased.get_mut(&unit) else {
+        return Ok(None);
+    };
+    // Where it was taken away it is to be had anew.
+    if own.is_recalled() || !own.is_shared_by(units.slot(), held.grant.epoch) {
+        return Ok(None);
+    }
+    held.threads = held.threads.saturating_add(1);
+    Ok(Some(held.grant))
+}
+
+/// Asks the daemon for the unit.
+fn ask(units: &Units<'_>, index: u32) -> Result<Grant, LeaseError> {
+    let (unit, domain) = (units.unit(index), units.domain);
+    let shared = domain.segment().life().shared();
+    let deadline = shared.deadline();
+    let mut session = shared.session(deadline)?;
+    // Another thread may have been faster.
+    if let Some(grant) = join(units, index)? {
+        return Ok(grant);
+    }
+    let busy = || -> Result<LeaseError, LeaseError> {
+        let holders = units.own(index)?.holders();
+        Ok(LeaseError::Busy { unit, holders })
+    };
+    let before = lock(&requests(units)?.leased).get(&unit).copied();
+    let own = units.own(index)?;
+    if before.is_some_and(|held| own.is_shared_by(units.slot(), held.grant.epoch)) {
+        // A writer waits for these threads to let go.
+        return Err(busy()?);
+    }
+    let body = request::Body::Acquire(session::Acquire {
+        segment_id: units.segment_id().number(),
+        unit,
+    });
+    let answer = session.call_by(body, deadline);
+    let acquired = match answer.and_then(crate::wire::Answer::acquired) {
+        Ok(acquired) => acquired,
+        Err(error) if is_busy(&error) => return Err(busy()?),
+        Err(error) => return Err(refused(units, index, error)),
+    };
+    let own = units.own(index)?;
+    let grant = Grant {
+        epoch: own.epoch(),
+        version: acquired.version,
+        backing: acquired.backing,
+    };
+    if !own.is_shared_by(units.slot(), grant.epoch) {
+        return Err(LeaseError::Revoked { unit });
+    }
+    let mut leased = lock(&requests(units)?.leased);
+    let held = leased.entry(unit).or_insert(Leased { grant, threads: 0 });
+    if held.grant == grant {
+        // Those from whom it was taken away have it again: nobody has written in between.
+        held.threads = held.threads.saturating_add(1);
+    } else {
+        *held = Leased { grant, threads: 1 };
+    }
+    Ok(grant)
+}
+
+fn is_busy(error: &Error) -> bool {
+    matches!(error.reason(), Some(Reason::InUse | Reason::Busy))
+}
+
+/// Why the daemon does not lease the unit.
+fn refused(units: &Units<'_>, index: u32, error: Error) -> LeaseError {
+    let unit = units.unit(index);
+    match units.last_good(index) {
+        Ok(last_good) if error.reason() == Some(Reason::Lost) => {
+            LeaseError::Lost { unit, last_good }
+        }
+        _ => error.into(),
+    }
+}
+
+/// Lets go of a unit: tells the daemon where this was the last thread of the process.
+pub(super) fn release(units: &Units<'_>, index: u32, grant: &Grant) -> Result<(), LeaseError> {
+    let unit = units.unit(index);
+    let stands = units.own(index)?.is_shared_by(units.slot(), grant.epoch);
+    let mut leased = lock(&requests(units)?.leased);
+    let Some(held) = leased.get_mut(&unit).filter(|held| held.grant == *grant) else {
+        return Err(LeaseError::Revoked { unit });
+    };
+    held.threads = held.threads.saturating_sub(1);
+    if held.threads == 0 {
+        leased.remove(&unit);
+        let shared = units.domain.segment().life().shared();
+        // Under the lock, so that who asks next does so after it.
+        shared.release(Release::Unit(units.segment_id(), unit));
+    }
+    drop(leased);
+    stands.then_some(()).ok_or(LeaseError::Revoked { unit })
+}
+
+fn requests<'d>(units: &Units<'d>) -> Result<&'d Requests, AccessError> {
+    units
+        .membership
+        .requests
+        .as_ref()
+        .ok_or(AccessError::ReadOnly)
+}

@@ -1,0 +1,329 @@
+//! Objects: arrays that are written once by one process, then published under a name, and read by
+//! any number of processes for as long as one of them holds them.
+//!
+//! # Layout
+//! An object space is a domain. Its first units are the index, each of the others is room for one
+//! object: a header (see [`header`]), then the elements.
+//!
+//! The index has 64 bits for each unit: the hash of the name of the object that was published there
+//! last. It is a hint, and may be of an object that is gone: what counts is the lease of the unit
+//! and the name in its header.
+//!
+//! # Protocol
+//! An object lives exactly as long as somebody holds its unit for reading. So there is no count
+//! beside the holders of the unit, nothing to be freed, and nothing that the death of a process
+//! could leave behind: the daemon takes its leases back, and with the last one the object is gone.
+//!
+//! - *Draft*: a unit that is free, leased for writing. Nobody else can see it.
+//! - *Publish*: under a lease of the index for writing, which lets one publish at a time: no living
+//!   object has the name; the hash is written to the index; the lease of the unit becomes one for
+//!   reading, and nobody had it in between.
+//! - *Look up*: under a lease of the index for reading: the units whose hash fits. Then each of
+//!   them is leased *beside* a holder, which fails where nobody holds it; and the name in the
+//!   header is compared under that lease. What is found is held already, and cannot go away.
+//! - A *weak* handle knows unit and epoch. A unit that was drafted anew has another epoch.
+//!
+//! The domain keeps contents on the death of a writer: a draft whose writer died is a free unit
+//! with garbage, and an index that was half written is a list of hints.
+
+use std::time::Duration;
+
+use pool_core::limits::{NAME_BYTES_MAX, is_name};
+use pool_core::mem::Access;
+use pool_core::sync::atomic::AtomicU32;
+use pool_core::sync::atomic::Ordering::Relaxed;
+use pool_core::{Bytes, SegmentId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::domain::{Domain, DomainOptions};
+use crate::error::{AccessError, Error, ErrorClass};
+use crate::info::OnDeath;
+use crate::lease::{LeaseError, Units};
+use crate::pool::{Create, Pool};
+use crate::view::{Element, bytes_of};
+
+pub(crate) mod draft;
+mod header;
+pub(crate) mod shared;
+
+use draft::Draft;
+use header::{HEADER, Header};
+use shared::Shared;
+
+/// How long a call waits for the index, which others hold for as long as they publish.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(10);
+/// Hashes read from the index at once.
+const CHUNK: usize = 512;
+
+/// An object could not be made, published or found. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The segment is no object space: make one with [`Pool::create_objects`].
+    #[error("{segment} is no object space")]
+    NotObjects {
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// Every unit has an object or a draft. Drop some, or make a larger space.
+    #[error("all {units} places for objects are taken")]
+    Full {
+        /// How many there are.
+        units: u32,
+    },
+    /// The object does not fit a unit. Make a space of larger units.
+    #[error("{asked} do not fit a unit, which has room for {room}")]
+    TooLarge {
+        /// Bytes of its elements.
+        asked: Bytes,
+        /// Bytes that fit.
+        room: Bytes,
+    },
+    /// Give a name of 1 to 128 letters, digits and `-`, `_`, `.`, `/`.
+    #[error("{name:?} cannot be the name of an object")]
+    BadName {
+        /// What was given, as far as it fits a name.
+        name: String,
+    },
+    /// A living object has the name. Take another one, or wait until it is gone.
+    #[error("an object named {name:?} is there")]
+    NameTaken {
+        /// Which name.
+        name: String,
+    },
+    /// No living object has the name.
+    #[error("no object is named {name:?}")]
+    NotFound {
+        /// Which name.
+        name: String,
+    },
+    /// The object has elements of another type. Ask for that one.
+    #[error("object {name:?} has elements of kind {found}, and {asked} was asked for")]
+    WrongType {
+        /// Which object.
+        name: String,
+        /// The kind of its elements, see [`Element::KIND`].
+        found: u8,
+        /// The kind that was asked for.
+        asked: u8,
+    },
+    /// The elements are not those that were published: a member wrote to them without a lease.
+    #[error("the contents of the object in unit {unit} are not those that were published")]
+    Damaged {
+        /// Which unit.
+        unit: u32,
+    },
+    /// The object was published without a checksum, so nobody can say whether it is whole.
+    #[error("the object in unit {unit} has no checksum")]
+    Unsummed {
+        /// Which unit.
+        unit: u32,
+    },
+    /// A unit could not be leased, or is held no more.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+impl ObjectError {
+    /// Whose fault it is, and so what to do next.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Full { .. } => ErrorClass::Exhausted,
+            Self::NotFound { .. } => ErrorClass::Lost,
+            Self::Damaged { .. } => ErrorClass::Corrupt,
+            Self::Lease(error) => error.class(),
+            _ => ErrorClass::Caller,
+        }
+    }
+}
+
+/// An object space in the hands of a program.
+///
+/// Objects are arrays of numbers ([`Element`]). One is made as a [`Draft`], published under a name,
+/// and from then on read as a [`Shared`], in this and every other process that has the space open.
+/// It is gone when the last `Shared` of all processes is.
+#[derive(Debug)]
+pub struct Objects {
+    domain: Domain,
+    /// Where the next draft looks for room first.
+    cursor: AtomicU32,
+}
+
+impl Pool {
+    /// Creates a space for objects of at most `unit` bytes each, headers of 256 bytes included:
+    /// `create` says where, how large, and under which name others open it. `unit` is a power of
+    /// two of at least 4,096.
+    ///
+    /// # Errors
+    /// As [`Pool::create_domain`].
+    pub fn create_objects(&self, create: &Create, unit: Bytes) -> Result<Objects, Error> {
+        let options = DomainOptions::new()
+            .unit_bytes(unit)
+            .on_death(OnDeath::Keep);
+        self.create_domain(create, &options).map(Objects::new)
+    }
+
+    /// Opens a space for objects. A process that opens it read-only can look up and read.
+    ///
+    /// # Errors
+    /// As [`Pool::open_domain`].
+    pub fn open_objects(&self, name: &str, access: Access) -> Result<Objects, Error> {
+        self.open_domain(name, access).map(Objects::new)
+    }
+}
+
+impl Objects {
+    fn new(domain: Domain) -> Self {
+        // Members begin apart, so that they do not meet at the same units.
+        let apart = domain.units() / u32::from(coherence::Slot::COUNT);
+        let start = u32::from(domain.slot().index()).saturating_mul(apart);
+        Self {
+            domain,
+            cursor: AtomicU32::new(start),
+        }
+    }
+
+    /// The domain it is: for sharing it with another tenant, and for tools.
+    #[must_use]
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// How many objects there can be.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.domain.units().saturating_sub(self.index_units())
+    }
+
+    /// Bytes of elements that one object can have.
+    #[must_use]
+    pub fn object_bytes_max(&self) -> Bytes {
+        let room = self.domain.unit_bytes().checked_sub(HEADER);
+        room.unwrap_or(Bytes::ZERO)
+    }
+
+    /// Room for `count` elements that nobody else can see yet. What is in it is of no use: it may
+    /// be of an object that was there before.
+    ///
+    /// # Errors
+    /// [`ObjectError::TooLarge`], [`ObjectError::Full`]; [`ObjectError`].
+    pub fn draft<T: Element>(&self, count: usize) -> Result<Draft<'_, T>, ObjectError> {
+        let (asked, room) = (Bytes::new(bytes_of::<T>(count)), self.object_bytes_max());
+        if asked > room {
+            return Err(ObjectError::TooLarge { asked, room });
+        }
+        if self.domain.access() == Access::ReadOnly {
+            return Err(LeaseError::from(AccessError::ReadOnly).into());
+        }
+        let (first, units) = (self.index_units(), self.capacity());
+        for _ in 0..units {
+            // Relaxed: where it points is a matter of speed only.
+            let unit = first + self.cursor.fetch_add(1, Relaxed) % units;
+            let place = self.domain.unit(unit)?;
+            let guard = match place.try_write() {
+                Err(LeaseError::Busy { .. }) => continue,
+                // A draft that was given up by a thread that panicked.
+                Err(LeaseError::Lost { .. }) => match place.restore() {
+                    Err(LeaseError::NotLost { .. }) => continue,
+                    restored => restored?,
+                },
+                taken => taken?,
+            };
+            return Ok(Draft::new(self, guard, unit, count));
+        }
+        Err(ObjectError::Full { units })
+    }
+
+    /// The living object of this name, held from now on.
+    ///
+    /// # Errors
+    /// [`ObjectError::NotFound`], [`ObjectError::WrongType`]; [`ObjectError`].
+    pub fn get<T: Element>(&self, name: &str) -> Result<Shared<'_, T>, ObjectError> {
+        check_name(name)?;
+        let index = self.index()?.read(INDEX_TIMEOUT)?;
+        let view = index.view::<u64>(Bytes::ZERO, self.index_len())?;
+        let mut found = None;
+        self.candidates(
+            hash_of(name),
+            |start, to| view.read_into(start, to),
+            |unit| {
+                found = self.living(unit, name)?;
+                Ok(found.is_some())
+            },
+        )?;
+        drop(index);
+        let (guard, header, unit) = found.ok_or_else(|| ObjectError::NotFound {
+            name: name.to_owned(),
+        })?;
+        Shared::new(self, guard, &header, unit)
+    }
+
+    /// The units that the index is in.
+    fn index(&self) -> Result<Units<'_>, LeaseError> {
+        let bytes = u64::from(self.domain.units()).saturating_mul(8);
+        self.domain.range(Bytes::ZERO, Bytes::new(bytes))
+    }
+
+    /// How many hashes it has.
+    fn index_len(&self) -> usize {
+        // At most 2^20.
+        usize::try_from(self.domain.units()).unwrap_or(0)
+    }
+
+    fn index_units(&self) -> u32 {
+        let bytes = u64::from(self.domain.units()).saturating_mul(8);
+        let units = bytes.div_ceil(self.domain.unit_bytes().get());
+        // No more than there are units, for one has 4,096 bytes at least.
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    /// Asks `is_it` of each unit whose hash is `hash`, until one is.
+    fn candidates(
+        &self,
+        hash: u64,
+        mut read: impl FnMut(usize, &mut [u64]) -> Result<(), LeaseError>,
+        mut is_it: impl FnMut(u32) -> Result<bool, ObjectError>,
+    ) -> Result<bool, ObjectError> {
+        let mut hashes = [0; CHUNK];
+        for start in (0..self.index_len()).step_by(CHUNK) {
+            let count = CHUNK.min(self.index_len() - start);
+            read(start, &mut hashes[..count])?;
+            for (found, unit) in hashes[..count].iter().zip(start..) {
+                let unit = u32::try_from(unit).unwrap_or(u32::MAX);
+                if *found == hash && unit >= self.index_units() && is_it(unit)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The object in `unit`, held, where it lives and has this name.
+    fn living(
+        &self,
+        unit: u32,
+        name: &str,
+    ) -> Result<Option<(crate::ReadGuard<'_>, Header, u32)>, ObjectError> {
+        let Some(guard) = self.domain.unit(unit)?.try_read_beside()? else {
+            return Ok(None);
+        };
+        let header = Header::read(&guard, self.object_bytes_max())?;
+        Ok(header
+            .filter(|header| header.is_named(name))
+            .map(|header| (guard, header, unit)))
+    }
+}
+
+/// The hash of a name, as the index has it: never 0, which stands for none.
+fn hash_of(name: &str) -> u64 {
+    xxh3_64(name.as_bytes()).max(1)
+}
+
+fn check_name(name: &str) -> Result<(), ObjectError> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let name = name.chars().take(NAME_BYTES_MAX).collect();
+    Err(ObjectError::BadName { name })
+}

@@ -1,0 +1,232 @@
+//! Handing a unit that is held for writing to another member, without its being free in between.
+//!
+//! # Protocol
+//! The giver
+//! 1. publishes what it wrote, as for a release;
+//! 2. notes in `handed` who is to have the unit, and by which epoch;
+//! 3. makes the receiver the holder, with that epoch;
+//! 4. looks whether the receiver lives. The daemon takes back what a dead member holds *after* it
+//!    has declared it dead. So either the giver sees the death, or the daemon sees what was given.
+//!    Where it sees the death it takes the note away, and then the unit back.
+//!
+//! The receiver sees the word name it, with the epoch of the note, takes the note away, and looks
+//! at the word once more. Only then are the contents its.
+//!
+//! ```text
+//! handed: bit 63..38 epoch    37..33 slot    32..1 era, lowest 32 bits    0 there is a note
+//! ```
+//!
+//! # Why each case is safe
+//! - The note is taken away by one compare-exchange, so one of these has the unit: one thread of
+//!   the receiver, or the giver that takes it back.
+//! - A giver that was fenced between 2 and 3 leaves a note of an epoch that nobody is ever granted:
+//!   the fence used it up. What it notes late is written over by the next giver, which notes by
+//!   compare-exchange from what it found while it was the holder.
+//! - A receiver that dies before it took the note has touched nothing: the daemon finds the note,
+//!   and the contents are those that the giver published. One that took it is a writer that died.
+//! - A member that comes to the slot of a dead one has another era, and takes no note of its.
+
+use pool_core::descriptor::Descriptor;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use pool_core::sync::atomic::fence;
+use pool_core::{clock::Deadline, crash_point, planted};
+
+use super::{Grant, Member, exchange, granted, judged, publish, refusal};
+use crate::error::LeaseError;
+use crate::own::{Epoch, Own, Refused, State};
+use crate::slot::Slot;
+use crate::wait::Wait;
+
+const THERE: u64 = 1;
+const ERA_SHIFT: u32 = 1;
+const SLOT_SHIFT: u32 = 33;
+const EPOCH_SHIFT: u32 = 38;
+const NOTHING: u64 = 0;
+
+/// A member that can be handed a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receiver {
+    /// Where it is.
+    pub slot: Slot,
+    /// Which of the members that were there it is.
+    pub era: u64,
+}
+
+/// A unit was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotHanded {
+    /// The receiver is no member any more. The unit is held as before, by this grant; what was
+    /// written is published.
+    #[error("the receiver is no member of the domain any more")]
+    Gone(Grant),
+    /// The unit is not held any more.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+/// The note for `to` under `epoch`.
+fn note(epoch: Epoch, to: Receiver) -> u64 {
+    let era = to.era & u64::from(u32::MAX);
+    u64::from(epoch.number()) << EPOCH_SHIFT
+        | u64::from(to.slot.index()) << SLOT_SHIFT
+        | era << ERA_SHIFT
+        | THERE
+}
+
+/// Whether whoever was handed the unit under `epoch` has not taken it.
+pub(crate) fn is_untaken(line: &Descriptor, epoch: Epoch) -> bool {
+    // Acquire pairs with the change in `take_note`: a note that is gone was gone before the fence,
+    // or its receiver finds the fence.
+    let handed = line.handed.load(Acquire);
+    handed & THERE != 0 && handed >> EPOCH_SHIFT == u64::from(epoch.number())
+}
+
+/// Takes the note away. False where somebody has.
+fn take_note(line: &Descriptor, note: u64) -> bool {
+    let taken = line.handed.compare_exchange(note, NOTHING, AcqRel, Relaxed);
+    taken.is_ok()
+}
+
+impl<W: Wait> Member<W> {
+    /// Hands a unit that was leased for writing to `to`, and returns the version that it has.
+    /// Where `changed`, the caller has written back what it wrote. `lives` says whether `to` is a
+    /// member: by what the daemon wrote, not by what was heard before.
+    ///
+    /// The receiver has it once it asks for it; whoever else wants it waits until the receiver has
+    /// let go. One that never asks keeps it until it leaves the domain.
+    ///
+    /// # Errors
+    /// [`NotHanded`].
+    pub fn hand_over(
+        &self,
+        line: &Descriptor,
+        grant: &Grant,
+        changed: bool,
+        to: Receiver,
+        lives: impl Fn() -> bool,
+    ) -> Result<u64, NotHanded> {
+        if !lives() {
+            return Err(NotHanded::Gone(*grant));
+        }
+        let version = publish(line, self.slot, grant, changed)?;
+        let grant = Grant { version, ..*grant };
+        let given = note(grant.epoch.after(), to);
+        self.leave_note(line, &grant, given)?;
+        crash_point!("hand.noted");
+        let handed = self.give_back(line, |own| own.hand_over(self.slot, grant.epoch, to.slot));
+        if let Err(error) = handed {
+            // Nobody can take it. Where it is gone another giver has left one.
+            let _ = take_note(line, given);
+            return Err(error.into());
+        }
+        crash_point!("hand.given");
+        // Pairs with the fence after the daemon's word that the receiver is dead: of the two who
+        // each wrote one word and then read the other's, at least one sees what was written.
+        fence(SeqCst);
+        if lives() || planted!("hand.without_second_look") {
+            return Ok(version);
+        }
+        self.take_back(line, &grant, to, given)
+    }
+
+    /// Notes who is to have the unit.
+    fn leave_note(&self, line: &Descriptor, grant: &Grant, given: u64) -> Result<(), LeaseError> {
+        loop {
+            let before = line.handed.load(Relaxed);
+            // After the note was read: a holder that was fenced writes over no later note.
+            if !judged(line)?.is_exclusive_of(self.slot, grant.epoch) {
+                return Err(LeaseError::Revoked);
+            }
+            let left = line.handed.compare_exchange(before, given, AcqRel, Relaxed);
+            if left.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes a unit back whose receiver is dead, unless it took it before it died.
+    fn take_back(
+        &self,
+        line: &Descriptor,
+        grant: &Grant,
+        to: Receiver,
+        given: u64,
+    ) -> Result<u64, NotHanded> {
+        if !take_note(line, given) {
+            return Ok(grant.version);
+        }
+        let epoch = grant.epoch.after();
+        loop {
+            let own = judged(line).map_err(LeaseError::from)?;
+            let mine = own
+                .hand_over(to.slot, epoch, self.slot)
+                .map_err(|refused| refusal(refused, line))?;
+            if exchange(line, own, mine) {
+                self.after_release(line, own, mine);
+                let grant = granted(line, mine.epoch());
+                self.check_exclusive(line, &grant)?;
+                return Err(NotHanded::Gone(grant));
+            }
+        }
+    }
+
+    /// Takes a unit that another member has handed to this one, which is here since `era`, now or
+    /// not at all.
+    ///
+    /// # Errors
+    /// [`LeaseError::Busy`] where it was not handed over yet; [`LeaseError`].
+    pub fn try_receive(&self, line: &Descriptor, era: u64) -> Result<Grant, LeaseError> {
+        let own = judged(line)?;
+        self.take_handed(line, own, era)
+    }
+
+    /// Takes a unit that another member hands to this one, waiting for it until `until`.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub fn receive(
+        &self,
+        line: &Descriptor,
+        era: u64,
+        until: Deadline,
+    ) -> Result<Grant, LeaseError> {
+        loop {
+            let own = judged(line)?;
+            let refused = match self.take_handed(line, own, era) {
+                Err(LeaseError::Busy(refused)) => refused,
+                done => return done,
+            };
+            if until.expired() {
+                return Err(LeaseError::TimedOut(refused));
+            }
+            let _ = self.sleep(line, own, own.awaited(), until);
+        }
+    }
+
+    /// Takes what was handed, where the word was `own`.
+    fn take_handed(&self, line: &Descriptor, own: Own, era: u64) -> Result<Grant, LeaseError> {
+        match own.state() {
+            State::Lost | State::Retired => return Err(refusal(own.refusal(), line)),
+            State::Exclusive if own.is_held_by(self.slot) => {}
+            _ => return Err(LeaseError::Busy(Refused::Held)),
+        }
+        let to = Receiver {
+            slot: self.slot,
+            era,
+        };
+        // The word was read by an acquire, and named this member after the note was left.
+        if !take_note(line, note(own.epoch(), to)) {
+            return Err(LeaseError::Busy(Refused::HeldHere));
+        }
+        crash_point!("hand.taken");
+        let grant = granted(line, own.epoch());
+        // Fenced meanwhile, the daemon may have found the note and taken the contents for whole;
+        // and the place that was read may be the one of others, as in `take`.
+        self.check_exclusive(line, &grant)?;
+        Ok(grant)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,507 @@
+//! Domains: segments whose payload is cut into units that members lease from each other.
+//!
+//! The members change the ownership words themselves, without the engine. What it decides is who
+//! is a member and in which slot, and when a slot may be given to the next one.
+//!
+//! # The way of a slot
+//! *Free*, *held* by a client, *left*: the client is gone, and units may still be held in it. Where
+//! the client let go in good order, the slot is recovered at once. Where it was taken for dead, the
+//! slot is *awaited*: one of its threads may still store until the kernel has ended the whole
+//! process, and a unit whose writer still writes must be given to nobody. What is recovered is
+//! free. What cannot be recovered is *stuck*, and is tried again with the next slot that is left.
+//!
+//! Slots of holders and awaited processes are journaled. Whatever else a journal does not name may
+//! be left, so a daemon that starts recovers every slot that nobody has, and answers with nothing
+//! of the domain before.
+//!
+//! # Invariants
+//! 1. Each holder of a domain has a slot, from 1 on, and no two have the same; nobody else has one.
+//! 2. A slot that was left is given to nobody before the world has recovered it.
+//! 3. There is at most one recovery of a domain at a time.
+//! 4. The directory is the first backing and nothing else is in it; both stay where they are.
+
+use std::collections::BTreeMap;
+
+use coherence::{Layout, LeaseError, Slot};
+use pool_core::{Bytes, ClientId, EXTENT_BYTES, SegmentId};
+use pool_proto::common::v1::{Access, Coherence, CoherenceMode, OnDeath};
+use pool_proto::journal::v1 as row;
+use pool_proto::session::v1::{self as session, reply};
+
+use super::command::{Leased, PeerIdentity, Recovered, Unrecovered, WorldError};
+use super::effect::{Action, Lease, Recovery};
+use super::job::Purpose;
+use super::segment::Stage;
+use super::{Engine, Refusal};
+
+/// What keeps a domain where it is, and as long as it is.
+pub(super) const IS_FIXED: &str = "a domain keeps its size and its place: create another one, \
+     copy what is to be kept, and free this one";
+
+/// How a client leaves what it held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It said so, and touches it no more.
+    InOrder,
+    /// It is taken for dead.
+    Gone,
+}
+
+/// What makes a segment a domain.
+#[derive(Debug, Clone)]
+pub(super) struct Domain {
+    pub(super) layout: Layout,
+    /// As it was admitted, and as it is told.
+    pub(super) terms: Coherence,
+    /// Who has which slot.
+    pub(super) slots: BTreeMap<ClientId, Slot>,
+    /// Slots that nobody has and that are not recovered yet: a bit a slot.
+    left: u32,
+    /// Of these, those whose processes may live.
+    pub(super) departed: BTreeMap<Slot, PeerIdentity>,
+    /// Of these, those that could not be recovered.
+    stuck: u32,
+    /// Of these, those that are being recovered.
+    recovering: Option<u32>,
+    /// This life of the daemon has seen to it once: nothing of it is answered before.
+    ready: bool,
+}
+
+/// A domain as those see it who audit its words.
+#[derive(Debug, Clone, Copy)]
+pub struct DomainView {
+    /// Which segment.
+    pub segment: SegmentId,
+    /// The file of its directory.
+    pub directory: pool_core::BackingId,
+    /// How it is cut.
+    pub layout: Layout,
+    /// Slots that somebody has: a bit a slot.
+    pub members: u32,
+    /// Slots that are left and not recovered yet.
+    pub left: u32,
+    /// Units may be fenced: a recovery is under way, or did not come to its end.
+    pub settling: bool,
+}
+
+impl Domain {
+    /// A new one, whose directory is written before anybody has it.
+    pub(super) fn new(layout: Layout, terms: Coherence) -> Self {
+        Self {
+            layout,
+            terms,
+            slots: BTreeMap::new(),
+            left: 0,
+            departed: BTreeMap::new(),
+            stuck: 0,
+            recovering: None,
+            ready: true,
+        }
+    }
+
+    /// One of before: every slot is left that no holder of the row has.
+    pub(super) fn restored(row: &row::SegmentRow) -> Result<Option<Self>, &'static str> {
+        let slot_of = |number: u32| {
+            let slot = u8::try_from(number).ok().and_then(Slot::new);
+            slot.filter(|slot| *slot != Slot::DAEMON)
+        };
+        let slots = row.holders.iter().filter(|holder| holder.slot != 0);
+        let Some(terms) = row.coherence else {
+            return match slots.count() {
+                0 => Ok(None),
+                _ => Err("a holder has a slot, and it is no domain"),
+            };
+        };
+        let payload = row.bytes.checked_sub(terms.directory_bytes);
+        let layout =
+            payload.map(|bytes| Layout::new(Bytes::new(bytes), Bytes::new(terms.unit_bytes)));
+        let fits = |layout: &Layout| layout.directory().get() == terms.directory_bytes;
+        let layout = layout.and_then(Result::ok).filter(fits);
+        let layout = layout.ok_or("its units do not fit its size")?;
+        let mut domain = Self::new(layout, terms);
+        for holder in slots {
+            let client = ClientId::new(holder.client_id).ok_or("a holder has no id")?;
+            let slot = slot_of(holder.slot).ok_or("a holder's slot is none")?;
+            if domain.members() & slot.bit() != 0 {
+                return Err("two holders have one slot");
+            }
+            domain.slots.insert(client, slot);
+        }
+        for departed in &row.departed {
+            let slot = slot_of(departed.slot).ok_or("a departed holder's slot is none")?;
+            let process = PeerIdentity {
+                pid: departed.pid,
+                started_ticks: departed.started_ticks,
+                uid: u32::MAX,
+                gid: u32::MAX,
+            };
+            domain.departed.insert(slot, process);
+        }
+        (domain.left, domain.ready) = (!domain.members(), false);
+        if domain.awaited() & domain.members() != 0 {
+            return Err("a slot is held and left at once");
+        }
+        Ok(Some(domain))
+    }
+
+    /// Slots that somebody has: a bit a slot.
+    pub(super) fn members(&self) -> u32 {
+        self.slots.values().fold(0, |bits, slot| bits | slot.bit())
+    }
+
+    fn awaited(&self) -> u32 {
+        self.departed.keys().fold(0, |bits, slot| bits | slot.bit())
+    }
+
+    /// What is to be recovered, and can be.
+    fn recoverable(&self) -> u32 {
+        self.left & !self.awaited() & !self.stuck
+    }
+
+    fn free_slot(&self) -> Result<Slot, Refusal> {
+        let taken = self.members() | self.left;
+        let free = Slot::members().find(|slot| taken & slot.bit() == 0);
+        free.ok_or_else(|| match self.recoverable() {
+            0 => Refusal::Limit {
+                what: "members of one domain",
+                limit: u64::from(Slot::COUNT - 1),
+            },
+            _ => Refusal::Busy("a slot of the domain is being recovered: retry".to_owned()),
+        })
+    }
+
+    /// Invariants 1 and 2, against who holds the segment.
+    pub(super) fn findings(&self, holders: &BTreeMap<ClientId, Access>) -> Vec<&'static str> {
+        let mut findings = Vec::new();
+        let members = self.members();
+        if !self.slots.keys().eq(holders.keys()) {
+            findings.push("domain invariant 1: other clients have slots than hold it");
+        }
+        let count = usize::try_from(members.count_ones()).unwrap_or(usize::MAX);
+        if count != self.slots.len() || members & Slot::DAEMON.bit() != 0 {
+            findings.push("domain invariant 1: a slot is had twice, or is the daemon's");
+        }
+        if members & self.left != 0 || self.awaited() & !self.left != 0 {
+            findings.push("domain invariant 2: a slot is had and left, or awaited and not left");
+        }
+        findings
+    }
+}
+
+/// What a request wants to be a domain: its units, and its terms as they are told.
+pub(super) fn wanted(ask: &session::Create) -> Result<Option<(Layout, Coherence)>, Refusal> {
+    let Some(terms) = ask.coherence else {
+        return Ok(None);
+    };
+    admit(&terms)?;
+    let on_death = match OnDeath::try_from(terms.on_death) {
+        Ok(OnDeath::Unspecified | OnDeath::Lose) => OnDeath::Lose,
+        Ok(OnDeath::Keep) => OnDeath::Keep,
+        Err(_) => return Err(Refusal::Malformed("on_death is none of the known ones")),
+    };
+    if !matches!(ask.capacity_bytes, 0) && ask.capacity_bytes != ask.bytes {
+        return Err(Refusal::Malformed(
+            "a domain is not resized: leave its capacity at 0",
+        ));
+    }
+    if !ask.bytes.is_multiple_of(EXTENT_BYTES) {
+        let asked = Bytes::new(ask.bytes);
+        return Err(Refusal::PartOfExtent { asked });
+    }
+    let layout = Layout::new(Bytes::new(ask.bytes), Bytes::new(terms.unit_bytes))?;
+    let terms = Coherence {
+        on_death: on_death.into(),
+        directory_bytes: layout.directory().get(),
+        ..terms
+    };
+    Ok(Some((layout, terms)))
+}
+
+/// Whether the members will see each other's writes. A cache that writes back lines which nobody
+/// changed brings old contents back, and no protocol of the members can keep it from that.
+fn admit(terms: &Coherence) -> Result<(), Refusal> {
+    match CoherenceMode::try_from(terms.mode) {
+        Ok(CoherenceMode::Hardware | CoherenceMode::Simulated) => Ok(()),
+        Ok(CoherenceMode::Software) if terms.one_host || terms.no_clean_write_backs => Ok(()),
+        Ok(CoherenceMode::Software) => Err(Refusal::NotPermitted(
+            "software coherence loses writes unless all members run on one host, or no cache of \
+             theirs writes back clean lines, and neither was stated: state it where it is so, use \
+             the hardware mode where all members run on one host, share the segment read-only, or \
+             flush and unmap it at each hand-over",
+        )),
+        Ok(CoherenceMode::Unspecified) | Err(_) => Err(Refusal::Malformed(
+            "the mode of coherence is none of the known ones",
+        )),
+    }
+}
+
+impl Engine {
+    fn domain(&self, id: SegmentId) -> Option<&Domain> {
+        self.segments.get(&id)?.domain.as_ref()
+    }
+
+    fn domain_mut(&mut self, id: SegmentId) -> Option<&mut Domain> {
+        self.segments.get_mut(&id)?.domain.as_mut()
+    }
+
+    /// # Errors
+    /// [`Refusal::NotPermitted`] where the segment is a domain.
+    pub(super) fn not_a_domain(&self, id: SegmentId) -> Result<(), Refusal> {
+        match self.domain(id) {
+            Some(_) => Err(Refusal::NotPermitted(IS_FIXED)),
+            None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// [`Refusal::Busy`] while this life of the daemon has not recovered the domain yet.
+    pub(super) fn is_ready(&self, id: SegmentId) -> Result<(), Refusal> {
+        match self.domain(id) {
+            Some(domain) if !domain.ready => Err(Refusal::Busy(format!(
+                "{id} is being recovered after a restart: retry in a moment"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// Where the segment is a domain without a slot for one more member.
+    pub(super) fn may_join(&self, id: SegmentId) -> Result<(), Refusal> {
+        self.is_ready(id)?;
+        self.domain(id)
+            .map_or(Ok(()), |domain| domain.free_slot().map(drop))
+    }
+
+    /// A new holder of the segment gets its slot, where it is a domain.
+    pub(super) fn join(&mut self, client: ClientId, id: SegmentId) {
+        let directory = self
+            .segments
+            .get(&id)
+            .and_then(|s| s.backings.first().copied());
+        let Some((domain, directory)) = self.domain_mut(id).zip(directory) else {
+            return;
+        };
+        if domain.slots.contains_key(&client) {
+            return;
+        }
+        // Looked for before the client became a holder.
+        if let Ok(slot) = domain.free_slot() {
+            domain.slots.insert(client, slot);
+            self.actions.push(Action::Enter { directory, slot });
+        }
+    }
+
+    /// The slot of a client that holds the segment, or 0.
+    pub(super) fn slot_of(&self, client: ClientId, id: SegmentId) -> u32 {
+        let slot = self.domain(id).and_then(|domain| domain.slots.get(&client));
+        slot.map_or(0, |slot| u32::from(slot.index()))
+    }
+
+    /// A holder of the segment is none any more.
+    pub(super) fn vacate(&mut self, client: ClientId, id: SegmentId, leave: Leave) {
+        let process = self.clients.get(&client).map(|client| client.peer);
+        let process = process.filter(|_| leave == Leave::Gone);
+        let Some(domain) = self.domain_mut(id) else {
+            return;
+        };
+        let Some(slot) = domain.slots.remove(&client) else {
+            return;
+        };
+        domain.left |= slot.bit();
+        domain.stuck = 0;
+        if let Some(process) = process {
+            domain.departed.insert(slot, process);
+            let segment = id;
+            self.actions.push(Action::AwaitEnd {
+                segment,
+                slot,
+                process,
+            });
+        }
+        self.to_recover.insert(id);
+    }
+
+    /// Whether the end of the process that had this slot is waited for.
+    #[must_use]
+    pub fn awaits_end(&self, segment: SegmentId, slot: Slot) -> bool {
+        self.domain(segment)
+            .is_some_and(|domain| domain.departed.contains_key(&slot))
+    }
+
+    /// The process that had a slot has ended: nobody stores in its name any more.
+    pub(super) fn ended(&mut self, id: SegmentId, slot: Slot) {
+        let domain = self.domain_mut(id);
+        if domain.is_some_and(|domain| domain.departed.remove(&slot).is_some()) {
+            self.to_recover.insert(id);
+            self.touch_segment(id);
+        }
+    }
+
+    /// What every life begins with: no domain is answered of before it is recovered.
+    pub(super) fn begin_domains(&mut self) {
+        for (&segment, state) in &self.segments {
+            let departed = state.domain.iter().flat_map(|domain| &domain.departed);
+            let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
+                segment,
+                slot,
+                process,
+            });
+            self.actions.extend(awaited);
+        }
+        self.to_recover = self.segments.keys().copied().collect();
+        self.recover_slots();
+    }
+
+    /// Has slots recovered that were left (invariant 3).
+    pub(super) fn recover_slots(&mut self) {
+        for id in std::mem::take(&mut self.to_recover) {
+            let live = |s: &&super::Segment| s.stage == Stage::Live;
+            let directory = self.segments.get(&id).filter(live);
+            let directory = directory.and_then(|s| s.backings.first().copied());
+            let directory = directory.filter(|file| self.is_present(*file));
+            let Some((domain, directory)) = self.domain_mut(id).zip(directory) else {
+                continue; // Looked at again when the descriptor is brought back.
+            };
+            let slots = domain.recoverable();
+            if domain.recovering.is_some() || (slots == 0 && domain.ready) {
+                continue;
+            }
+            domain.recovering = Some(slots);
+            let recovery = Recovery {
+                segment: id,
+                directory,
+                layout: domain.layout,
+                keeps: domain.terms.on_death() == OnDeath::Keep,
+                slots,
+                members: domain.members(),
+            };
+            self.actions.push(Action::Recover(recovery));
+        }
+    }
+
+    /// All that was held in the slots of a recovery is held no more, or some of it cannot be told.
+    pub(super) fn recovered(&mut self, id: SegmentId, result: Result<Recovered, Unrecovered>) {
+        let Some(domain) = self.domain_mut(id) else {
+            return;
+        };
+        let Some(slots) = domain.recovering.take() else {
+            return;
+        };
+        domain.ready = true;
+        match &result {
+            Ok(_) => domain.left &= !slots,
+            Err(_) => domain.stuck |= slots,
+        }
+        self.to_recover.insert(id);
+        match result {
+            Ok(found) if found == Recovered::default() => {}
+            Ok(found) => self.publish_segment("domain-recovered", id, found.to_string()),
+            Err(stuck) => self.publish_segment("domain-corrupt", id, stuck.to_string()),
+        }
+    }
+
+    /// Has the directory of a new domain written. Whether the segment is one.
+    pub(super) fn format(&mut self, id: SegmentId) -> bool {
+        let Some(segment) = self.segments.get(&id) else {
+            return false;
+        };
+        let job = self.jobs.get(&id);
+        let directory = job.and_then(|job| job.fresh.first().copied());
+        let Some((domain, directory)) = segment.domain.as_ref().zip(directory) else {
+            return false;
+        };
+        let mode = u8::try_from(domain.terms.mode).unwrap_or_default();
+        self.actions.push(Action::Format {
+            segment: id,
+            directory,
+            layout: domain.layout,
+            mode,
+            incarnation: segment.incarnation,
+        });
+        true
+    }
+
+    /// The directory of a new domain is written, or cannot be.
+    pub(super) fn formatted(&mut self, id: SegmentId, result: Result<(), WorldError>) {
+        let creates = |job: &&super::Job| job.purpose == Purpose::Create && job.unbuilt == 0;
+        if self.jobs.get(&id).filter(creates).is_none() {
+            return;
+        }
+        match result {
+            Ok(()) => self.finish_create(id),
+            Err(failure) => self.fail_job(id, &Refusal::World(failure)),
+        }
+    }
+
+    /// Has a unit leased, or let go of, in the place of a client that may not write the words.
+    pub(super) fn lease(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        (segment_id, unit): (u64, u32),
+        lease: Lease,
+    ) -> Result<(), Refusal> {
+        let id = self.held(client, segment_id)?;
+        self.all_present(id)?;
+        self.is_ready(id)?;
+        let segment = self.segment(id)?;
+        let domain = segment.domain.as_ref();
+        let domain = domain.ok_or_else(|| Refusal::not_found("domain", segment_id))?;
+        if segment.holders.get(&client) != Some(&Access::ReadOnly) {
+            return Err(Refusal::NotPermitted(
+                "you hold the domain read-write: lease its units by your own mapping of the \
+                 directory",
+            ));
+        }
+        if unit >= domain.layout.units() {
+            return Err(Refusal::not_found("unit", unit));
+        }
+        let slot = domain.slots.get(&client).copied();
+        let slot = slot.ok_or(Refusal::Broken("a member has no slot"))?;
+        let directory = segment.backings.first().copied();
+        let directory = directory.ok_or(Refusal::Broken("a domain has no directory"))?;
+        self.actions.push(Action::Lease {
+            client,
+            request_id,
+            directory,
+            slot,
+            unit,
+            lease,
+        });
+        Ok(())
+    }
+
+    /// The world has leased a unit, or let go of it, or could not.
+    pub(super) fn leased(&mut self, client: ClientId, request_id: u64, unit: u32, what: Leased) {
+        let refusal = match what {
+            Ok(None) => return self.done(client, request_id),
+            Ok(Some(grant)) => {
+                let (version, backing) = (grant.version, grant.backing);
+                let acquired = session::Acquired { version, backing };
+                return self.reply(client, request_id, reply::Body::Acquired(acquired));
+            }
+            Err(LeaseError::Lost { last_good }) => Refusal::LostUnit { unit, last_good },
+            Err(error @ (LeaseError::Busy(_) | LeaseError::TimedOut(_))) => {
+                Refusal::Held(format!("unit {unit}: {error}"))
+            }
+            Err(LeaseError::Retired) => Refusal::not_found("unit", unit),
+            Err(error) => Refusal::CorruptUnit { unit, error },
+        };
+        self.refuse(client, request_id, &refusal);
+    }
+
+    /// The domains whose directories this life of the daemon has seen to.
+    pub fn domains(&self) -> impl Iterator<Item = DomainView> {
+        self.segments.values().filter_map(|segment| {
+            let domain = segment.domain.as_ref().filter(|domain| domain.ready)?;
+            (segment.stage == Stage::Live).then_some(DomainView {
+                segment: segment.id,
+                directory: *segment.backings.first()?,
+                layout: domain.layout,
+                members: domain.members(),
+                left: domain.left,
+                settling: domain.recovering.is_some() || domain.stuck != 0,
+            })
+        })
+    }
+}

@@ -1,0 +1,487 @@
+//! The directories of domains, in the daemon's own mappings: written when a domain is made, and
+//! recovered when a member is gone.
+//!
+//! Members write this memory too, as they like. Each word is read once and judged; what cannot be
+//! judged is told, and the rest is done. A domain may have a million units, so that what goes
+//! through all of them is done a part in each round of the reactor, and everybody else is served
+//! between two parts.
+//!
+//! # Invariants
+//! 1. A directory is mapped from the first access on until its file is given up, and never after:
+//!    a file in quarantine is emptied, and whoever touches it then brings pages back.
+//! 2. A mapping is made from the master's own description, so the proof of release does not see it.
+//! 3. There is at most one work on a domain at a time, and each has one outcome; but for work on a
+//!    file that is given up, and for what a failed journal has undone, which have none.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use coherence::check::{Census, Violation, check};
+use coherence::recover::{self, Fenced, RecoverError, Verdict};
+use coherence::{Directory, FutexWait, Layout, LeaseError, Own, Refused, Slot, proxy};
+use pool_core::descriptor::Descriptor;
+use pool_core::mem::{Access, BoundsError, FileMap, MapError};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
+use pool_core::{BackingId, Bytes, ClientId, Incarnation, Nanos, SegmentId, clock, crash_point};
+use pool_proto::admin::v1::{CheckReport, DomainCheck};
+
+use super::poller::{Interest, Token};
+use super::{Reactor, process};
+use crate::engine::DomainView;
+use crate::engine::command::{Command, Leased, PeerIdentity, Recovered, Unrecovered, WorldError};
+use crate::engine::effect::{Lease, Recovery};
+
+/// Units that are gone through in one round: a few milliseconds of work.
+const UNITS_A_ROUND: u32 = 8_192;
+/// The time between two tries of what the machine could not do.
+const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
+/// Findings that a check names of one domain.
+const FINDINGS_MAX: usize = 8;
+
+/// What is to be done with all units of a domain.
+#[derive(Debug)]
+enum Task {
+    Format {
+        mode: u8,
+        incarnation: Incarnation,
+    },
+    Recover {
+        recovery: Recovery,
+        found: Recovered,
+        stuck: Option<Unrecovered>,
+    },
+}
+
+#[derive(Debug)]
+struct Work {
+    segment: SegmentId,
+    directory: BackingId,
+    layout: Layout,
+    /// The unit that comes next.
+    at: u32,
+    task: Task,
+}
+
+/// A process whose end is waited for.
+#[derive(Debug)]
+struct Departed {
+    segment: SegmentId,
+    slot: Slot,
+    process: PeerIdentity,
+    /// `None` where it could not be had: it is looked for again.
+    pidfd: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Open {
+    map: FileMap,
+    layout: Layout,
+}
+
+/// Why a directory cannot be accessed.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("its file is gone")]
+    Gone,
+    #[error(transparent)]
+    Map(#[from] MapError),
+    #[error(transparent)]
+    Bounds(#[from] BoundsError),
+}
+
+impl From<OpenError> for WorldError {
+    fn from(error: OpenError) -> Self {
+        let (call, errno) = match error {
+            OpenError::Map(MapError::Os { call, errno, .. }) => (call, errno as i32),
+            OpenError::Map(_) | OpenError::Gone => ("mmap", libc::ENOENT),
+            OpenError::Bounds(_) => ("mmap", libc::EFAULT),
+        };
+        Self::Os { call, errno }
+    }
+}
+
+/// The directories that are mapped, and what is to be done with them.
+#[derive(Debug, Default)]
+pub(super) struct Domains {
+    open: BTreeMap<BackingId, Open>,
+    work: VecDeque<Work>,
+    departed: BTreeMap<u64, Departed>,
+    last_departed: u64,
+    /// Set while the machine does not give what is needed.
+    retry_at: Option<Nanos>,
+}
+
+impl Domains {
+    /// When there is something to do unasked.
+    pub(super) fn next_deadline(&self) -> Option<Nanos> {
+        let at_once = (!self.work.is_empty()).then_some(Nanos::ZERO);
+        self.retry_at.or(at_once)
+    }
+
+    /// Gives a file up (invariant 1).
+    pub(super) fn close(&mut self, file: BackingId) {
+        self.open.remove(&file);
+        self.work.retain(|work| work.directory != file);
+    }
+
+    /// What was asked for before the journal failed is asked for anew, or not wanted any more.
+    pub(super) fn forget_work(&mut self) {
+        self.work.clear();
+        self.departed.clear();
+        self.retry_at = None;
+    }
+
+    pub(super) fn format(
+        &mut self,
+        segment: SegmentId,
+        directory: BackingId,
+        layout: Layout,
+        (mode, incarnation): (u8, Incarnation),
+    ) {
+        let task = Task::Format { mode, incarnation };
+        self.add(segment, directory, layout, task);
+    }
+
+    pub(super) fn recover(&mut self, recovery: Recovery) {
+        let (found, stuck) = (Recovered::default(), None);
+        let task = Task::Recover {
+            recovery,
+            found,
+            stuck,
+        };
+        self.add(recovery.segment, recovery.directory, recovery.layout, task);
+    }
+
+    fn add(&mut self, segment: SegmentId, directory: BackingId, layout: Layout, task: Task) {
+        self.work.push_back(Work {
+            segment,
+            directory,
+            layout,
+            at: 0,
+            task,
+        });
+    }
+
+    /// The directory in `file`, where it has been mapped before.
+    fn directory(&self, file: BackingId) -> Result<Directory<'_>, OpenError> {
+        let open = self.open.get(&file).ok_or(OpenError::Gone)?;
+        Ok(Directory::new(open.map.mapped(), open.layout)?)
+    }
+
+    /// The directory of `work`, of which `master` is the file.
+    fn opened(
+        &mut self,
+        work: &Work,
+        master: Option<BorrowedFd<'_>>,
+    ) -> Result<Directory<'_>, OpenError> {
+        let open = match self.open.entry(work.directory) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(free) => {
+                let (master, layout) = (master.ok_or(OpenError::Gone)?, work.layout);
+                let bytes = layout.directory();
+                let map = FileMap::new(master, Bytes::ZERO, bytes, Access::ReadWrite)?;
+                free.insert(Open { map, layout })
+            }
+        };
+        Ok(Directory::new(open.map.mapped(), open.layout)?)
+    }
+}
+
+impl Reactor {
+    /// Does a part of what is to be done with directories.
+    pub(super) fn work_on_domains(&mut self, now: Nanos) {
+        if self.domains.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        if self.domains.retry_at.take().is_some() {
+            self.look_for_departed();
+        }
+        let Some(mut work) = self.domains.work.pop_front() else {
+            return;
+        };
+        let master = self.files.master(work.directory);
+        let done = self.domains.opened(&work, master).and_then(|directory| {
+            let done = work.proceed(&directory)?;
+            Ok(done)
+        });
+        let segment = work.segment;
+        match (done, work.task) {
+            (Ok(false), task) => self.domains.work.push_back(Work { task, ..work }),
+            (Ok(true), Task::Format { .. }) => {
+                crash_point!("domain.formatted");
+                let result = Ok(());
+                self.step(Command::Formatted { segment, result });
+            }
+            (Err(error), Task::Format { .. }) => {
+                let result = Err(error.into());
+                self.step(Command::Formatted { segment, result });
+            }
+            (Ok(true), Task::Recover { found, stuck, .. }) => {
+                crash_point!("domain.recovered");
+                let result = stuck.map_or(Ok(found), Err);
+                self.step(Command::Recovered { segment, result });
+            }
+            (Err(error), task) => {
+                tracing::error!(%segment, %error, "a domain cannot be recovered for a moment");
+                self.domains.work.push_back(Work { task, ..work });
+                self.domains.retry_at = Some(now.saturating_add(RETRY_PAUSE));
+            }
+        }
+    }
+
+    /// Says in the directory that a member has come.
+    pub(super) fn enter(&self, directory: BackingId, slot: Slot) {
+        // It was mapped before anybody was granted it.
+        let entered = self.domains.directory(directory);
+        match entered.and_then(|directory| Ok(directory.enter(slot)?)) {
+            Ok(_) => crash_point!("domain.entered"),
+            Err(error) => tracing::error!(%directory, %slot, %error, "a member is not announced"),
+        }
+    }
+
+    /// Leases a unit in the place of a client, or lets go of it.
+    pub(super) fn lease(
+        &mut self,
+        (client, request_id): (ClientId, u64),
+        (directory, unit): (BackingId, u32),
+        slot: Slot,
+        lease: Lease,
+    ) {
+        let line = self.domains.directory(directory);
+        let line = line.ok().and_then(|directory| directory.line(unit));
+        let outcome = line.map_or(Err(LeaseError::Busy(Refused::Fenced)), |line| {
+            lease_of(line, slot, lease)
+        });
+        self.step(Command::Leased {
+            client,
+            request_id,
+            unit,
+            outcome,
+        });
+    }
+
+    /// Waits for the end of a process that had a slot.
+    pub(super) fn await_end(&mut self, segment: SegmentId, slot: Slot, process: PeerIdentity) {
+        // Of domains that have ended nobody wants to know any more.
+        let engine = &self.engine;
+        self.domains
+            .departed
+            .retain(|_, departed| engine.awaits_end(departed.segment, departed.slot));
+        if !engine.awaits_end(segment, slot) {
+            return;
+        }
+        self.domains.last_departed += 1;
+        let departed = Departed {
+            segment,
+            slot,
+            process,
+            pidfd: None,
+        };
+        let number = self.domains.last_departed;
+        self.domains.departed.insert(number, departed);
+        self.look_for(number);
+    }
+
+    fn look_for_departed(&mut self) {
+        let departed = self.domains.departed.iter();
+        let unwatched = departed.filter(|(_, departed)| departed.pidfd.is_none());
+        let unwatched: Vec<_> = unwatched.map(|(&number, _)| number).collect();
+        unwatched
+            .into_iter()
+            .for_each(|number| self.look_for(number));
+    }
+
+    fn look_for(&mut self, number: u64) {
+        let Some(departed) = self.domains.departed.get_mut(&number) else {
+            return;
+        };
+        let found = process::find(&departed.process).and_then(|found| {
+            if let Some(pidfd) = &found {
+                let token = Token::Departed(number);
+                self.poller.add(pidfd, token, Interest::Readable)?;
+            }
+            Ok(found)
+        });
+        match found {
+            Ok(Some(pidfd)) => departed.pidfd = Some(pidfd),
+            Ok(None) => self.has_ended(number),
+            Err(error) => {
+                tracing::warn!(%error, "a process that had a slot cannot be watched yet");
+                let again = clock::now().saturating_add(RETRY_PAUSE);
+                self.domains.retry_at.get_or_insert(again);
+            }
+        }
+    }
+
+    /// A process that had a slot has ended.
+    pub(super) fn has_ended(&mut self, number: u64) {
+        let Some(departed) = self.domains.departed.remove(&number) else {
+            return;
+        };
+        if let Some(pidfd) = &departed.pidfd {
+            self.poller.remove(pidfd);
+        }
+        let (segment, slot) = (departed.segment, departed.slot);
+        self.step(Command::Ended { segment, slot });
+    }
+
+    /// Looks at every word of every domain.
+    pub(super) fn check_domains(&self, report: &mut CheckReport) {
+        for domain in self.engine.domains() {
+            let Ok(directory) = self.domains.directory(domain.directory) else {
+                continue; // Its descriptor is awaited, or it is being recovered.
+            };
+            let (row, found) = audit(&domain, directory.lines());
+            report.domains.push(row);
+            report.findings.extend(found);
+        }
+    }
+}
+
+impl Work {
+    /// Goes on with the next units; whether there are no more.
+    fn proceed(&mut self, directory: &Directory<'_>) -> Result<bool, BoundsError> {
+        if self.at == 0 {
+            self.begin(directory)?;
+        }
+        let end = self
+            .at
+            .saturating_add(UNITS_A_ROUND)
+            .min(self.layout.units());
+        for unit in self.at..end {
+            let Some(line) = directory.line(unit) else {
+                continue;
+            };
+            match &mut self.task {
+                // Relaxed: nobody has it yet, and handing it out orders it.
+                Task::Format { incarnation, .. } => {
+                    line.backing.store(incarnation.number(), Relaxed);
+                }
+                Task::Recover {
+                    recovery,
+                    found,
+                    stuck,
+                } => {
+                    if let Err(reason) = recover_unit(line, recovery, found) {
+                        let stuck = stuck.get_or_insert(Unrecovered {
+                            units: 0,
+                            first: unit,
+                            reason,
+                        });
+                        stuck.units = stuck.units.saturating_add(1);
+                    }
+                }
+            }
+        }
+        self.at = end;
+        Ok(end == self.layout.units())
+    }
+
+    fn begin(&self, directory: &Directory<'_>) -> Result<(), BoundsError> {
+        match &self.task {
+            Task::Format { mode, .. } => directory.format(*mode),
+            Task::Recover { recovery, .. } => {
+                for slot in slots_in(recovery.slots) {
+                    directory.leave(slot)?;
+                }
+                crash_point!("domain.slot-left");
+                // Who was granted a slot before the daemon died, and was not announced.
+                for slot in slots_in(recovery.members) {
+                    if !directory.lives(slot, directory.era(slot)?)? {
+                        directory.enter(slot)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The slots of a set.
+fn slots_in(set: u32) -> impl Iterator<Item = Slot> {
+    let all = (0..Slot::COUNT).filter_map(Slot::new);
+    all.filter(move |slot| set & slot.bit() != 0)
+}
+
+/// Takes from a unit what is held in the slots of a recovery, finishes what an earlier one began,
+/// and wakes all who sleep.
+fn recover_unit(
+    line: &Descriptor,
+    recovery: &Recovery,
+    found: &mut Recovered,
+) -> Result<(), RecoverError> {
+    let own = Own::judge(line.own.load(Acquire))?;
+    let judge = |fenced| judge(fenced, recovery.keeps);
+    for slot in slots_in(own.holders() & recovery.slots) {
+        note(found, recover::recover(line, slot, &FutexWait, judge)?);
+    }
+    note(found, recover::settle(line, &FutexWait, judge)?);
+    recover::rouse(line, &FutexWait)
+}
+
+/// What the writer that is gone has left is what the terms of the domain say it is: no domain has
+/// checksums, by which more could be known.
+fn judge(_fenced: Fenced, keeps: bool) -> Verdict {
+    if keeps { Verdict::Good } else { Verdict::Lost }
+}
+
+fn note(found: &mut Recovered, what: recover::Recovered) {
+    let count = match what {
+        recover::Recovered::Untouched => return,
+        recover::Recovered::Cleared => &mut found.cleared,
+        recover::Recovered::Repaired => &mut found.repaired,
+        recover::Recovered::Lost { .. } => &mut found.lost,
+    };
+    *count = count.saturating_add(1);
+}
+
+fn lease_of(line: &Descriptor, slot: Slot, lease: Lease) -> Leased {
+    match lease {
+        Lease::Acquire => proxy::lease(line, slot).map(Some),
+        Lease::Release => proxy::let_go(line, slot, &FutexWait).map(|_| None),
+    }
+}
+
+/// What the words of a domain say, and what is wrong with them. What is held in slots that are
+/// still to be recovered is no finding, nor is what is fenced while it is decided.
+fn audit(domain: &DomainView, lines: &[Descriptor]) -> (DomainCheck, Vec<String>) {
+    let (mut findings, mut violations) = (Vec::new(), 0_u32);
+    let census = check(lines, domain.members | domain.left, |violation| {
+        if domain.settling && matches!(violation, Violation::LeftFenced { .. }) {
+            return;
+        }
+        violations = violations.saturating_add(1);
+        if findings.len() < FINDINGS_MAX {
+            findings.push(format!("domain of {}: {violation}", domain.segment));
+        }
+    });
+    let more = usize::try_from(violations).unwrap_or(usize::MAX);
+    if let more @ 1.. = more.saturating_sub(findings.len()) {
+        findings.push(format!("domain of {}: {more} more", domain.segment));
+    }
+    let Census {
+        free,
+        shared,
+        exclusive,
+        fenced,
+        lost,
+        retired,
+    } = census;
+    let row = DomainCheck {
+        segment_id: domain.segment.number(),
+        members: domain.members.count_ones(),
+        units: domain.layout.units(),
+        free,
+        shared,
+        exclusive,
+        fenced,
+        lost,
+        retired,
+        violations,
+    };
+    (row, findings)
+}
+
+#[cfg(test)]
+mod tests;

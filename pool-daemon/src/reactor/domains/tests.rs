@@ -1,0 +1,177 @@
+use super::*;
+
+fn own(state: u64, epoch: u64, holders: u64) -> u64 {
+    state << 61 | epoch << 32 | holders
+}
+
+fn lines(words: &[u64]) -> Vec<Descriptor> {
+    let lines = words.iter().map(|word| {
+        let line = Descriptor::default();
+        line.own.store(*word, Relaxed);
+        line
+    });
+    lines.collect()
+}
+
+fn recovery(slots: u32) -> Recovery {
+    Recovery {
+        segment: SegmentId::FIRST,
+        directory: BackingId::FIRST,
+        layout: Layout::new(Bytes::new(1 << 16), Bytes::new(1 << 12)).unwrap(),
+        keeps: false,
+        slots,
+        members: 0,
+    }
+}
+
+fn view(members: u32, left: u32, settling: bool) -> DomainView {
+    let Recovery {
+        segment,
+        directory,
+        layout,
+        ..
+    } = recovery(0);
+    DomainView {
+        segment,
+        directory,
+        layout,
+        members,
+        left,
+        settling,
+    }
+}
+
+#[test]
+fn all_that_slots_hold_is_taken_and_nothing_of_others() {
+    let (gone, lives) = (0b110, 0b1000);
+    let lines = lines(&[
+        own(1, 0, 0b1110),
+        own(2, 3, 0b010),
+        own(2, 3, 0b1000),
+        own(3, 9, 0),
+        0,
+    ]);
+    let mut found = Recovered::default();
+    for line in &lines {
+        recover_unit(line, &recovery(gone), &mut found).unwrap();
+    }
+    let words: Vec<_> = lines.iter().map(|line| line.own.load(Relaxed)).collect();
+    let lost = |epoch| own(4, epoch, 0);
+    assert_eq!(
+        words,
+        [own(1, 0, lives), lost(4), own(2, 3, lives), lost(9), 0]
+    );
+    let expected = Recovered {
+        cleared: 2,
+        repaired: 0,
+        lost: 2,
+    };
+    assert_eq!(found, expected);
+    // Once more, and there is nothing to do.
+    let mut again = Recovered::default();
+    for line in &lines {
+        recover_unit(line, &recovery(gone), &mut again).unwrap();
+    }
+    assert_eq!(again, Recovered::default());
+}
+
+#[test]
+fn a_check_names_a_few_violations_and_counts_them_all() {
+    let corrupt = vec![u64::MAX; 20];
+    let (row, findings) = audit(&view(0, 0, false), &lines(&corrupt));
+    assert_eq!((row.violations, findings.len()), (20, FINDINGS_MAX + 1));
+    assert!(findings.last().unwrap().contains("12 more"), "{findings:?}");
+}
+
+#[test]
+fn what_is_still_to_be_recovered_is_no_finding_and_what_a_stranger_holds_is() {
+    let lines = lines(&[own(1, 0, 0b110), own(3, 1, 0)]);
+    assert_eq!(audit(&view(0b010, 0b100, true), &lines).1.len(), 0);
+    assert_eq!(audit(&view(0b010, 0b100, false), &lines).1.len(), 1);
+    assert_eq!(audit(&view(0b010, 0, true), &lines).1.len(), 1);
+}
+
+/// A mapping of a directory of this layout, in memory.
+fn mapped(layout: Layout) -> FileMap {
+    use std::os::fd::AsFd as _;
+    let file = crate::sys::memfd("test", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    crate::sys::set_length(file.as_fd(), layout.directory().get()).unwrap();
+    let bytes = layout.directory();
+    FileMap::new(file.as_fd(), Bytes::ZERO, bytes, Access::ReadWrite).unwrap()
+}
+
+fn work(layout: Layout, task: Task) -> Work {
+    let (segment, directory) = (SegmentId::FIRST, BackingId::FIRST);
+    Work {
+        segment,
+        directory,
+        layout,
+        at: 0,
+        task,
+    }
+}
+
+#[test]
+fn the_largest_domain_is_gone_through_in_parts_and_completely() {
+    let unit = Bytes::new(coherence::directory::UNIT_BYTES_MIN);
+    let units = coherence::directory::UNITS_MAX;
+    let layout = Layout::new(Bytes::new(unit.get() * u64::from(units)), unit).unwrap();
+    let map = mapped(layout);
+    let directory = Directory::new(map.mapped(), layout).unwrap();
+    let incarnation = Incarnation::FIRST;
+    let mut format = work(
+        layout,
+        Task::Format {
+            mode: 1,
+            incarnation,
+        },
+    );
+    let mut rounds = 1;
+    while !format.proceed(&directory).unwrap() {
+        rounds += 1;
+    }
+    assert_eq!(rounds, units.div_ceil(UNITS_A_ROUND));
+    let number = incarnation.number();
+    let written = |line: &Descriptor| line.backing.load(Relaxed) == number;
+    assert!(directory.lines().iter().all(written));
+    assert_eq!(directory.is_formatted(), Ok(true));
+    for line in directory.lines() {
+        line.own.store(own(1, 0, 0b100), Relaxed);
+    }
+    let task = Task::Recover {
+        recovery: recovery(0b100),
+        found: Recovered::default(),
+        stuck: None,
+    };
+    let mut recover = work(layout, task);
+    while !recover.proceed(&directory).unwrap() {}
+    let Task::Recover { found, stuck, .. } = recover.task else {
+        panic!("it stays what it is");
+    };
+    assert_eq!((found.cleared, stuck), (units, None));
+}
+
+#[test]
+fn units_that_cannot_be_recovered_are_counted_and_the_others_are_recovered() {
+    let layout = recovery(0).layout;
+    let map = mapped(layout);
+    let directory = Directory::new(map.mapped(), layout).unwrap();
+    for line in directory.lines() {
+        line.own.store(own(2, 1, 0b100), Relaxed);
+    }
+    for unit in [5, 9] {
+        directory.lines()[unit].own.store(u64::MAX, Relaxed);
+    }
+    let task = Task::Recover {
+        recovery: recovery(0b100),
+        found: Recovered::default(),
+        stuck: None,
+    };
+    let mut recover = work(layout, task);
+    assert_eq!(recover.proceed(&directory), Ok(true));
+    let Task::Recover { found, stuck, .. } = recover.task else {
+        panic!("it stays what it is");
+    };
+    let stuck = stuck.unwrap();
+    assert_eq!((found.lost, stuck.units, stuck.first), (14, 2, 5));
+}

@@ -1,0 +1,82 @@
+//! A member of a domain that does what its test wants, and tells on its standard output.
+//!
+//! `lessee SOCKET LABEL NAME UID ROLE`, as user `UID` where that is not 0. What it needs besides it
+//! reads from its standard input; it ends with it, where its role has no end.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a lessee that fails fails its test")]
+
+use std::io::Read as _;
+
+use client_sdk::{Access, AccessError, AttachOptions, Domain, LeaseError, Pool, Ticket};
+use tierpool_tests::contents::{self, PATIENCE};
+use tierpool_tests::users::become_user;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [socket, label, name, uid, role] = &arguments[..] else {
+        panic!("lessee SOCKET LABEL NAME UID ROLE");
+    };
+    match uid.parse().unwrap() {
+        0 => {}
+        uid => become_user(uid),
+    }
+    let pool = Pool::attach(&AttachOptions::new().socket(socket).tenant(label)).unwrap();
+    let access = match role.as_str() {
+        "read-only" => Access::ReadOnly,
+        _ => Access::ReadWrite,
+    };
+    let domain = pool.open_domain(name, access).unwrap();
+    match role.as_str() {
+        "even" => contents::exchange(&domain, 0),
+        "odd" => contents::exchange(&domain, 1),
+        "first" => contents::hand_to_and_fro(&domain, 0),
+        "second" => contents::hand_to_and_fro(&domain, 1),
+        "writes" => writes(&domain),
+        "reads" => {
+            let guard = domain.unit(0).unwrap().read(PATIENCE).unwrap();
+            tell_and_wait(guard.version());
+            guard.release().unwrap();
+        }
+        "receives" => receives(&domain),
+        "read-only" => reads_only(&domain),
+        other => panic!("{other} is no role"),
+    }
+}
+
+/// Writes half of a change, and never the other half.
+fn writes(domain: &Domain) {
+    let mut guard = domain.unit(0).unwrap().write(PATIENCE).unwrap();
+    contents::write_half(&mut guard);
+    tell_and_wait(guard.version());
+}
+
+/// Can be handed units. It takes what it was handed once it is told to.
+fn receives(domain: &Domain) {
+    tell_and_wait(domain.ticket().map(Ticket::number).unwrap());
+    let guard = domain.unit(0).unwrap().receive(PATIENCE).unwrap();
+    println!("{}", contents::check(&guard));
+    guard.release().unwrap();
+}
+
+/// Reads what is published, a hundred times, and may do nothing else.
+fn reads_only(domain: &Domain) {
+    let mut last = 0;
+    for _ in 0..100 {
+        let guard = domain.unit(0).unwrap().read(PATIENCE).unwrap();
+        let number = contents::read(&guard);
+        assert!(number >= last && number == guard.version(), "{number}");
+        last = number;
+        guard.release().unwrap();
+    }
+    let refused = domain.unit(0).unwrap().write(PATIENCE).map(drop);
+    assert_eq!(refused, Err(LeaseError::Access(AccessError::ReadOnly)));
+    println!("{last}");
+}
+
+fn tell_and_wait(number: u64) {
+    println!("{number}");
+    let mut nothing = [0];
+    // It ends with its test.
+    let _ = std::io::stdin().read(&mut nothing).unwrap();
+}
