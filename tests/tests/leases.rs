@@ -103,7 +103,7 @@ impl Lessee {
         assert!(status.success(), "{status}");
     }
 
-    fn is_killed(mut self) {
+    fn dies(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -161,7 +161,7 @@ fn half_a_change_of_a_writer_that_was_killed_is_lost_to_all_until_it_is_restored
     );
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| scene.number());
-        writer.is_killed();
+        writer.dies();
         let lost = LeaseError::Lost {
             unit: 0,
             last_good: 3,
@@ -187,7 +187,7 @@ fn a_reader_that_was_killed_keeps_no_writer_out() {
     assert!(scene.domain.unit(0).unwrap().try_write().is_err());
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| scene.publish(1));
-        reader.is_killed();
+        reader.dies();
         waits.join().unwrap();
     });
     assert_eq!(scene.number(), Ok(1));
@@ -204,7 +204,7 @@ fn what_was_handed_to_a_process_that_died_before_it_took_it_is_whole() {
     contents::change(&mut guard);
     guard.hand_over(ticket).unwrap();
     assert!(scene.domain.unit(0).unwrap().try_read().is_err());
-    receiver.is_killed();
+    receiver.dies();
     assert_eq!(scene.number(), Ok(2));
     // Its ticket is good for nothing by now.
     let gone = until("the daemon notices", || {

@@ -193,6 +193,7 @@ impl Engine {
             waiting: Vec::new(),
             quiet_until: BTreeMap::new(),
             to_move: BTreeSet::new(),
+            domains: BTreeSet::new(),
             to_recover: BTreeSet::new(),
             grace_until: None,
             counters: Counters::default(),
@@ -382,6 +383,9 @@ impl Engine {
         }
         if let Some(tenant) = self.tenants.get_mut(tenant) {
             tenant.segments.insert(id);
+        }
+        if segment.domain.is_some() {
+            self.domains.insert(id);
         }
         self.segments.insert(id, segment);
         Ok(())
