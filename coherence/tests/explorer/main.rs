@@ -5,8 +5,8 @@
 //! bounds of the scope; each scope tells how many states it has.
 //!
 //! Not modelled: giving a unit to another member and giving contents up, so neither the word
-//! `handed` nor `abandon`; several threads of one member; and orderings weaker than one order of all
-//! accesses. Those have models and tests of their own.
+//! `handed` nor `abandon`; several threads of one member; and orderings weaker than one order of
+//! all accesses. Those have models and tests of their own.
 
 mod clean;
 mod conformance;
