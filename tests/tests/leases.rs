@@ -120,7 +120,7 @@ fn half_a_change_of_a_writer_that_was_killed_is_lost_to_all_until_it_is_restored
     );
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| scene.number());
-        writer.dies();
+        writer.is_killed();
         let lost = LeaseError::Lost {
             unit: 0,
             last_good: 3,
@@ -146,7 +146,7 @@ fn a_reader_that_was_killed_keeps_no_writer_out() {
     assert!(scene.domain.unit(0).unwrap().try_write().is_err());
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| scene.publish(1));
-        reader.dies();
+        reader.is_killed();
         waits.join().unwrap();
     });
     assert_eq!(scene.number(), Ok(1));
@@ -163,7 +163,7 @@ fn what_was_handed_to_a_process_that_died_before_it_took_it_is_whole() {
     contents::change(&mut guard);
     guard.hand_over(ticket).unwrap();
     assert!(scene.domain.unit(0).unwrap().try_read().is_err());
-    receiver.dies();
+    receiver.is_killed();
     assert_eq!(scene.number(), Ok(2));
     // Its ticket is good for nothing by now.
     let gone = until("the daemon notices", || {
