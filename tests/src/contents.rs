@@ -10,6 +10,10 @@ use pool_core::sync::thread;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a unit changes hands.
 pub const ROUNDS: u64 = 1_000;
+/// How many units workers share.
+pub const UNITS: u32 = 8;
+/// The elements of the object that a member publishes before it dies.
+pub const OBJECT: [u64; 5] = [3, 1, 4, 1, 5];
 /// Words of a unit of a page.
 const WORDS: usize = 512;
 

@@ -3,8 +3,8 @@
 //!
 //! The lease carries the right and the order, and a record in a ring tells of it. Below that lies
 //! a lease with no more than a word that says whose turn it is, and below that the word alone: what
-//! two processors need to hear of each other, with nothing that survives a death. One way is half of a round trip; a round trip is one
-//! of [`BATCH`], and the median of those counts.
+//! two processors need to hear of each other, with nothing that survives a death. One way is half
+//! of a round trip; a round trip is one of [`BATCH`], and the median of those counts.
 
 use std::io::{Read as _, Write as _};
 

@@ -4,9 +4,9 @@
 //! are modelled around it. What is found to hold here holds for each order of steps within the
 //! bounds of the scope; each scope tells how many states it has.
 //!
-//! Not modelled: giving a unit to another member, so not the word `handed`, which is zero here;
-//! giving contents up, `abandon`; several threads of one member; and orderings of accesses weaker
-//! than one order of all of them.
+//! Not modelled: giving a unit to another member and giving contents up, so neither the word
+//! `handed` nor `abandon`; several threads of one member; and orderings weaker than one order of
+//! all accesses. Those have models and tests of their own.
 
 mod clean;
 mod conformance;

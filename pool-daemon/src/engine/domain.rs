@@ -355,6 +355,8 @@ impl Engine {
 
     /// What every life begins with: no domain is answered of before it is recovered.
     pub(super) fn begin_domains(&mut self) {
+        let domains = self.segments.values().filter(|s| s.domain.is_some());
+        self.domains = domains.map(|segment| segment.id).collect();
         for &segment in &self.domains {
             let domain = self.domain(segment).into_iter();
             let departed = domain.flat_map(|domain| &domain.departed);

@@ -384,9 +384,6 @@ impl Engine {
         if let Some(tenant) = self.tenants.get_mut(tenant) {
             tenant.segments.insert(id);
         }
-        if segment.domain.is_some() {
-            self.domains.insert(id);
-        }
         self.segments.insert(id, segment);
         Ok(())
     }
