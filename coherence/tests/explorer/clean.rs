@@ -139,10 +139,9 @@ fn one_memory_survives_more_of_all_that_goes_wrong() {
     };
     let scopes = [
         (
-            "hardware: the daemon dies, copies, changes",
+            "hardware: each once, readers that write",
             Scope {
                 restarts: 1,
-                copies: true,
                 changes_of_mode: true,
                 ..cut
             },
@@ -171,7 +170,7 @@ fn one_memory_survives_more_of_all_that_goes_wrong() {
             },
         ),
     ];
-    clean(&scopes, 500_000);
+    clean(&scopes, 1_500_000);
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl World<'_> {
             Doing::FirstLoad
             | Doing::SecondLoad
             | Doing::NoteForHolder
-            | Doing::RaiseStore
+            | Doing::Raise
             | Doing::NoteForFence => {
                 self.notes(&daemon, &unit);
             }
@@ -187,8 +187,8 @@ impl World<'_> {
                     d.doing = doing;
                 });
             }
-            Doing::RaiseStore => self.daemon_does("raises the version", |s, d| {
-                s.units[usize::from(d.unit)].version = d.now + 1;
+            Doing::Raise => self.daemon_does("raises the version", |s, d| {
+                s.units[usize::from(d.unit)].version += 1;
                 d.now = 0;
                 d.doing = if fence_first || skips_fence {
                     Doing::Judge
@@ -199,7 +199,7 @@ impl World<'_> {
             _ => self.daemon_does("notes it for the fence", |s, d| {
                 s.units[usize::from(d.unit)].base = note(fence);
                 if fence_first {
-                    d.doing = Doing::RaiseStore;
+                    d.doing = Doing::Raise;
                 } else {
                     (d.doing, d.now) = (Doing::Judge, 0);
                 }
@@ -220,7 +220,7 @@ impl World<'_> {
         } else {
             daemon.noted.version = daemon.now;
             daemon.doing = if self.has(Bug::FenceNotesNothing) {
-                Doing::RaiseStore
+                Doing::Raise
             } else {
                 Doing::NoteForHolder
             };
@@ -232,7 +232,7 @@ impl World<'_> {
         if seems_raised || self.has(Bug::FenceRaisesNoVersion) || self.has(Bug::FenceBeforeRaise) {
             Doing::NoteForFence
         } else {
-            Doing::RaiseStore
+            Doing::Raise
         }
     }
 

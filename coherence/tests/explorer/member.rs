@@ -136,7 +136,8 @@ impl World<'_> {
             At::SecondLook if member.is_granted(unit.own, index) => {
                 self.does(index, "looks: it holds it", |_, m| m.at = At::Fit);
             }
-            At::SecondLook => self.does(index, "looks: it was cut off", |_, m| m.lose()),
+            // It has touched nothing yet, and asks anew.
+            At::SecondLook => self.does(index, "looks: it does not hold it", |_, m| m.go_idle()),
             _ => self.fit(index),
         }
     }

@@ -253,7 +253,7 @@ pub(crate) enum Doing {
     FirstLoad,
     SecondLoad,
     NoteForHolder,
-    RaiseStore,
+    Raise,
     NoteForFence,
     Judge,
     Write0,

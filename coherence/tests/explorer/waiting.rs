@@ -69,8 +69,10 @@ pub(crate) struct Member {
     epoch: u8,
     /// The word it saw, and then the one it announced.
     own: Own,
-    /// It slept while the word was that.
+    /// It slept for a cap while the word was that.
     slept: bool,
+    /// It has asked for the unit, to write.
+    asked: bool,
     seen: u8,
 }
 
@@ -185,7 +187,7 @@ impl Steps<'_> {
             At::Wait if self.state.event == member.seen => {
                 self.does(index, "falls asleep", |m| m.at = At::Asleep);
             }
-            At::Wait => self.does(index, "need not sleep", |m| m.look_again(own == m.own)),
+            At::Wait => self.does(index, "need not sleep", |m| m.look_again(false)),
             At::Asleep => {
                 if self.model.capped {
                     self.does(index, "wakes by itself", |m| m.look_again(own == m.own));
@@ -237,7 +239,9 @@ impl Steps<'_> {
             }),
             Err(refused) if !refused.passes() => self.does(index, "is refused", Member::go),
             Err(_) => {
-                self.does(index, "is to wait", |m| (m.own, m.at) = (own, At::Announce));
+                self.does(index, "is to wait", |m| {
+                    (m.own, m.at, m.asked) = (own, At::Announce, m.writes);
+                });
                 self.gives_up(index, member);
             }
         }
@@ -245,7 +249,7 @@ impl Steps<'_> {
 
     /// Its deadline has come.
     fn gives_up(&mut self, index: usize, member: &Member) {
-        let leaves = !member.writes || self.has(Bug::RecallLeft);
+        let leaves = !member.asked || self.has(Bug::RecallLeft);
         self.does(index, "gives up", |m| {
             m.go();
             m.at = if leaves { At::Away } else { At::EndRecall };
@@ -386,6 +390,7 @@ impl Member {
         epoch: 0,
         own: FREE,
         slept: false,
+        asked: false,
         seen: 0,
     };
 
@@ -405,10 +410,9 @@ impl Member {
 
 impl State {
     fn wake_all(&mut self) {
-        let own = self.own;
         for member in &mut self.members {
             if member.at == At::Asleep {
-                member.look_again(own == member.own);
+                member.look_again(false);
             }
         }
     }
