@@ -154,6 +154,29 @@ fn the_unit_of_who_is_given_up_is_nobody_elses_while_its_process_lives() {
 }
 
 #[test]
+fn nobody_is_watched_for_a_domain_that_has_ended() {
+    let setup = Setup {
+        grace_ms: 50,
+        ..setup()
+    };
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
+    let mut client = daemon.attach("a");
+    let (mut puppet, id) = {
+        let _held = client.granted(create(EXTENT, "first", OnDeath::Lose));
+        other(&daemon, "first")
+    };
+    puppet.done(&Order::HangUp);
+    until("it is given up", || {
+        (daemon.admin().clients().ok()?.len() == 1).then_some(())
+    });
+    let watched = || daemon.pidfds_of(puppet.pid());
+    until("its process is watched", || (watched() == 1).then_some(()));
+    client.ask(ask::free(id, true));
+    until("it is watched no more", || (watched() == 0).then_some(()));
+    client.ask(ask::detach());
+}
+
+#[test]
 fn a_reader_leases_through_the_daemon_and_cannot_write_the_words() {
     let daemon = start();
     let mut writer = daemon.attach("a");

@@ -128,7 +128,7 @@ impl Domains {
     }
 
     /// Gives a file up (invariant 1).
-    pub(super) fn close(&mut self, file: BackingId) {
+    fn close(&mut self, file: BackingId) {
         self.open.remove(&file);
         self.work.retain(|work| work.directory != file);
     }
@@ -271,19 +271,24 @@ impl Reactor {
         });
     }
 
-    /// Waits for the end of a process that had a slot.
-    pub(super) fn await_end(&mut self, segment: SegmentId, slot: Slot, process: PeerIdentity) {
+    /// Gives a file up. Where it was a directory, the ends of those who had slots in it are waited
+    /// for no more.
+    pub(super) fn close_domain(&mut self, file: BackingId) {
+        self.domains.close(file);
         let engine = &self.engine;
-        if !engine.awaits_end(segment, slot) {
-            return;
-        }
-        // Of domains that have ended nobody wants to know any more.
         self.domains.departed.retain(|_, departed| {
             departed
                 .slots
                 .retain(|&(segment, slot)| engine.awaits_end(segment, slot));
             !departed.slots.is_empty()
         });
+    }
+
+    /// Waits for the end of a process that had a slot.
+    pub(super) fn await_end(&mut self, segment: SegmentId, slot: Slot, process: PeerIdentity) {
+        if !self.engine.awaits_end(segment, slot) {
+            return;
+        }
         let same = |departed: &Departed| {
             (departed.process.pid, departed.process.started_ticks)
                 == (process.pid, process.started_ticks)
