@@ -26,7 +26,7 @@ impl Case {
     pub(crate) fn finds_it_held(&self) -> bool {
         self.role.starts_with("waits-")
             || self.role == "gives-up"
-            || (self.role, self.point) == ("receives", "lease.wait_announced")
+            || (self.role, self.point) == ("takes", "lease.wait_announced")
     }
 
     /// Others may wait for the unit before the member acts: they keep it from nothing.
@@ -77,7 +77,7 @@ pub(crate) const CASES: &[Case] = cases! {
         dies at "lease.exclusive_noted", Lost;
         dies at "lease.version_raised", Lost;
         dies at "lease.released_not_woken", Lost;
-    "reads"
+    "lets-go"
         dies at "lease.released_not_woken", Old;
     "crowds"
         dies at "lease.released_not_woken", Old;
@@ -106,7 +106,7 @@ pub(crate) const CASES: &[Case] = cases! {
         dies at "hand.noted", Lost;
         dies at "lease.released_not_woken", New;
         dies at "hand.given", New;
-    "receives"
+    "takes"
         dies at "lease.wait_announced", New;
         dies at "hand.taken", Lost;
 };

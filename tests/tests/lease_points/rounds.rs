@@ -16,7 +16,7 @@ use tierpool_tests::lessee::Lessee;
 use tierpool_tests::random::Random;
 use tierpool_tests::{EXTENT, until};
 
-use crate::scene::{UNIT, Waits, attached, lessee, words};
+use crate::scene::{UNIT, Waits, attached, lessee, row, words};
 
 const ROUNDS: u64 = 200;
 const MEMBERS: u64 = 3;
@@ -137,9 +137,7 @@ impl Scene {
             }
             Err(error) => panic!("unit {unit}: {error}"),
         };
-        self.tally
-            .waits
-            .add(clock::now().saturating_since(began), 0);
+        self.tally.waits.add(clock::now().saturating_since(began));
         let seen = self.seen.insert(unit, version).unwrap_or(0);
         assert!(version >= seen, "unit {unit}: {version} after {seen}");
     }
@@ -147,7 +145,7 @@ impl Scene {
     /// What must hold whoever was killed.
     fn check(&mut self) {
         (0..UNITS).for_each(|unit| self.look(unit));
-        let row = self.daemon.balanced().domains[0];
+        let row = row(&self.daemon);
         let all = row.free + row.shared + row.exclusive + row.fenced + row.lost + row.retired;
         assert_eq!((all, row.retired), (row.units, 0), "{row:?}");
         self.members.iter_mut().for_each(Lessee::must_live);
@@ -158,7 +156,7 @@ impl Scene {
         self.members.drain(..).for_each(Lessee::is_killed);
         (0..UNITS).for_each(|unit| self.look(unit));
         let row = until("nobody holds anything", || {
-            let row = self.daemon.balanced().domains[0];
+            let row = row(&self.daemon);
             (row.members == 1 && row.free + row.lost == row.units).then_some(row)
         });
         let Tally {

@@ -8,6 +8,7 @@ use client_sdk::{
 use coherence::{Layout, Own};
 use pool_core::Nanos;
 use pool_core::sync::{Mutex, MutexGuard, lock};
+use pool_proto::admin::v1::DomainCheck;
 use tierpool_tests::contents::{self, PATIENCE};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::lessee::Lessee;
@@ -24,22 +25,19 @@ const EVENT: usize = 3;
 /// The slot of the member that dies: this process has the first one.
 pub(crate) const VICTIM: u64 = 2;
 
-/// How long survivors waited since the death, or since the daemon was started again.
+/// How long survivors waited since the member went on to die, or since the daemon was started again.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     count: u32,
     sum: Nanos,
     longest: Nanos,
-    wakes: u32,
 }
 
 impl Waits {
-    /// One more, during which sleepers of the unit were woken `wakes` times.
-    pub(crate) fn add(&mut self, wait: Nanos, wakes: u32) {
+    pub(crate) fn add(&mut self, wait: Nanos) {
         self.count += 1;
         self.sum = self.sum.saturating_add(wait);
         self.longest = self.longest.max(wait);
-        self.wakes += wakes;
     }
 }
 
@@ -47,11 +45,8 @@ impl fmt::Display for Waits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mean = self.sum.get() / u64::from(self.count.max(1)) / 1_000;
         let longest = self.longest.get() / 1_000;
-        let Self { count, wakes, .. } = self;
-        write!(
-            f,
-            "{count} waits: mean {mean} us, longest {longest} us, {wakes} wakes"
-        )
+        let count = self.count;
+        write!(f, "{count} waits: mean {mean} us, longest {longest} us")
     }
 }
 
@@ -63,7 +58,7 @@ pub(crate) struct Scene {
     /// The number of the contents of unit 0 that were published last, and their version.
     pub(crate) number: u64,
     pub(crate) version: u64,
-    /// Of units that no dead member held, and of those that one did.
+    /// That the daemon ended, and those that ended while it was dead.
     pub(crate) waits: [Waits; 2],
     _turn: MutexGuard<'static, ()>,
 }
@@ -107,6 +102,13 @@ pub(crate) fn in_the_victims_slot(
         }
         next.is_killed();
         None
+    })
+}
+
+/// What the words of the one domain say, by the daemon, whose books balance.
+pub(crate) fn row(daemon: &Daemon) -> DomainCheck {
+    until("the daemon has seen to the domain", || {
+        daemon.balanced().domains.first().copied()
     })
 }
 
@@ -205,14 +207,14 @@ impl Scene {
 
     /// Tells how long survivors waited.
     pub(crate) fn tell_waits(&self) {
-        let [not_held, held] = &self.waits;
-        println!("let go of before the death: {not_held}\nheld by the dead member: {held}");
+        let [with, without] = &self.waits;
+        println!("with the daemon: {with}\nwhile it was dead: {without}");
     }
 
     /// This process is the only member, holds nothing, and the pool balances.
     fn is_at_rest(&self) {
         let row = until("nobody else is a member", || {
-            let row = self.daemon.balanced().domains[0];
+            let row = row(&self.daemon);
             (row.members == 1).then_some(row)
         });
         assert_eq!((row.free, row.violations), (row.units, 0), "{row:?}");

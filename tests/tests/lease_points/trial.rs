@@ -80,13 +80,17 @@ fn dies_beside_survivors(
             });
             survivors
         });
+        // No later than the death, and no later than when the unit could be had.
+        let (mut since, wakes) = (clock::now(), scene::wakes(domain));
         if ready.is_some() {
             victim.goes_on();
         }
         victim.ends_at_its_point();
-        let (mut since, wakes) = (clock::now(), scene::wakes(domain));
+        if held.is_some() {
+            since = clock::now();
+        }
         match (held, ready) {
-            (Some(guard), Some(ticket)) if case.role == "receives" => hand(guard, ticket),
+            (Some(guard), Some(ticket)) if case.role == "takes" => hand(guard, ticket),
             (held, _) => drop(held),
         }
         let survivors = early.unwrap_or_else(survive);
@@ -105,12 +109,11 @@ fn dies_beside_survivors(
         let last = found.iter().map(|(_, at)| *at).max().unwrap_or(since);
         let wait = last.saturating_since(since);
         let wakes = scene::wakes(domain).wrapping_sub(wakes);
-        let held = if needs_the_daemon { "held" } else { "not held" };
         println!(
-            "  {held}, {} us until the last one had it, {wakes} wakes",
+            "  {} us and {wakes} wakes until the last one had it",
             wait.get() / 1_000
         );
-        waits[usize::from(needs_the_daemon)].add(wait, wakes);
+        waits[usize::from(daemon_dies && !needs_the_daemon)].add(wait);
         let found = found.into_iter().map(|(granted, _)| granted);
         found.chain(received).collect()
     })

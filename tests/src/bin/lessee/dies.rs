@@ -34,7 +34,7 @@ pub(crate) fn with_unit(domain: &Domain, role: &str, number: u64) {
             ready();
             guard.abandon().unwrap();
         }
-        "reads" => {
+        "lets-go" => {
             let guard = unit.read(PATIENCE).unwrap();
             ready();
             guard.release().unwrap();
@@ -81,7 +81,7 @@ fn waits(domain: &Domain, unit: &Units<'_>, role: &str) {
             let late = unit.write(IMPATIENCE).map(drop);
             assert!(matches!(late, Err(LeaseError::TimedOut { .. })), "{late:?}");
         }
-        "receives" => {
+        "takes" => {
             tell_and_wait(domain.ticket().map(Ticket::number).unwrap());
             let guard = unit.receive(PATIENCE).unwrap();
             contents::check(&guard);
