@@ -61,6 +61,15 @@ impl Case {
         }
     }
 
+    /// Something else that is counted or weighed.
+    pub(crate) fn figure(name: impl Into<String>, unit: &'static str, better: Better) -> Self {
+        Self {
+            unit,
+            better,
+            ..Self::rate(name)
+        }
+    }
+
     pub(crate) fn modelled(self) -> Self {
         Self {
             mode: Mode::Modelled,
@@ -72,6 +81,7 @@ impl Case {
 /// One side of a contest.
 pub(crate) struct Contender<'a> {
     name: &'static str,
+    version: &'static str,
     run: Box<dyn FnMut() -> anyhow::Result<f64> + 'a>,
 }
 
@@ -85,10 +95,19 @@ impl<'a> Contender<'a> {
     pub(crate) fn new(name: &'static str, run: impl FnMut() -> anyhow::Result<f64> + 'a) -> Self {
         Self {
             name,
+            version: env!("CARGO_PKG_VERSION"),
             run: Box::new(run),
         }
     }
+
+    /// One that is not built from this tree.
+    pub(crate) fn of(self, version: &'static str) -> Self {
+        Self { version, ..self }
+    }
 }
+
+/// The name of a contender, and its version.
+type Named = (&'static str, &'static str);
 
 /// The runs of one contender.
 #[derive(Debug, Clone, Serialize)]
@@ -102,12 +121,10 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    fn of(name: &'static str, runs: Vec<f64>) -> Self {
+    fn of((name, version): Named, runs: Vec<f64>) -> Self {
         let least = runs.iter().copied().fold(f64::INFINITY, f64::min);
         let most = runs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let median = median(&runs);
-        // Everything that takes part is built from this tree.
-        let version = env!("CARGO_PKG_VERSION");
         Self {
             name,
             version,
@@ -141,7 +158,7 @@ impl Result {
     pub(crate) fn alone(case: Case, runs: Vec<f64>) -> Self {
         Self {
             case,
-            ours: Side::of(OURS, runs),
+            ours: Side::of((OURS, env!("CARGO_PKG_VERSION")), runs),
             peer: None,
         }
     }
@@ -150,6 +167,8 @@ impl Result {
 /// The subject of every case.
 pub(crate) const OURS: &str = "tierpool";
 const OURS_AGAIN: &str = "tierpool again";
+/// What the name of the control of a case ends with.
+pub(crate) const CONTROL: &str = " (A/A)";
 
 /// Lets `ours` (made twice, for the control) and the peers take turns. There is one result for
 /// each peer, and then the subject against itself.
@@ -182,14 +201,14 @@ pub(crate) fn hold<'a>(
         peer: Some(peer),
     };
     let mut results: Vec<_> = sides.map(|peer| against(peer, case.name.clone())).collect();
-    results.push(against(again, format!("{} (A/A)", case.name)));
+    results.push(against(again, format!("{}{CONTROL}", case.name)));
     Ok(results)
 }
 
 fn take_turns(
     contenders: &mut [Contender<'_>],
     rounds: usize,
-) -> anyhow::Result<Vec<(&'static str, Vec<f64>)>> {
+) -> anyhow::Result<Vec<(Named, Vec<f64>)>> {
     let mut runs = vec![Vec::with_capacity(rounds); contenders.len()];
     let count = contenders.len();
     for round in 0..=rounds {
@@ -206,7 +225,7 @@ fn take_turns(
     }
     Ok(contenders
         .iter()
-        .map(|contender| contender.name)
+        .map(|contender| (contender.name, contender.version))
         .zip(runs)
         .collect())
 }
@@ -278,12 +297,17 @@ mod tests {
             .into();
         let runs = take_turns(&mut all, 2).unwrap();
         assert_eq!(order.borrow().as_str(), "abbaab");
-        assert_eq!(runs, [("a", vec![4.0, 5.0]), ("b", vec![3.0, 6.0])]);
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = [
+            (("a", version), vec![4.0, 5.0]),
+            (("b", version), vec![3.0, 6.0]),
+        ];
+        assert_eq!(runs, expected);
     }
 
     #[test]
     fn a_ratio_is_of_the_runs_of_one_round() {
-        let side = |runs: &[f64]| Side::of("x", runs.to_vec());
+        let side = |runs: &[f64]| Side::of(("x", "1"), runs.to_vec());
         let result = Result {
             case: Case::time("c", "us"),
             ours: side(&[1.0, 20.0, 3.0]),

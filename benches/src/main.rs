@@ -6,22 +6,27 @@
 //!
 //! # Who does what
 //! [`contest`] lets contenders take turns; [`report`] prints what came of it, [`plot`] draws it,
-//! [`machine`] says where it was. [`pool`] is the suite of the daemon, which [`daemon`] runs as the
-//! real process that it is; [`bare`] is what it is compared with: another process of ours that
-//! passes descriptors and does nothing else. [`modelled`] is what this machine has not the memory
-//! for.
+//! [`results`] writes it down, [`machine`] says where it was. [`pool`] is the suite of the daemon,
+//! which [`daemon`] runs as the real process that it is; [`bare`] is what it is compared with:
+//! another process of ours that passes descriptors and does nothing else. [`modelled`] is what this
+//! machine has not the memory for. [`coherence`] is the suite of leases, of two processes that map
+//! one domain; [`lock_file`] says of which version its peers are.
 
-#![forbid(unsafe_code)]
+// One file calls the C library: `coherence/pthread.rs`.
+#![deny(unsafe_code)]
 
 mod bare;
+mod coherence;
 mod contest;
 mod daemon;
 mod drive;
+mod lock_file;
 mod machine;
 mod modelled;
 mod plot;
 mod pool;
 mod report;
+mod results;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +45,11 @@ struct Cli {
 enum Suite {
     /// The daemon: attaching, granting, opening, freeing, requests per second, memory, restarts.
     Pool(pool::Arguments),
+    /// Leases: acquiring, releasing, publishing, handing over; alone and contended.
+    Coherence(coherence::Arguments),
+    /// The other member of a domain.
+    #[command(hide = true)]
+    Partner(coherence::partner::Arguments),
     /// The peer: passes descriptors and does nothing else.
     #[command(hide = true)]
     Bare {
@@ -58,6 +68,8 @@ enum Suite {
 fn main() -> ExitCode {
     let done = match Cli::parse().suite {
         Suite::Pool(arguments) => pool::run(&arguments),
+        Suite::Coherence(arguments) => coherence::run(&arguments),
+        Suite::Partner(arguments) => coherence::partner::serve(&arguments),
         Suite::Bare { socket } => bare::serve(&socket),
         Suite::Hold(holder) => holder.hold(),
         Suite::Modelled(shape) => modelled::run(&shape),

@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let program = arguments.program()?;
     let rounds = usize::from(arguments.rounds);
-    let mut report = Report::new("pool", format, &Machine::here()?)?;
+    let mut report = Report::new("pool", format, Machine::here()?)?;
     against_the_peer(arguments, &program, rounds, &mut report)?;
     if arguments.wants(Part::Footprint) {
         report.add(footprint::cases(&program)?)?;

@@ -1,5 +1,6 @@
 //! What was measured, as JSON lines or as a table: each result as it comes.
 
+use std::fmt;
 use std::io::Write as _;
 
 use comfy_table::{CellAlignment, Table};
@@ -7,6 +8,21 @@ use serde::Serialize;
 
 use crate::contest::{Better, Mode, Result, Side};
 use crate::machine::Machine;
+
+/// A peer that did not take part. Told in the output, so that nobody takes its absence for a win.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LeftOut {
+    pub(crate) case: String,
+    pub(crate) peer: &'static str,
+    pub(crate) why: &'static str,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { case, peer, why } = self;
+        write!(f, "Left out: {peer} in \"{case}\": {why}")
+    }
+}
 
 /// One line of the output.
 #[derive(Debug, Serialize)]
@@ -36,7 +52,9 @@ pub(crate) enum Format {
 pub(crate) struct Report {
     suite: &'static str,
     format: Format,
+    machine: Machine,
     results: Vec<Result>,
+    left_out: Vec<LeftOut>,
 }
 
 impl Report {
@@ -44,17 +62,36 @@ impl Report {
     pub(crate) fn new(
         suite: &'static str,
         format: Format,
-        machine: &Machine,
+        machine: Machine,
     ) -> anyhow::Result<Self> {
-        match format {
-            Format::Json => print(&serde_json::json!({ "machine": machine }).to_string())?,
-            Format::Table => print(&machine.to_string())?,
-        }
-        Ok(Self {
+        let report = Self {
             suite,
             format,
+            machine,
             results: Vec::new(),
-        })
+            left_out: Vec::new(),
+        };
+        match format {
+            Format::Json => print(&report.head())?,
+            Format::Table => print(&report.machine.to_string())?,
+        }
+        Ok(report)
+    }
+
+    /// Says that a peer does not take part.
+    pub(crate) fn leave_out(
+        &mut self,
+        case: String,
+        peer: &'static str,
+        why: &'static str,
+    ) -> anyhow::Result<()> {
+        let left_out = LeftOut { case, peer, why };
+        match self.format {
+            Format::Json => print(&self.absence(&left_out))?,
+            Format::Table => eprintln!("{left_out}"),
+        }
+        self.left_out.push(left_out);
+        Ok(())
     }
 
     pub(crate) fn add(&mut self, results: impl IntoIterator<Item = Result>) -> anyhow::Result<()> {
@@ -72,8 +109,49 @@ impl Report {
     pub(crate) fn finish(&self) -> anyhow::Result<&[Result]> {
         if self.format == Format::Table {
             print(&self.table().to_string())?;
+            for left_out in &self.left_out {
+                print(&left_out.to_string())?;
+            }
         }
         Ok(&self.results)
+    }
+
+    /// What was measured so far.
+    pub(crate) fn results(&self) -> &[Result] {
+        &self.results
+    }
+
+    /// Who did not take part.
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Where it was measured.
+    pub(crate) const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// All that JSON output consists of.
+    pub(crate) fn json_lines(&self) -> anyhow::Result<Vec<String>> {
+        let mut lines = vec![self.head()];
+        lines.extend(self.left_out.iter().map(|left_out| self.absence(left_out)));
+        for result in &self.results {
+            lines.push(serde_json::to_string(&self.line(result))?);
+        }
+        Ok(lines)
+    }
+
+    /// Which suite it is.
+    pub(crate) const fn suite(&self) -> &'static str {
+        self.suite
+    }
+
+    fn head(&self) -> String {
+        serde_json::json!({ "machine": self.machine }).to_string()
+    }
+
+    fn absence(&self, left_out: &LeftOut) -> String {
+        serde_json::json!({ "suite": self.suite, "left_out": left_out }).to_string()
     }
 
     fn line<'a>(&'a self, result: &'a Result) -> Line<'a> {
@@ -130,7 +208,7 @@ fn print(line: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{line}")?)
 }
 
-fn shown(side: &Side) -> String {
+pub(crate) fn shown(side: &Side) -> String {
     format!(
         "{} ({}..{})",
         figure(side.median),
@@ -166,7 +244,7 @@ mod tests {
     #[test]
     fn a_line_has_every_key_of_the_format() {
         let machine = Machine::here().unwrap();
-        let report = Report::new("pool", Format::Table, &machine).unwrap();
+        let report = Report::new("pool", Format::Table, machine).unwrap();
         let result = Result::alone(Case::time("c", "us"), vec![1.0, 3.0]);
         let line = serde_json::to_value(report.line(&result)).unwrap();
         for key in [

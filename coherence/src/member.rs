@@ -382,6 +382,7 @@ impl<W: Wait> Member<W> {
         Ok(Grant { version, ..*grant })
     }
 
+    #[inline]
     fn give_back(
         &self,
         line: &Descriptor,

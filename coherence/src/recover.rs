@@ -128,7 +128,7 @@ pub fn recover(
     settle(line, wait, judge)
 }
 
-/// Finishes the recovery of a unit that is fenced: steps 2 to 6.
+/// Finishes the recovery of a unit that is fenced: steps 2 to 4.
 ///
 /// # Errors
 /// [`RecoverError`], as [`recover`].

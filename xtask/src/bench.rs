@@ -17,6 +17,10 @@ pub(crate) struct Arguments {
     /// Write charts into this folder.
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    /// Leave out the peers that take long to build or need more than Rust and a C linker: iceoryx2,
+    /// whose build needs libclang. The output says so.
+    #[arg(long)]
+    no_peers: bool,
     /// What the suite itself takes, as `--rounds 3`.
     #[arg(last = true)]
     suite_arguments: Vec<String>,
@@ -28,6 +32,9 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     build.args(["build", "--release", "--quiet"]);
     // Together, so that both are built from the same tree with the same features.
     build.args(["--package", "pool-daemon", "--package", "tierpool-benches"]);
+    if arguments.suite == "coherence" && !arguments.no_peers {
+        build.args(["--features", "tierpool-benches/peers"]);
+    }
     run_command(&mut build)?;
     let program = target_directory(root)?.join("release/tierpool-benches");
     let mut command = Command::new(program);

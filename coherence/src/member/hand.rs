@@ -233,4 +233,5 @@ impl<W: Wait> Member<W> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

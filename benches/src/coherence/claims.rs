@@ -1,0 +1,123 @@
+//! What each case was expected to give before it was measured, and what the design asks for.
+
+use super::uncontended::{ONE_WORD, ROBUST};
+use crate::results::Claim;
+
+const fn claim(
+    case: &'static str,
+    peer: &'static str,
+    target: Option<f64>,
+    predicted: f64,
+    why: &'static str,
+) -> Claim {
+    Claim {
+        case,
+        peer,
+        target,
+        predicted,
+        why,
+    }
+}
+
+/// Ratios, ours to the peer's.
+pub(super) const CLAIMS: [Claim; 14] = [
+    claim(
+        "lease exclusive, nothing changed",
+        ONE_WORD,
+        Some(3.0),
+        2.6,
+        "two compare-exchanges, one store, and the judging of two words",
+    ),
+    claim(
+        "lease exclusive, a change published",
+        ONE_WORD,
+        Some(3.0),
+        3.6,
+        "a third compare-exchange raises the version",
+    ),
+    claim(
+        "lease exclusive, nothing changed",
+        ROBUST,
+        None,
+        0.8,
+        "the mutex writes its list of what the thread holds twice",
+    ),
+    claim(
+        "lease shared",
+        ONE_WORD,
+        Some(3.0),
+        2.4,
+        "two compare-exchanges",
+    ),
+    claim(
+        "lease shared",
+        "parking_lot RwLock, read",
+        None,
+        1.2,
+        "the same number of compare-exchanges, without the judging",
+    ),
+    claim(
+        "lease shared, held by another thread of the process",
+        "parking_lot RwLock, read",
+        None,
+        6.0,
+        "two locks of the process and an entry in a map, against two compare-exchanges",
+    ),
+    claim(
+        "upgrade and downgrade",
+        "parking_lot RwLock, upgrade",
+        None,
+        1.2,
+        "as many compare-exchanges",
+    ),
+    claim(
+        "exclusive, contended by 2: turns of both",
+        ROBUST,
+        None,
+        1.0,
+        "both are bound by a line that goes to and fro, and by sleeping",
+    ),
+    claim(
+        "acquire, read and release what another published",
+        ROBUST,
+        None,
+        0.9,
+        "one line of the lock and one of the contents are fetched for either",
+    ),
+    claim(
+        "hand-over of 64 B, spinning",
+        "iceoryx2, polling",
+        Some(2.0),
+        0.6,
+        "three lines are fetched for the lease, the object and the record; more for a queue, a \
+         pool and what is given back",
+    ),
+    claim(
+        "hand-over of 64 B, asleep, on two processors",
+        "pipe that carries it",
+        None,
+        1.0,
+        "waking the other processor costs more than everything else",
+    ),
+    claim(
+        "hand-over of 1 GiB, spinning",
+        "tierpool, 64 B",
+        Some(1.2),
+        1.0,
+        "nothing depends on the size but one line more",
+    ),
+    claim(
+        "records of 64 B to another process: one producer, one by one",
+        "pipe",
+        None,
+        8.0,
+        "a call of the kernel for each record, against two lines that are fetched and a fence",
+    ),
+    claim(
+        "software mode, release after writing 4 KiB",
+        "hardware mode",
+        None,
+        6.0,
+        "64 lines of some 8 ns, and the fence waits for them, against a release of some 100 ns",
+    ),
+];
