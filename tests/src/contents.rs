@@ -24,9 +24,8 @@ fn of(number: u64) -> [u64; WORDS] {
         return words;
     }
     words[0] = number;
-    for index in 1..WORDS - 1 {
-        let place = index as u64;
-        words[index] = (number << 16 ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for (word, place) in words[1..WORDS - 1].iter_mut().zip(1..) {
+        *word = (number << 16 ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
     words[WORDS - 1] = words.iter().fold(0, |sum, word| sum.wrapping_add(*word));
     words

@@ -25,7 +25,7 @@ const EVENT: usize = 3;
 /// The slot of the member that dies: this process has the first one.
 pub(crate) const VICTIM: u64 = 2;
 
-/// How long survivors waited since the member went on to die, or since the daemon was started again.
+/// How long survivors waited since the member went on to die, or the daemon was started again.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     count: u32,

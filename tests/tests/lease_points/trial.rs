@@ -69,15 +69,7 @@ fn dies_beside_survivors(
         };
         let early = (ready.is_some() && case.lets_others_wait()).then(|| {
             let survivors = survive();
-            let holder = if held.is_some() {
-                domain.slot()
-            } else {
-                victims_slot()
-            };
-            until("they wait, and none of them has it", || {
-                let own = scene::own(domain, 0);
-                (own.has_waiters() && own.holders() == holder.bit()).then_some(())
-            });
+            await_waiters(domain, held.is_some());
             survivors
         });
         // No later than the death, and no later than when the unit could be had.
@@ -117,6 +109,16 @@ fn dies_beside_survivors(
         let found = found.into_iter().map(|(granted, _)| granted);
         found.chain(received).collect()
     })
+}
+
+/// Waits until somebody waits for the unit, and nobody has it but the victim, or this thread.
+fn await_waiters(domain: &Domain, is_held_here: bool) {
+    let slots = [victims_slot(), domain.slot()];
+    let holder = slots[usize::from(is_held_here)];
+    until("they wait", || {
+        let own = scene::own(domain, 0);
+        (own.has_waiters() && own.holders() == holder.bit()).then_some(())
+    });
 }
 
 /// While the daemon is dead, whoever wants what a dead member holds is told so at its deadline.
