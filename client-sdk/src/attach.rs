@@ -18,7 +18,7 @@ use crate::hear::Listening;
 use crate::pool::{Life, Pool};
 use crate::session::{Session, liveness_page};
 use crate::shared::{Parts, Shared, waker};
-use crate::wire::{self, PROTOCOL, Welcome};
+use crate::wire::{self, Answer, PROTOCOL, Welcome};
 
 /// The name of the session socket in the daemon's runtime folder.
 const SOCKET: &str = "session.sock";
@@ -88,15 +88,7 @@ impl AttachOptions {
     pub(crate) fn attach(&self) -> Result<Pool, Error> {
         let socket = self.find_socket()?;
         let deadline = Deadline::after(self.timeout);
-        let mut connection = connect(&socket, deadline)?;
-        let ask = session::Attach {
-            protocol: PROTOCOL,
-            tenant: self.tenant.clone(),
-            name: self.name.clone(),
-        };
-        let body = request::Body::Attach(ask);
-        let answer = connection.round_trip(FIRST_ID, &body, &[], deadline);
-        let answer = answer.map_err(|trip| self.refused(&socket, trip))?;
+        let (connection, answer) = self.ask(&socket, deadline)?;
         let attached = wire::attached(answer)?;
         let client = attached.client;
         let mut session = Session::new(connection, client, attached.token, FIRST_ID);
@@ -123,6 +115,26 @@ impl AttachOptions {
             listening: Listening::new(1, events),
             liveness,
         })
+    }
+
+    /// Connects and asks; anew where the daemon dies before it has answered. A session of which
+    /// nobody was told holds nothing, and the daemon ends it with this process at the latest.
+    fn ask(&self, socket: &Path, deadline: Deadline) -> Result<(Connection, Answer), Error> {
+        let ask = session::Attach {
+            protocol: PROTOCOL,
+            tenant: self.tenant.clone(),
+            name: self.name.clone(),
+        };
+        let body = request::Body::Attach(ask);
+        let mut backoff = Backoff::new(Nanos::from_millis(1), Nanos::from_millis(100));
+        loop {
+            let mut connection = connect(socket, deadline)?;
+            match connection.round_trip(FIRST_ID, &body, &[], deadline) {
+                Ok(answer) => return Ok((connection, answer)),
+                Err(Trip::Gone) if backoff.pause(deadline) => {}
+                Err(trip) => return Err(self.refused(socket, trip)),
+            }
+        }
     }
 
     fn refused(&self, socket: &Path, trip: Trip) -> Error {

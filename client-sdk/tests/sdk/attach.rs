@@ -203,6 +203,16 @@ fn an_answer_that_breaks_the_protocol_is_not_believed() {
 }
 
 #[test]
+fn an_attach_whose_daemon_dies_before_it_answers_is_asked_for_anew() {
+    for script in [Script::HangUp, Script::DoAndHangUp] {
+        let fake = Fake::start();
+        fake.once(is_attach, script);
+        let pool = Pool::attach(&options(&fake)).unwrap();
+        assert!(pool.tiers().is_ok());
+    }
+}
+
+#[test]
 fn a_daemon_that_is_not_there_is_waited_for_and_then_unreachable() {
     let mut fake = Fake::start();
     fake.kill();

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 
-use client_sdk::OnDeath;
+use client_sdk::{LeaseError, OnDeath};
 use tierpool_tests::points;
 
 mod cases;
@@ -49,6 +49,20 @@ fn what_a_member_leaves_at_any_point_is_kept_where_the_domain_keeps() {
 #[test]
 fn who_waits_for_a_member_that_dies_while_the_daemon_is_dead_is_granted_once_it_is_back() {
     sweep(CASES.iter(), OnDeath::Lose, true);
+}
+
+#[test]
+fn who_waits_is_granted_or_told_although_the_daemon_dies_before_it_wakes_anybody() {
+    let mut scene = Scene::new(OnDeath::Lose);
+    let (number, version) = (scene.number, scene.version);
+    // The end of the reader; the fence comes before the verdict.
+    let granted = trial::is_never_woken(&mut scene, "lets-go", 1);
+    assert_eq!(granted, Ok((number, version)));
+    let told = trial::is_never_woken(&mut scene, "releases", 2);
+    let last_good = version;
+    assert_eq!(told, Err(LeaseError::Lost { unit: 0, last_good }));
+    scene.restore();
+    scene.is_succeeded();
 }
 
 #[test]

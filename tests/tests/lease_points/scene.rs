@@ -25,7 +25,7 @@ const EVENT: usize = 3;
 /// The slot of the member that dies: this process has the first one.
 pub(crate) const VICTIM: u64 = 2;
 
-/// How long survivors waited since the member went on to die, or since the daemon was started again.
+/// How long survivors waited since the member went on to die, or the daemon was started again.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     count: u32,
@@ -169,12 +169,22 @@ impl Scene {
         self.version = guard.release().expect("it stands");
     }
 
-    /// Gives the contents up.
-    pub(crate) fn lose(&self) {
+    /// Gives the contents up, half of a change in them.
+    pub(crate) fn abandon(&self) {
         let unit = self.domain.unit(0).expect("it has one");
         let mut guard = unit.write(PATIENCE).expect("it is had");
         contents::write_half(&mut guard);
         guard.abandon().expect("it stands");
+    }
+
+    /// Lets a member die that has written half of a change.
+    pub(crate) fn lose(&self) {
+        let mut writer = lessee(&self.daemon, "writes", 0, None);
+        assert_eq!(writer.tells(), self.version);
+        writer.is_killed();
+        let unit = self.domain.unit(0).expect("it has one");
+        let lost = unit.read(PATIENCE).map(drop);
+        assert!(matches!(lost, Err(LeaseError::Lost { .. })), "{lost:?}");
     }
 
     /// Writes what is lost anew, with the next number.

@@ -21,13 +21,15 @@ use crate::scene::{self, Scene, VICTIM, in_the_victims_slot};
 const IMPATIENCE: Duration = Duration::from_millis(150);
 
 /// The number of the contents that a survivor was granted, and the version.
-type Granted = Result<(u64, u64), LeaseError>;
+pub(crate) type Granted = Result<(u64, u64), LeaseError>;
 
 /// Lets a member die as `case` says.
 pub(crate) fn run(scene: &mut Scene, case: &Case, daemon_dies: bool) {
     println!("{} dies at {}", case.role, case.point);
-    if case.role == "restores" {
-        scene.lose();
+    match (case.role, case.point) {
+        ("restores", "lease.released_not_woken") => scene.abandon(),
+        ("restores", _) => scene.lose(),
+        _ => {}
     }
     let number = match case.role {
         "gives" => scene.domain.ticket().expect("it may write").number(),
@@ -41,6 +43,33 @@ pub(crate) fn run(scene: &mut Scene, case: &Case, daemon_dies: bool) {
     let found = dies_beside_survivors(scene, case, victim, daemon_dies);
     judge(scene, case, found);
     scene.is_succeeded();
+}
+
+/// Kills a member that has unit 0, and lets the daemon die at the `nth` change of the word that it
+/// makes then, before it wakes who waits: who waits looks again by itself. Returns what it finds.
+pub(crate) fn is_never_woken(scene: &mut Scene, role: &str, nth: u32) -> Granted {
+    let crash = format!("recover.changed_not_woken:{nth}");
+    let setup = scene.daemon.setup().clone();
+    scene.daemon.kill();
+    scene
+        .daemon
+        .restart_as(&setup.clone().with("TIERPOOL_CRASH", crash));
+    let mut victim = in_the_victims_slot(&scene.daemon, role, 0, None);
+    victim.goes_on();
+    victim.tells();
+    let (domain, daemon) = (&scene.domain, &mut scene.daemon);
+    std::thread::scope(|threads| {
+        let survivor = threads.spawn(|| writes(domain));
+        await_waiters(domain, false);
+        victim.is_killed();
+        daemon.await_crash();
+        let since = clock::now();
+        let (found, at) = joined(survivor);
+        let wait = at.saturating_since(since).get() / 1_000;
+        println!("{role}: {wait} us from the daemon's death until it is had");
+        daemon.restart_as(&setup);
+        found
+    })
 }
 
 /// What the survivors find, who wait while the member dies.
@@ -69,15 +98,7 @@ fn dies_beside_survivors(
         };
         let early = (ready.is_some() && case.lets_others_wait()).then(|| {
             let survivors = survive();
-            let holder = if held.is_some() {
-                domain.slot()
-            } else {
-                victims_slot()
-            };
-            until("they wait, and none of them has it", || {
-                let own = scene::own(domain, 0);
-                (own.has_waiters() && own.holders() == holder.bit()).then_some(())
-            });
+            await_waiters(domain, held.is_some());
             survivors
         });
         // No later than the death, and no later than when the unit could be had.
@@ -117,6 +138,16 @@ fn dies_beside_survivors(
         let found = found.into_iter().map(|(granted, _)| granted);
         found.chain(received).collect()
     })
+}
+
+/// Waits until somebody waits for the unit, and nobody has it but the victim, or this thread.
+fn await_waiters(domain: &Domain, is_held_here: bool) {
+    let slots = [victims_slot(), domain.slot()];
+    let holder = slots[usize::from(is_held_here)];
+    until("they wait", || {
+        let own = scene::own(domain, 0);
+        (own.has_waiters() && own.holders() == holder.bit()).then_some(())
+    });
 }
 
 /// While the daemon is dead, whoever wants what a dead member holds is told so at its deadline.
