@@ -6,11 +6,11 @@
 //!
 //! # Who does what
 //! [`contest`] lets contenders take turns; [`report`] prints what came of it, [`plot`] draws it,
-//! [`results`] writes it down, [`machine`] says where it was. [`pool`] is the suite of the daemon, which [`daemon`] runs as the
-//! real process that it is; [`bare`] is what it is compared with: another process of ours that
-//! passes descriptors and does nothing else. [`modelled`] is what this machine has not the memory
-//! for. [`coherence`] is the suite of leases, of two processes that map one domain; [`lock_file`]
-//! says of which version its peers are.
+//! [`results`] writes it down, [`machine`] says where it was. [`pool`] is the suite of the daemon,
+//! which [`daemon`] runs as the real process that it is; [`bare`] is what it is compared with:
+//! another process of ours that passes descriptors and does nothing else. [`modelled`] is what this
+//! machine has not the memory for. [`coherence`] is the suite of leases, of two processes that map
+//! one domain; [`lock_file`] says of which version its peers are.
 
 // One file calls the C library: `coherence/pthread.rs`.
 #![deny(unsafe_code)]

@@ -89,8 +89,8 @@ pub(super) const CLAIMS: [Claim; 14] = [
         "iceoryx2, polling",
         Some(2.0),
         0.6,
-        "three lines are fetched for the lease, the object and the record; more for a queue, a pool \
-         and what is given back",
+        "three lines are fetched for the lease, the object and the record; more for a queue, a \
+         pool and what is given back",
     ),
     claim(
         "hand-over of 64 B, asleep, on two processors",
