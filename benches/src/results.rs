@@ -75,8 +75,8 @@ fn measured(report: &Report, rounds: usize, claims: &[Claim]) -> anyhow::Result<
 
 fn table(results: &[Result]) -> anyhow::Result<String> {
     let mut text = String::from(
-        "| case | unit | ours: median (min..max) | peer | version | peer: median (min..max) \
-         | ratio | A/A |\n|---|---|---|---|---|---|---|---|\n",
+        "| case | unit | ours: median (min..max) | peer | version | peer: median (min..max) | \
+         ratio | A/A |\n|---|---|---|---|---|---|---|---|\n",
     );
     let measured = results.iter().filter(|result| !is_control(result));
     for result in measured {

@@ -152,7 +152,10 @@ impl<'d> Units<'d> {
     /// [`LeaseError::Busy`]; [`LeaseError`].
     #[inline]
     pub fn try_read(&self) -> Result<ReadGuard<'d>, LeaseError> {
-        self.try_acquire(Kind::Read).map(ReadGuard::new)
+        match self.take_at_once(Kind::Read) {
+            Some(grant) => Ok(ReadGuard::new(self.lease_of(grant))),
+            None => self.acquire(Kind::Read, None).map(ReadGuard::new),
+        }
     }
 
     /// Leases the units for reading, and waits at most `timeout` until they can be had.
@@ -161,11 +164,10 @@ impl<'d> Units<'d> {
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
     #[inline]
     pub fn read(&self, timeout: Duration) -> Result<ReadGuard<'d>, LeaseError> {
-        let lease = match self.try_acquire(Kind::Read) {
-            Err(LeaseError::Busy { .. }) => self.acquire_within(Kind::Read, timeout),
-            done => done,
-        };
-        lease.map(ReadGuard::new)
+        match self.take_at_once(Kind::Read) {
+            Some(grant) => Ok(ReadGuard::new(self.lease_of(grant))),
+            None => self.acquire_within(Kind::Read, timeout).map(ReadGuard::new),
+        }
     }
 
     /// Leases a unit for reading where somebody reads it, now or not at all: `None` where nobody
@@ -188,7 +190,10 @@ impl<'d> Units<'d> {
     /// [`LeaseError::Busy`]; [`LeaseError`].
     #[inline]
     pub fn try_write(&self) -> Result<WriteGuard<'d>, LeaseError> {
-        self.try_acquire(Kind::Write).map(WriteGuard::new)
+        match self.take_at_once(Kind::Write) {
+            Some(grant) => Ok(WriteGuard::new(self.lease_of(grant))),
+            None => self.acquire(Kind::Write, None).map(WriteGuard::new),
+        }
     }
 
     /// Leases the units for writing, and waits at most `timeout` until they can be had. While it
@@ -198,11 +203,12 @@ impl<'d> Units<'d> {
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
     #[inline]
     pub fn write(&self, timeout: Duration) -> Result<WriteGuard<'d>, LeaseError> {
-        let lease = match self.try_acquire(Kind::Write) {
-            Err(LeaseError::Busy { .. }) => self.acquire_within(Kind::Write, timeout),
-            done => done,
-        };
-        lease.map(WriteGuard::new)
+        match self.take_at_once(Kind::Write) {
+            Some(grant) => Ok(WriteGuard::new(self.lease_of(grant))),
+            None => self
+                .acquire_within(Kind::Write, timeout)
+                .map(WriteGuard::new),
+        }
     }
 
     /// Leases units whose contents are lost, to write all of them anew. A guard that is dropped
@@ -215,28 +221,34 @@ impl<'d> Units<'d> {
         self.acquire(Kind::Restore, None).map(WriteGuard::restoring)
     }
 
-    /// Takes all units as `kind` says, now. The way of one unit that nobody else wants, which is to
-    /// cost no more than the change of its word: all else is elsewhere.
+    /// The way to one unit that nobody else wants, which is to cost no more than the change of its
+    /// word. `None` for all that is not so simple: nothing is held then.
     #[inline]
-    fn try_acquire(&self, kind: Kind) -> Result<Lease<'d>, LeaseError> {
+    fn take_at_once(&self, kind: Kind) -> Option<Grant> {
         let may = kind.reads() || self.domain.access() == Access::ReadWrite;
-        // In a forked child the words are not there.
-        if let Some(line) = self.line.filter(|_| may && self.count == 1)
-            && self.held.is_standing()
-        {
-            let member = &self.membership.member;
-            let granted = match kind {
-                Kind::Read => member.try_shared(self.first, line),
-                Kind::Beside => member.try_shared_beside(self.first, line),
-                Kind::Write => member.try_exclusive(line),
-                Kind::Restore => member.try_restore(line),
-            };
-            return match granted {
-                Ok(first) if self.is_current(0, &first) => Ok(self.lease_of(first)),
-                granted => self.settle(kind, granted),
-            };
+        let line = self.line.filter(|_| may && self.count == 1)?;
+        if !self.held.is_standing() {
+            return None; // In a forked child the words are not there.
         }
-        self.acquire(kind, None)
+        let member = &self.membership.member;
+        let granted = match kind {
+            Kind::Read => member.try_shared(self.first, line),
+            Kind::Write => member.try_exclusive(line),
+            Kind::Beside | Kind::Restore => return None,
+        };
+        let grant = granted.ok()?;
+        if self.is_current(0, &grant) {
+            return Some(grant);
+        }
+        self.take_back(kind, &grant);
+        None
+    }
+
+    /// Gives back what is to be taken by the long way.
+    #[cold]
+    fn take_back(&self, kind: Kind, grant: &Grant) {
+        // Where it was taken away meanwhile the long way finds that out.
+        let _ = self.give_back(kind, 0, grant);
     }
 
     #[inline]
@@ -255,19 +267,8 @@ impl<'d> Units<'d> {
             && !self.membership.is_stale(self.unit(index), grant)
     }
 
-    /// What follows from a try to take the one unit there is.
-    #[cold]
-    fn settle(
-        &self,
-        kind: Kind,
-        granted: Result<Grant, coherence::LeaseError>,
-    ) -> Result<Lease<'d>, LeaseError> {
-        let first = granted.map_err(|refused| self.not_granted(kind, 0, refused))?;
-        self.catch_up(kind, 0, &first, None)?;
-        Ok(self.lease_of(first))
-    }
-
-    #[cold]
+    /// Takes all units as `kind` says, within a time.
+    #[inline(never)]
     fn acquire_within(&self, kind: Kind, timeout: Duration) -> Result<Lease<'d>, LeaseError> {
         self.acquire(kind, Some(deadline(timeout)))
     }

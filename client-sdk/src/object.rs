@@ -32,7 +32,7 @@ use pool_core::limits::{NAME_BYTES_MAX, is_name};
 use pool_core::mem::Access;
 use pool_core::sync::atomic::AtomicU32;
 use pool_core::sync::atomic::Ordering::Relaxed;
-use pool_core::{Bytes, SegmentId};
+use pool_core::{Bytes, SegmentId, crash_point};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::{Domain, DomainOptions};
@@ -230,6 +230,7 @@ impl Objects {
                 },
                 taken => taken?,
             };
+            crash_point!("object.drafted");
             return Ok(Draft::new(self, guard, unit, count));
         }
         Err(ObjectError::Full { units })
@@ -249,6 +250,7 @@ impl Objects {
             |start, to| view.read_into(start, to),
             |unit| {
                 found = self.living(unit, name)?;
+                crash_point!("object.looked_up");
                 Ok(found.is_some())
             },
         )?;

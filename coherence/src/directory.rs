@@ -14,19 +14,15 @@
 //! The payload begins at the next whole extent, so that it lies in files of its own: it can move
 //! while the descriptors stay. The daemon writes the header once, before anybody has it, and the
 //! member words as members come and go. A member believes none of it: the daemon told it the same
-//! by message, and what lies here is for tools and for tests of the death of a peer.
-//!
-//! # Member words
-//! ```text
-//! bit 63..1 era: rises with each new member in the slot    0 lives: 1 while it does
-//! ```
+//! by message, and what lies here is for tools and for tests of the death of a peer. Member words
+//! are those of [`crate::era`].
 
 use pool_core::descriptor::{DESCRIPTOR_BYTES, Descriptor};
 use pool_core::mem::{BoundsError, Mapped};
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use pool_core::sync::atomic::{AtomicU64, fence};
+use pool_core::sync::atomic::Ordering::Relaxed;
 use pool_core::{Bytes, EXTENT_BYTES};
 
+use crate::era::Era;
 use crate::slot::Slot;
 
 /// The format of this page, and that it is one.
@@ -225,11 +221,7 @@ impl<'a> Directory<'a> {
     /// # Errors
     /// [`BoundsError`], as [`Directory::new`].
     pub fn enter(&self, slot: Slot) -> Result<u64, BoundsError> {
-        let word = self.member(slot)?;
-        let era = (word.load(Relaxed) >> 1).wrapping_add(1) & u64::MAX >> 1;
-        // Release: whoever reads it sees the units recovered that the last member held.
-        word.store(era << 1 | 1, Release);
-        Ok(era)
+        Ok(self.member(slot)?.enter())
     }
 
     /// The member at `slot` is gone.
@@ -237,9 +229,7 @@ impl<'a> Directory<'a> {
     /// # Errors
     /// [`BoundsError`], as [`Directory::new`].
     pub fn leave(&self, slot: Slot) -> Result<(), BoundsError> {
-        self.member(slot)?.fetch_and(!1, Release);
-        // Pairs with the fence of a giver that looks whether its receiver lives.
-        fence(SeqCst);
+        self.member(slot)?.leave();
         Ok(())
     }
 
@@ -249,7 +239,7 @@ impl<'a> Directory<'a> {
     /// # Errors
     /// [`BoundsError`], as [`Directory::new`].
     pub fn lives(&self, slot: Slot, era: u64) -> Result<bool, BoundsError> {
-        Ok(self.member(slot)?.load(Acquire) == era << 1 | 1)
+        Ok(self.member(slot)?.lives(era))
     }
 
     /// The era of the member at `slot`, or of the last one.
@@ -257,10 +247,12 @@ impl<'a> Directory<'a> {
     /// # Errors
     /// [`BoundsError`], as [`Directory::new`].
     pub fn era(&self, slot: Slot) -> Result<u64, BoundsError> {
-        Ok(self.member(slot)?.load(Acquire) >> 1)
+        Ok(self.member(slot)?.number())
     }
 
-    fn member(&self, slot: Slot) -> Result<&'a AtomicU64, BoundsError> {
-        self.mapped.atomic_u64(Layout::member_at(slot))
+    fn member(&self, slot: Slot) -> Result<Era<'a>, BoundsError> {
+        self.mapped
+            .atomic_u64(Layout::member_at(slot))
+            .map(Era::new)
     }
 }

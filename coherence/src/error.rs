@@ -32,9 +32,11 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
-    pub(crate) fn from_refusal(refused: Refused, last_good: u64) -> Self {
+    pub(crate) fn from_refusal(refused: Refused, last_good: impl FnOnce() -> u64) -> Self {
         match refused {
-            Refused::Lost => Self::Lost { last_good },
+            Refused::Lost => Self::Lost {
+                last_good: last_good(),
+            },
             Refused::Retired => Self::Retired,
             Refused::NotHeld | Refused::State => Self::Revoked,
             Refused::Held | Refused::HeldHere | Refused::Recalled | Refused::Fenced => {

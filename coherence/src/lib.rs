@@ -37,11 +37,13 @@ pub mod cache;
 pub mod check;
 #[cfg(not(loom))]
 pub mod directory;
+pub mod era;
 mod error;
 pub mod host;
 mod member;
 mod own;
 pub mod proxy;
+mod publish;
 pub mod recover;
 pub mod ring;
 pub mod simulated;

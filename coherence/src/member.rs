@@ -10,10 +10,8 @@
 //! it saw last, and maps anew or drops cached lines before it looks at the contents.
 //!
 //! *Release after a write.* What was written is written back first, then the version is raised,
-//! then the word is released. A holder that was fenced meanwhile finds that the version has moved,
-//! or the word, and publishes nothing: both are compare-exchanges from what it was granted. Before
-//! the version is raised the one of before is noted in `base`, by a compare-exchange as well: it
-//! tells whoever fences a holder that has raised the version which one was the last to be good.
+//! then the word is released: see `publish.rs`. A holder that was fenced meanwhile finds that the
+//! version has moved, or the word, and publishes nothing.
 //!
 //! *Several threads of one process* share its bit. The first to read sets it, with no note anywhere
 //! else. A second one that finds it set marks the word as crowded, under this process's lock, and
@@ -37,13 +35,14 @@ use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::{Mutex, lock};
-use pool_core::{crash_point, planted};
+use pool_core::{Nanos, crash_point, planted};
 
 use crate::base;
 use crate::error::LeaseError;
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
+use crate::publish::publish;
 use crate::slot::Slot;
-use crate::wait::Wait;
+use crate::wait::{WAIT_CAP, Wait};
 
 pub(crate) mod hand;
 
@@ -89,7 +88,12 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_shared(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.read(unit, line, |own| own.grant_shared(self.slot))
+        self.read(unit, line, |own| {
+            if planted!("member.ignores_the_recall") {
+                return own.recall_ended().grant_shared(self.slot);
+            }
+            own.grant_shared(self.slot)
+        })
     }
 
     /// Leases the unit for reading where somebody holds it so already, now or not at all: for a
@@ -119,8 +123,8 @@ impl<W: Wait> Member<W> {
                 },
                 Err(refused) => return Err(refusal(refused, line)),
             };
-            if exchange(line, own, changed) {
-                return Ok(granted(line, changed.epoch()));
+            if let Some(grant) = take(line, own, changed) {
+                return Ok(grant);
             }
         }
     }
@@ -149,18 +153,19 @@ impl<W: Wait> Member<W> {
         line: &Descriptor,
         until: Deadline,
     ) -> Result<Grant, LeaseError> {
-        let mut slept_on = None;
+        let mut left: Option<(Own, Deadline)> = None;
         loop {
             let own = judged(line)?;
+            let for_a_cap = left.is_some_and(|(word, cap)| word == own && cap.expired());
             let refused = match own.grant_shared(self.slot) {
-                // A writer asked for it, and did not take it while this one slept for a cap.
-                Err(Refused::Recalled) if own.state() == State::Free && slept_on == Some(own) => {
+                // A writer asked for it, and has not taken it for a cap.
+                Err(Refused::Recalled) if own.state() == State::Free && for_a_cap => {
                     let changed = own.grant_shared_unasked(self.slot);
                     let changed = changed.map_err(|refused| refusal(refused, line))?;
-                    if exchange(line, own, changed) {
-                        return Ok(granted(line, changed.epoch()));
+                    match take(line, own, changed) {
+                        Some(grant) => return Ok(grant),
+                        None => continue,
                     }
-                    continue;
                 }
                 Ok(_) | Err(Refused::HeldHere) => match self.try_shared(unit, line) {
                     Err(LeaseError::Busy(_)) => continue,
@@ -174,7 +179,11 @@ impl<W: Wait> Member<W> {
             if until.expired() {
                 return Err(LeaseError::TimedOut(refused));
             }
-            slept_on = self.sleep(line, own, own.awaited(), until);
+            let asking = own.awaited();
+            if left.is_none_or(|(word, _)| word != asking) {
+                left = Some((asking, patience()));
+            }
+            self.sleep(line, own, asking, until);
         }
     }
 
@@ -253,7 +262,7 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.grant_exclusive(self.slot))
+        self.write(line, |own| own.grant_exclusive(self.slot))
     }
 
     /// Leases the unit for writing, waiting for it until `until`. While it waits no new reader is
@@ -271,20 +280,28 @@ impl<W: Wait> Member<W> {
 
     #[cold]
     fn wait_exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
+        let mut asked = false;
         loop {
-            let refused = match self.try_exclusive(line) {
-                Err(LeaseError::Busy(refused)) => refused,
-                done => return done,
-            };
             let own = judged(line)?;
-            if own.grant_exclusive(self.slot).is_ok() {
-                continue;
+            let refused = match own.grant_exclusive(self.slot) {
+                Ok(changed) => match take_exclusive(line, own, changed) {
+                    Some(grant) => return Ok(grant),
+                    None => continue,
+                },
+                Err(refused) => refused,
+            };
+            if !refused.passes() {
+                return Err(refusal(refused, line));
             }
             if until.expired() {
-                self.end_recall(line)?;
+                // Not the recall of others, of one that never slept.
+                if asked {
+                    self.end_recall(line)?;
+                }
                 return Err(LeaseError::TimedOut(refused));
             }
-            let _ = self.sleep(line, own, own.recalled(), until);
+            asked = true;
+            self.sleep(line, own, own.recalled(), until);
         }
     }
 
@@ -293,8 +310,8 @@ impl<W: Wait> Member<W> {
     /// # Errors
     /// [`LeaseError::Revoked`] where it is not lost; [`LeaseError`].
     pub fn try_restore(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        // What was good is noted under the epoch of this grant already, by whoever found it lost.
-        self.take(line, |own| own.restore(self.slot))
+        // The daemon has noted which version was good, for this grant.
+        self.write(line, |own| own.restore(self.slot))
     }
 
     /// Makes a lease for reading one for writing, where nobody else reads; else it stays as it is.
@@ -303,12 +320,12 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
     /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
-        self.take(line, |own| own.upgrade(self.slot, grant.epoch))
+        self.write(line, |own| own.upgrade(self.slot, grant.epoch))
     }
 
     /// Takes the unit for writing by `change`.
     #[inline]
-    fn take(
+    fn write(
         &self,
         line: &Descriptor,
         change: impl Fn(Own) -> Result<Own, Refused>,
@@ -316,14 +333,7 @@ impl<W: Wait> Member<W> {
         loop {
             let own = judged(line)?;
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
-            if exchange(line, own, changed) {
-                crash_point!("lease.exclusive_granted");
-                let grant = granted(line, changed.epoch());
-                // Looked at once more, after the place was read: a holder that was fenced in
-                // between may have read where the contents are by now, and would store there.
-                if !planted!("member.trusts_a_late_place") {
-                    self.check_exclusive(line, &grant)?;
-                }
+            if let Some(grant) = take_exclusive(line, own, changed) {
                 return Ok(grant);
             }
         }
@@ -341,8 +351,18 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<u64, LeaseError> {
+        let release = |own: Own| {
+            if planted!("member.releases_any_epoch") {
+                return own.release_exclusive(self.slot, own.epoch());
+            }
+            own.release_exclusive(self.slot, grant.epoch)
+        };
+        if planted!("member.releases_before_version") {
+            self.give_back(line, release)?;
+            return publish(line, self.slot, grant, changed);
+        }
         let version = publish(line, self.slot, grant, changed)?;
-        self.give_back(line, |own| own.release_exclusive(self.slot, grant.epoch))?;
+        self.give_back(line, release)?;
         Ok(version)
     }
 
@@ -362,6 +382,7 @@ impl<W: Wait> Member<W> {
         Ok(Grant { version, ..*grant })
     }
 
+    #[inline]
     fn give_back(
         &self,
         line: &Descriptor,
@@ -424,21 +445,27 @@ impl<W: Wait> Member<W> {
         }
     }
 
-    /// Says that it sleeps, looks once more, and sleeps. Returns what the word was all the time, or
-    /// `None` where it changed.
-    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) -> Option<Own> {
+    /// Says that it sleeps, looks once more, and sleeps where the word is the same. It may return
+    /// early.
+    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) {
+        if planted!("wait.unannounced") {
+            let seen = line.event.load(Acquire);
+            return self.wait.wait(&line.event, seen, until);
+        }
         if own != asking && !exchange(line, own, asking) {
-            return None;
+            return;
         }
         crash_point!("lease.wait_announced");
         // Acquire pairs with the release in `wake`: whoever sees the event moved sees the word that
         // it was moved for. The word is read after the event, and not before.
-        let seen = line.event.load(Acquire);
+        let mut seen = line.event.load(Acquire);
         if line.own.load(Acquire) != asking.word() && !planted!("wait.without_second_look") {
-            return None;
+            return;
+        }
+        if planted!("wait.event_read_late") {
+            seen = line.event.load(Acquire);
         }
         self.wait.wait(&line.event, seen, until);
-        (line.own.load(Relaxed) == asking.word()).then_some(asking)
     }
 
     /// A writer that gives up lets readers in again; other writers ask anew when they are woken.
@@ -460,10 +487,25 @@ impl<W: Wait> Member<W> {
     #[inline]
     fn after_release(&self, line: &Descriptor, before: Own, after: Own) {
         if before.has_waiters() && !after.has_waiters() {
+            if planted!("member.downgrades_silently") && after.state() == State::Shared {
+                return;
+            }
             crash_point!("lease.released_not_woken");
             wake(line, &self.wait);
         }
     }
+}
+
+/// When a reader stops minding the recall of a free unit. A sleep that ended is no sign of it: it
+/// may have ended at once, by a wake-up for a change before it. Models have no clock.
+fn patience() -> Deadline {
+    if planted!("member.impatient") {
+        return Deadline::at(Nanos::ZERO);
+    }
+    if cfg!(loom) {
+        return Deadline::NEVER;
+    }
+    Deadline::after(WAIT_CAP)
 }
 
 /// Moves the event on and wakes all who sleep.
@@ -476,63 +518,14 @@ pub(crate) fn wake(line: &Descriptor, wait: &impl Wait) {
     wait.wake_all(&line.event);
 }
 
-/// Raises the version where the contents were changed, and returns what it is.
-#[inline]
-fn publish(line: &Descriptor, slot: Slot, grant: &Grant, changed: bool) -> Result<u64, LeaseError> {
-    if !changed {
-        return Ok(grant.version);
-    }
-    let version = grant.version.wrapping_add(1);
-    crash_point!("lease.version_to_raise");
-    note(line, slot, grant)?;
-    crash_point!("lease.exclusive_noted");
-    // Not a store: one that comes late, of a holder that was fenced meanwhile, would set the
-    // version back. Release pairs with the acquire of whoever fences this holder: who sees the
-    // version raised sees the note. For all others the release of the word publishes it.
-    let raised = line
-        .version
-        .compare_exchange(grant.version, version, Release, Relaxed);
-    crash_point!("lease.version_raised");
-    match raised {
-        Ok(_) => Ok(version),
-        Err(_) => Err(LeaseError::Revoked),
-    }
-}
-
-/// Notes which version was granted, for whoever fences this holder once it has raised the version.
-#[inline]
-fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> {
-    let noted = line.base.load(Acquire);
-    if base::epoch(noted) == grant.epoch {
-        // Of a unit that is restored, by whoever found it lost.
-        return Ok(());
-    }
-    // Not a store: one that comes late would take the note of a later holder away. Whoever fences
-    // this one changes the note before the unit is anybody's, and this one has read it before it
-    // looked whether it is fenced.
-    let is_held = judged(line)?.is_exclusive_of(slot, grant.epoch);
-    let note = base::pack(grant.epoch, grant.version);
-    if planted!("member.notes_late") {
-        line.base.store(note, Relaxed);
-        return Ok(());
-    }
-    let is_noted = is_held
-        && line
-            .base
-            .compare_exchange(noted, note, Relaxed, Relaxed)
-            .is_ok();
-    if is_noted {
-        Ok(())
-    } else {
-        Err(LeaseError::Revoked)
-    }
-}
-
 /// Reads and judges the ownership word.
 #[inline]
 pub(crate) fn judged(line: &Descriptor) -> Result<Own, CorruptWord> {
     // Acquire pairs with the release of `exchange`, so that what is judged by this word is not
     // older than it.
+    if planted!("own.read_relaxed") {
+        return Own::judge(line.own.load(Relaxed));
+    }
     Own::judge(line.own.load(Acquire))
 }
 
@@ -558,11 +551,36 @@ pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
     line.own.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }
 
+/// Makes a grant, which is the change of the word from `from` to `to`. `None` where it is another
+/// word by now.
+#[inline]
+fn take(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
+    let early = planted!("member.reads_before_grant").then(|| granted(line, to.epoch()));
+    exchange(line, from, to).then(|| early.unwrap_or_else(|| granted(line, to.epoch())))
+}
+
+/// [`take`], to write.
+#[inline]
+fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
+    let to = if planted!("member.takes_the_marks") {
+        to.recall_ended()
+    } else {
+        to
+    };
+    let grant = take(line, from, to)?;
+    crash_point!("lease.exclusive_granted");
+    // Looked at once more, after the place was read: a holder that was fenced in between may have
+    // read where the contents are by now, and would store there. It asks anew.
+    let stands = line.own.load(Acquire) & !Own::MARKS == to.word() & !Own::MARKS;
+    (stands || planted!("member.trusts_a_late_place")).then_some(grant)
+}
+
 /// What goes with a grant that has just been made.
 #[inline]
 pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
-    // The compare-exchange before it acquired what belongs to the grant. Acquire, for a holder that
-    // was fenced since: what it looks at next is not older than the place it reads here.
+    // The compare-exchange before it acquired what belongs to the grant. Acquire pairs with the
+    // release of whoever moves the contents: what a holder that was fenced since looks at next is
+    // not older than the place it reads here.
     Grant {
         epoch,
         version: line.version.load(Relaxed),
@@ -572,7 +590,8 @@ pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
 
 #[cold]
 pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
-    let now = line.version.load(Relaxed);
-    let last_good = base::version(line.base.load(Relaxed), now);
-    LeaseError::from_refusal(refused, last_good)
+    LeaseError::from_refusal(refused, || {
+        let now = line.version.load(Relaxed);
+        base::version(line.base.load(Relaxed), now)
+    })
 }

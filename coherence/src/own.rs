@@ -153,6 +153,9 @@ pub struct CorruptWord {
 pub struct Own(u64);
 
 impl Own {
+    /// The bits that anybody may change at any time, whoever holds it.
+    pub(crate) const MARKS: u64 = WAITERS | RECALL;
+
     /// Judges a word that was read from shared memory.
     ///
     /// # Errors

@@ -28,7 +28,7 @@
 //! Each step is tried [`TRIES_MAX`] times.
 
 use pool_core::descriptor::Descriptor;
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{crash_point, planted};
 
 use crate::base;
@@ -158,7 +158,8 @@ pub fn settle(
         // Whoever restores it has the next epoch, and may die before it has done anything.
         Verdict::Lost => own.epoch().after(),
     };
-    line.base.store(base::pack(noted_for, last_good), Relaxed);
+    // Swapped, as all that a late holder exchanges: it came before this, or fails.
+    line.base.swap(base::pack(noted_for, last_good), Release);
     crash_point!("recover.verdict_noted");
     change(line, wait, |own| {
         let fenced = own.state() == State::Fenced;
@@ -179,8 +180,11 @@ pub fn settle(
 fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
     let holder = fence.before();
     // Acquire pairs with the release of a holder that raised it: its note is seen as well.
-    let now = line.version.load(Acquire);
+    let mut now = line.version.load(Acquire);
     let noted = line.base.load(Relaxed);
+    if planted!("recover.reads_note_first") {
+        now = line.version.load(Acquire);
+    }
     let last_good = base::version(noted, now);
     let by = base::epoch(noted);
     if by == fence || by == fence.after() {
@@ -190,17 +194,18 @@ fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
         last_good
     } else {
         // It died before it noted anything, and so before it raised the version.
-        line.base.store(base::pack(holder, now), Relaxed);
+        line.base.swap(base::pack(holder, now), Release);
         now
     };
     crash_point!("recover.noted");
     let is_raised = planted!("recover.raises_what_was_good_only") && now != last_good;
     if !is_raised && !planted!("recover.version_not_raised") {
-        // Relaxed, as all here: the change of the word, which follows, publishes it.
-        line.version.store(now.wrapping_add(1), Relaxed);
+        // Relaxed: the change of the word, which follows, publishes it. Added, for the holder may
+        // have raised it since.
+        line.version.fetch_add(1, Relaxed);
     }
     crash_point!("recover.raise_to_note");
-    line.base.store(base::pack(fence, last_good), Relaxed);
+    line.base.swap(base::pack(fence, last_good), Release);
     last_good
 }
 
@@ -218,7 +223,8 @@ fn change(
         };
         if exchange(line, own, changed) {
             crash_point!("recover.changed_not_woken");
-            if own.has_waiters() && !changed.has_waiters() {
+            let marked = own.has_waiters() && !changed.has_waiters();
+            if marked && !planted!("recover.wakes_nobody") {
                 wake(line, wait);
             }
             return Ok(());
@@ -238,6 +244,8 @@ pub fn rouse(line: &Descriptor, wait: &impl Wait) -> Result<(), RecoverError> {
         asked.then(|| Ok(own.recall_ended()))
     })?;
     // A waker may have died between its change of the word and the waking.
-    wake(line, wait);
+    if !planted!("recover.trusts_the_mark") {
+        wake(line, wait);
+    }
     Ok(())
 }

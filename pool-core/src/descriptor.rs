@@ -32,7 +32,7 @@ pub struct Descriptor {
     pub own: AtomicU64,
     /// Version of the contents.
     pub version: AtomicU64,
-    /// Incarnation of the memory that holds the contents.
+    /// Incarnation of the memory that holds the contents. Stored with release.
     pub backing: AtomicU64,
     /// Moves on when those who wait should look again.
     pub event: AtomicU32,

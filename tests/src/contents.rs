@@ -10,6 +10,10 @@ use pool_core::sync::thread;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a unit changes hands.
 pub const ROUNDS: u64 = 1_000;
+/// How many units workers share.
+pub const UNITS: u32 = 8;
+/// The elements of the object that a member publishes before it dies.
+pub const OBJECT: [u64; 5] = [3, 1, 4, 1, 5];
 /// Words of a unit of a page.
 const WORDS: usize = 512;
 
@@ -20,9 +24,8 @@ fn of(number: u64) -> [u64; WORDS] {
         return words;
     }
     words[0] = number;
-    for index in 1..WORDS - 1 {
-        let place = index as u64;
-        words[index] = (number << 16 ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for (word, place) in words[1..WORDS - 1].iter_mut().zip(1_u64..) {
+        *word = (number << 16 ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
     words[WORDS - 1] = words.iter().fold(0, |sum, word| sum.wrapping_add(*word));
     words

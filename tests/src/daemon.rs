@@ -314,6 +314,18 @@ impl Daemon {
         open.expect("the daemon runs").count()
     }
 
+    /// How many descriptors of a process it has open.
+    #[must_use]
+    pub fn pidfds_of(&self, pid: u32) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).expect("the daemon runs");
+        let told = open
+            .flatten()
+            .filter_map(|info| fs::read_to_string(info.path()).ok());
+        let line = format!("Pid:\t{pid}");
+        told.filter(|text| text.lines().any(|said| said == line))
+            .count()
+    }
+
     /// How many files of memory it has open: those that are granted, and those in stock.
     #[must_use]
     pub fn files_of_memory(&self) -> usize {

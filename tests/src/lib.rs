@@ -9,6 +9,8 @@
 //! - [`chain`]: pointers in a segment, which hold in every process.
 //! - [`churn`]: clients that do everything at random until they are killed.
 //! - [`contents`]: contents of a leased unit, and processes that exchange it.
+//! - [`lessee`]: a member of a domain in a process of its own.
+//! - [`points`]: the crash points that the sources name.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
 //! A step that fails where the test does not expect it panics: it fails the test that made it.
@@ -31,7 +33,9 @@ pub mod client;
 pub mod contents;
 pub mod daemon;
 pub mod domain;
+pub mod lessee;
 pub mod pattern;
+pub mod points;
 pub mod puppet;
 pub mod random;
 pub mod setup;

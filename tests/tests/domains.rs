@@ -1,6 +1,8 @@
 //! Domains on the real daemon: members die with what they hold, the daemon dies while it recovers
 //! that, and nobody is served what nobody published.
 
+use std::collections::BTreeSet;
+
 use coherence::{LeaseError, State};
 use pool_proto::common::v1::{Access, ErrorClass, ErrorReason, OnDeath};
 use pool_proto::session::v1::reply;
@@ -10,7 +12,7 @@ use tierpool_tests::daemon::Daemon;
 use tierpool_tests::domain::{self, acquire, create, directory, own, release, state, version};
 use tierpool_tests::puppet::{Order, Puppet};
 use tierpool_tests::setup::Setup;
-use tierpool_tests::{EXTENT, until};
+use tierpool_tests::{EXTENT, points, until};
 
 const PUPPET: &str = env!("CARGO_BIN_EXE_puppet");
 
@@ -152,6 +154,29 @@ fn the_unit_of_who_is_given_up_is_nobody_elses_while_its_process_lives() {
 }
 
 #[test]
+fn nobody_is_watched_for_a_domain_that_has_ended() {
+    let setup = Setup {
+        grace_ms: 50,
+        ..setup()
+    };
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
+    let mut client = daemon.attach("a");
+    let (mut puppet, id) = {
+        let _held = client.granted(create(EXTENT, "first", OnDeath::Lose));
+        other(&daemon, "first")
+    };
+    puppet.done(&Order::HangUp);
+    until("it is given up", || {
+        (daemon.admin().clients().ok()?.len() == 1).then_some(())
+    });
+    let watched = || daemon.pidfds_of(puppet.pid());
+    until("its process is watched", || (watched() == 1).then_some(()));
+    client.ask(ask::free(id, true));
+    until("it is watched no more", || (watched() == 0).then_some(()));
+    client.ask(ask::detach());
+}
+
+#[test]
 fn a_reader_leases_through_the_daemon_and_cannot_write_the_words() {
     let daemon = start();
     let mut writer = daemon.attach("a");
@@ -234,14 +259,20 @@ fn a_member_that_dies_while_the_daemon_is_dead_is_missed() {
 
 /// Points that a recovery of one reader and one writer passes, and the passing that is died at: a
 /// start goes through its own recovery first.
-const POINTS: [(&str, u32); 10] = [
+const POINTS: [(&str, u32); 15] = [
     ("domain.slot-left", 2),
     ("recover.reader_found", 1),
     ("recover.writer_found", 1),
     ("recover.fenced", 1),
     ("recover.noted", 1),
+    ("recover.raise_to_note", 1),
     ("recover.version_raised", 1),
     ("recover.judged", 1),
+    ("recover.verdict_noted", 1),
+    // The fence, the verdict, and the end of the reader.
+    ("recover.changed_not_woken", 1),
+    ("recover.changed_not_woken", 2),
+    ("recover.changed_not_woken", 3),
     ("recover.settled", 1),
     ("domain.recovered", 2),
     ("domain.recovered", 1),
@@ -265,7 +296,9 @@ fn a_recovery_survives_the_daemons_death_at_each_of_its_steps() {
         client.reattach().unwrap();
         await_state(&held, 1, State::Lost);
         await_state(&held, 2, State::Free);
-        assert_eq!(version(&held, 1), 1, "{point}: raised once");
+        // Raised, and not noted yet, it is raised once more.
+        let raised = 1 + u64::from(point == "recover.raise_to_note");
+        assert_eq!(version(&held, 1), raised, "{point}");
         let lost = domain::lease(&held, 1, false);
         assert_eq!(lost, Err(LeaseError::Lost { last_good: 0 }), "{point}");
         let check = until("it is recovered", || {
@@ -275,6 +308,22 @@ fn a_recovery_survives_the_daemons_death_at_each_of_its_steps() {
         gives_back(client, held);
         daemon.await_all_free();
     }
+}
+
+#[test]
+fn every_point_of_a_recovery_is_died_at() {
+    let died_at = POINTS.iter().map(|(point, _)| *point);
+    let died_at: BTreeSet<_> = died_at
+        .filter(|point| point.starts_with("recover."))
+        .collect();
+    let defined = points::in_sources_of("coherence");
+    let defined = defined.iter().map(String::as_str);
+    assert_eq!(
+        died_at,
+        defined
+            .filter(|point| point.starts_with("recover."))
+            .collect()
+    );
 }
 
 #[test]

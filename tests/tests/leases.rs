@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
 use client_sdk::{
     Access, AttachOptions, Bytes, Create, Domain, DomainOptions, LeaseError, Mode, Pool, Ticket,
 };
@@ -12,6 +9,7 @@ use pool_core::sync::{Mutex, MutexGuard, lock};
 use tierpool_tests::churn::tenant_name;
 use tierpool_tests::contents::{self, PATIENCE, ROUNDS};
 use tierpool_tests::daemon::Daemon;
+use tierpool_tests::lessee::Lessee;
 use tierpool_tests::setup::Setup;
 use tierpool_tests::users::{BOB, can_switch};
 use tierpool_tests::{EXTENT, until};
@@ -45,31 +43,14 @@ fn scene(mode: Mode) -> Scene {
     }
 }
 
-/// A member in a process of its own.
-struct Lessee {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
-
 impl Scene {
     fn lessee(&self, role: &str) -> Lessee {
         self.lessee_of("left", "units", 0, role)
     }
 
     fn lessee_of(&self, label: &str, name: &str, uid: u32, role: &str) -> Lessee {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lessee"))
-            .arg(self.daemon.session_socket())
-            .args([label, name, &uid.to_string(), role])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Lessee {
-            input: child.stdin.take(),
-            output: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
+        let (program, uid) = (env!("CARGO_BIN_EXE_lessee"), uid.to_string());
+        Lessee::start(program, &self.daemon, &[label, name, &uid, role], None)
     }
 
     /// Publishes `count` changes of unit 0.
@@ -84,28 +65,6 @@ impl Scene {
     fn number(&self) -> Result<u64, LeaseError> {
         let guard = self.domain.unit(0).unwrap().read(PATIENCE)?;
         Ok(contents::read(&guard))
-    }
-}
-
-impl Lessee {
-    fn tells(&mut self) -> u64 {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim_end().parse().unwrap()
-    }
-
-    fn goes_on(&mut self) {
-        self.input.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-
-    fn ends_well(mut self) {
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}");
-    }
-
-    fn is_killed(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 }
 

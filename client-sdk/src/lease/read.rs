@@ -100,6 +100,7 @@ impl<'d> ReadGuard<'d> {
     /// # Errors
     /// [`LeaseError::Revoked`] where one was taken away before: what was read through the address
     /// may be of any version.
+    #[inline]
     pub fn release(mut self) -> Result<(), LeaseError> {
         self.let_go()
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use pool_core::crash_point;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::header::{HEADER, Header};
@@ -133,10 +134,12 @@ impl<'o, T: Element> Draft<'o, T> {
         } = self;
         let published = guard.downgrade().map_err(ObjectError::from);
         let listed = published.and_then(|guard| {
+            crash_point!("object.published");
             let len = objects.index_len();
             let at = usize::try_from(unit).unwrap_or(usize::MAX);
             let mut entries = index.view_mut::<u64>(pool_core::Bytes::ZERO, len)?;
             entries.set(at, hash_of(name))?;
+            crash_point!("object.listed");
             index.release()?;
             Ok(guard)
         });

@@ -180,6 +180,11 @@ impl Engine {
                 ));
             }
         }
+        if segment.domain.is_some() != self.domains.contains(&id) {
+            findings.push(format!(
+                "{id} is a domain and not counted, or counted and none"
+            ));
+        }
         if let Some(domain) = &segment.domain {
             let broken = domain.findings(&segment.holders).into_iter();
             findings.extend(broken.map(|finding| format!("{finding}, of {id}")));

@@ -38,6 +38,10 @@ use super::{Engine, Refusal};
 pub(super) const IS_FIXED: &str = "a domain keeps its size and its place: create another one, \
      copy what is to be kept, and free this one";
 
+/// Domains of one pool: the daemon maps the directory of each, and its mappings stay far below the
+/// kernel's 65,530.
+pub(super) const DOMAINS_MAX: usize = 16_384;
+
 /// How a client leaves what it held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
@@ -245,6 +249,18 @@ impl Engine {
     }
 
     /// # Errors
+    /// [`Refusal::Limit`] where the pool has as many domains as it may have.
+    pub(super) fn room_for_a_domain(&self) -> Result<(), Refusal> {
+        if self.domains.len() < DOMAINS_MAX {
+            return Ok(());
+        }
+        Err(Refusal::Limit {
+            what: "domains",
+            limit: DOMAINS_MAX as u64,
+        })
+    }
+
+    /// # Errors
     /// [`Refusal::NotPermitted`] where the segment is a domain.
     pub(super) fn not_a_domain(&self, id: SegmentId) -> Result<(), Refusal> {
         match self.domain(id) {
@@ -339,16 +355,20 @@ impl Engine {
 
     /// What every life begins with: no domain is answered of before it is recovered.
     pub(super) fn begin_domains(&mut self) {
-        for (&segment, state) in &self.segments {
-            let departed = state.domain.iter().flat_map(|domain| &domain.departed);
+        let domains = self.segments.values().filter(|s| s.domain.is_some());
+        self.domains = domains.map(|segment| segment.id).collect();
+        for &segment in &self.domains {
+            let domain = self.domain(segment).into_iter();
+            let departed = domain.flat_map(|domain| &domain.departed);
             let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
                 segment,
                 slot,
                 process,
             });
+            let awaited: Vec<_> = awaited.collect();
             self.actions.extend(awaited);
         }
-        self.to_recover = self.segments.keys().copied().collect();
+        self.to_recover.clone_from(&self.domains);
         self.recover_slots();
     }
 
@@ -492,7 +512,8 @@ impl Engine {
 
     /// The domains whose directories this life of the daemon has seen to.
     pub fn domains(&self) -> impl Iterator<Item = DomainView> {
-        self.segments.values().filter_map(|segment| {
+        let segments = self.domains.iter().filter_map(|id| self.segments.get(id));
+        segments.filter_map(|segment| {
             let domain = segment.domain.as_ref().filter(|domain| domain.ready)?;
             (segment.stage == Stage::Live).then_some(DomainView {
                 segment: segment.id,

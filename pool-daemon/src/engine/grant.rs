@@ -159,6 +159,7 @@ impl Engine {
         })?;
         if wanted.domain.is_some() {
             self.all_sealed(&layout)?;
+            self.room_for_a_domain()?;
         }
         // An id that is not used after all is no loss; addresses would be.
         let id = take_id!(self, segment);
@@ -221,6 +222,9 @@ impl Engine {
         }
         if let Some(tenant) = self.tenants.get_mut(segment.tenant) {
             tenant.segments.insert(id);
+        }
+        if segment.domain.is_some() {
+            self.domains.insert(id);
         }
         self.segments.insert(id, segment);
     }

@@ -241,6 +241,7 @@ impl Engine {
         };
         segment.stage = Stage::Freed;
         segment.domain = None;
+        self.domains.remove(&id);
         let shares: Vec<_> = segment.shares.keys().copied().collect();
         let (name, backings) = (
             std::mem::take(&mut segment.name),
@@ -420,6 +421,7 @@ impl Engine {
         let Some(segment) = self.segments.remove(&id) else {
             return;
         };
+        self.domains.remove(&id);
         for client in &segment.leaving {
             if let Some(client) = self.clients.get_mut(client) {
                 client.leaving.remove(&id);

@@ -104,6 +104,8 @@ pub struct Engine {
     quiet_until: BTreeMap<usize, Nanos>,
     /// Segments that may have to be moved off a draining device.
     to_move: BTreeSet<SegmentId>,
+    /// The segments that are domains: those that live, and those that are being made.
+    domains: BTreeSet<SegmentId>,
     /// Domains that may have slots to be recovered.
     to_recover: BTreeSet<SegmentId>,
     /// Until when descriptors of before a restart are awaited.

@@ -193,6 +193,7 @@ impl Engine {
             waiting: Vec::new(),
             quiet_until: BTreeMap::new(),
             to_move: BTreeSet::new(),
+            domains: BTreeSet::new(),
             to_recover: BTreeSet::new(),
             grace_until: None,
             counters: Counters::default(),

@@ -15,6 +15,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use coherence::check::{Census, Violation, check};
@@ -36,6 +37,10 @@ use crate::engine::effect::{Lease, Recovery};
 const UNITS_A_ROUND: u32 = 8_192;
 /// The time between two tries of what the machine could not do.
 const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
+/// Processes that are watched by a descriptor of each; further ones are looked for now and then.
+const WATCHED_MAX: usize = 1_024;
+/// Of those, so many at once.
+const LOOKED_FOR_MAX: usize = 64;
 /// Findings that a check names of one domain.
 const FINDINGS_MAX: usize = 8;
 
@@ -66,10 +71,10 @@ struct Work {
 /// A process whose end is waited for.
 #[derive(Debug)]
 struct Departed {
-    segment: SegmentId,
-    slot: Slot,
     process: PeerIdentity,
-    /// `None` where it could not be had: it is looked for again.
+    /// The slots it had, in any domains.
+    slots: Vec<(SegmentId, Slot)>,
+    /// `None` where it could not be had: the process is looked for again.
     pidfd: Option<OwnedFd>,
 }
 
@@ -108,19 +113,22 @@ pub(super) struct Domains {
     work: VecDeque<Work>,
     departed: BTreeMap<u64, Departed>,
     last_departed: u64,
-    /// Set while the machine does not give what is needed.
+    /// Set while the machine does not give what the work needs.
     retry_at: Option<Nanos>,
+    /// When processes are looked for that are not watched, and after which of them.
+    look_at: Option<Nanos>,
+    looked_for: u64,
 }
 
 impl Domains {
     /// When there is something to do unasked.
     pub(super) fn next_deadline(&self) -> Option<Nanos> {
-        let at_once = (!self.work.is_empty()).then_some(Nanos::ZERO);
-        self.retry_at.or(at_once)
+        let work = (!self.work.is_empty()).then(|| self.retry_at.unwrap_or(Nanos::ZERO));
+        work.into_iter().chain(self.look_at).min()
     }
 
     /// Gives a file up (invariant 1).
-    pub(super) fn close(&mut self, file: BackingId) {
+    fn close(&mut self, file: BackingId) {
         self.open.remove(&file);
         self.work.retain(|work| work.directory != file);
     }
@@ -129,7 +137,7 @@ impl Domains {
     pub(super) fn forget_work(&mut self) {
         self.work.clear();
         self.departed.clear();
-        self.retry_at = None;
+        (self.retry_at, self.look_at) = (None, None);
     }
 
     pub(super) fn format(
@@ -191,12 +199,14 @@ impl Domains {
 impl Reactor {
     /// Does a part of what is to be done with directories.
     pub(super) fn work_on_domains(&mut self, now: Nanos) {
+        if self.domains.look_at.is_some_and(|at| at <= now) {
+            self.domains.look_at = None;
+            self.look_for_departed();
+        }
         if self.domains.retry_at.is_some_and(|at| now < at) {
             return;
         }
-        if self.domains.retry_at.take().is_some() {
-            self.look_for_departed();
-        }
+        self.domains.retry_at = None;
         let Some(mut work) = self.domains.work.pop_front() else {
             return;
         };
@@ -261,60 +271,90 @@ impl Reactor {
         });
     }
 
+    /// Gives a file up. Where it was a directory, the ends of those who had slots in it are waited
+    /// for no more.
+    pub(super) fn close_domain(&mut self, file: BackingId) {
+        self.domains.close(file);
+        let engine = &self.engine;
+        self.domains.departed.retain(|_, departed| {
+            departed
+                .slots
+                .retain(|&(segment, slot)| engine.awaits_end(segment, slot));
+            !departed.slots.is_empty()
+        });
+    }
+
     /// Waits for the end of a process that had a slot.
     pub(super) fn await_end(&mut self, segment: SegmentId, slot: Slot, process: PeerIdentity) {
-        // Of domains that have ended nobody wants to know any more.
-        let engine = &self.engine;
-        self.domains
-            .departed
-            .retain(|_, departed| engine.awaits_end(departed.segment, departed.slot));
-        if !engine.awaits_end(segment, slot) {
+        if !self.engine.awaits_end(segment, slot) {
             return;
         }
-        self.domains.last_departed += 1;
-        let departed = Departed {
-            segment,
-            slot,
-            process,
-            pidfd: None,
+        let same = |departed: &Departed| {
+            (departed.process.pid, departed.process.started_ticks)
+                == (process.pid, process.started_ticks)
         };
+        let mut known = self.domains.departed.values_mut();
+        if let Some(departed) = known.find(|departed| same(departed)) {
+            return departed.slots.push((segment, slot));
+        }
+        self.domains.last_departed += 1;
         let number = self.domains.last_departed;
+        let (slots, pidfd) = (vec![(segment, slot)], None);
+        let departed = Departed {
+            process,
+            slots,
+            pidfd,
+        };
         self.domains.departed.insert(number, departed);
         self.look_for(number);
     }
 
     fn look_for_departed(&mut self) {
-        let departed = self.domains.departed.iter();
-        let unwatched = departed.filter(|(_, departed)| departed.pidfd.is_none());
-        let unwatched: Vec<_> = unwatched.map(|(&number, _)| number).collect();
-        unwatched
-            .into_iter()
-            .for_each(|number| self.look_for(number));
+        let after = (Excluded(self.domains.looked_for), Unbounded);
+        let unwatched = self.domains.departed.range(after);
+        let unwatched = unwatched.filter(|(_, departed)| departed.pidfd.is_none());
+        let next: Vec<_> = unwatched
+            .map(|(&number, _)| number)
+            .take(LOOKED_FOR_MAX)
+            .collect();
+        let is_last = next.len() < LOOKED_FOR_MAX;
+        self.domains.looked_for = next.last().copied().filter(|_| !is_last).unwrap_or(0);
+        next.into_iter().for_each(|number| self.look_for(number));
+        if !is_last {
+            self.look_again();
+        }
+    }
+
+    fn look_again(&mut self) {
+        let again = clock::now().saturating_add(RETRY_PAUSE);
+        self.domains.look_at.get_or_insert(again);
     }
 
     fn look_for(&mut self, number: u64) {
+        let departed = self.domains.departed.values();
+        let watched = departed.filter(|departed| departed.pidfd.is_some()).count();
         let Some(departed) = self.domains.departed.get_mut(&number) else {
             return;
         };
         let found = process::find(&departed.process).and_then(|found| {
-            if let Some(pidfd) = &found {
+            if let Some(pidfd) = found.as_ref().filter(|_| watched < WATCHED_MAX) {
                 let token = Token::Departed(number);
                 self.poller.add(pidfd, token, Interest::Readable)?;
             }
             Ok(found)
         });
         match found {
-            Ok(Some(pidfd)) => departed.pidfd = Some(pidfd),
+            Ok(Some(pidfd)) if watched < WATCHED_MAX => departed.pidfd = Some(pidfd),
+            Ok(Some(_)) => self.look_again(),
             Ok(None) => self.has_ended(number),
             Err(error) => {
                 tracing::warn!(%error, "a process that had a slot cannot be watched yet");
-                let again = clock::now().saturating_add(RETRY_PAUSE);
-                self.domains.retry_at.get_or_insert(again);
+                self.look_again();
             }
         }
     }
 
-    /// A process that had a slot has ended.
+    /// A process that had slots has ended.
     pub(super) fn has_ended(&mut self, number: u64) {
         let Some(departed) = self.domains.departed.remove(&number) else {
             return;
@@ -322,8 +362,9 @@ impl Reactor {
         if let Some(pidfd) = &departed.pidfd {
             self.poller.remove(pidfd);
         }
-        let (segment, slot) = (departed.segment, departed.slot);
-        self.step(Command::Ended { segment, slot });
+        for (segment, slot) in departed.slots {
+            self.step(Command::Ended { segment, slot });
+        }
     }
 
     /// Looks at every word of every domain.

@@ -39,7 +39,7 @@ impl Reactor {
             Action::Build { .. } | Action::Format { .. } => {}
             Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
             Action::Watch { backing } => {
-                self.domains.close(backing);
+                self.close_domain(backing);
                 self.files.watch(backing, clock::now());
             }
             Action::Enter { directory, slot } => self.enter(directory, slot),
@@ -319,7 +319,7 @@ impl Reactor {
     }
 
     pub(super) fn discard(&mut self, backing: BackingId) {
-        self.domains.close(backing);
+        self.close_domain(backing);
         if let Some((device, file)) = self.files.discard(backing) {
             self.builder.destroy(device, backing, file);
         }

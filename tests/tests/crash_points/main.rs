@@ -17,9 +17,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use pool_daemon::reactor::CRASH_POINTS;
+use tierpool_tests::points;
 
 mod operations;
 mod rounds;
@@ -77,26 +77,8 @@ fn every_defined_point_is_died_at() {
 
 #[test]
 fn every_point_in_the_source_is_defined_and_stands_there_once() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = Vec::new();
-    collect_points(&manifest.join("../pool-daemon/src"), &mut found);
-    found.sort_unstable();
+    let found = points::in_sources_of("pool-daemon");
     let mut defined: Vec<_> = CRASH_POINTS.iter().map(ToString::to_string).collect();
     defined.sort_unstable();
     assert_eq!(found, defined);
-}
-
-/// Collects what stands between the quotes of each `crash_point!("...")` below a folder.
-fn collect_points(folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect_points(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(path).unwrap();
-            let mut uses = text.split("crash_point!(\"");
-            uses.next();
-            found.extend(uses.map(|rest| rest.split('"').next().unwrap().to_owned()));
-        }
-    }
 }

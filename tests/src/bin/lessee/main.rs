@@ -1,7 +1,7 @@
 //! A member of a domain that does what its test wants, and tells on its standard output.
 //!
-//! `lessee SOCKET LABEL NAME UID ROLE`, as user `UID` where that is not 0. What it needs besides it
-//! reads from its standard input; it ends with it, where its role has no end.
+//! `lessee SOCKET LABEL NAME UID ROLE [NUMBER]`, as user `UID` where that is not 0. What it needs
+//! besides it reads from its standard input; it ends with it, where its role has no end.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a lessee that fails fails its test")]
@@ -12,10 +12,15 @@ use client_sdk::{Access, AccessError, AttachOptions, Domain, LeaseError, Pool, T
 use tierpool_tests::contents::{self, PATIENCE};
 use tierpool_tests::users::become_user;
 
+mod dies;
+mod works;
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = arguments.get(5).map_or(0, |number| number.parse().unwrap());
+    arguments.truncate(5);
     let [socket, label, name, uid, role] = &arguments[..] else {
-        panic!("lessee SOCKET LABEL NAME UID ROLE");
+        panic!("lessee SOCKET LABEL NAME UID ROLE [NUMBER]");
     };
     match uid.parse().unwrap() {
         0 => {}
@@ -26,8 +31,13 @@ fn main() {
         "read-only" => Access::ReadOnly,
         _ => Access::ReadWrite,
     };
+    if let "publishes" | "finds" = role.as_str() {
+        return dies::with_objects(&pool.open_objects(name, access).unwrap(), role);
+    }
     let domain = pool.open_domain(name, access).unwrap();
     match role.as_str() {
+        "works" => works::works(&domain, number),
+        "succeeds" => works::succeeds(&domain),
         "even" => contents::exchange(&domain, 0),
         "odd" => contents::exchange(&domain, 1),
         "first" => contents::hand_to_and_fro(&domain, 0),
@@ -40,7 +50,7 @@ fn main() {
         }
         "receives" => receives(&domain),
         "read-only" => reads_only(&domain),
-        other => panic!("{other} is no role"),
+        role => dies::with_unit(&domain, role, number),
     }
 }
 
@@ -74,9 +84,11 @@ fn reads_only(domain: &Domain) {
     println!("{last}");
 }
 
+/// Tells a number, and goes on when it is told to. Where its test has ended it ends, too.
 fn tell_and_wait(number: u64) {
     println!("{number}");
-    let mut nothing = [0];
-    // It ends with its test.
-    let _ = std::io::stdin().read(&mut nothing).unwrap();
+    let mut line = [0];
+    if std::io::stdin().read(&mut line).unwrap() == 0 {
+        std::process::exit(0);
+    }
 }

@@ -1,0 +1,68 @@
+//! What a lost unit is to those who write it anew, where they are gone before they have.
+
+use coherence::recover::{Recovered, Verdict, recover};
+use coherence::{Grant, LeaseError, Member, Slot, Wait};
+use pool_core::clock::Deadline;
+use pool_core::descriptor::Descriptor;
+use pool_core::sync::atomic::AtomicU32;
+
+/// Nobody waits here.
+#[derive(Debug)]
+struct NoWait;
+
+impl Wait for NoWait {
+    fn wait(&self, _word: &AtomicU32, _seen: u32, _until: Deadline) {}
+
+    fn wake_all(&self, _word: &AtomicU32) {}
+}
+
+fn member(index: u8) -> Member<NoWait> {
+    Member::new(Slot::new(index).expect("a slot"), NoWait)
+}
+
+/// Takes the unit away from `member`, its contents lost.
+fn lose(line: &Descriptor, member: &Member<NoWait>) -> Recovered {
+    recover(line, member.slot(), &NoWait, |_| Verdict::Lost).expect("a sound word")
+}
+
+/// A unit that was lost under its second writer: version 1 is the last that was published.
+fn lost_unit() -> Descriptor {
+    let line = Descriptor::default();
+    let first = member(1);
+    let grant = first.try_exclusive(&line).expect("it is free");
+    assert_eq!(first.release_exclusive(&line, &grant, true), Ok(1));
+    first.try_exclusive(&line).expect("it is free");
+    assert_eq!(lose(&line, &first), Recovered::Lost { last_good: 1 });
+    line
+}
+
+fn restored(line: &Descriptor, member: &Member<NoWait>) -> Grant {
+    member.try_restore(line).expect("it is lost")
+}
+
+#[test]
+fn however_many_fail_to_restore_a_unit_its_last_good_version_is_told() {
+    let line = lost_unit();
+    for _ in 0..200 {
+        let failing = member(2);
+        let _ = restored(&line, &failing);
+        assert_eq!(lose(&line, &failing), Recovered::Lost { last_good: 1 });
+        let refused = failing.try_shared(0, &line);
+        assert_eq!(refused, Err(LeaseError::Lost { last_good: 1 }));
+    }
+}
+
+#[test]
+fn a_restorer_that_was_cut_off_publishes_nothing_and_stops_nobody() {
+    let line = lost_unit();
+    let (late, later) = (member(2), member(3));
+    let cut = restored(&line, &late);
+    assert_eq!(lose(&line, &late), Recovered::Lost { last_good: 1 });
+    let grant = restored(&line, &later);
+    let refused = late.release_exclusive(&line, &cut, true);
+    assert_eq!(refused, Err(LeaseError::Revoked));
+    let version = later.release_exclusive(&line, &grant, true);
+    assert_eq!(version, Ok(grant.version + 1));
+    let read = late.try_shared(0, &line).expect("it is restored");
+    assert_eq!(Ok(read.version), version);
+}

@@ -1,0 +1,68 @@
+//! Members are killed at every named point of a lease, of handing over and of an object, and at
+//! random; the daemon lives, or is dead at that moment and comes back later. Who survives is
+//! granted what was published last, or is told what the domain promises, and never waits in vain.
+//!
+//! | what | where |
+//! |---|---|
+//! | every death of a member, and what it leaves | `cases` |
+//! | one death: who waits, who comes after | `trial` |
+//! | the daemon, the domain, and what its words say | `scene` |
+//! | deaths of who publishes and who looks up | `objects` |
+//! | deaths at random, round after round | `rounds` |
+//!
+//! What the daemon does when it recovers the dead is died at in `domains` and `crash_points`.
+
+use std::collections::BTreeSet;
+
+use client_sdk::OnDeath;
+use tierpool_tests::points;
+
+mod cases;
+mod objects;
+mod rounds;
+mod scene;
+mod trial;
+
+use cases::{CASES, Case};
+use scene::Scene;
+
+/// A member dies in each way of `cases`, one after the other, in one domain.
+fn sweep(cases: impl Iterator<Item = &'static Case>, on_death: OnDeath, daemon_dies: bool) {
+    let mut scene = Scene::new(on_death);
+    for case in cases {
+        trial::run(&mut scene, case, daemon_dies);
+    }
+    scene.tell_waits();
+}
+
+#[test]
+fn who_waits_for_a_member_that_dies_at_any_point_is_granted_or_told() {
+    sweep(CASES.iter(), OnDeath::Lose, false);
+}
+
+#[test]
+fn what_a_member_leaves_at_any_point_is_kept_where_the_domain_keeps() {
+    let kept = CASES.iter().filter(|case| !case.gives_contents_up());
+    sweep(kept, OnDeath::Keep, false);
+}
+
+#[test]
+fn who_waits_for_a_member_that_dies_while_the_daemon_is_dead_is_granted_once_it_is_back() {
+    sweep(CASES.iter(), OnDeath::Lose, true);
+}
+
+#[test]
+fn every_point_of_a_member_is_died_at() {
+    let sources = [
+        points::in_sources_of("coherence"),
+        points::in_sources_of("client-sdk"),
+    ];
+    // Those of a recovery are the daemon's, see `domains`.
+    let defined = sources.concat().into_iter();
+    let defined: BTreeSet<_> = defined
+        .filter(|name| !name.starts_with("recover."))
+        .collect();
+    let died_at = CASES.iter().map(|case| case.point).chain(objects::points());
+    let died_at: BTreeSet<_> = died_at.map(str::to_owned).collect();
+    assert_eq!(died_at, defined);
+}
