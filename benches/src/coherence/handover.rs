@@ -4,7 +4,10 @@
 //! The lease carries the right and the order, and a record in a ring tells of it. Below that lies
 //! a lease with no more than a word that says whose turn it is, and below that the word alone: what
 //! two processors need to hear of each other, with nothing that survives a death. One way is half
-//! of a round trip; a round trip is one of [`BATCH`], and the median of those counts.
+//! of a round trip; batches of [`BATCH`] round trips are timed, and their median counts.
+//!
+//! Who waits for a ring looks for a while before it sleeps, so where it is said to sleep it may not
+//! have come to that; the words are slept on at once.
 
 use std::io::{Read as _, Write as _};
 
