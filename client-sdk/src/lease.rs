@@ -174,11 +174,13 @@ impl<'d> Units<'d> {
     /// does. A process that leases by requests may be the only reader by the time it is answered.
     pub(crate) fn try_read_beside(&self) -> Result<Option<ReadGuard<'d>>, LeaseError> {
         self.held.check(0, self.domain.layout().directory().get())?;
-        if self.own(0)?.state() != State::Shared {
+        let seen = self.own(0)?;
+        if seen.state() != State::Shared {
             return Ok(None);
         }
         match self.acquire(Kind::Beside, None) {
-            Ok(lease) => Ok(Some(ReadGuard::new(lease))),
+            // Granted by a request it may have been free meanwhile, and written by somebody.
+            Ok(lease) => Ok(Some(ReadGuard::new(lease)).filter(|g| g.epoch() == seen.epoch())),
             Err(LeaseError::Revoked { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -216,8 +218,14 @@ impl<'d> Units<'d> {
     /// publishes them.
     ///
     /// # Errors
-    /// [`LeaseError::NotLost`] where there are contents; [`LeaseError`].
+    /// [`LeaseError::NotLost`] where there are contents; [`LeaseError::PartOfUnit`] of a range that
+    /// is not a whole number of units; [`LeaseError`].
     pub fn restore(&self) -> Result<WriteGuard<'d>, LeaseError> {
+        let unit = self.domain.unit_bytes();
+        let whole = |bytes: u64| bytes.is_multiple_of(unit.get());
+        if !whole(self.start) || !whole(self.bytes) {
+            return Err(LeaseError::PartOfUnit { unit });
+        }
         self.acquire(Kind::Restore, None).map(WriteGuard::restoring)
     }
 

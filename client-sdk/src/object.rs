@@ -217,9 +217,10 @@ impl Objects {
             return Err(LeaseError::from(AccessError::ReadOnly).into());
         }
         let (first, units) = (self.index_units(), self.capacity());
-        for _ in 0..units {
-            // Relaxed: where it points is a matter of speed only.
-            let unit = first + self.cursor.fetch_add(1, Relaxed) % units;
+        // Relaxed: where it points is a matter of speed only.
+        let start = self.cursor.fetch_add(1, Relaxed);
+        for step in 0..units {
+            let unit = first + start.wrapping_add(step) % units;
             let place = self.domain.unit(unit)?;
             let guard = match place.try_write() {
                 Err(LeaseError::Busy { .. }) => continue,
@@ -231,7 +232,7 @@ impl Objects {
                 taken => taken?,
             };
             crash_point!("object.drafted");
-            return Ok(Draft::new(self, guard, unit, count));
+            return Ok(Draft::new(self, guard, unit, count)?);
         }
         Err(ObjectError::Full { units })
     }

@@ -269,8 +269,10 @@ impl Session {
                 // That there is nothing to release the daemon has heard otherwise.
                 Ok(()) => {}
                 Err(error) if error.reason() == Some(Reason::NotFound) => {}
-                // So has whoever takes back what is held of a domain.
-                Err(Error::Refused(_)) if matches!(release, Release::Unit(..)) => {}
+                // So it has where the domain is not held any more, or the unit lost.
+                Err(error)
+                    if matches!(release, Release::Unit(..))
+                        && matches!(error.reason(), Some(Reason::NotPermitted | Reason::Lost)) => {}
                 Err(error) => {
                     if self.unresolved.is_none() && !self.ended {
                         lock(&shared.table).releases.push_front(release);

@@ -585,7 +585,8 @@ pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
     // not older than the place it reads here.
     Grant {
         epoch,
-        version: line.version.load(Relaxed),
+        // Acquire pairs with the release of whoever raises it in a recovery, for the same reason.
+        version: line.version.load(Acquire),
         backing: line.backing.load(Acquire),
     }
 }
@@ -593,7 +594,9 @@ pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
 #[cold]
 pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
     LeaseError::from_refusal(refused, || {
-        let now = line.version.load(Relaxed);
-        base::version(line.base.load(Relaxed), now)
+        // In this order: a version that is older than the note could not be told from one that is
+        // newer. Acquire pairs with the release of each note.
+        let noted = line.base.load(Acquire);
+        base::version(noted, line.version.load(Relaxed))
     })
 }

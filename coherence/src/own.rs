@@ -509,6 +509,7 @@ impl Own {
     pub const fn restore(self, slot: Slot) -> Result<Self, Refused> {
         match self.state() {
             State::Lost => Ok(self.to_exclusive(slot)),
+            State::Fenced | State::Retired => Err(self.refusal()),
             _ => Err(Refused::State),
         }
     }

@@ -200,9 +200,9 @@ fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
     crash_point!("recover.noted");
     let is_raised = planted!("recover.raises_what_was_good_only") && now != last_good;
     if !is_raised && !planted!("recover.version_not_raised") {
-        // Relaxed: the change of the word, which follows, publishes it. Added, for the holder may
-        // have raised it since.
-        line.version.fetch_add(1, Relaxed);
+        // Release pairs with the acquire of a grant: a holder that was fenced and finds this
+        // version finds the fence as well. Added, for the holder may have raised it since.
+        line.version.fetch_add(1, Release);
     }
     crash_point!("recover.raise_to_note");
     line.base.swap(base::pack(fence, last_good), Release);

@@ -1,7 +1,7 @@
 //! Why a lease is not given, or is one no more.
 
 use coherence::Slot;
-use pool_core::SegmentId;
+use pool_core::{Bytes, SegmentId};
 
 use crate::error::{AccessError, Error, ErrorClass};
 
@@ -47,6 +47,13 @@ pub enum LeaseError {
     NotLost {
         /// Which unit.
         unit: u32,
+    },
+    /// Only a part of a unit was to be restored, and the rest would pass for whole. Restore all of
+    /// it.
+    #[error("a range that is no whole number of units of {unit} cannot be restored")]
+    PartOfUnit {
+        /// Bytes of a unit.
+        unit: Bytes,
     },
     /// It is a unit no more. Ask for other memory.
     #[error("unit {unit} was withdrawn")]
@@ -104,7 +111,7 @@ impl LeaseError {
             Self::Busy { .. } | Self::TimedOut { .. } => ErrorClass::Exhausted,
             Self::Revoked { .. } | Self::Withdrawn { .. } => ErrorClass::Revoked,
             Self::Lost { .. } | Self::ReceiverGone { .. } => ErrorClass::Lost,
-            Self::NotLost { .. } => ErrorClass::Caller,
+            Self::NotLost { .. } | Self::PartOfUnit { .. } => ErrorClass::Caller,
             Self::Moving { .. } => ErrorClass::Unreachable,
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::Access(error) => error.class(),

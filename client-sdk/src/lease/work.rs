@@ -120,6 +120,10 @@ impl<'d, C: Completion> Lent<'d, C> {
     /// [`LeaseError::Lost`] where the worker failed: the contents were given up. [`LeaseError`]
     /// where the lease does not stand, or cannot be known to.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<WriteGuard<'d>>, LeaseError> {
+        if let Some(guard) = &self.guard {
+            // First: in a forked child nothing of it is there.
+            guard.lease.units.held.check_standing()?;
+        }
         match self.work.wait(timeout)? {
             Progress::Running => Ok(None),
             Progress::Done => {

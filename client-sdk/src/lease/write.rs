@@ -228,7 +228,9 @@ impl<'d> WriteGuard<'d> {
 
     fn lose(&mut self) -> Result<(), LeaseError> {
         self.held = false;
-        self.lease.units.held.check_standing()?;
+        // A dirty line that stayed would be written back some time later, over what somebody has
+        // restored by then.
+        self.write_back()?;
         self.lease.each(|units, index, grant| {
             let line = units.line(index).ok_or(AccessError::ReadOnly)?;
             let lost = units.member().abandon(line, grant);

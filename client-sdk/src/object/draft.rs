@@ -49,17 +49,19 @@ impl<T> From<Unpublished<'_, T>> for ObjectError {
 impl<'o, T: Element> Draft<'o, T> {
     pub(super) fn new(
         objects: &'o Objects,
-        guard: WriteGuard<'o>,
+        mut guard: WriteGuard<'o>,
         unit: u32,
         count: usize,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, LeaseError> {
+        // Before anything of what was there is overwritten: nobody is to take it for that any more.
+        Header::erase(&mut guard)?;
+        Ok(Self {
             objects,
             guard,
             unit,
             count,
             element: PhantomData,
-        }
+        })
     }
 
     /// How many elements there are.

@@ -84,6 +84,11 @@ impl Header {
         })
     }
 
+    /// From here on the unit has no object.
+    pub(super) fn erase(guard: &mut WriteGuard<'_>) -> Result<(), LeaseError> {
+        guard.view_mut::<u64>(Bytes::ZERO, 1)?.set(0, 0)
+    }
+
     pub(super) fn write(&self, guard: &mut WriteGuard<'_>) -> Result<(), LeaseError> {
         let words = self.words();
         guard

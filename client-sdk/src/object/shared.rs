@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use coherence::Epoch;
+use pool_core::Bytes;
 
 use super::draft::checksum;
 use super::header::{HEADER, Header};
@@ -11,7 +12,7 @@ use super::{ObjectError, Objects};
 use crate::lease::LeaseError;
 use crate::lease::read::ReadGuard;
 use crate::lease::view::LeasedView;
-use crate::view::Element;
+use crate::view::{Element, bytes_of};
 
 /// A published array, held: it stays what it is, where it is, for as long as this lives. The object
 /// is gone when the last of these is, in all processes.
@@ -42,6 +43,10 @@ impl<'o, T: Element> Shared<'o, T> {
                 found: header.kind,
                 asked: T::KIND,
             });
+        }
+        // Whoever takes the address takes the length as well.
+        if Bytes::new(bytes_of::<T>(header.count)) > objects.object_bytes_max() {
+            return Err(ObjectError::Damaged { unit });
         }
         Ok(Self {
             objects,

@@ -472,3 +472,51 @@ fn coherence_of(granted: &mut session::Granted) -> &mut pool_proto::common::v1::
         .as_mut()
         .unwrap()
 }
+
+#[test]
+fn what_was_given_up_is_not_written_back_over_what_was_restored() {
+    for mode in [Mode::Hardware, Mode::Software, Mode::Simulated] {
+        let (_fake, _pool, domain, peer) = shared(mode);
+        for unit in 0..8 {
+            let mut guard = domain.unit(unit).unwrap().write(NOW).unwrap();
+            guard
+                .view_mut::<u64>(Bytes::ZERO, 1)
+                .unwrap()
+                .set(0, 7)
+                .unwrap();
+            guard.abandon().unwrap();
+            let line = peer.line(unit);
+            let grant = peer.member.try_restore(line).unwrap();
+            peer.poke(unit, 9);
+            peer.member.release_exclusive(line, &grant, true).unwrap();
+            assert_eq!(read(&domain, unit), Ok(9), "{mode}");
+            assert_eq!(peer.peek(unit), 9, "{mode}");
+        }
+    }
+}
+
+#[test]
+fn a_unit_is_restored_as_a_whole() {
+    let (_fake, _pool, domain, peer) = shared(Mode::Hardware);
+    domain
+        .unit(0)
+        .unwrap()
+        .write(NOW)
+        .unwrap()
+        .abandon()
+        .unwrap();
+    for (start, len) in [(8, 8), (0, 8), (8, 4088)] {
+        let part = domain.range(Bytes::new(start), Bytes::new(len)).unwrap();
+        let refused = part.restore().map(drop);
+        assert_eq!(refused, Err(LeaseError::PartOfUnit { unit: PAGE }));
+    }
+    assert_eq!(state(&peer, 0), State::Lost);
+    domain
+        .unit(0)
+        .unwrap()
+        .restore()
+        .unwrap()
+        .release()
+        .unwrap();
+    assert_eq!(state(&peer, 0), State::Free);
+}

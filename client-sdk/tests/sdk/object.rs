@@ -233,3 +233,41 @@ fn objects_are_read_by_who_may_not_write() {
     );
     drop(found);
 }
+
+#[test]
+fn what_a_member_forges_of_a_header_gives_nobody_more_than_the_unit() {
+    let (_fake, _pool, objects) = space();
+    let shared = draft(&objects, &[1_u8; 8]).publish("h").unwrap();
+    let segment = objects.domain().segment();
+    let header = shared.as_ptr().unwrap().addr() as u64 - segment.addr().get() - 256;
+    let room = objects.object_bytes_max();
+    let forged = segment.view_mut(Bytes::new(header), 3).unwrap();
+    forged.set(1, u64::from(u64::KIND)).unwrap();
+    forged.set(2, room.get()).unwrap();
+    let refused = objects.get::<u64>("h").unwrap_err();
+    assert!(matches!(refused, ObjectError::Damaged { .. }), "{refused}");
+    drop(shared);
+}
+
+#[test]
+fn a_unit_that_was_drafted_anew_is_the_old_object_to_nobody() {
+    let (fake, _pool, objects) = space();
+    let peer = peer(&fake, &objects);
+    let places = objects.capacity();
+    drop(draft(&objects, &[1_u8]).publish("old").unwrap());
+    // In every place, so that one of them is that of the old one.
+    let drafts: Vec<_> = (0..places)
+        .map(|_| objects.draft::<u8>(1).unwrap())
+        .collect();
+    drop(drafts);
+    // Whoever reads by requests may hold it for a moment.
+    let other = coherence::Member::new(coherence::Slot::new(2).unwrap(), coherence::FutexWait);
+    for unit in 1..objects.domain().units() {
+        other.try_shared(unit, peer.line(unit)).unwrap();
+    }
+    let found = objects.get::<u8>("old").map(drop);
+    assert!(
+        matches!(found, Err(ObjectError::NotFound { .. })),
+        "{found:?}"
+    );
+}
