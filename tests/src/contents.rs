@@ -79,22 +79,26 @@ pub fn write_anew(guard: &mut WriteGuard<'_>, number: u64) {
 }
 
 /// Changes unit 0 whenever its number has this parity, until it was changed [`ROUNDS`] times.
+///
+/// Whose turn it is, is read: a writer that waits keeps new readers out until it was let in. Two
+/// that both looked by leases for writing could keep each other out for long, for a lease that was
+/// let go goes to whoever comes first, and that is who let go.
 pub fn exchange(domain: &Domain, parity: u64) {
     let unit = domain.unit(0).expect("it has one");
     loop {
-        let mut guard = unit.write(PATIENCE).expect("the other lets go");
-        let number = check(&guard);
-        assert_eq!(number, guard.version(), "each change is published once");
+        let number = read(&unit.read(PATIENCE).expect("the other lets go"));
         if number >= ROUNDS {
             return;
         }
-        if number % 2 == parity {
-            let next = change(&mut guard);
-            assert_eq!(guard.release(), Ok(next));
-        } else {
-            drop(guard);
+        if number % 2 != parity {
             thread::yield_now();
+            continue;
         }
+        let mut guard = unit.write(PATIENCE).expect("the other lets go");
+        assert_eq!(check(&guard), number, "it is this one's turn");
+        assert_eq!(number, guard.version(), "each change is published once");
+        let next = change(&mut guard);
+        assert_eq!(guard.release(), Ok(next));
     }
 }
 
