@@ -16,8 +16,8 @@
 //!
 //! - *Draft*: a unit that is free, leased for writing. Nobody else can see it.
 //! - *Publish*: under a lease of the index for writing, which lets one publish at a time: no living
-//!   object has the name; the hash is written to the index; the lease of the unit becomes one for
-//!   reading, and nobody had it in between.
+//!   object has the name; the lease of the unit becomes one for reading, and nobody had it in
+//!   between; the hash is written to the index.
 //! - *Look up*: under a lease of the index for reading: the units whose hash fits. Then each of
 //!   them is leased *beside* a holder, which fails where nobody holds it; and the name in the
 //!   header is compared under that lease. What is found is held already, and cannot go away.

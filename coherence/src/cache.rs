@@ -19,16 +19,12 @@
 //! 4. Two members never hold parts of one line: a line is written back whole, with what its host
 //!    holds of the other's part.
 
-use core::fmt;
-
 #[cfg(not(loom))]
 use pool_core::Bytes;
 #[cfg(not(loom))]
 use pool_core::flush::Flusher;
 #[cfg(not(loom))]
 use pool_core::mem::Mapped;
-use pool_core::sync::atomic::AtomicU64;
-use pool_core::sync::atomic::Ordering::Relaxed;
 
 mod mode;
 
@@ -141,96 +137,6 @@ impl Caches for Software<'_> {
     }
 }
 
-/// Caches whose use is counted, for benches and for who wants to know what a mode costs. The counts
-/// are those of all threads of the member.
-#[derive(Default)]
-pub struct Counted<C> {
-    caches: C,
-    write_backs: AtomicU64,
-    lines_written_back: AtomicU64,
-    invalidations: AtomicU64,
-    lines_invalidated: AtomicU64,
-    fences: AtomicU64,
-}
-
-/// How often a member acted on its caches, since it began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Calls of [`Caches::write_back`].
-    pub write_backs: u64,
-    /// Lines that those returned.
-    pub lines_written_back: u64,
-    /// Calls of [`Caches::invalidate`].
-    pub invalidations: u64,
-    /// Lines that those returned.
-    pub lines_invalidated: u64,
-    /// Fences of both kinds.
-    pub fences: u64,
-}
-
-impl<C> Counted<C> {
-    /// Counts from 0 on.
-    pub fn new(caches: C) -> Self {
-        Self {
-            caches,
-            write_backs: AtomicU64::new(0),
-            lines_written_back: AtomicU64::new(0),
-            invalidations: AtomicU64::new(0),
-            lines_invalidated: AtomicU64::new(0),
-            fences: AtomicU64::new(0),
-        }
-    }
-
-    /// The caches themselves.
-    pub const fn caches(&self) -> &C {
-        &self.caches
-    }
-
-    /// What was counted. Each count is exact once the threads that act on the caches are joined;
-    /// while they run, the counts may stem from different moments.
-    pub fn counts(&self) -> Counts {
-        Counts {
-            write_backs: self.write_backs.load(Relaxed),
-            lines_written_back: self.lines_written_back.load(Relaxed),
-            invalidations: self.invalidations.load(Relaxed),
-            lines_invalidated: self.lines_invalidated.load(Relaxed),
-            fences: self.fences.load(Relaxed),
-        }
-    }
-}
-
-impl<C: Caches> Caches for Counted<C> {
-    fn write_back(&self, offset: u64, len: u64) -> u64 {
-        let lines = self.caches.write_back(offset, len);
-        self.write_backs.fetch_add(1, Relaxed);
-        self.lines_written_back.fetch_add(lines, Relaxed);
-        lines
-    }
-
-    fn invalidate(&self, offset: u64, len: u64) -> u64 {
-        let lines = self.caches.invalidate(offset, len);
-        self.invalidations.fetch_add(1, Relaxed);
-        self.lines_invalidated.fetch_add(lines, Relaxed);
-        lines
-    }
-
-    fn fence_stores(&self) {
-        self.caches.fence_stores();
-        self.fences.fetch_add(1, Relaxed);
-    }
-
-    fn fence_all(&self) {
-        self.caches.fence_all();
-        self.fences.fetch_add(1, Relaxed);
-    }
-}
-
-impl<C: fmt::Debug> fmt::Debug for Counted<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Counted({:?}, {:?})", self.caches, self.counts())
-    }
-}
-
 #[cfg(not(loom))]
 #[cfg(test)]
 mod tests {
@@ -253,23 +159,15 @@ mod tests {
 
     #[test]
     fn coherent_hardware_needs_nothing_and_counts_no_line() {
-        let caches = Counted::new(Hardware);
-        assert_eq!(caches.write_back(0, 4096), 0);
-        assert_eq!(caches.invalidate(5, u64::MAX), 0);
-        let expected = Counts {
-            write_backs: 1,
-            invalidations: 1,
-            ..Counts::default()
-        };
-        assert_eq!(caches.counts(), expected);
+        assert_eq!(Hardware.write_back(0, 4096), 0);
+        assert_eq!(Hardware.invalidate(5, u64::MAX), 0);
     }
 
     #[test]
     fn each_line_of_each_operation_is_counted() {
         let file = page();
         let map = map(&file, Access::ReadWrite);
-        let software = Software::new(map.mapped(), Flusher::detect());
-        let member = Counted::new(software);
+        let member = Software::new(map.mapped(), Flusher::detect());
         let word = map.mapped().write_view::<u64>(Bytes::new(8), 1).unwrap();
         word.set(0, 7).unwrap();
         assert_eq!(member.write_back(8, 8), 1);
@@ -278,14 +176,6 @@ mod tests {
         assert_eq!(member.invalidate(0, PAGE_BYTES), 64);
         member.fence_all();
         assert_eq!(word.get(0), Some(7));
-        let expected = Counts {
-            write_backs: 2,
-            lines_written_back: 3,
-            invalidations: 1,
-            lines_invalidated: 64,
-            fences: 2,
-        };
-        assert_eq!(member.counts(), expected);
     }
 
     #[test]

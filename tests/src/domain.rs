@@ -25,6 +25,7 @@ pub fn create(bytes: u64, name: &str, on_death: OnDeath) -> Body {
             mode: CoherenceMode::Hardware.into(),
             unit_bytes: UNIT,
             on_death: on_death.into(),
+            one_host: true,
             ..Coherence::default()
         }),
         ..session::Create::default()

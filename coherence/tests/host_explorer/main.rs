@@ -156,7 +156,7 @@ fn no_world_of_a_small_scope_breaks_a_law() {
 }
 
 #[test]
-#[ignore = "takes minutes; for changes of the protocol"]
+#[ignore = "two minutes; after a change: cargo test -p coherence --test host_explorer -- --ignored"]
 fn no_world_of_a_larger_scope_breaks_a_law() {
     search_all(LARGER);
 }

@@ -22,9 +22,10 @@
 
 use std::collections::BTreeMap;
 
+use coherence::cache::{Capabilities, Mode};
 use coherence::{Layout, LeaseError, Slot};
 use pool_core::{Bytes, ClientId, EXTENT_BYTES, SegmentId};
-use pool_proto::common::v1::{Access, Coherence, CoherenceMode, OnDeath};
+use pool_proto::common::v1::{Access, Coherence, OnDeath};
 use pool_proto::journal::v1 as row;
 use pool_proto::session::v1::{self as session, reply};
 
@@ -221,22 +222,20 @@ pub(super) fn wanted(ask: &session::Create) -> Result<Option<(Layout, Coherence)
     Ok(Some((layout, terms)))
 }
 
-/// Whether the members will see each other's writes. A cache that writes back lines which nobody
-/// changed brings old contents back, and no protocol of the members can keep it from that.
+/// Whether the members will see each other's writes, by what the asker states of them. The modes
+/// have the same numbers in messages as on media.
 fn admit(terms: &Coherence) -> Result<(), Refusal> {
-    match CoherenceMode::try_from(terms.mode) {
-        Ok(CoherenceMode::Hardware | CoherenceMode::Simulated) => Ok(()),
-        Ok(CoherenceMode::Software) if terms.one_host || terms.no_clean_write_backs => Ok(()),
-        Ok(CoherenceMode::Software) => Err(Refusal::NotPermitted(
-            "software coherence loses writes unless all members run on one host, or no cache of \
-             theirs writes back clean lines, and neither was stated: state it where it is so, use \
-             the hardware mode where all members run on one host, share the segment read-only, or \
-             flush and unmap it at each hand-over",
-        )),
-        Ok(CoherenceMode::Unspecified) | Err(_) => Err(Refusal::Malformed(
+    let mode = u8::try_from(terms.mode).ok().map(Mode::try_from);
+    let Some(Ok(mode)) = mode else {
+        return Err(Refusal::Malformed(
             "the mode of coherence is none of the known ones",
-        )),
-    }
+        ));
+    };
+    mode.admit(Capabilities {
+        one_host: terms.one_host,
+        no_clean_write_backs: terms.no_clean_write_backs,
+    })?;
+    Ok(())
 }
 
 impl Engine {

@@ -57,6 +57,9 @@ pub enum Refusal {
     /// The asker may not do that.
     #[error("not permitted: {0}")]
     NotPermitted(&'static str),
+    /// The members of a domain would not see each other's writes.
+    #[error(transparent)]
+    Mode(#[from] coherence::cache::ModeRefused),
     /// The tenant would have more of the tier than its limit.
     #[error(
         "over quota: tenant {tenant} may have {limit} of tier {tier}, uses {used} and asked for \
@@ -263,7 +266,7 @@ impl Refusal {
             Self::BadName(_) => (Caller, R::BadName),
             Self::NameTaken(_) => (Caller, R::NameTaken),
             Self::NotFound { .. } => (Caller, R::NotFound),
-            Self::NotPermitted(_) => (Caller, R::NotPermitted),
+            Self::NotPermitted(_) | Self::Mode(_) => (Caller, R::NotPermitted),
             Self::OverQuota { .. } => (Exhausted, R::OverQuota),
             Self::TierFull { .. } => (Exhausted, R::TierFull),
             Self::WindowFull { .. } | Self::NoRoomBehind { .. } => (Exhausted, R::WindowFull),

@@ -97,6 +97,7 @@ fn creates_of_domains() -> Vec<Row> {
         let mut terms = Coherence {
             mode: CoherenceMode::Hardware.into(),
             unit_bytes: 4096,
+            one_host: true,
             ..Coherence::default()
         };
         create(|ask| {
@@ -108,8 +109,14 @@ fn creates_of_domains() -> Vec<Row> {
     for mode in [0, 4, -1, i32::MAX] {
         rows.push((domain(&|_, terms| terms.mode = mode), Malformed));
     }
-    let software = CoherenceMode::Software.into();
-    rows.push((domain(&|_, terms| terms.mode = software), NotPermitted));
+    for mode in [
+        CoherenceMode::Hardware,
+        CoherenceMode::Software,
+        CoherenceMode::Simulated,
+    ] {
+        let over_hosts = domain(&|_, terms| (terms.mode, terms.one_host) = (mode.into(), false));
+        rows.push((over_hosts, NotPermitted));
+    }
     for on_death in [3, -1, i32::MIN] {
         rows.push((domain(&|_, terms| terms.on_death = on_death), Malformed));
     }

@@ -89,6 +89,7 @@ pub(super) fn create_domain(name: &str, count: u32) -> session::Create {
         coherence: Some(Coherence {
             mode: CoherenceMode::Hardware.into(),
             unit_bytes: 1 << 16,
+            one_host: true,
             ..Coherence::default()
         }),
         ..create_named(name, count)

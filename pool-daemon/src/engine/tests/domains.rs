@@ -275,6 +275,18 @@ fn software_coherence_is_refused_unless_a_promise_makes_it_sound() {
     }
     world.granted(pid, software(true, false));
     world.granted(pid, software(false, true));
+    for mode in [CoherenceMode::Hardware, CoherenceMode::Simulated] {
+        let mut ask = ask::create_domain("", 1);
+        let terms = ask.coherence.as_mut().unwrap();
+        (terms.mode, terms.one_host) = (mode.into(), false);
+        let refused = world.refused(pid, Body::Create(ask));
+        assert_eq!(refused.reason(), ErrorReason::NotPermitted);
+        assert!(
+            refused.message.contains("several hosts"),
+            "{}",
+            refused.message
+        );
+    }
 }
 
 #[test]

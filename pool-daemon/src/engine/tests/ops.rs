@@ -168,6 +168,7 @@ fn nonsense() -> impl Strategy<Value = Option<Body>> {
                     mode: lifetime % 5,
                     unit_bytes: capacity_bytes,
                     on_death: lifetime,
+                    one_host: true,
                     ..Coherence::default()
                 }),
             })
