@@ -6,7 +6,8 @@
 //! # What a member has seen
 //! A host may have lines of a unit cached that are older than what others have published. The
 //! version and the incarnation at which this process last made sure of the opposite are kept for
-//! each unit. They are written by whoever holds the unit, and compared by the next to hold it:
+//! each unit. They are written by whoever holds the unit or has just let go of it, and compared by
+//! the next to hold it:
 //! neither ever falls, so a pair that fits was stored by somebody who had just made sure. Where the
 //! hardware keeps all caches the same nothing is kept.
 

@@ -26,7 +26,9 @@
 //! 3. What a writer has not published nobody is served, unless the domain was made to keep it.
 //! 4. Epoch, version and incarnation of a unit never fall.
 //! 5. A holder that was fenced publishes nothing, however late it tries.
-//! 6. Nobody sleeps longer than [`WAIT_CAP`] while it could have what it waits for.
+//! 6. Nobody sleeps longer than [`WAIT_CAP`] while it could have what it waits for. Who leases by
+//!    way of the daemon has no such cap where a writer recalled a unit and does not come for it: it
+//!    waits until that writer does, or is gone, or its own deadline has passed.
 //! 7. A change that is refused has changed nothing.
 //! 8. Every step of a recovery may be the last one before the daemon dies, and is taken up.
 

@@ -16,6 +16,8 @@
 //! | from | to | by whom | condition |
 //! |---|---|---|---|
 //! | free, shared | shared, one holder more | member | not recalled |
+//! | free and recalled | shared | member | left so for a whole cap by who recalled it |
+//! | shared | shared and crowded | one more thread of a holder | not recalled |
 //! | shared | shared by one less, or free | that holder, or the daemon in its place | |
 //! | free | exclusive, epoch + 1, recall cleared | member | |
 //! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; never waited for |
