@@ -20,9 +20,8 @@
 //! the last one clears the bit. The mark goes when the last holder of all processes goes. So a
 //! reader that is alone in its process pays two compare-exchanges and nothing else.
 //!
-//! *Waiting*: see [`crate::wait`]. A writer that waits sets the recall, which keeps new readers out
-//! until it had its turn; where it gives up it takes the recall back. Where it died the daemon
-//! does, and of a unit that is free any reader does after one cap.
+//! *Waiting*: see [`crate::wait`], and `member/turn.rs` for whose turn it is. Who gives up takes its
+//! recall back; where it died the daemon does, and of a free unit anybody does after one cap.
 //!
 //! # Why each death is survived
 //! Between any two instructions the word says who holds the unit, and that is all the daemon needs:
@@ -35,16 +34,19 @@ use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::{Mutex, lock};
-use pool_core::{Nanos, crash_point, planted};
+use pool_core::{crash_point, planted};
 
 use crate::base;
 use crate::error::LeaseError;
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::publish::publish;
 use crate::slot::Slot;
-use crate::wait::{WAIT_CAP, Wait};
+use crate::wait::Wait;
 
 pub(crate) mod hand;
+mod turn;
+
+use turn::Turn;
 
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,37 +155,19 @@ impl<W: Wait> Member<W> {
         line: &Descriptor,
         until: Deadline,
     ) -> Result<Grant, LeaseError> {
-        let mut left: Option<(Own, Deadline)> = None;
+        let mut turn = Turn::new(self.slot);
         loop {
             let own = judged(line)?;
-            let for_a_cap = left.is_some_and(|(word, cap)| word == own && cap.expired());
-            let refused = match own.grant_shared(self.slot) {
-                // A writer asked for it, and has not taken it for a cap.
-                Err(Refused::Recalled) if own.state() == State::Free && for_a_cap => {
-                    let changed = own.grant_shared_unasked(self.slot);
-                    let changed = changed.map_err(|refused| refusal(refused, line))?;
-                    match take(line, own, changed) {
-                        Some(grant) => return Ok(grant),
-                        None => continue,
+            let refused = match turn.shared(own) {
+                Ok(_) | Err(Refused::HeldHere) => {
+                    match self.read(unit, line, |own| turn.shared(own)) {
+                        Err(LeaseError::Busy(_)) => continue,
+                        done => return done,
                     }
                 }
-                Ok(_) | Err(Refused::HeldHere) => match self.try_shared(unit, line) {
-                    Err(LeaseError::Busy(_)) => continue,
-                    done => return done,
-                },
                 Err(refused) => refused,
             };
-            if !refused.passes() {
-                return Err(refusal(refused, line));
-            }
-            if until.expired() {
-                return Err(LeaseError::TimedOut(refused));
-            }
-            let asking = own.awaited();
-            if left.is_none_or(|(word, _)| word != asking) {
-                left = Some((asking, patience()));
-            }
-            self.sleep(line, own, asking, until);
+            self.await_turn(line, own, refused, &mut turn, until)?;
         }
     }
 
@@ -262,11 +246,15 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        self.write(line, |own| own.grant_exclusive(self.slot))
+        self.write(line, |own| {
+            if planted!("member.jumps_the_queue") {
+                return own.grant_exclusive_in_turn(self.slot);
+            }
+            own.grant_exclusive(self.slot)
+        })
     }
 
-    /// Leases the unit for writing, waiting for it until `until`. While it waits no new reader is
-    /// let in.
+    /// Leases the unit for writing, waiting for it until `until`.
     ///
     /// # Errors
     /// [`LeaseError`].
@@ -280,29 +268,45 @@ impl<W: Wait> Member<W> {
 
     #[cold]
     fn wait_exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
-        let mut asked = false;
+        let mut turn = Turn::new(self.slot);
         loop {
             let own = judged(line)?;
-            let refused = match own.grant_exclusive(self.slot) {
+            let refused = match turn.exclusive(own) {
                 Ok(changed) => match take_exclusive(line, own, changed) {
                     Some(grant) => return Ok(grant),
                     None => continue,
                 },
                 Err(refused) => refused,
             };
-            if !refused.passes() {
-                return Err(refusal(refused, line));
-            }
-            if until.expired() {
-                // Not the recall of others, of one that never slept.
-                if asked {
-                    self.end_recall(line)?;
-                }
-                return Err(LeaseError::TimedOut(refused));
-            }
-            asked = true;
-            self.sleep(line, own, own.recalled(), until);
+            self.await_turn(line, own, refused, &mut turn, until)?;
         }
+    }
+
+    /// Sleeps, where the unit was refused while the word was `own`, and may be had later.
+    fn await_turn(
+        &self,
+        line: &Descriptor,
+        own: Own,
+        refused: Refused,
+        turn: &mut Turn,
+        until: Deadline,
+    ) -> Result<(), LeaseError> {
+        if !refused.passes() {
+            return Err(refusal(refused, line));
+        }
+        if until.expired() {
+            // Not the recall of others, of one that never asked.
+            if turn.has_asked() {
+                self.end_recall(line)?;
+            }
+            return Err(LeaseError::TimedOut(refused));
+        }
+        let asks = turn.asks(own, refused);
+        let asking = if asks { own.recalled() } else { own.awaited() };
+        if self.sleep(line, own, asking, turn.sleeps_until(until)) {
+            turn.announced(asking, asks);
+        }
+        Ok(())
     }
 
     /// Writes all of a unit anew whose contents are lost.
@@ -445,30 +449,33 @@ impl<W: Wait> Member<W> {
         }
     }
 
-    /// Says that it sleeps, looks once more, and sleeps where the word is the same. It may return
-    /// early.
-    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) {
+    /// Says by the word `asking` that it sleeps, looks once more, and sleeps where the word is the
+    /// same. It may return early; false where it could not say so, for the word was another.
+    fn sleep(&self, line: &Descriptor, own: Own, asking: Own, until: Deadline) -> bool {
         if planted!("wait.unannounced") {
             let seen = line.event.load(Acquire);
-            return self.wait.wait(&line.event, seen, until);
+            self.wait.wait(&line.event, seen, until);
+            return true;
         }
         if own != asking && !exchange(line, own, asking) {
-            return;
+            return false;
         }
         crash_point!("lease.wait_announced");
         // Acquire pairs with the release in `wake`: whoever sees the event moved sees the word that
         // it was moved for. The word is read after the event, and not before.
         let mut seen = line.event.load(Acquire);
         if line.own.load(Acquire) != asking.word() && !planted!("wait.without_second_look") {
-            return;
+            return true;
         }
         if planted!("wait.event_read_late") {
             seen = line.event.load(Acquire);
         }
         self.wait.wait(&line.event, seen, until);
+        true
     }
 
-    /// A writer that gives up lets readers in again; other writers ask anew when they are woken.
+    /// Who has asked and gives up lets others in again; those who have asked as well ask anew when
+    /// they are woken.
     #[cold]
     fn end_recall(&self, line: &Descriptor) -> Result<(), LeaseError> {
         loop {
@@ -494,18 +501,6 @@ impl<W: Wait> Member<W> {
             wake(line, &self.wait);
         }
     }
-}
-
-/// When a reader stops minding the recall of a free unit. A sleep that ended is no sign of it: it
-/// may have ended at once, by a wake-up for a change before it. Models have no clock.
-fn patience() -> Deadline {
-    if planted!("member.impatient") {
-        return Deadline::at(Nanos::ZERO);
-    }
-    if cfg!(loom) {
-        return Deadline::NEVER;
-    }
-    Deadline::after(WAIT_CAP)
 }
 
 /// Moves the event on and wakes all who sleep.

@@ -7,7 +7,7 @@
 //! ```text
 //! bit 63..61 state: 0 free, 1 shared, 2 exclusive, 3 fenced, 4 lost, 5 retired
 //!     60     crowded: some process holds it shared by more than one of its threads
-//!     59     recall: somebody waits to write; no new reader is let in
+//!     59     recall: somebody waits whose turn it is; nobody new is let in
 //!     58     waiters: somebody sleeps until the word changes
 //!     57..32 epoch: rises with each exclusive grant and each fence, modulo 2^26
 //!     31..0  holders: a bit a slot
@@ -16,12 +16,13 @@
 //! | from | to | by whom | condition |
 //! |---|---|---|---|
 //! | free, shared | shared, one holder more | member | not recalled |
-//! | free and recalled | shared | member | left so for a whole cap by who recalled it |
+//! | free and recalled | the same, recall cleared | member | it has recalled it, or it was left so for a cap |
 //! | shared | shared and crowded | one more thread of a holder | not recalled |
 //! | shared | shared by one less, or free | that holder, or the daemon in its place | |
-//! | free | exclusive, epoch + 1, recall cleared | member | |
+//! | free | exclusive, epoch + 1 | member | not recalled |
 //! | shared by me alone | exclusive, epoch + 1 | that holder | not crowded; never waited for |
-//! | exclusive | free, or shared by me | that holder | same epoch |
+//! | exclusive | free | that holder | same epoch |
+//! | exclusive | shared by me, recall cleared | that holder | same epoch |
 //! | exclusive | exclusive of another, epoch + 1 | that holder | same epoch |
 //! | exclusive | lost, no holders | that holder, which wrote half of a change | same epoch |
 //! | exclusive | fenced, epoch + 1, no holders | daemon | holder dead, or stuck and cut off |
@@ -108,8 +109,8 @@ pub enum Refused {
     /// A thread of this process holds it shared. Join it.
     #[error("this process holds the unit shared")]
     HeldHere,
-    /// Somebody waits to write. Wait.
-    #[error("a writer waits for the unit")]
+    /// Somebody waits whose turn it is. Wait.
+    #[error("somebody else has waited for the unit")]
     Recalled,
     /// The daemon decides about it. Wait.
     #[error("the unit is being recovered")]
@@ -222,7 +223,7 @@ impl Own {
         Epoch::new((self.0 >> EPOCH_SHIFT) as u32)
     }
 
-    /// Whether somebody waits to write.
+    /// Whether somebody waits whose turn it is.
     #[must_use]
     pub const fn is_recalled(self) -> bool {
         self.0 & RECALL != 0
@@ -291,17 +292,17 @@ impl Own {
         if self.is_recalled() && self.state() == State::Free {
             return Err(Refused::Recalled);
         }
-        self.grant_shared_unasked(slot)
+        self.grant_shared_in_turn(slot)
     }
 
-    /// `slot` reads it as well, although a writer asked for it and has not come: of a free unit
-    /// that has been left so for a whole cap. A writer that died while it waited must not keep
-    /// readers out for ever.
+    /// `slot` reads it as well, also where a free unit is recalled: by `slot` itself, or by
+    /// somebody that has left it so for a whole cap. Who died while it waited must not keep others
+    /// out for ever.
     ///
     /// # Errors
     /// [`Refused`].
     #[inline]
-    pub fn grant_shared_unasked(self, slot: Slot) -> Result<Self, Refused> {
+    pub fn grant_shared_in_turn(self, slot: Slot) -> Result<Self, Refused> {
         match self.state() {
             State::Free => Ok(self
                 .with_state(State::Shared)
@@ -372,7 +373,20 @@ impl Own {
     #[inline]
     pub const fn grant_exclusive(self, slot: Slot) -> Result<Self, Refused> {
         match self.state() {
-            // Whoever sleeps is woken by the release; whoever waits to write asks once more.
+            State::Free if self.is_recalled() => Err(Refused::Recalled),
+            _ => self.grant_exclusive_in_turn(slot),
+        }
+    }
+
+    /// `slot` reads and writes it, alone, also where it is recalled: by `slot` itself, or by
+    /// somebody that has left it free for a whole cap.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    #[inline]
+    pub const fn grant_exclusive_in_turn(self, slot: Slot) -> Result<Self, Refused> {
+        match self.state() {
+            // Whoever sleeps is woken by the release; whoever else has asked asks once more.
             State::Free => Ok(self.to_exclusive(slot).without(RECALL)),
             _ => Err(self.refusal()),
         }
@@ -396,8 +410,8 @@ impl Own {
         Ok(self.to_exclusive(slot))
     }
 
-    /// `slot` holds it no more, and whoever sleeps is to be woken. A writer that has asked for it
-    /// keeps its turn.
+    /// `slot` holds it no more, and whoever sleeps is to be woken. Who has asked for it keeps its
+    /// turn.
     ///
     /// # Errors
     /// [`Refused::NotHeld`].
@@ -412,7 +426,8 @@ impl Own {
             .without(WAITERS))
     }
 
-    /// `slot` goes on reading it and writes it no more; whoever sleeps is to be woken.
+    /// `slot` goes on reading it and writes it no more; whoever sleeps is to be woken. Readers are
+    /// let in, and one of them may be who has asked; writers ask once more.
     ///
     /// # Errors
     /// [`Refused::NotHeld`].
@@ -420,11 +435,11 @@ impl Own {
         if !self.is_exclusive_of(slot, epoch) {
             return Err(Refused::NotHeld);
         }
-        Ok(self.with_state(State::Shared).without(WAITERS))
+        Ok(self.with_state(State::Shared).without(WAITERS | RECALL))
     }
 
     /// `slot` hands it to the member at `to`, which alone reads and writes it from then on; whoever
-    /// sleeps is to be woken. A writer that has asked for it keeps its turn.
+    /// sleeps is to be woken. Who has asked for it keeps its turn.
     ///
     /// # Errors
     /// [`Refused::NotHeld`].
@@ -455,14 +470,14 @@ impl Own {
         self.with(WAITERS)
     }
 
-    /// Somebody sleeps until it may write.
+    /// Somebody sleeps whose turn it is next.
     #[must_use]
     pub const fn recalled(self) -> Self {
         self.with(WAITERS | RECALL)
     }
 
-    /// Who waited to write does so no more. Others who sleep are to be woken: those who still want
-    /// to write ask again, and readers are let in.
+    /// Who has asked for it does so no more. Others who sleep are to be woken: those who still have
+    /// no other way ask again, and whoever else wants it is let in.
     #[must_use]
     pub const fn recall_ended(self) -> Self {
         self.without(WAITERS | RECALL)

@@ -3,10 +3,10 @@
 
 mod models;
 
-use coherence::{LeaseError, Slot, State};
+use coherence::{Grant, LeaseError, Slot, State};
 use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
-use pool_core::sync::atomic::Ordering::Release;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::model;
 
 /// A third member.
@@ -67,6 +67,26 @@ fn the_writer_keeps_its_turn_of_a_unit_that_has_become_free() {
     });
 }
 
+/// Catches: member.jumps_the_queue
+#[test]
+fn the_writer_keeps_its_turn_from_another_that_comes_later() {
+    explore(|turned| {
+        let unit = Unit::new(turned);
+        let other = unit.member(A);
+        let reading = other.try_shared(0, &unit.line).unwrap();
+        let writer = spawn(&unit, write);
+        other.release_shared(0, &unit.line, &reading).unwrap();
+        let seen = unit.own();
+        let recalled = seen.state() == State::Free && seen.is_recalled();
+        if let Ok(grant) = other.try_exclusive(&unit.line) {
+            assert!(!recalled || grant.version == 1, "{grant:?} after {seen:?}");
+            other.release_exclusive(&unit.line, &grant, false).unwrap();
+        }
+        assert_eq!(writer.join().unwrap(), Ok(()));
+        unit.assert_at_rest();
+    });
+}
+
 /// Catches: member.takes_the_marks, wait.event_not_moved
 #[test]
 fn a_reader_that_waits_behind_a_writer_has_its_turn_after_it() {
@@ -104,16 +124,15 @@ fn a_writer_asks_again_where_the_one_before_it_goes_on_reading() {
     });
 }
 
-/// A reader is woken by a writer that goes on reading, and by the release of that one, and may not
-/// come in: another writer has asked, which this model plays after them.
+/// A reader is woken by the release of a unit that somebody else has asked for, which this model
+/// plays.
 ///
-/// Catches: member.takes_the_marks, member.downgrades_silently, member.ignores_the_recall
-/// Catches: member.impatient
+/// Catches: member.ignores_the_recall, member.impatient
 #[test]
 fn a_reader_that_is_woken_in_vain_has_its_turn_in_the_end() {
     explore(|turned| {
         let unit = Unit::new(turned);
-        let (holder, asking) = (unit.member(A), unit.member(B));
+        let holder = unit.member(A);
         let held = holder.try_exclusive(&unit.line).unwrap();
         let asked = unit.own().recalled();
         unit.line.own.store(asked.word(), Release);
@@ -123,11 +142,30 @@ fn a_reader_that_is_woken_in_vain_has_its_turn_in_the_end() {
             assert_eq!(grant.version, 1, "it came before the writer that asked");
             member.release_shared(0, &unit.line, &grant)
         });
-        let held = holder.downgrade(&unit.line, &held, false).unwrap();
-        holder.release_shared(0, &unit.line, &held).unwrap();
-        let held = asking.try_exclusive(&unit.line).unwrap();
+        holder.release_exclusive(&unit.line, &held, false).unwrap();
+        let held = take_in_turn(&unit, B);
+        let asking = unit.member(B);
         asking.release_exclusive(&unit.line, &held, true).unwrap();
         assert_eq!(reader.join().unwrap(), Ok(()));
         unit.assert_at_rest();
     });
+}
+
+/// What the member at `slot` does that has asked before.
+fn take_in_turn(unit: &Unit, slot: Slot) -> Grant {
+    loop {
+        let own = unit.own();
+        let taken = own.grant_exclusive_in_turn(slot).unwrap();
+        let line = &unit.line;
+        let done = line
+            .own
+            .compare_exchange(own.word(), taken.word(), AcqRel, Relaxed);
+        if done.is_ok() {
+            return Grant {
+                epoch: taken.epoch(),
+                version: line.version.load(Acquire),
+                backing: 0,
+            };
+        }
+    }
 }

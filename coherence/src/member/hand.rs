@@ -204,7 +204,8 @@ impl<W: Wait> Member<W> {
             if until.expired() {
                 return Err(LeaseError::TimedOut(refused));
             }
-            self.sleep(line, own, own.awaited(), until);
+            // Whether it could say so or not, it looks again.
+            let _ = self.sleep(line, own, own.awaited(), until);
         }
     }
 

@@ -27,10 +27,11 @@ fn changes(own: Own) -> Vec<(&'static str, Result<Own, Refused>)> {
         all.extend([
             ("grant_shared", own.grant_shared(slot)),
             ("grant_shared_beside", own.grant_shared_beside(slot)),
-            ("grant_shared_unasked", own.grant_shared_unasked(slot)),
+            ("grant_shared_in_turn", own.grant_shared_in_turn(slot)),
             ("join", own.join(slot)),
             ("release_shared", own.release_shared(slot, epoch)),
             ("grant_exclusive", own.grant_exclusive(slot)),
+            ("grant_exclusive_in_turn", own.grant_exclusive_in_turn(slot)),
             ("upgrade", own.upgrade(slot, epoch)),
             ("release_exclusive", own.release_exclusive(slot, epoch)),
             ("downgrade", own.downgrade(slot, epoch)),
@@ -79,6 +80,7 @@ fn the_epoch_rises_exactly_when_another_may_write_or_a_holder_is_cut_off() {
             let Ok(changed) = changed else { continue };
             let raises = [
                 "grant_exclusive",
+                "grant_exclusive_in_turn",
                 "upgrade",
                 "restore",
                 "fence",
@@ -143,8 +145,9 @@ fn the_last_one_out_says_who_is_to_be_woken() {
     let free = one_left.release_shared(B, epoch).unwrap();
     assert!(!free.has_waiters() && free.is_recalled());
     assert_eq!(free.grant_shared(A), Err(Refused::Recalled));
-    assert!(free.grant_shared_unasked(A).is_ok());
-    assert!(!free.grant_exclusive(A).unwrap().is_recalled());
+    assert_eq!(free.grant_exclusive(A), Err(Refused::Recalled));
+    assert!(!free.grant_shared_in_turn(A).unwrap().is_recalled());
+    assert!(!free.grant_exclusive_in_turn(A).unwrap().is_recalled());
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) enum Bug {
     EventReadLate,
     /// A waker does not move the event.
     EventNotMoved,
-    /// A writer that gives up leaves its recall.
+    /// Who has asked and gives up leaves its recall.
     RecallLeft,
     /// A release leaves the mark of those who sleep, and wakes nobody.
     NobodyWoken,
@@ -70,8 +70,12 @@ pub(crate) struct Member {
     /// The word it saw, and then the one it announced.
     own: Own,
     /// It slept for a cap while the word was that.
+    capped: bool,
+    /// It has slept in vain: its grace may be over.
     slept: bool,
-    /// It has asked for the unit, to write.
+    /// It announces that it sleeps by asking for the unit.
+    asks: bool,
+    /// It has asked for the unit.
     asked: bool,
     seen: u8,
 }
@@ -221,15 +225,12 @@ impl Steps<'_> {
 
     fn looks(&mut self, index: usize, member: &Member) {
         let (own, slot) = (self.state.own, slot_of(index));
-        let asked = if member.writes {
-            own.grant_exclusive(slot)
-        } else {
-            own.grant_shared(slot)
-        };
-        let unasked = member.slept && own == member.own && own.state() == Held::Free;
-        let granted = match asked {
-            Err(Refused::Recalled) if unasked => own.grant_shared_unasked(slot),
-            asked => asked,
+        let in_turn = member.asked || member.capped && own == member.own;
+        let granted = match (member.writes, in_turn) {
+            (true, true) => own.grant_exclusive_in_turn(slot),
+            (true, false) => own.grant_exclusive(slot),
+            (false, true) => own.grant_shared_in_turn(slot),
+            (false, false) => own.grant_shared(slot),
         };
         match granted {
             Ok(granted) => self.changes(index, "is granted", |s, m| {
@@ -238,10 +239,18 @@ impl Steps<'_> {
                 (m.at, m.writes, m.epoch) = (At::Holds, member.writes, epoch_of(granted));
             }),
             Err(refused) if !refused.passes() => self.does(index, "is refused", Member::go),
-            Err(_) => {
-                self.does(index, "is to wait", |m| {
-                    (m.own, m.at, m.asked) = (own, At::Announce, m.writes);
-                });
+            Err(refused) => {
+                let may_ask = match (refused, own.state()) {
+                    (Refused::Recalled, _) => [None, Some(false)],
+                    (_, Held::Shared) => [Some(true), None],
+                    // Whether the grace is over is the clock's.
+                    _ => [member.slept.then_some(true), Some(false)],
+                };
+                for asks in may_ask.into_iter().flatten() {
+                    self.does(index, "is to wait", |m| {
+                        (m.own, m.at, m.asks) = (own, At::Announce, asks);
+                    });
+                }
                 self.gives_up(index, member);
             }
         }
@@ -257,7 +266,7 @@ impl Steps<'_> {
     }
 
     fn announces(&mut self, index: usize, member: &Member) {
-        let asking = if member.writes {
+        let asking = if member.asks {
             member.own.recalled()
         } else {
             member.own.awaited()
@@ -269,7 +278,7 @@ impl Steps<'_> {
                 if asking != m.own {
                     s.own = asking;
                 }
-                m.own = asking;
+                (m.own, m.slept, m.asked) = (asking, true, m.asked || m.asks);
                 m.at = if late { At::SecondLook } else { At::LoadEvent };
             });
         } else {
@@ -389,14 +398,16 @@ impl Member {
         turns: 0,
         epoch: 0,
         own: FREE,
+        capped: false,
         slept: false,
+        asks: false,
         asked: false,
         seen: 0,
     };
 
-    fn look_again(&mut self, slept: bool) {
-        (self.at, self.slept, self.seen) = (At::Look, slept && !self.writes, 0);
-        if !self.slept {
+    fn look_again(&mut self, capped: bool) {
+        (self.at, self.capped, self.seen, self.asks) = (At::Look, capped, 0, false);
+        if !capped {
             self.own = FREE;
         }
     }
