@@ -397,7 +397,7 @@ impl<'d> Units<'d> {
             (Some(line), Kind::Write | Kind::Restore) => member.check_exclusive(line, grant),
             (None, _) => {
                 let own = self.own(index)?;
-                let stands = own.is_shared_by(member.slot(), grant.epoch);
+                let stands = own.is_shared_by(member.slot(), grant.epoch());
                 stands.then_some(()).ok_or(coherence::LeaseError::Revoked)
             }
         };

@@ -51,12 +51,21 @@ use turn::Turn;
 /// What was granted with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// The epoch of the grant, which gives it back.
-    pub epoch: Epoch,
+    /// The ownership word that made it. Its epoch gives the unit back.
+    pub own: Own,
     /// The version of the contents.
     pub version: u64,
     /// The incarnation of the memory that holds them.
     pub backing: u64,
+}
+
+impl Grant {
+    /// The epoch of the grant.
+    #[inline]
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.own.epoch()
+    }
 }
 
 /// One member of a domain: a process, whatever the number of its threads.
@@ -90,6 +99,18 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_shared(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
+        let at_rest = Own::at_rest(line.own.load(Acquire));
+        if let Some(own) = at_rest
+            && let Ok(changed) = own.grant_shared(self.slot)
+            && let Some(grant) = take(line, own, changed)
+        {
+            return Ok(grant);
+        }
+        self.try_shared_beside_others(unit, line)
+    }
+
+    #[cold]
+    fn try_shared_beside_others(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
         self.read(unit, line, |own| {
             if planted!("member.ignores_the_recall") {
                 return own.recall_ended().grant_shared(self.slot);
@@ -108,7 +129,6 @@ impl<W: Wait> Member<W> {
     }
 
     /// Takes the unit for reading by `change`.
-    #[inline]
     fn read(
         &self,
         unit: u32,
@@ -187,7 +207,7 @@ impl<W: Wait> Member<W> {
             if marked || planted!("member.joins_without_mark") {
                 let count = crowds.entry((unit, own.epoch().number())).or_insert(1);
                 *count = count.saturating_add(1);
-                return Ok(Some(granted(line, own.epoch())));
+                return Ok(Some(granted(line, joined)));
             }
         }
     }
@@ -204,36 +224,41 @@ impl<W: Wait> Member<W> {
         line: &Descriptor,
         grant: &Grant,
     ) -> Result<(), LeaseError> {
+        // Mostly it is the word that made the grant.
+        let mut own = grant.own;
         loop {
-            let own = judged(line)?;
             if own.is_crowded() && !planted!("member.ignores_the_crowd") {
-                return self.leave_crowd(unit, line, grant);
+                return self.leave_crowd(unit, line, *grant);
             }
             let changed = own
-                .release_shared(self.slot, grant.epoch)
+                .release_shared(self.slot, grant.epoch())
                 .map_err(|refused| refusal(refused, line))?;
-            if exchange(line, own, changed) {
-                self.after_release(line, own, changed);
-                return Ok(());
+            match exchange_or_see(line, own, changed) {
+                Ok(()) => {
+                    self.after_release(line, own, changed);
+                    return Ok(());
+                }
+                Err(now) => own = Own::judge(now)?,
             }
         }
     }
 
     #[cold]
-    fn leave_crowd(&self, unit: u32, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
+    fn leave_crowd(&self, unit: u32, line: &Descriptor, grant: Grant) -> Result<(), LeaseError> {
         let mut crowds = lock(&self.crowds);
-        let key = (unit, grant.epoch.number());
+        let key = (unit, grant.epoch().number());
         match crowds.get_mut(&key) {
             Some(count) if *count > 2 => *count -= 1,
             // The one that is left needs no count.
             Some(_) => drop(crowds.remove(&key)),
             // Under the lock: another thread must not join a bit that is being cleared.
             None => {
-                return self.give_back(line, |own| own.release_shared(self.slot, grant.epoch));
+                let release = |own: Own| own.release_shared(self.slot, grant.epoch());
+                return self.give_back(line, &grant, release).map(drop);
             }
         }
         let own = judged(line)?;
-        if own.is_shared_by(self.slot, grant.epoch) {
+        if own.is_shared_by(self.slot, grant.epoch()) {
             Ok(())
         } else {
             Err(LeaseError::Revoked)
@@ -246,6 +271,18 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
+        let at_rest = Own::at_rest(line.own.load(Acquire));
+        if let Some(own) = at_rest
+            && let Ok(changed) = own.grant_exclusive(self.slot)
+            && let Some(grant) = take_exclusive(line, own, changed)
+        {
+            return Ok(grant);
+        }
+        self.try_exclusive_after_others(line)
+    }
+
+    #[cold]
+    fn try_exclusive_after_others(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
         self.write(line, |own| {
             if planted!("member.jumps_the_queue") {
                 return own.grant_exclusive_in_turn(self.slot);
@@ -324,11 +361,10 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Busy`] at once where others read: two that waited for each other would wait
     /// for ever. Let go, and lease it for writing.
     pub fn try_upgrade(&self, line: &Descriptor, grant: &Grant) -> Result<Grant, LeaseError> {
-        self.write(line, |own| own.upgrade(self.slot, grant.epoch))
+        self.write(line, |own| own.upgrade(self.slot, grant.epoch()))
     }
 
     /// Takes the unit for writing by `change`.
-    #[inline]
     fn write(
         &self,
         line: &Descriptor,
@@ -359,14 +395,14 @@ impl<W: Wait> Member<W> {
             if planted!("member.releases_any_epoch") {
                 return own.release_exclusive(self.slot, own.epoch());
             }
-            own.release_exclusive(self.slot, grant.epoch)
+            own.release_exclusive(self.slot, grant.epoch())
         };
         if planted!("member.releases_before_version") {
-            self.give_back(line, release)?;
+            self.give_back(line, grant, release)?;
             return publish(line, self.slot, grant, changed);
         }
         let version = publish(line, self.slot, grant, changed)?;
-        self.give_back(line, release)?;
+        self.give_back(line, grant, release)?;
         Ok(version)
     }
 
@@ -382,22 +418,34 @@ impl<W: Wait> Member<W> {
         changed: bool,
     ) -> Result<Grant, LeaseError> {
         let version = publish(line, self.slot, grant, changed)?;
-        self.give_back(line, |own| own.downgrade(self.slot, grant.epoch))?;
-        Ok(Grant { version, ..*grant })
+        let downgrade = |own: Own| own.downgrade(self.slot, grant.epoch());
+        let own = self.give_back(line, grant, downgrade)?;
+        let backing = grant.backing;
+        Ok(Grant {
+            own,
+            version,
+            backing,
+        })
     }
 
+    /// Changes the word of a unit that is held by `grant`, and returns what it is then.
     #[inline]
     fn give_back(
         &self,
         line: &Descriptor,
+        grant: &Grant,
         change: impl Fn(Own) -> Result<Own, Refused>,
-    ) -> Result<(), LeaseError> {
+    ) -> Result<Own, LeaseError> {
+        // Mostly it is the word that made the grant.
+        let mut own = grant.own;
         loop {
-            let own = judged(line)?;
             let changed = change(own).map_err(|refused| refusal(refused, line))?;
-            if exchange(line, own, changed) {
-                self.after_release(line, own, changed);
-                return Ok(());
+            match exchange_or_see(line, own, changed) {
+                Ok(()) => {
+                    self.after_release(line, own, changed);
+                    return Ok(changed);
+                }
+                Err(now) => own = Own::judge(now)?,
             }
         }
     }
@@ -416,11 +464,12 @@ impl<W: Wait> Member<W> {
         let last_good = base::version(noted, version);
         // As the daemon notes it, for whoever restores the unit. A compare-exchange from this
         // member's own note: the daemon has written another one where it fenced this member.
-        let own = base::pack(grant.epoch, last_good);
-        let next = base::pack(grant.epoch.after(), last_good);
+        let own = base::pack(grant.epoch(), last_good);
+        let next = base::pack(grant.epoch().after(), last_good);
         let left = line.base.compare_exchange(own, next, Release, Relaxed);
         left.map_err(|_| LeaseError::Revoked)?;
-        self.give_back(line, |own| own.abandon(self.slot, grant.epoch))
+        let abandon = |own: Own| own.abandon(self.slot, grant.epoch());
+        self.give_back(line, grant, abandon).map(drop)
     }
 
     /// Whether the lease stands: asked before and after each access to the contents.
@@ -429,11 +478,9 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Revoked`], [`LeaseError::Corrupt`].
     #[inline]
     pub fn check_shared(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
-        if judged(line)?.is_shared_by(self.slot, grant.epoch) {
-            Ok(())
-        } else {
-            Err(LeaseError::Revoked)
-        }
+        self.check(line, grant, |own| {
+            own.is_shared_by(self.slot, grant.epoch())
+        })
     }
 
     /// Whether the lease stands: asked before and after each access to the contents.
@@ -442,7 +489,21 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError::Revoked`], [`LeaseError::Corrupt`].
     #[inline]
     pub fn check_exclusive(&self, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
-        if judged(line)?.is_exclusive_of(self.slot, grant.epoch) {
+        self.check(line, grant, |own| {
+            own.is_exclusive_of(self.slot, grant.epoch())
+        })
+    }
+
+    #[inline]
+    fn check(
+        &self,
+        line: &Descriptor,
+        grant: &Grant,
+        stands: impl Fn(Own) -> bool,
+    ) -> Result<(), LeaseError> {
+        // Acquire, as in `judged`. Mostly it is the word that made the grant.
+        let word = line.own.load(Acquire);
+        if word == grant.own.word() || stands(Own::judge(word)?) {
             Ok(())
         } else {
             Err(LeaseError::Revoked)
@@ -524,40 +585,50 @@ pub(crate) fn judged(line: &Descriptor) -> Result<Own, CorruptWord> {
     Own::judge(line.own.load(Acquire))
 }
 
-/// One change of the word.
+/// One change of the word. False where it is another one by now.
 #[inline]
 pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
+    exchange_or_see(line, from, to).is_ok()
+}
+
+/// One change of the word.
+///
+/// # Errors
+/// What it is instead, by now.
+#[inline]
+fn exchange_or_see(line: &Descriptor, from: Own, to: Own) -> Result<(), u64> {
     let (from, to) = (from.word(), to.word());
     if planted!("own.load_and_store") {
-        let same = line.own.load(Acquire) == from;
-        if same {
-            line.own.store(to, Release);
+        let now = line.own.load(Acquire);
+        if now != from {
+            return Err(now);
         }
-        return same;
+        line.own.store(to, Release);
+        return Ok(());
     }
-    if planted!("own.relaxed") {
-        return line
-            .own
-            .compare_exchange(from, to, Relaxed, Relaxed)
-            .is_ok();
-    }
-    // Acquire of a grant pairs with release of whoever held the unit before: each change goes
-    // through this one line, so it is both.
-    line.own.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+    let (success, failure) = if planted!("own.relaxed") {
+        (Relaxed, Relaxed)
+    } else {
+        // Acquire of a grant pairs with release of whoever held the unit before: each change goes
+        // through this one line, so it is both. What is seen instead is judged, as in `judged`.
+        (AcqRel, Acquire)
+    };
+    let done = line.own.compare_exchange(from, to, success, failure);
+    done.map(drop)
 }
 
 /// Makes a grant, which is the change of the word from `from` to `to`. `None` where it is another
 /// word by now.
 #[inline]
 fn take(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
-    let early = planted!("member.reads_before_grant").then(|| granted(line, to.epoch()));
+    let early = planted!("member.reads_before_grant").then(|| granted(line, to));
     if !exchange(line, from, to) {
         return None;
     }
     if to.state() == State::Exclusive {
         crash_point!("lease.exclusive_granted");
     }
-    Some(early.unwrap_or_else(|| granted(line, to.epoch())))
+    Some(early.unwrap_or_else(|| granted(line, to)))
 }
 
 /// [`take`], to write.
@@ -574,12 +645,12 @@ fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
 
 /// What goes with a grant that has just been made.
 #[inline]
-pub(crate) fn granted(line: &Descriptor, epoch: Epoch) -> Grant {
+pub(crate) fn granted(line: &Descriptor, own: Own) -> Grant {
     // The compare-exchange before it acquired what belongs to the grant. Acquire pairs with the
     // release of whoever moves the contents: what a holder that was fenced since looks at next is
     // not older than the place it reads here.
     Grant {
-        epoch,
+        own,
         // Acquire pairs with the release of whoever raises it in a recovery, for the same reason.
         version: line.version.load(Acquire),
         backing: line.backing.load(Acquire),

@@ -182,6 +182,18 @@ impl Own {
         Ok(own)
     }
 
+    /// The word that was read, where it is that of a free unit for which nobody has asked: most
+    /// words that are to be changed are, and no other test is needed then.
+    #[inline]
+    pub(crate) const fn at_rest(word: u64) -> Option<Self> {
+        let epoch = (Epoch::MASK as u64) << EPOCH_SHIFT;
+        if word & !(epoch | WAITERS) == 0 {
+            Some(Self(word))
+        } else {
+            None
+        }
+    }
+
     /// The word as it is stored.
     #[must_use]
     pub const fn word(self) -> u64 {

@@ -23,13 +23,13 @@ pub fn lease(line: &Descriptor, slot: Slot) -> Result<Grant, LeaseError> {
     for _ in 0..TRIES_MAX {
         let own = judged(line)?;
         if own.state() == State::Shared && own.is_held_by(slot) {
-            return Ok(granted(line, own.epoch()));
+            return Ok(granted(line, own));
         }
         let changed = own
             .grant_shared(slot)
             .map_err(|refused| refusal(refused, line))?;
         if exchange(line, own, changed) {
-            return Ok(granted(line, changed.epoch()));
+            return Ok(granted(line, changed));
         }
     }
     Err(LeaseError::Busy(Refused::Held))

@@ -61,11 +61,11 @@ fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> 
     // Acquire pairs with the release of each note: a note of somebody who came later shows that the
     // word is not this holder's any more.
     let noted = line.base.load(Acquire);
-    if base::epoch(noted) == grant.epoch {
+    if base::epoch(noted) == grant.epoch() {
         return Ok(());
     }
-    let held = judged(line)?.is_exclusive_of(slot, grant.epoch);
-    let note = base::pack(grant.epoch, grant.version);
+    let held = judged(line)?.is_exclusive_of(slot, grant.epoch());
+    let note = base::pack(grant.epoch(), grant.version);
     if planted!("member.notes_late") {
         line.base.store(note, Release);
         return Ok(());

@@ -31,7 +31,7 @@ fn no_reader_is_let_in_before_the_writer_that_waits() {
         let seen = unit.own();
         let late = unit.member(C);
         if let Ok(grant) = late.try_shared(0, &unit.line) {
-            let had_its_turn = grant.epoch != seen.epoch();
+            let had_its_turn = grant.epoch() != seen.epoch();
             assert!(
                 had_its_turn || !seen.is_recalled(),
                 "{grant:?} after {seen:?}"
@@ -57,7 +57,7 @@ fn the_writer_keeps_its_turn_of_a_unit_that_has_become_free() {
         let recalled = seen.state() == State::Free && seen.is_recalled();
         if let Ok(grant) = reader.try_shared(0, &unit.line) {
             assert!(
-                !recalled || grant.epoch != seen.epoch(),
+                !recalled || grant.epoch() != seen.epoch(),
                 "{grant:?} after {seen:?}"
             );
             reader.release_shared(0, &unit.line, &grant).unwrap();
@@ -155,14 +155,14 @@ fn a_reader_that_is_woken_in_vain_has_its_turn_in_the_end() {
 fn take_in_turn(unit: &Unit, slot: Slot) -> Grant {
     loop {
         let own = unit.own();
-        let taken = own.grant_exclusive_in_turn(slot).unwrap();
+        let taken = own.grant_exclusive_in_turn(slot).expect("it is free");
         let line = &unit.line;
         let done = line
             .own
             .compare_exchange(own.word(), taken.word(), AcqRel, Relaxed);
         if done.is_ok() {
             return Grant {
-                epoch: taken.epoch(),
+                own: taken,
                 version: line.version.load(Acquire),
                 backing: 0,
             };

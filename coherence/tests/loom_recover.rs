@@ -252,7 +252,7 @@ fn a_holder_that_was_fenced_is_not_told_where_the_contents_went() {
         });
         let fenced = unit.own().epoch();
         if let Ok(grant) = late.join().unwrap() {
-            let before = recovered == Ok(Recovered::Repaired) && grant.epoch.after() == fenced;
+            let before = recovered == Ok(Recovered::Repaired) && grant.epoch().after() == fenced;
             assert!(!before || grant.backing == 0, "{grant:?}");
         }
     });

@@ -55,7 +55,7 @@ impl<'d> ReadGuard<'d> {
 
     /// The epoch of the lease: the same for as long as nobody has written.
     pub(crate) const fn epoch(&self) -> Epoch {
-        self.lease.first.epoch
+        self.lease.first.epoch()
     }
 
     /// Whether somebody waits to write. Let go soon: one that does not may be cut off.

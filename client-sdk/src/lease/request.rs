@@ -73,7 +73,7 @@ fn join(units: &Units<'_>, index: u32) -> Result<Option<Grant>, LeaseError> {
         return Ok(None);
     };
     // Where it was taken away it is to be had anew.
-    if own.is_recalled() || !own.is_shared_by(units.slot(), held.grant.epoch) {
+    if own.is_recalled() || !own.is_shared_by(units.slot(), held.grant.epoch()) {
         return Ok(None);
     }
     held.threads = held.threads.saturating_add(1);
@@ -96,7 +96,7 @@ fn ask(units: &Units<'_>, index: u32) -> Result<Grant, LeaseError> {
     };
     let before = lock(&requests(units)?.leased).get(&unit).copied();
     let own = units.own(index)?;
-    if before.is_some_and(|held| own.is_shared_by(units.slot(), held.grant.epoch)) {
+    if before.is_some_and(|held| own.is_shared_by(units.slot(), held.grant.epoch())) {
         // A writer waits for these threads to let go.
         return Err(busy()?);
     }
@@ -112,16 +112,17 @@ fn ask(units: &Units<'_>, index: u32) -> Result<Grant, LeaseError> {
     };
     let own = units.own(index)?;
     let grant = Grant {
-        epoch: own.epoch(),
+        own,
         version: acquired.version,
         backing: acquired.backing,
     };
-    if !own.is_shared_by(units.slot(), grant.epoch) {
+    if !own.is_shared_by(units.slot(), grant.epoch()) {
         return Err(LeaseError::Revoked { unit });
     }
     let mut leased = lock(&requests(units)?.leased);
     let held = leased.entry(unit).or_insert(Leased { grant, threads: 0 });
-    if held.grant == grant {
+    let same = |grant: &Grant| (grant.epoch(), grant.version, grant.backing);
+    if same(&held.grant) == same(&grant) {
         // Those from whom it was taken away have it again: nobody has written in between.
         held.threads = held.threads.saturating_add(1);
     } else {
@@ -148,7 +149,7 @@ fn refused(units: &Units<'_>, index: u32, error: Error) -> LeaseError {
 /// Lets go of a unit: tells the daemon where this was the last thread of the process.
 pub(super) fn release(units: &Units<'_>, index: u32, grant: &Grant) -> Result<(), LeaseError> {
     let unit = units.unit(index);
-    let stands = units.own(index)?.is_shared_by(units.slot(), grant.epoch);
+    let stands = units.own(index)?.is_shared_by(units.slot(), grant.epoch());
     let mut leased = lock(&requests(units)?.leased);
     let Some(held) = leased.get_mut(&unit).filter(|held| held.grant == *grant) else {
         return Err(LeaseError::Revoked { unit });

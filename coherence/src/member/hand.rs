@@ -115,10 +115,11 @@ impl<W: Wait> Member<W> {
         }
         let version = publish(line, self.slot, grant, changed)?;
         let grant = Grant { version, ..*grant };
-        let given = note(grant.epoch.after(), to);
+        let given = note(grant.epoch().after(), to);
         self.leave_note(line, &grant, given)?;
         crash_point!("hand.noted");
-        let handed = self.give_back(line, |own| own.hand_over(self.slot, grant.epoch, to.slot));
+        let hand = |own: Own| own.hand_over(self.slot, grant.epoch(), to.slot);
+        let handed = self.give_back(line, &grant, hand);
         if let Err(error) = handed {
             // Nobody can take it. Where it is gone another giver has left one.
             let _ = take_note(line, given);
@@ -139,7 +140,7 @@ impl<W: Wait> Member<W> {
         loop {
             let before = line.handed.load(Relaxed);
             // After the note was read: a holder that was fenced writes over no later note.
-            if !judged(line)?.is_exclusive_of(self.slot, grant.epoch) {
+            if !judged(line)?.is_exclusive_of(self.slot, grant.epoch()) {
                 return Err(LeaseError::Revoked);
             }
             let left = line.handed.compare_exchange(before, given, AcqRel, Relaxed);
@@ -160,7 +161,7 @@ impl<W: Wait> Member<W> {
         if !take_note(line, given) {
             return Ok(grant.version);
         }
-        let epoch = grant.epoch.after();
+        let epoch = grant.epoch().after();
         loop {
             let own = judged(line).map_err(LeaseError::from)?;
             let mine = own
@@ -168,7 +169,7 @@ impl<W: Wait> Member<W> {
                 .map_err(|refused| refusal(refused, line))?;
             if exchange(line, own, mine) {
                 self.after_release(line, own, mine);
-                let grant = granted(line, mine.epoch());
+                let grant = granted(line, mine);
                 self.check_exclusive(line, &grant)?;
                 return Err(NotHanded::Gone(grant));
             }
@@ -225,7 +226,7 @@ impl<W: Wait> Member<W> {
             return Err(LeaseError::Busy(Refused::HeldHere));
         }
         crash_point!("hand.taken");
-        let grant = granted(line, own.epoch());
+        let grant = granted(line, own);
         // Fenced meanwhile, the daemon may have found the note and taken the contents for whole;
         // and the place that was read may be the one of others, as in `take`.
         self.check_exclusive(line, &grant)?;

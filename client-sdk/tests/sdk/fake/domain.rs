@@ -170,7 +170,7 @@ impl Model {
             let line = directory.line(unit).unwrap();
             let own = coherence::Own::judge(line.own.load(Ordering::Acquire)).unwrap();
             let grant = coherence::Grant {
-                epoch: own.epoch(),
+                own,
                 version: 0,
                 backing: 0,
             };

@@ -49,7 +49,7 @@ fn a_unit_goes_from_hand_to_hand_and_is_free_at_no_moment() {
         Err(LeaseError::Revoked)
     );
     let taken = taker.try_receive(&line, ERA).unwrap();
-    assert_eq!((taken.version, taken.epoch), (1, grant.epoch.after()));
+    assert_eq!((taken.version, taken.epoch()), (1, grant.epoch().after()));
     assert!(matches!(
         taker.try_receive(&line, ERA),
         Err(LeaseError::Busy(_))
@@ -136,7 +136,7 @@ fn a_receiver_that_dies_after_it_took_the_unit_is_a_writer_that_died() {
 fn a_giver_that_dies_before_it_gave_leaves_nothing_to_take() {
     let (line, giver, taker) = (Descriptor::default(), member(1), member(2));
     let grant = giver.try_exclusive(&line).unwrap();
-    let given = note(grant.epoch.after(), receiver(2, ERA));
+    let given = note(grant.epoch().after(), receiver(2, ERA));
     giver.leave_note(&line, &grant, given).unwrap();
     let kept = recover(&line, giver.slot(), &FutexWait, |_| Verdict::Good);
     assert_eq!(kept, Ok(Recovered::Repaired));
