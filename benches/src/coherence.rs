@@ -5,10 +5,11 @@
 //! starts. Peers use the same memory ([`domain`]). What each case was expected to give, and what
 //! the design asks for, stands in [`claims`], written before it was measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pool_core::units::PAGE_BYTES;
 
+use crate::daemon;
 use crate::machine::Machine;
 use crate::plot;
 use crate::report::{Format, Report};
@@ -23,6 +24,7 @@ mod iceoryx;
 #[cfg(not(feature = "peers"))]
 #[path = "coherence/no_iceoryx.rs"]
 mod iceoryx;
+mod library;
 mod locks;
 pub(crate) mod partner;
 mod pthread;
@@ -57,7 +59,10 @@ pub(crate) struct Arguments {
     /// Rounds of each contest.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Only the cases of these parts: uncontended, contended, publish, handover,
+    /// The daemon that the client library speaks to; the default lies beside this program.
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Only the cases of these parts: uncontended, library, contended, publish, handover,
     /// rings, software.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -67,6 +72,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Uncontended,
+    Library,
     Contended,
     Publish,
     Handover,
@@ -75,8 +81,9 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Uncontended,
+        Self::Library,
         Self::Contended,
         Self::Publish,
         Self::Handover,
@@ -84,15 +91,16 @@ impl Part {
         Self::Software,
     ];
 
-    fn measure(
-        self,
-        side: &Side<'_>,
-        partner: &Partner,
-        rounds: usize,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
+    fn measure(self, scene: &Scene<'_>, report: &mut Report) -> anyhow::Result<()> {
+        let &Scene {
+            ref side,
+            ref partner,
+            program,
+            rounds,
+        } = scene;
         match self {
             Self::Uncontended => uncontended::measure(side, rounds, report),
+            Self::Library => library::measure(side, program, rounds, report),
             Self::Contended => contended::measure(side, partner, rounds, report),
             Self::Publish => publish::measure(side, partner, rounds, report),
             Self::Handover => handover::measure(side, partner, rounds, report),
@@ -100,6 +108,16 @@ impl Part {
             Self::Software => software::measure(rounds, report),
         }
     }
+}
+
+/// What the parts have in common.
+#[derive(Debug)]
+struct Scene<'a> {
+    side: Side<'a>,
+    partner: Partner,
+    /// The daemon.
+    program: &'a Path,
+    rounds: usize,
 }
 
 /// Runs it.
@@ -112,10 +130,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let rounds = usize::from(arguments.rounds);
     let mut report = Report::new(SUITE, format, Machine::here()?)?;
     let domain = Domain::create(SHAPE)?;
-    let (side, partner) = (Side::new(&domain, 0)?, Partner::start(&domain)?);
+    let scene = Scene {
+        side: Side::new(&domain, 0)?,
+        partner: Partner::start(&domain)?,
+        program: &daemon::program(arguments.daemon.as_deref())?,
+        rounds,
+    };
     for part in Part::ALL {
         if arguments.only.is_empty() || arguments.only.contains(&part) {
-            part.measure(&side, &partner, rounds, &mut report)?;
+            part.measure(&scene, &mut report)?;
         }
     }
     let measured = report.finish()?;

@@ -26,6 +26,16 @@ pub(crate) const TIER: &str = "ddr";
 /// How long anything may take that is not measured.
 const PATIENCE: Nanos = Nanos::from_millis(120_000);
 
+/// The daemon to start: what is `given`, or what lies beside this program.
+pub(crate) fn program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(program) = given {
+        return Ok(program.to_owned());
+    }
+    let here = std::env::current_exe()?;
+    let folder = here.parent().context("this program lies in no folder")?;
+    Ok(folder.join("pool-daemon"))
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub(crate) struct Daemon {

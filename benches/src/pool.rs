@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use client_sdk::Bytes;
 use pool_core::units::GIB;
 
@@ -54,17 +53,6 @@ impl Arguments {
     fn wants(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
     }
-
-    fn program(&self) -> anyhow::Result<PathBuf> {
-        match &self.daemon {
-            Some(program) => Ok(program.clone()),
-            None => {
-                let here = std::env::current_exe()?;
-                let folder = here.parent().context("this program lies in no folder")?;
-                Ok(folder.join("pool-daemon"))
-            }
-        }
-    }
 }
 
 /// Runs it.
@@ -74,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         Format::Table
     };
-    let program = arguments.program()?;
+    let program = crate::daemon::program(arguments.daemon.as_deref())?;
     let rounds = usize::from(arguments.rounds);
     let mut report = Report::new("pool", format, Machine::here()?)?;
     against_the_peer(arguments, &program, rounds, &mut report)?;

@@ -39,15 +39,20 @@ type Outcome = anyhow::Result<Vec<crate::contest::Result>>;
 
 /// Nanoseconds of taking and letting go once.
 fn cost<L: Lock>(lock: &L) -> anyhow::Result<f64> {
+    cost_of(|| {
+        let held = lock.acquire()?;
+        lock.release(held)
+    })
+}
+
+/// Nanoseconds of doing something once.
+pub(super) fn cost_of<E>(mut once: impl FnMut() -> Result<(), E>) -> anyhow::Result<f64>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
     let mut chunks = Vec::with_capacity(CHUNKS);
     for _ in 0..CHUNKS {
-        let (time, done) = timed(|| -> Result<(), L::Fault> {
-            for _ in 0..OPERATIONS {
-                let held = lock.acquire()?;
-                lock.release(held)?;
-            }
-            Ok(())
-        });
+        let (time, done) = timed(|| (0..OPERATIONS).try_for_each(|_| once()));
         done?;
         chunks.push(time / f64::from(OPERATIONS));
     }
@@ -63,13 +68,13 @@ fn unit<'a>(side: &'a Side<'_>, number: u32) -> anyhow::Result<Unit<'a>> {
     })
 }
 
-fn one_word<'a>(side: &'a Side<'_>) -> Contender<'a> {
+pub(super) fn one_word<'a>(side: &'a Side<'_>) -> Contender<'a> {
     Contender::new(ONE_WORD, || {
         cost(&CompareExchange::new(side.domain.word(Tool::Word(0))?))
     })
 }
 
-fn robust<'a>(side: &'a Side<'_>) -> Contender<'a> {
+pub(super) fn robust<'a>(side: &'a Side<'_>) -> Contender<'a> {
     Contender::new(ROBUST, || cost(&side.domain.mutex(0)?)).of(pthread::version())
 }
 
