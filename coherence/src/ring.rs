@@ -52,7 +52,8 @@
 //!    copies, states against positions. A value that no honest side writes is
 //!    [`RingError::Corrupt`]. Places are found by masking and by one bounds check.
 //! 5. Each call that does not block ends after a number of steps that the capacity bounds, whatever
-//!    the memory holds. A call that blocks ends by its deadline.
+//!    the memory holds. A call that blocks is made of such steps, of a few places each: it looks at
+//!    the clock between them, and one whose deadline has passed takes one step and never sleeps.
 //!
 //! # Protocol of an [`Spsc`]
 //! The producer writes a record into the place at its tail, then stores the tail with release. The

@@ -45,6 +45,7 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::units::Bytes;
 
 use super::layout::{Area, Kind, bytes_needed, read, write};
+use super::signal::{STEP_PLACES, Step};
 use super::{Capacity, Field, Owner, RingError, RingMemory};
 use crate::wait::Wait;
 
@@ -200,9 +201,13 @@ impl<const N: usize> Sender<'_, N> {
     /// [`RingError::Full`], [`RingError::Contended`], [`RingError::Corrupt`].
     #[inline]
     pub fn claim(&self) -> Result<Place, RingError> {
-        let area = &self.area;
         // A lagging tail is moved at most once a place; the rest is for places lost to others.
-        let attempts = 2 * area.capacity.records() + 64;
+        self.claim_within(2 * self.area.capacity.records() + 64)
+    }
+
+    #[inline]
+    fn claim_within(&self, attempts: u64) -> Result<Place, RingError> {
+        let area = &self.area;
         for _ in 0..attempts {
             // Acquire pairs with the release of whoever moved the tail: the claim of the position a
             // lap before is seen.
@@ -294,13 +299,15 @@ impl<const N: usize> Sender<'_, N> {
         wait: &impl Wait,
         until: Deadline,
     ) -> Result<(), RingError> {
-        self.area
-            .room
-            .until(wait, until, || match self.try_push(record) {
-                Ok(()) => Ok(Some(())),
-                Err(RingError::Full | RingError::Contended { .. }) => Ok(None),
-                Err(error) => Err(error),
-            })?;
+        self.area.room.until(wait, until, || {
+            let place = match self.claim_within(STEP_PLACES) {
+                Ok(place) => place,
+                Err(RingError::Full) => return Ok(Step::Blocked),
+                Err(RingError::Contended { .. }) => return Ok(Step::More),
+                Err(error) => return Err(error),
+            };
+            self.publish(place, record).map(Step::Done)
+        })?;
         self.notify(wait);
         Ok(())
     }
@@ -378,7 +385,11 @@ impl<const N: usize> Receiver<'_, N> {
     /// [`RingError::Corrupt`]; [`RingError::Contended`] where places are abandoned without end.
     #[inline]
     pub fn peek(&mut self) -> Result<Popped<N>, RingError> {
-        let attempts = self.area.capacity.records() + 1;
+        self.peek_within(self.area.capacity.records() + 1)
+    }
+
+    #[inline]
+    fn peek_within(&mut self, attempts: u64) -> Result<Popped<N>, RingError> {
         self.seen = false;
         for _ in 0..attempts {
             let (state, words) = self.area.place(self.head)?;
@@ -462,7 +473,7 @@ impl<const N: usize> Receiver<'_, N> {
         {
             return Ok(None);
         }
-        self.step();
+        self.pass();
         Ok(Some(producer))
     }
 
@@ -473,7 +484,8 @@ impl<const N: usize> Receiver<'_, N> {
     }
 
     /// Takes the oldest record and wakes the producers; waits for a record until `until`, and
-    /// passes the places of producers that `is_dead` says are gone.
+    /// passes the places of producers that `is_dead` says are gone: one place between two looks at
+    /// the clock. Where the deadline comes before the record what was passed stays passed.
     ///
     /// # Errors
     /// [`RingError::TimedOut`], [`RingError::Corrupt`].
@@ -484,25 +496,29 @@ impl<const N: usize> Receiver<'_, N> {
         is_dead: impl Fn(Owner) -> bool,
     ) -> Result<[u64; N], RingError> {
         let area = self.area;
-        let record = area.ready.until(wait, until, || self.attempt(&is_dead))?;
+        let record = area.ready.until(wait, until, || self.step(&is_dead))?;
         self.notify(wait);
         Ok(record)
     }
 
-    fn attempt(&mut self, is_dead: impl Fn(Owner) -> bool) -> Result<Option<[u64; N]>, RingError> {
-        let attempts = self.area.capacity.records() + 1;
-        for _ in 0..attempts {
-            match self.try_pop()? {
-                Popped::Record(record) => return Ok(Some(record)),
-                Popped::Empty => return Ok(None),
-                Popped::Pending { .. } => {
-                    if self.skip_dead(&is_dead)?.is_none() {
-                        return Ok(None);
-                    }
+    /// One step of a call that waits: takes the record at the head, or passes one dead producer's
+    /// place or some that are abandoned.
+    fn step(&mut self, is_dead: impl Fn(Owner) -> bool) -> Result<Step<[u64; N]>, RingError> {
+        match self.peek_within(STEP_PLACES) {
+            Ok(Popped::Record(record)) => {
+                if self.seen {
+                    self.free()?;
                 }
+                Ok(Step::Done(record))
             }
+            Ok(Popped::Empty) => Ok(Step::Blocked),
+            Ok(Popped::Pending { .. }) => {
+                let passed = self.skip_dead(&is_dead)?;
+                Ok(passed.map_or(Step::Blocked, |_| Step::More))
+            }
+            Err(RingError::Contended { .. }) => Ok(Step::More),
+            Err(error) => Err(error),
         }
-        Ok(None)
     }
 
     /// Gives the claim back.
@@ -520,14 +536,14 @@ impl<const N: usize> Receiver<'_, N> {
         let next = self.head.wrapping_add(self.area.capacity.records());
         // Release pairs with the acquire of the claim: our loads come before its stores.
         state.store(self.area.free(next), Release);
-        self.step();
+        self.pass();
         Ok(())
     }
 
     /// Passes the place at the head, which is free. The head in memory is a hint for a successor,
     /// who acquires the claim.
     #[inline]
-    fn step(&mut self) {
+    fn pass(&mut self) {
         self.head = self.head.wrapping_add(1);
         self.seen = false;
         self.area.head.store(self.head, Release);

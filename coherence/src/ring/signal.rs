@@ -1,10 +1,18 @@
 //! The waiting handshake; see the module of rings for its proof.
+//!
+//! # Deadlines
+//! A blocking call is made of steps. A step touches at most [`STEP_PLACES`] places of the ring,
+//! asks the caller's closures once at most, and never waits. Between two sleeps the clock is looked at
+//! after each step that is to be followed at once, and after every [`LOOK_EACH`] that found nothing
+//! to do. So a call returns within [`LOOK_EACH`] steps of its deadline, however long the ring is
+//! and whatever it holds; one whose deadline has passed before takes one step.
 
 use pool_core::clock::{Deadline, TimedOut, now};
 use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use pool_core::sync::atomic::{AtomicU32, fence};
 use pool_core::sync::hint;
+use pool_core::units::Nanos;
 
 use super::RingError;
 use crate::wait::Wait;
@@ -12,6 +20,30 @@ use crate::wait::Wait;
 /// How often a sleeper looks before it sleeps: about the time of a wake-up across cores. None in a
 /// model, where each look is a step of its own.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 256 };
+
+/// How many looks at the ring there are between two looks at the clock, which costs about as much
+/// as these.
+const LOOK_EACH: u32 = 8;
+
+/// The most places that one step of a blocking call touches.
+pub(super) const STEP_PLACES: u64 = 64;
+
+/// What came of one step of a blocking call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step<T> {
+    /// What was wanted.
+    Done(T),
+    /// There is nothing to do before the other side has changed the ring.
+    Blocked,
+    /// The step was not enough, and the next one is to follow at once.
+    More,
+}
+
+impl<T> From<Option<T>> for Step<T> {
+    fn from(found: Option<T>) -> Self {
+        found.map_or(Self::Blocked, Self::Done)
+    }
+}
 
 /// Two words by which one side tells the other that the ring has changed.
 #[derive(Debug, Clone, Copy)]
@@ -22,24 +54,70 @@ pub(super) struct Signal<'a> {
     pub(super) waiters: &'a AtomicU32,
 }
 
+/// Since when a call waits, and until when.
+struct Patience {
+    start: Nanos,
+    until: Deadline,
+}
+
+impl Patience {
+    /// Looks at the clock.
+    fn check(&self) -> Result<(), RingError> {
+        if self.until.expired() {
+            let waited = now().saturating_since(self.start);
+            return Err(TimedOut { waited }.into());
+        }
+        Ok(())
+    }
+
+    /// Steps until there is something, or nothing to do.
+    fn step<T>(
+        &self,
+        step: &mut impl FnMut() -> Result<Step<T>, RingError>,
+    ) -> Result<Option<T>, RingError> {
+        loop {
+            match step()? {
+                Step::Done(done) => return Ok(Some(done)),
+                Step::Blocked => return Ok(None),
+                Step::More => self.check()?,
+            }
+        }
+    }
+}
+
 impl Signal<'_> {
-    /// Tries until `attempt` answers, and sleeps between, at most until `until`.
+    /// Steps until one is done, and sleeps between, at most until `until`.
     pub(super) fn until<T>(
         &self,
         wait: &impl Wait,
         until: Deadline,
-        mut attempt: impl FnMut() -> Result<Option<T>, RingError>,
+        mut step: impl FnMut() -> Result<Step<T>, RingError>,
     ) -> Result<T, RingError> {
-        if let Some(done) = attempt()? {
+        // Nobody who has not to wait looks at a clock.
+        if let Step::Done(done) = step()? {
             return Ok(done);
         }
-        for _ in 0..SPINS {
+        let start = now();
+        let patience = Patience { start, until };
+        patience.check()?;
+        for spin in 1..=SPINS {
             hint::spin_loop();
-            if let Some(done) = attempt()? {
+            if let Some(done) = patience.step(&mut step)? {
                 return Ok(done);
             }
+            if spin.is_multiple_of(LOOK_EACH) {
+                patience.check()?;
+            }
         }
-        let start = now();
+        self.sleep_until(wait, &patience, step)
+    }
+
+    fn sleep_until<T>(
+        &self,
+        wait: &impl Wait,
+        patience: &Patience,
+        mut step: impl FnMut() -> Result<Step<T>, RingError>,
+    ) -> Result<T, RingError> {
         loop {
             // Before the flag is set: a waker that clears it raises the event after this value, so
             // that we cannot sleep with the flag cleared. Acquire pairs with the release in
@@ -54,16 +132,13 @@ impl Signal<'_> {
                 fence(SeqCst);
             }
             if !planted!("ring.sleeps_without_recheck")
-                && let Some(done) = attempt()?
+                && let Some(done) = patience.step(&mut step)?
             {
                 return Ok(done);
             }
-            if until.expired() {
-                let waited = now().saturating_since(start);
-                return Err(TimedOut { waited }.into());
-            }
-            wait.wait(self.event, seen, until);
-            if let Some(done) = attempt()? {
+            patience.check()?;
+            wait.wait(self.event, seen, patience.until);
+            if let Some(done) = patience.step(&mut step)? {
                 return Ok(done);
             }
         }
@@ -83,5 +158,47 @@ impl Signal<'_> {
             }
             wait.wake_all(self.event);
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::wait::ModelWait;
+
+    /// How many steps a call takes that is never done, where the deadline passes in step `at`.
+    fn steps_where_late_in(at: u32, mut answer: impl FnMut() -> Step<()>) -> u32 {
+        let (event, waiters) = (AtomicU32::new(0), AtomicU32::new(0));
+        let signal = Signal {
+            event: &event,
+            waiters: &waiters,
+        };
+        let until = Deadline::after(Nanos::from_millis(u64::from(at)));
+        let mut steps = 0;
+        let done = signal.until(&ModelWait::new(), until, || {
+            steps += 1;
+            while steps == at && !until.expired() {
+                hint::spin_loop();
+            }
+            Ok(answer())
+        });
+        assert!(matches!(done, Err(RingError::TimedOut(_))), "{done:?}");
+        steps
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_leaves_one_step() {
+        assert_eq!(steps_where_late_in(0, || Step::Blocked), 1);
+        assert_eq!(steps_where_late_in(0, || Step::More), 1);
+        assert_eq!(steps_where_late_in(1, || Step::Blocked), 1);
+    }
+
+    #[test]
+    fn a_call_that_spins_returns_within_a_few_steps_of_its_deadline() {
+        let steps = steps_where_late_in(20, || Step::Blocked);
+        assert!(steps <= 20 + LOOK_EACH, "{steps}");
+        let steps = steps_where_late_in(20, || Step::More);
+        assert!(steps <= 20 + 1, "{steps}");
     }
 }

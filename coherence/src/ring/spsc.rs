@@ -9,6 +9,7 @@ use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::units::Bytes;
 
 use super::layout::{Area, Kind, bytes_needed, read, write};
+use super::signal::Step;
 use super::{Capacity, Field, Owner, RingError, RingMemory};
 use crate::wait::Wait;
 
@@ -250,8 +251,8 @@ impl<'a, const N: usize> Producer<'a, N> {
         let area = self.area;
         area.room
             .until(wait, until, || match self.try_push(record) {
-                Ok(()) => Ok(Some(())),
-                Err(RingError::Full) => Ok(None),
+                Ok(()) => Ok(Step::Done(())),
+                Err(RingError::Full) => Ok(Step::Blocked),
                 Err(error) => Err(error),
             })?;
         self.notify(wait);
@@ -427,7 +428,9 @@ impl<'a, const N: usize> Consumer<'a, N> {
     /// [`RingError::TimedOut`], [`RingError::Corrupt`].
     pub fn pop(&mut self, wait: &impl Wait, until: Deadline) -> Result<[u64; N], RingError> {
         let area = self.area;
-        let record = area.ready.until(wait, until, || self.try_pop())?;
+        let record = area
+            .ready
+            .until(wait, until, || self.try_pop().map(Step::from))?;
         self.notify(wait);
         Ok(record)
     }
@@ -438,7 +441,8 @@ impl<'a, const N: usize> Consumer<'a, N> {
     /// [`RingError::TimedOut`], [`RingError::Corrupt`].
     pub fn wait(&mut self, wait: &impl Wait, until: Deadline) -> Result<[u64; N], RingError> {
         let area = self.area;
-        area.ready.until(wait, until, || self.peek())
+        area.ready
+            .until(wait, until, || self.peek().map(Step::from))
     }
 
     /// Gives the claim back.
