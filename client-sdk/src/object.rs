@@ -23,6 +23,10 @@
 //!   header is compared under that lease. What is found is held already, and cannot go away.
 //! - A *weak* handle knows unit and epoch. A unit that was drafted anew has another epoch.
 //!
+//! # Waiting
+//! Nothing but the index is ever waited for: a call that needs it takes a timeout, or has that of
+//! [`Objects::TIMEOUT`]. A draft, a handle and a weak handle are had at once or not at all.
+//!
 //! The domain keeps contents on the death of a writer: a draft whose writer died is a free unit
 //! with garbage, and an index that was half written is a list of hints.
 
@@ -50,8 +54,6 @@ use draft::Draft;
 use header::{HEADER, Header};
 use shared::Shared;
 
-/// How long a call waits for the index, which others hold for as long as they publish.
-const INDEX_TIMEOUT: Duration = Duration::from_secs(10);
 /// Hashes read from the index at once.
 const CHUNK: usize = 512;
 
@@ -119,6 +121,17 @@ pub enum ObjectError {
         /// Which unit.
         unit: u32,
     },
+    /// Others published until the timeout had passed, and the index could not be had. Try again,
+    /// with a longer timeout, or find out which of them does not let go.
+    #[error(
+        "the index of {segment} was held until the deadline, at last by the slots {holders:#x}"
+    )]
+    TimedOut {
+        /// Of which space.
+        segment: SegmentId,
+        /// Who held it, as in [`LeaseError::Busy`].
+        holders: u32,
+    },
     /// A unit could not be leased, or is held no more.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -129,7 +142,7 @@ impl ObjectError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Full { .. } => ErrorClass::Exhausted,
+            Self::Full { .. } | Self::TimedOut { .. } => ErrorClass::Exhausted,
             Self::NotFound { .. } => ErrorClass::Lost,
             Self::Damaged { .. } => ErrorClass::Corrupt,
             Self::Lease(error) => error.class(),
@@ -174,6 +187,11 @@ impl Pool {
 }
 
 impl Objects {
+    /// How long a call waits for the index that names no timeout of its own: 10 s. Others hold the
+    /// index for as long as it takes them to look through it, which is microseconds; a publisher
+    /// that died holds it until the daemon has taken note.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+
     fn new(domain: Domain) -> Self {
         // Members begin apart, so that they do not meet at the same units.
         let apart = domain.units() / u32::from(coherence::Slot::COUNT);
@@ -237,13 +255,29 @@ impl Objects {
         Err(ObjectError::Full { units })
     }
 
-    /// The living object of this name, held from now on.
+    /// The living object of this name, held from now on. Waits for publishers as long as
+    /// [`Objects::TIMEOUT`].
     ///
     /// # Errors
-    /// [`ObjectError::NotFound`], [`ObjectError::WrongType`]; [`ObjectError`].
+    /// As [`Objects::get_within`].
     pub fn get<T: Element>(&self, name: &str) -> Result<Shared<'_, T>, ObjectError> {
+        self.get_within(name, Self::TIMEOUT)
+    }
+
+    /// The living object of this name, held from now on. Waits at most `timeout` for those who
+    /// publish at this moment; with none it looks now or not at all.
+    ///
+    /// # Errors
+    /// [`ObjectError::NotFound`], [`ObjectError::WrongType`], [`ObjectError::TimedOut`];
+    /// [`ObjectError`].
+    pub fn get_within<T: Element>(
+        &self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Shared<'_, T>, ObjectError> {
         check_name(name)?;
-        let index = self.index()?.read(INDEX_TIMEOUT)?;
+        let index = self.index()?.read(timeout);
+        let index = index.map_err(|error| self.index_refused(error))?;
         let view = index.view::<u64>(Bytes::ZERO, self.index_len())?;
         let mut found = None;
         self.candidates(
@@ -266,6 +300,17 @@ impl Objects {
     fn index(&self) -> Result<Units<'_>, LeaseError> {
         let bytes = u64::from(self.domain.units()).saturating_mul(8);
         self.domain.range(Bytes::ZERO, Bytes::new(bytes))
+    }
+
+    /// Why the index cannot be had.
+    fn index_refused(&self, refused: LeaseError) -> ObjectError {
+        match refused {
+            LeaseError::TimedOut { holders, .. } => ObjectError::TimedOut {
+                segment: self.domain.id(),
+                holders,
+            },
+            error => error.into(),
+        }
     }
 
     /// How many hashes it has.

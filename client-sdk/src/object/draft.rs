@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use pool_core::crash_point;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::header::{HEADER, Header};
 use super::shared::Shared;
-use super::{INDEX_TIMEOUT, ObjectError, Objects, check_name, hash_of};
+use super::{ObjectError, Objects, check_name, hash_of};
 use crate::lease::LeaseError;
 use crate::lease::view::{LeasedView, LeasedViewMut};
 use crate::lease::write::WriteGuard;
@@ -93,13 +94,27 @@ impl<'o, T: Element> Draft<'o, T> {
     }
 
     /// Publishes the object under a name, with a checksum of its elements, which takes time in
-    /// proportion to their number.
+    /// proportion to their number. Waits for others who publish as long as [`Objects::TIMEOUT`].
     ///
     /// # Errors
-    /// [`ObjectError::NameTaken`], [`ObjectError::BadName`]; [`ObjectError`].
+    /// As [`Draft::publish_within`].
     pub fn publish(self, name: &str) -> Result<Shared<'o, T>, Unpublished<'o, T>> {
+        self.publish_within(name, Objects::TIMEOUT)
+    }
+
+    /// Publishes the object under a name, with a checksum, and waits at most `timeout` for others
+    /// who publish at this moment. The checksum comes first, and its time is not counted.
+    ///
+    /// # Errors
+    /// [`ObjectError::NameTaken`], [`ObjectError::BadName`], [`ObjectError::TimedOut`];
+    /// [`ObjectError`].
+    pub fn publish_within(
+        self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Shared<'o, T>, Unpublished<'o, T>> {
         match self.view().and_then(|view| checksum(&view)) {
-            Ok(sum) => self.publish_with(name, Some(sum)),
+            Ok(sum) => self.publish_with(name, Some(sum), timeout),
             Err(error) => Err(Unpublished {
                 error: error.into(),
                 draft: Some(Box::new(self)),
@@ -110,18 +125,32 @@ impl<'o, T: Element> Draft<'o, T> {
     /// Publishes the object under a name, without a checksum: in the same time however large it is.
     ///
     /// # Errors
-    /// As [`Draft::publish`].
+    /// As [`Draft::publish_within`].
     pub fn publish_unsummed(self, name: &str) -> Result<Shared<'o, T>, Unpublished<'o, T>> {
-        self.publish_with(name, None)
+        self.publish_unsummed_within(name, Objects::TIMEOUT)
+    }
+
+    /// Publishes the object without a checksum, and waits at most `timeout` for others who publish
+    /// at this moment.
+    ///
+    /// # Errors
+    /// As [`Draft::publish_within`].
+    pub fn publish_unsummed_within(
+        self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Shared<'o, T>, Unpublished<'o, T>> {
+        self.publish_with(name, None, timeout)
     }
 
     fn publish_with(
         mut self,
         name: &str,
         sum: Option<u64>,
+        timeout: Duration,
     ) -> Result<Shared<'o, T>, Unpublished<'o, T>> {
         let header = Header::new(T::KIND, self.count, sum, name);
-        let mut index = match self.prepare(&header) {
+        let mut index = match self.prepare(&header, timeout) {
             Ok(index) => index,
             Err(error) => {
                 let draft = Some(Box::new(self));
@@ -150,12 +179,17 @@ impl<'o, T: Element> Draft<'o, T> {
     }
 
     /// Writes the header, and takes the index for writing, where the name is free.
-    fn prepare(&mut self, header: &Header) -> Result<WriteGuard<'o>, ObjectError> {
+    fn prepare(
+        &mut self,
+        header: &Header,
+        timeout: Duration,
+    ) -> Result<WriteGuard<'o>, ObjectError> {
         let name = header.name();
         check_name(name)?;
         header.write(&mut self.guard)?;
         let objects = self.objects;
-        let index = objects.index()?.write(INDEX_TIMEOUT)?;
+        let index = objects.index()?.write(timeout);
+        let index = index.map_err(|error| objects.index_refused(error))?;
         let entries = index.view::<u64>(pool_core::Bytes::ZERO, objects.index_len())?;
         let taken = objects.candidates(
             hash_of(name),

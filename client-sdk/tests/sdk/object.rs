@@ -1,8 +1,11 @@
 //! Objects: nobody sees a draft, everybody sees what was published, and it lives as long as it is
 //! held.
 
+use std::time::Duration;
+
 use client_sdk::{
-    Access, Bytes, Create, Draft, Element, LeaseError, ObjectError, Objects, Pool, Shared,
+    Access, Bytes, Create, Draft, Element, ErrorClass, LeaseError, ObjectError, Objects, Pool,
+    Shared,
 };
 use pool_core::sync::atomic::Ordering;
 
@@ -84,6 +87,38 @@ fn an_object_lives_as_long_as_it_is_held_and_no_longer() {
         [0; 0],
         "nothing is left behind"
     );
+}
+
+#[test]
+fn nobody_waits_for_the_index_longer_than_it_says() {
+    let (fake, _pool, objects) = space();
+    let peer = peer(&fake, &objects);
+    let segment = objects.domain().id();
+    let busy = ObjectError::TimedOut {
+        segment,
+        holders: peer.member.slot().bit(),
+    };
+    let first = draft(&objects, &[1_u8]).publish("first").unwrap();
+    let index = peer.member.try_exclusive(peer.line(0)).unwrap();
+    for timeout in [Duration::ZERO, Duration::from_millis(2)] {
+        let found = objects.get_within::<u8>("first", timeout).map(drop);
+        assert_eq!(found, Err(busy.clone()));
+        let draft = draft(&objects, &[2_u8]);
+        let refused = draft.publish_within("second", timeout).unwrap_err();
+        assert_eq!(refused.error, busy);
+        // It comes back whole, and can be published later.
+        let draft = refused.draft.unwrap();
+        let refused = draft.publish_unsummed_within("second", timeout);
+        assert_eq!(refused.unwrap_err().error, busy);
+    }
+    assert_eq!(busy.class(), ErrorClass::Exhausted);
+    peer.member
+        .release_exclusive(peer.line(0), &index, false)
+        .unwrap();
+    let found = objects.get_within::<u8>("first", Duration::ZERO).unwrap();
+    assert_eq!(elements(&found), elements(&first));
+    let second = draft(&objects, &[2_u8]).publish_within("second", Duration::ZERO);
+    assert_eq!(elements(&second.unwrap()), [2]);
 }
 
 #[test]
