@@ -202,7 +202,8 @@ impl Domain {
     /// range.
     ///
     /// # Errors
-    /// [`LeaseError::Access`] where the range is not inside the domain, or is empty.
+    /// [`LeaseError::Access`] where the range is not inside the domain; [`LeaseError::Empty`] where
+    /// it has no bytes.
     pub fn range(&self, offset: Bytes, len: Bytes) -> Result<Units<'_>, LeaseError> {
         Units::new(self, offset, len)
     }

@@ -100,12 +100,14 @@ pub(crate) enum Kind {
 impl<'d> Units<'d> {
     pub(crate) fn new(domain: &'d Domain, offset: Bytes, len: Bytes) -> Result<Self, LeaseError> {
         let membership = domain.membership()?;
+        if len == Bytes::ZERO {
+            return Err(LeaseError::Empty { offset });
+        }
         let layout = domain.layout();
         let size = layout.payload();
         let outside = || AccessError::Outside { offset, len, size };
         let end = offset.checked_add(len).filter(|end| *end <= size);
         let last = end.and_then(|end| end.checked_sub(Bytes::new(1)));
-        let last = last.filter(|_| len > Bytes::ZERO);
         let last = last
             .and_then(|last| layout.unit_at(last))
             .ok_or_else(outside)?;
@@ -354,7 +356,7 @@ impl<'d> Units<'d> {
         let unit = self.unit(index);
         if self.membership.is_stale(unit, grant) {
             let (start, end) = self.unit_range(index);
-            self.membership.caches.invalidate(self.held, start, end);
+            self.membership.caches.invalidate(self.held, start, end)?;
             self.membership.saw(unit, grant.version, grant.backing);
         }
         Ok(())

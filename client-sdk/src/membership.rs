@@ -61,7 +61,7 @@ impl Membership {
             info,
             member: Member::new(slot, FutexWait),
             era,
-            caches: Caches::new(info.mode, slot, segment),
+            caches: Caches::new(info.mode, slot, segment, info.layout),
             requests: (access == Access::ReadOnly).then(Requests::default),
             seen: (0..units).map(|_| Seen::default()).collect(),
         }
@@ -69,10 +69,6 @@ impl Membership {
 
     pub(crate) const fn slot(&self) -> Slot {
         self.member.slot()
-    }
-
-    pub(crate) const fn layout(&self) -> Layout {
-        self.info.layout
     }
 
     pub(crate) const fn keeps_on_death(&self) -> bool {

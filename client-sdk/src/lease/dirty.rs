@@ -3,17 +3,33 @@
 //! Most guards write one range, from its beginning to its end. It is kept in place; memory is
 //! allocated for the others only.
 //!
+//! Where two ranges grow together the bytes between them count as written. That costs lines that
+//! are written back in vain, and nothing else, as long as they are of units that were written
+//! anyway: the version of a unit rises for others to see. So ranges that have a whole unit between
+//! them which nothing was written to stay apart, however many they are; of the others the two grow
+//! together that are nearest to each other.
+//!
 //! # Invariants
-//! 1. Every byte that was added lies in `first` or in one of `more`.
-//! 2. `first` is empty only where nothing was added, and none of `more` is.
+//! 1. Every byte that was added lies in `hot` or in one of `rest`.
+//! 2. Every unit that a range touches has a byte that was added.
+//! 3. `hot` is empty only where nothing was added. `rest` is in rising order, and its ranges have
+//!    bytes between each other; `hot`, which grows in place, may have come to meet some of them.
+//! 4. After each range that was added apart there are at most [`RANGES`] ranges, or no two
+//!    neighbours that may grow together. So there are no more than units that were written, or
+//!    [`RANGES`].
 
-/// How many ranges are told apart.
+use pool_core::Bytes;
+
+/// How many ranges are told apart where they may grow together.
 const RANGES: usize = 4;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Dirty {
-    first: Range,
-    more: Vec<Range>,
+    /// The one that was added to last.
+    hot: Range,
+    rest: Vec<Range>,
+    /// The logarithm of the size of a unit.
+    unit: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,10 +39,6 @@ struct Range {
 }
 
 impl Range {
-    const fn len(self) -> u64 {
-        self.end - self.start
-    }
-
     fn with(self, other: Self) -> Self {
         Self {
             start: self.start.min(other.start),
@@ -41,13 +53,23 @@ impl Range {
 }
 
 impl Dirty {
+    /// Nothing yet, of units of `unit` bytes, a power of two.
+    #[inline]
+    pub(crate) const fn new(unit: Bytes) -> Self {
+        Self {
+            hot: Range { start: 0, end: 0 },
+            rest: Vec::new(),
+            unit: unit.get().trailing_zeros(),
+        }
+    }
+
     /// Adds the `len` bytes from `start`.
     #[inline]
     pub(crate) fn add(&mut self, start: u64, len: u64) {
         let end = start.saturating_add(len);
         let added = Range { start, end };
-        if added.meets(self.first) && len > 0 && !self.is_empty() {
-            self.first = self.first.with(added);
+        if added.meets(self.hot) && len > 0 && !self.is_empty() {
+            self.hot = self.hot.with(added);
         } else if len > 0 {
             self.add_apart(added);
         }
@@ -55,82 +77,66 @@ impl Dirty {
 
     #[cold]
     fn add_apart(&mut self, added: Range) {
-        if self.is_empty() {
-            self.first = added;
-            return;
+        if !self.is_empty() {
+            self.insert(self.hot);
         }
-        if let Some(range) = self.more.iter_mut().find(|range| range.meets(added)) {
-            *range = range.with(added);
-            // Whoever writes one element after the other goes on there.
-            std::mem::swap(&mut self.first, range);
-        } else if self.more.len() + 1 < RANGES {
-            self.more.push(std::mem::replace(&mut self.first, added));
-        } else {
-            // The one that grows least takes it in.
-            let all = std::iter::once(&mut self.first).chain(&mut self.more);
-            let least = all.min_by_key(|range| range.with(added).len() - range.len());
-            if let Some(range) = least {
-                *range = range.with(added);
+        // Whoever writes one element after the other goes on there.
+        let mut at = self.insert(added);
+        while self.rest.len() > RANGES {
+            let Some(left) = self.nearest() else { break };
+            let right = self.rest.remove(left + 1);
+            self.rest[left] = self.rest[left].with(right);
+            if at > left {
+                at -= 1;
             }
         }
+        self.hot = self.rest.remove(at);
+    }
+
+    /// Puts a range where it belongs, together with those that it meets. Says where it is.
+    fn insert(&mut self, added: Range) -> usize {
+        let from = self.rest.partition_point(|range| range.end < added.start);
+        let to = self.rest.partition_point(|range| range.start <= added.end);
+        let met = self.rest[from..to].iter();
+        let grown = met.fold(added, |grown, range| grown.with(*range));
+        self.rest.splice(from..to, [grown]);
+        from
+    }
+
+    /// The left one of the two neighbours that are nearest to each other, of those that may grow
+    /// together.
+    fn nearest(&self) -> Option<usize> {
+        let pairs = self.rest.iter().zip(self.rest.iter().skip(1)).enumerate();
+        let mergeable = pairs.filter(|(_, (left, right))| self.may_merge(**left, **right));
+        let nearest = mergeable.min_by_key(|(_, (left, right))| right.start - left.end);
+        nearest.map(|(left, _)| left)
+    }
+
+    /// Whether there is no whole unit between the two.
+    const fn may_merge(&self, left: Range, right: Range) -> bool {
+        // No range is empty, so it has a last byte.
+        right.start >> self.unit <= ((left.end - 1) >> self.unit) + 1
     }
 
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.first.len() == 0
+        self.hot.end == 0
     }
 
     /// Beginnings and ends.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let first = (!self.is_empty()).then_some(&self.first);
-        let all = first.into_iter().chain(&self.more);
+        let hot = (!self.is_empty()).then_some(&self.hot);
+        let all = hot.into_iter().chain(&self.rest);
         all.map(|range| (range.start, range.end))
     }
 
     /// Whether anything between `start` and `end` was added.
     pub(crate) fn touches(&self, start: u64, end: u64) -> bool {
-        self.ranges().any(|(from, to)| from < end && to > start)
+        let touched = |range: &Range| range.start < end && range.end > start;
+        let first = self.rest.partition_point(|range| range.end <= start);
+        touched(&self.hot) || self.rest.get(first).is_some_and(touched)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(parts: &[(u64, u64)]) -> Dirty {
-        let mut dirty = Dirty::default();
-        for &(start, len) in parts {
-            dirty.add(start, len);
-        }
-        dirty
-    }
-
-    #[test]
-    fn what_follows_itself_is_one_range() {
-        let dirty = of(&[(8, 8), (16, 8), (24, 0), (20, 8)]);
-        assert_eq!(dirty.ranges().collect::<Vec<_>>(), [(8, 28)]);
-        assert!(of(&[(5, 0)]).is_empty());
-    }
-
-    #[test]
-    fn too_many_ranges_grow_together_where_that_costs_least() {
-        let dirty = of(&[(0, 8), (100, 8), (200, 8), (300, 8), (120, 8)]);
-        let mut ranges: Vec<_> = dirty.ranges().collect();
-        ranges.sort_unstable();
-        assert_eq!(ranges, [(0, 8), (100, 128), (200, 208), (300, 308)]);
-        assert!(dirty.touches(110, 111) && !dirty.touches(128, 200));
-    }
-
-    #[test]
-    fn nothing_that_was_added_is_ever_missing() {
-        let mut dirty = Dirty::default();
-        let starts: Vec<u64> = (0..200).map(|step| step * 7_919 % 4_096).collect();
-        for (index, &start) in starts.iter().enumerate() {
-            dirty.add(start, 16);
-            for &start in &starts[..=index] {
-                let whole = |(from, to)| from <= start && to >= start + 16;
-                assert!(dirty.ranges().any(whole), "{start} in {dirty:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -83,6 +83,18 @@ pub enum LeaseError {
         /// Who was to have it.
         slot: Slot,
     },
+    /// The guard was given back by an earlier call, and nothing is lent any more. Use that guard.
+    #[error("unit {unit} is not lent any more: its guard was given back")]
+    NotLent {
+        /// The first unit.
+        unit: u32,
+    },
+    /// A range of no bytes has no units. Ask for one byte at least.
+    #[error("a range of no bytes at {offset} has no units: ask for one byte at least")]
+    Empty {
+        /// Where it was to begin.
+        offset: Bytes,
+    },
     /// The memory itself cannot be accessed.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -111,7 +123,10 @@ impl LeaseError {
             Self::Busy { .. } | Self::TimedOut { .. } => ErrorClass::Exhausted,
             Self::Revoked { .. } | Self::Withdrawn { .. } => ErrorClass::Revoked,
             Self::Lost { .. } | Self::ReceiverGone { .. } => ErrorClass::Lost,
-            Self::NotLost { .. } | Self::PartOfUnit { .. } => ErrorClass::Caller,
+            Self::NotLost { .. }
+            | Self::PartOfUnit { .. }
+            | Self::NotLent { .. }
+            | Self::Empty { .. } => ErrorClass::Caller,
             Self::Moving { .. } => ErrorClass::Unreachable,
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::Access(error) => error.class(),

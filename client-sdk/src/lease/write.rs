@@ -33,8 +33,8 @@ impl<'d> WriteGuard<'d> {
     #[inline]
     pub(super) fn new(lease: Lease<'d>) -> Self {
         Self {
+            dirty: Dirty::new(lease.units.domain.unit_bytes()),
             lease,
-            dirty: Dirty::default(),
             held: true,
             restoring: false,
             panicked: panicking(),
@@ -187,7 +187,7 @@ impl<'d> WriteGuard<'d> {
             if changed {
                 membership
                     .caches
-                    .write_back(units.held, self.dirty.ranges());
+                    .write_back(units.held, self.dirty.ranges())?;
             }
             let given = membership.member.release_exclusive(line, first, changed);
             first.version = given.map_err(|refused| units.refused(0, refused))?;
@@ -221,7 +221,7 @@ impl<'d> WriteGuard<'d> {
         units.held.check_standing()?;
         if !self.dirty.is_empty() {
             let caches = &units.membership.caches;
-            caches.write_back(units.held, self.dirty.ranges());
+            caches.write_back(units.held, self.dirty.ranges())?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use client_sdk::{
-    AccessError, Create, Domain, DomainOptions, Error, LeaseError, Mode, OnDeath, Pool,
+    AccessError, Create, Domain, DomainOptions, Error, ErrorClass, LeaseError, Mode, OnDeath, Pool,
     ProtocolError, Reason,
 };
 use coherence::State;
@@ -58,6 +58,16 @@ fn state(peer: &Peer, unit: u32) -> State {
 }
 
 #[test]
+fn a_range_of_no_bytes_has_an_error_of_its_own() {
+    let (_fake, _pool, domain, _) = shared(Mode::Hardware);
+    for offset in [Bytes::ZERO, PAGE, EXTENT, Bytes::new(u64::MAX)] {
+        let empty = domain.range(offset, Bytes::ZERO).map(|_| ());
+        assert_eq!(empty, Err(LeaseError::Empty { offset }));
+        assert_eq!(empty.unwrap_err().class(), ErrorClass::Caller);
+    }
+}
+
+#[test]
 fn a_domain_is_units_behind_a_directory() {
     let (fake, pool, domain, _) = shared(Mode::Hardware);
     let start = domain.segment().addr();
@@ -67,7 +77,7 @@ fn a_domain_is_units_behind_a_directory() {
     assert_eq!(domain.on_death(), OnDeath::Lose);
     let info = pool.segments().unwrap().segments[0].domain.unwrap();
     assert_eq!((info.mode, info.layout.units()), (Mode::Hardware, 512));
-    for (offset, len) in [(0, 0), (EXTENT_BYTES, 1), (4096, EXTENT_BYTES)] {
+    for (offset, len) in [(EXTENT_BYTES, 1), (4096, EXTENT_BYTES)] {
         let range = domain.range(Bytes::new(offset), Bytes::new(len));
         let outside = matches!(range, Err(LeaseError::Access(AccessError::Outside { .. })));
         assert!(outside, "{offset} {len}: {range:?}");
