@@ -84,7 +84,7 @@ pub use info::{
 pub use lease::hand::Ticket;
 pub use lease::read::ReadGuard;
 pub use lease::view::{LeasedView, LeasedViewMut};
-pub use lease::work::{Completion, Lent, Progress};
+pub use lease::work::{Completion, Lent, Loan, Progress};
 pub use lease::write::WriteGuard;
 pub use lease::{LeaseError, Units};
 pub use object::draft::{Draft, Unpublished};

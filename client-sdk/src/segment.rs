@@ -52,6 +52,12 @@ impl Segment {
         Self { held, life, access }
     }
 
+    /// Holds the segment and its session, whatever becomes of the handles. It is none itself.
+    pub(crate) fn keep(&self) -> Self {
+        let (held, life) = (self.held.again(), Arc::clone(&self.life));
+        Self::new(life, held, self.access)
+    }
+
     /// The daemon's name for it, never used again.
     #[must_use]
     pub fn id(&self) -> SegmentId {

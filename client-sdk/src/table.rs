@@ -127,6 +127,15 @@ impl HeldRef {
         self
     }
 
+    /// One more reason to hold it, which is no handle.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            held: self.held.clone(),
+            handle: false,
+        }
+    }
+
     /// How many other handles there are. No more will come while the caller holds the session.
     pub(crate) fn others(&self) -> usize {
         // Acquire pairs with the release of `uncount`: a handle that is gone writes no more.

@@ -7,11 +7,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use coherence::{Directory, NotHanded, Receiver, Slot};
+use coherence::{Directory, Grant, NotHanded, Receiver, Slot};
+use pool_core::clock::Deadline;
 
 use super::error::LeaseError;
 use super::write::WriteGuard;
-use super::{Kind, Units, deadline};
+use super::{Kind, Lease, Units, deadline};
 use crate::error::AccessError;
 
 /// Bits of the number of a ticket that tell the slot.
@@ -106,32 +107,57 @@ impl<'d> WriteGuard<'d> {
 
 impl<'d> Units<'d> {
     /// Takes the units that another process hands over to this one, and waits at most `timeout` for
-    /// it.
+    /// it: all of them or none.
+    ///
+    /// Where it fails, those that had come are let go, and so are those of the rest that are here
+    /// by then. What a giver hands over later than that is this process's, and waits for it to
+    /// receive again: with no time that takes the whole range, or lets go of what there is of it.
     ///
     /// # Errors
-    /// [`LeaseError::TimedOut`]; [`LeaseError`]. Units that had come are let go.
+    /// [`LeaseError::TimedOut`]; [`LeaseError`]. No unit of the range is held.
     pub fn receive(&self, timeout: Duration) -> Result<WriteGuard<'d>, LeaseError> {
         self.held.check(0, self.domain.layout().directory().get())?;
         let until = deadline(timeout);
-        let take = |index| {
-            let line = self.line(index).ok_or(AccessError::ReadOnly)?;
-            let era = self.membership.era;
-            let grant = self.member().receive(line, era, until);
-            let grant = grant.map_err(|refused| self.refused(index, refused))?;
-            self.catch_up(Kind::Write, index, &grant, Some(until))?;
-            Ok::<_, LeaseError>(grant)
-        };
-        let mut lease = self.lease_of(take(0)?);
-        for index in 1..self.count {
-            match take(index) {
-                Ok(grant) => lease.more.push(grant),
+        let mut taken: Option<Lease<'d>> = None;
+        for index in 0..self.count {
+            match self.take_handed(index, until) {
+                Ok(grant) => match &mut taken {
+                    Some(lease) => lease.more.push(grant),
+                    None => taken = Some(self.lease_of(grant)),
+                },
                 Err(error) => {
                     // Dropped, it lets go of those that came.
-                    drop(WriteGuard::new(lease));
+                    drop(taken.map(WriteGuard::new));
+                    self.let_go_of_handed(index);
                     return Err(error);
                 }
             }
         }
+        // There is one unit at least.
+        let lease = taken.ok_or(LeaseError::Revoked { unit: self.first })?;
         Ok(WriteGuard::new(lease))
+    }
+
+    fn take_handed(&self, index: u32, until: Deadline) -> Result<Grant, LeaseError> {
+        let line = self.line(index).ok_or(AccessError::ReadOnly)?;
+        let era = self.membership.era;
+        let grant = self.member().receive(line, era, until);
+        let grant = grant.map_err(|refused| self.refused(index, refused))?;
+        self.catch_up(Kind::Write, index, &grant, Some(until))?;
+        Ok(grant)
+    }
+
+    /// Lets go of the units from `index` on that were handed to this process and that it does not
+    /// want any more.
+    fn let_go_of_handed(&self, index: u32) {
+        for index in index..self.count {
+            let Some(line) = self.line(index) else {
+                return;
+            };
+            if let Ok(grant) = self.member().try_receive(line, self.membership.era) {
+                // Nothing was written; where it was taken away there is nothing to be let go.
+                let _ = self.give_back(Kind::Write, index, &grant);
+            }
+        }
     }
 }

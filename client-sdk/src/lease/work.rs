@@ -4,8 +4,21 @@
 //! by an event that it has ended. So the host leases the units for writing, starts the work, and
 //! lends the guard to it. Until the event has come the units are not let go, whatever becomes of
 //! the guard: a worker that still writes must not meet the next holder.
+//!
+//! # States
+//! *Running*, then *given back* or *over*, which are final: the guard comes back once, and whoever
+//! asks again is told which of the two it was.
+//!
+//! # Closing the domain
+//! A member that leaves has let go of everything: the daemon takes back at once what it finds in
+//! its slot. So what is lent keeps a reference of the segment and of the session, beside those of
+//! the handles. It is dropped once the worker has ended, and never where that is not known, not
+//! even where the value is forgotten. The end of the process remains: it is the end of the mapping
+//! that the worker uses, and a worker that goes on even then has to be stopped by whoever
+//! started it.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use pool_core::clock::Deadline;
@@ -17,6 +30,7 @@ use super::error::LeaseError;
 use super::write::WriteGuard;
 use crate::atomic::SharedU32;
 use crate::error::Error;
+use crate::segment::Segment;
 
 /// How far the work is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,13 +101,39 @@ fn left(until: Deadline) -> Duration {
 /// Units that are lent to a worker, which alone writes them.
 ///
 /// Dropped, it looks once more. Where the work is done the contents are published; where it failed
-/// they are given up. Where it still runs the units stay held by this process, until it closes the
-/// domain or ends: nobody else could be safe from the worker.
+/// they are given up. Where it still runs the units stay held by this process until it ends: nobody
+/// else could be safe from the worker. So does the domain then, with the addresses the worker has,
+/// whatever becomes of its handles.
 #[must_use = "dropped before the work is done, the units stay held"]
 pub struct Lent<'d, C: Completion> {
-    /// `None` once it was given back.
-    guard: Option<WriteGuard<'d>>,
+    state: State<'d>,
     work: C,
+}
+
+/// What a worker has to do with the units.
+#[derive(Debug)]
+enum State<'d> {
+    /// It may write them.
+    Running {
+        guard: WriteGuard<'d>,
+        /// Keeps the mapping, the place among the members and the session.
+        keep: Segment,
+    },
+    /// It has ended, and the guard is the program's.
+    GivenBack { unit: u32 },
+    /// It has ended, and there is nothing to be given back: this is why.
+    Over(LeaseError),
+}
+
+/// How far units are that were lent.
+#[derive(Debug)]
+#[must_use = "a guard in it is let go of"]
+pub enum Loan<'d> {
+    /// The worker may still write. Wait on, or make sure that it has ended and
+    /// [abandon](Lent::abandon) the contents.
+    Running,
+    /// The work is done. This is the guard that was lent: nothing is lent any more.
+    Back(WriteGuard<'d>),
 }
 
 impl<'d> WriteGuard<'d> {
@@ -106,46 +146,43 @@ impl<'d> WriteGuard<'d> {
         self.check()?;
         self.write_back()?;
         self.mark_all();
-        let guard = Some(self);
-        Ok(Lent { guard, work })
+        let keep = self.lease.units.domain.segment().keep();
+        let state = State::Running { guard: self, keep };
+        Ok(Lent { state, work })
     }
 }
 
 impl<'d, C: Completion> Lent<'d, C> {
-    /// Waits at most `timeout` until the worker has ended, and gives the guard back then. `None`
-    /// while it runs: wait on, or make sure that it has ended and [abandon](Self::abandon) the
-    /// contents.
+    /// Waits at most `timeout` until the worker has ended, and gives the guard back then, once.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] where the worker failed: the contents were given up. [`LeaseError`]
-    /// where the lease does not stand, or cannot be known to.
-    pub fn wait(&mut self, timeout: Duration) -> Result<Option<WriteGuard<'d>>, LeaseError> {
-        if let Some(guard) = &self.guard {
-            // First: in a forked child nothing of it is there.
-            guard.lease.units.held.check_standing()?;
-        }
+    /// [`LeaseError::NotLent`] where the guard was given back before. [`LeaseError::Lost`] where
+    /// the worker failed: the contents were given up. [`LeaseError`] where the lease does not
+    /// stand, or cannot be known to; the units stay lent where it cannot be known.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Loan<'d>, LeaseError> {
+        let guard = match &self.state {
+            State::Running { guard, .. } => guard,
+            State::GivenBack { unit } => return Err(LeaseError::NotLent { unit: *unit }),
+            State::Over(why) => return Err(why.clone()),
+        };
+        // First: in a forked child nothing of it is there.
+        guard.lease.units.held.check_standing()?;
         match self.work.wait(timeout)? {
-            Progress::Running => Ok(None),
-            Progress::Done => {
-                let Some(guard) = self.guard.take() else {
-                    return Ok(None);
-                };
+            Progress::Running => Ok(Loan::Running),
+            Progress::Done => self.end(|guard| {
                 let units = guard.lease.units;
                 let end = units.start.saturating_add(units.bytes);
                 let caches = &units.membership.caches;
-                caches.invalidate(units.held, units.start, end);
+                caches.invalidate(units.held, units.start, end)?;
                 guard.check()?;
-                Ok(Some(guard))
-            }
-            Progress::Failed => match self.guard.take() {
-                Some(guard) => {
-                    let unit = guard.lease.units.first;
-                    let last_good = guard.version();
-                    guard.abandon()?;
-                    Err(LeaseError::Lost { unit, last_good })
-                }
-                None => Ok(None),
-            },
+                Ok(Loan::Back(guard))
+            }),
+            Progress::Failed => self.end(|guard| {
+                let unit = guard.lease.units.first;
+                let last_good = guard.version();
+                guard.abandon()?;
+                Err(LeaseError::Lost { unit, last_good })
+            }),
         }
     }
 
@@ -153,9 +190,33 @@ impl<'d, C: Completion> Lent<'d, C> {
     /// never told so: its process is dead, or its accelerator was reset.
     ///
     /// # Errors
-    /// As [`WriteGuard::abandon`].
+    /// [`LeaseError::NotLent`] where the guard was given back before: abandon that. Otherwise as
+    /// [`Lent::wait`] and [`WriteGuard::abandon`].
     pub fn abandon(mut self) -> Result<(), LeaseError> {
-        self.guard.take().map_or(Ok(()), WriteGuard::abandon)
+        self.end(WriteGuard::abandon)
+    }
+
+    /// Takes the guard back from a worker that has ended.
+    fn end<R>(
+        &mut self,
+        take: impl FnOnce(WriteGuard<'d>) -> Result<R, LeaseError>,
+    ) -> Result<R, LeaseError> {
+        let unit = match &self.state {
+            State::Running { guard, .. } => guard.lease.units.first,
+            State::GivenBack { unit } => *unit,
+            State::Over(why) => return Err(why.clone()),
+        };
+        match std::mem::replace(&mut self.state, State::GivenBack { unit }) {
+            State::Running { guard, keep } => {
+                let taken = take(guard);
+                if let Err(why) = &taken {
+                    self.state = State::Over(why.clone());
+                }
+                drop(keep);
+                taken
+            }
+            _ => Err(LeaseError::NotLent { unit }),
+        }
     }
 }
 
@@ -163,14 +224,18 @@ impl<C: Completion> Drop for Lent<'_, C> {
     fn drop(&mut self) {
         // Whoever wants to know what became of it waits. A guard that comes back is released.
         drop(self.wait(Duration::ZERO));
-        if let Some(guard) = &mut self.guard {
+        let over = State::GivenBack { unit: 0 };
+        if let State::Running { mut guard, keep } = std::mem::replace(&mut self.state, over) {
             guard.keep_held();
+            // Never closed: the daemon would take the units back and lend them to others, for it
+            // knows nothing of the worker.
+            let _kept = ManuallyDrop::new(keep);
         }
     }
 }
 
 impl<C: Completion> fmt::Debug for Lent<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lent({:?})", self.guard)
+        write!(f, "Lent({:?})", self.state)
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use client_sdk::{
-    AccessError, Completion, Create, LeaseError, Mode, Ordering, Progress, SharedU32, Ticket,
+    Access, AccessError, Completion, Create, LeaseError, Loan, Mode, Ordering, Progress, SharedU32,
+    Ticket,
 };
 use coherence::{NotHanded, State};
 use pool_core::Bytes;
@@ -107,6 +108,60 @@ fn a_range_that_comes_in_part_is_let_go_again() {
 }
 
 #[test]
+fn a_range_that_is_not_received_leaves_none_of_its_units_held() {
+    // Which of three units come, and which are lost.
+    for (handed, lost) in [
+        (0b110, 0),
+        (0b101, 0),
+        (0b100, 0b001),
+        (0b101, 0b010),
+        (0b011, 0),
+    ] {
+        let (_fake, _pool, domain, peer) = shared(Mode::Hardware);
+        let ticket = domain.ticket().unwrap();
+        let to = coherence::Receiver {
+            slot: ticket.slot(),
+            era: ticket.number() >> 5,
+        };
+        for unit in 0..3 {
+            let line = peer.line(unit);
+            let grant = peer.member.try_exclusive(line).unwrap();
+            if handed & 1 << unit != 0 {
+                peer.member
+                    .hand_over(line, &grant, true, to, || true)
+                    .unwrap();
+            } else if lost & 1 << unit != 0 {
+                peer.member.abandon(line, &grant).unwrap();
+            }
+        }
+        let range = domain.range(Bytes::ZERO, Bytes::new(3 * 4_096)).unwrap();
+        assert!(range.receive(Duration::from_millis(1)).is_err());
+        for unit in (0..3).filter(|unit| handed & 1 << unit != 0) {
+            assert!(is_free(&peer, unit), "unit {unit} of {handed:b}");
+            assert_eq!(domain.unit(unit).unwrap().read(NOW).unwrap().version(), 1);
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_the_receiver_has_given_up_is_let_go_when_it_looks_again() {
+    let (_fake, _pool, domain, peer) = shared(Mode::Hardware);
+    let ticket = domain.ticket().unwrap();
+    let to = coherence::Receiver {
+        slot: ticket.slot(),
+        era: ticket.number() >> 5,
+    };
+    let range = domain.range(Bytes::ZERO, Bytes::new(2 * 4_096)).unwrap();
+    assert!(range.receive(NOW).is_err());
+    let grant = peer.member.try_exclusive(peer.line(1)).unwrap();
+    peer.member
+        .hand_over(peer.line(1), &grant, true, to, || true)
+        .unwrap();
+    assert!(range.receive(NOW).is_err());
+    assert!(is_free(&peer, 1));
+}
+
+#[test]
 fn what_was_meant_for_a_process_that_is_gone_is_let_go() {
     let (_fake, _pool, domain, peer) = shared(Mode::Hardware);
     let ticket = ticket_of(&peer);
@@ -173,7 +228,7 @@ fn a_unit_that_is_lent_is_let_go_when_the_worker_has_ended() {
             .set(0, 1)
             .unwrap();
         let mut lent = guard.lend(word).unwrap();
-        assert!(matches!(lent.wait(NOW), Ok(None)));
+        assert!(matches!(lent.wait(NOW), Ok(Loan::Running)));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let memory = domain.segment();
@@ -185,13 +240,20 @@ fn a_unit_that_is_lent_is_let_go_when_the_worker_has_ended() {
                     .unwrap();
                 Progress::Done.tell(&word).unwrap();
             });
-            let guard = lent.wait(LONG).unwrap().expect("the worker ends");
+            let Loan::Back(guard) = lent.wait(LONG).unwrap() else {
+                panic!("the worker has not ended");
+            };
             assert_eq!(guard.view::<u64>(Bytes::ZERO, 1).unwrap().get(0), Ok(2));
             assert_eq!(guard.release(), Ok(1));
         });
-        assert!(matches!(lent.wait(NOW), Ok(None)));
-        drop(lent);
+        // Once, and whoever asks again is told so.
+        let given_back = LeaseError::NotLent { unit: 0 };
+        for _ in 0..2 {
+            assert_eq!(lent.wait(NOW).map(|_| ()), Err(given_back.clone()));
+        }
+        assert_eq!(lent.abandon(), Err(given_back));
         assert!(is_free(peer, 0));
+        assert_eq!(read(domain, 0), Ok(2));
     });
 }
 
@@ -206,7 +268,10 @@ fn what_a_worker_did_not_finish_is_served_to_nobody() {
             unit: 0,
             last_good: 1,
         };
-        assert_eq!(lent.wait(LONG).map(drop), Err(lost.clone()));
+        for _ in 0..2 {
+            assert_eq!(lent.wait(LONG).map(|_| ()), Err(lost.clone()));
+        }
+        assert_eq!(lent.abandon(), Err(lost.clone()));
         assert_eq!(read(domain, 0), Err(lost));
 
         // The same where nobody waits for it, and where it is known to be dead.
@@ -267,6 +332,85 @@ fn units_stay_held_while_a_worker_may_write_whatever_becomes_of_the_guard() {
         let revoked = LeaseError::Revoked { unit: 2 };
         assert_eq!(guard.lend(word).map(drop), Err(revoked));
     });
+}
+
+/// How this process has an address mapped, as the kernel tells it.
+fn mapped_at(addr: u64) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of = |line: &str| {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let bounds = [start, end].map(|hex| u64::from_str_radix(hex, 16).unwrap());
+        (bounds[0]..bounds[1])
+            .contains(&addr)
+            .then(|| rest[..4].to_owned())
+    };
+    maps.lines().find_map(of).unwrap_or_default()
+}
+
+#[test]
+fn a_domain_that_is_closed_while_a_worker_runs_stays_held_with_what_was_lent() {
+    for forgotten in [false, true] {
+        let (fake, pool, domain, peer) = shared(Mode::Hardware);
+        let words = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+        let word = words.atomic_u32(Bytes::ZERO).unwrap();
+        let (addr, id) = (domain.addr().get(), domain.id().number());
+        let unit = domain.unit(0).unwrap();
+        let lent = unit.write(NOW).unwrap().lend(word).unwrap();
+        let (closed, after_close) = std::sync::mpsc::channel();
+        if forgotten {
+            let _never_dropped = std::mem::ManuallyDrop::new(lent);
+        } else {
+            drop(lent);
+        }
+        std::thread::scope(|scope| {
+            // Dropped with the scope, so that the worker ends where a check fails.
+            let closed = closed;
+            let (peer, word) = (&peer, &word);
+            let worker = scope.spawn(move || {
+                after_close.recv().unwrap();
+                peer.poke(0, 77);
+                Progress::Done.tell(word).unwrap();
+            });
+            domain.close();
+            // What is queued is sent before the next request.
+            pool.segments().unwrap();
+            assert!(fake.model().holds(id), "the daemon was told of a close");
+            assert_eq!(mapped_at(addr), "rw-s");
+            assert!(peer.member.try_shared(0, peer.line(0)).is_err());
+            closed.send(()).unwrap();
+            worker.join().unwrap();
+            assert!(peer.member.try_exclusive(peer.line(0)).is_err());
+        });
+        // Whoever opens it again is the same member.
+        let again = pool.open_domain("units", Access::ReadWrite).unwrap();
+        assert_eq!(
+            (again.addr().get(), mapped_at(addr).as_str()),
+            (addr, "rw-s")
+        );
+        assert!(again.unit(0).unwrap().try_read().is_err());
+    }
+}
+
+#[test]
+fn a_domain_is_closed_as_ever_once_the_worker_has_ended() {
+    let (fake, pool, domain, peer) = shared(Mode::Hardware);
+    let words = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    let word = words.atomic_u32(Bytes::ZERO).unwrap();
+    let id = domain.id().number();
+    let mut lent = domain
+        .unit(0)
+        .unwrap()
+        .write(NOW)
+        .unwrap()
+        .lend(word)
+        .unwrap();
+    Progress::Done.tell(&word).unwrap();
+    assert!(matches!(lent.wait(NOW), Ok(Loan::Back(_))));
+    drop(lent);
+    domain.close();
+    pool.segments().unwrap();
+    assert!(!fake.model().holds(id) && is_free(&peer, 0));
 }
 
 #[test]

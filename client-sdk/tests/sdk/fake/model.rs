@@ -409,6 +409,11 @@ impl Model {
         (reply::Body::Granted(granted), files)
     }
 
+    /// Whether the client has the segment, as far as it has told.
+    pub(crate) fn holds(&self, segment: u64) -> bool {
+        self.held.contains(&segment)
+    }
+
     fn let_go(&mut self, who: Who, segment: u64, free: bool) -> Said {
         if free && !self.segments.contains_key(&segment) {
             return refused(common::ErrorClass::Caller, common::ErrorReason::NotFound);
