@@ -2,10 +2,10 @@
 //!
 //! # Deadlines
 //! A blocking call is made of steps. A step touches at most [`STEP_PLACES`] places of the ring,
-//! asks the caller's closures once at most, and never waits. Between two sleeps the clock is looked at
-//! after each step that is to be followed at once, and after every [`LOOK_EACH`] that found nothing
-//! to do. So a call returns within [`LOOK_EACH`] steps of its deadline, however long the ring is
-//! and whatever it holds; one whose deadline has passed before takes one step.
+//! asks the caller's closures once at most, and never waits. Between two sleeps the clock is looked
+//! at after each step that is to be followed at once, and after every [`LOOK_EACH`] that found
+//! nothing to do. So a call returns within [`LOOK_EACH`] steps of its deadline, however long the
+//! ring is and whatever it holds; one whose deadline has passed before takes one step.
 
 use pool_core::clock::{Deadline, TimedOut, now};
 use pool_core::planted;
