@@ -5,29 +5,45 @@
 //! raising the version and letting go. The daemon notes it with the epochs of the fence and of the
 //! grant that may follow it, [`crate::recover`].
 //!
+//! A note that is left for whoever restores a lost unit says so. It stands for as long as that
+//! member writes the unit anew, so whoever fences it knows that there were no contents before.
+//!
 //! ```text
-//! bit 63..38 epoch    37..0 the lowest 38 bits of the version
+//! bit 63..38 epoch    37 contents are lost    36..0 the lowest 37 bits of the version
 //! ```
 
 use crate::own::Epoch;
 
-const VERSION_BITS: u32 = 38;
-const VERSION_MASK: u64 = (1 << VERSION_BITS) - 1;
+const EPOCH_SHIFT: u32 = 38;
+const LOST: u64 = 1 << 37;
+const VERSION_MASK: u64 = LOST - 1;
 
 /// The word.
 #[must_use]
 pub(crate) const fn pack(epoch: Epoch, version: u64) -> u64 {
-    (epoch.number() as u64) << VERSION_BITS | version & VERSION_MASK
+    (epoch.number() as u64) << EPOCH_SHIFT | version & VERSION_MASK
+}
+
+/// The word where the contents are lost, and `epoch` is, or will be, of whoever restores them.
+#[must_use]
+pub(crate) const fn pack_lost(epoch: Epoch, version: u64) -> u64 {
+    pack(epoch, version) | LOST
+}
+
+/// Whether `word` was noted of contents that are lost.
+#[must_use]
+pub(crate) const fn is_lost(word: u64) -> bool {
+    word & LOST != 0
 }
 
 /// The epoch in `word`.
 #[must_use]
 pub(crate) const fn epoch(word: u64) -> Epoch {
     // The shift leaves 26 bits.
-    Epoch::new((word >> VERSION_BITS) as u32)
+    Epoch::new((word >> EPOCH_SHIFT) as u32)
 }
 
-/// The version in `word`, where the version is `now` by now: at most 2^38 later.
+/// The version in `word`, where the version is `now` by now: at most 2^37 later.
 #[must_use]
 pub(crate) const fn version(word: u64, now: u64) -> u64 {
     now.wrapping_sub(now.wrapping_sub(word) & VERSION_MASK)
@@ -54,10 +70,14 @@ mod tests {
             VERSION_MASK + 5,
             1 << 60,
         ] {
-            let word = pack(Epoch::new(77), version_then);
-            assert_eq!(epoch(word), Epoch::new(77));
-            for later in [0, 1, 2, 1_000] {
-                assert_eq!(version(word, version_then + later), version_then);
+            let whole = pack(Epoch::new(77), version_then);
+            let lost = pack_lost(Epoch::new(77), version_then);
+            assert!(!is_lost(whole) && is_lost(lost));
+            for word in [whole, lost] {
+                assert_eq!(epoch(word), Epoch::new(77));
+                for later in [0, 1, 2, 1_000] {
+                    assert_eq!(version(word, version_then + later), version_then);
+                }
             }
         }
     }

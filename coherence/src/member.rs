@@ -460,12 +460,13 @@ impl<W: Wait> Member<W> {
         // Whoever has lines of the contents cached is to drop them. That it is no publication says
         // `base`, which has the version of before.
         let version = publish(line, self.slot, grant, true)?;
-        let noted = line.base.load(Relaxed);
-        let last_good = base::version(noted, version);
-        // As the daemon notes it, for whoever restores the unit. A compare-exchange from this
-        // member's own note: the daemon has written another one where it fenced this member.
-        let own = base::pack(grant.epoch(), last_good);
-        let next = base::pack(grant.epoch().after(), last_good);
+        let own = line.base.load(Relaxed);
+        if base::epoch(own) != grant.epoch() {
+            return Err(LeaseError::Revoked);
+        }
+        // As the daemon notes it, for whoever restores the unit. A compare-exchange from the note
+        // of this member's grant: the daemon has written another one where it fenced this member.
+        let next = base::pack_lost(grant.epoch().after(), base::version(own, version));
         let left = line.base.compare_exchange(own, next, Release, Relaxed);
         left.map_err(|_| LeaseError::Revoked)?;
         let abandon = |own: Own| own.abandon(self.slot, grant.epoch());

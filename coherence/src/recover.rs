@@ -15,7 +15,8 @@
 //!    grant was of the version after the last good one, because it restored a lost unit.
 //! 4. The contents are judged, and the word goes to free or to lost. Before it goes to lost the
 //!    note is put under the epoch after the fence, which will be that of whoever restores the unit:
-//!    it may die before it has noted anything, and the version it was granted was never good.
+//!    it may die before it has noted anything, and the version it was granted was never good. The
+//!    note says that the contents are lost; where that member is gone as well the judge is told so.
 //!
 //! # Why the daemon may die between any two
 //! Each step does nothing where it was done: 2 and 3 find the epoch, and 1 and 4 are a
@@ -86,6 +87,9 @@ pub struct Fenced {
     pub last_good: u64,
     /// The checksum that was noted last; of which version is not known.
     pub sum: u64,
+    /// The contents were lost before, or were given up: its holder was writing all of them anew,
+    /// and has published nothing. There is nothing of before that they could pass for.
+    pub was_lost: bool,
 }
 
 /// Takes all that `slot` holds of the unit away, and finishes what an earlier recovery began.
@@ -141,7 +145,7 @@ pub fn settle(
     if own.state() != State::Fenced {
         return Ok(Recovered::Untouched);
     }
-    let last_good = raise_version(line, own.epoch());
+    let (last_good, was_lost) = raise_version(line, own.epoch());
     crash_point!("recover.version_raised");
     let sum = line.sum.load(Relaxed);
     // Whoever was handed the unit and died before it took it has written nothing.
@@ -149,17 +153,23 @@ pub fn settle(
     let verdict = if untaken {
         Verdict::Good
     } else {
-        judge(Fenced { last_good, sum })
+        judge(Fenced {
+            last_good,
+            sum,
+            was_lost,
+        })
     };
     crash_point!("recover.judged");
-    let noted_for = match verdict {
-        Verdict::Good => own.epoch(),
-        Verdict::Lost if planted!("recover.forgets_who_restores") => own.epoch(),
+    let note = match verdict {
+        Verdict::Good => base::pack(own.epoch(), last_good),
+        Verdict::Lost if planted!("recover.forgets_who_restores") => {
+            base::pack(own.epoch(), last_good)
+        }
         // Whoever restores it has the next epoch, and may die before it has done anything.
-        Verdict::Lost => own.epoch().after(),
+        Verdict::Lost => base::pack_lost(own.epoch().after(), last_good),
     };
     // Swapped, as all that a late holder exchanges: it came before this, or fails.
-    line.base.swap(base::pack(noted_for, last_good), Release);
+    line.base.swap(note, Release);
     crash_point!("recover.verdict_noted");
     change(line, wait, |own| {
         let fenced = own.state() == State::Fenced;
@@ -176,8 +186,8 @@ pub fn settle(
 }
 
 /// Steps 2 and 3, of a unit that has been fenced since `fence`. Returns the last version that was
-/// published before.
-fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
+/// published before, and whether the contents were lost when the holder was granted them.
+fn raise_version(line: &Descriptor, fence: Epoch) -> (u64, bool) {
     let holder = fence.before();
     // Acquire pairs with the release of a holder that raised it: its note is seen as well.
     let mut now = line.version.load(Acquire);
@@ -188,14 +198,14 @@ fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
     let last_good = base::version(noted, now);
     let by = base::epoch(noted);
     if by == fence || by == fence.after() {
-        return last_good;
+        return (last_good, base::is_lost(noted));
     }
-    let last_good = if by == holder {
-        last_good
+    let (last_good, was_lost) = if by == holder {
+        (last_good, base::is_lost(noted))
     } else {
         // It died before it noted anything, and so before it raised the version.
         line.base.swap(base::pack(holder, now), Release);
-        now
+        (now, false)
     };
     crash_point!("recover.noted");
     let is_raised = planted!("recover.raises_what_was_good_only") && now != last_good;
@@ -205,8 +215,14 @@ fn raise_version(line: &Descriptor, fence: Epoch) -> u64 {
         line.version.fetch_add(1, Release);
     }
     crash_point!("recover.raise_to_note");
-    line.base.swap(base::pack(fence, last_good), Release);
-    last_good
+    // The daemon may die here, and finds in the note what it found in the one before.
+    let note = if was_lost {
+        base::pack_lost(fence, last_good)
+    } else {
+        base::pack(fence, last_good)
+    };
+    line.base.swap(note, Release);
+    (last_good, was_lost)
 }
 
 /// Makes a change for as long as there is one to make.

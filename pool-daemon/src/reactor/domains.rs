@@ -462,9 +462,14 @@ fn recover_unit(
 }
 
 /// What the writer that is gone has left is what the terms of the domain say it is: no domain has
-/// checksums, by which more could be known.
-fn judge(_fenced: Fenced, keeps: bool) -> Verdict {
-    if keeps { Verdict::Good } else { Verdict::Lost }
+/// checksums, by which more could be known. What was lost before stays so: whoever wrote it anew
+/// has not published it.
+fn judge(fenced: Fenced, keeps: bool) -> Verdict {
+    if keeps && !fenced.was_lost {
+        Verdict::Good
+    } else {
+        Verdict::Lost
+    }
 }
 
 fn note(found: &mut Recovered, what: recover::Recovered) {

@@ -42,6 +42,38 @@ fn view(members: u32, left: u32, settling: bool) -> DomainView {
 }
 
 #[test]
+fn where_contents_are_kept_those_of_a_restorer_that_died_are_not() {
+    let slot = Slot::new(1).unwrap();
+    let member = coherence::Member::new(slot, FutexWait);
+    let keeping = Recovery {
+        keeps: true,
+        ..recovery(slot.bit())
+    };
+    let line = Descriptor::default();
+    let die = || {
+        let mut found = Recovered::default();
+        recover_unit(&line, &keeping, &mut found).unwrap();
+        (found.repaired, found.lost)
+    };
+    // What a writer leaves is kept, as version 1. What one leaves who had to write all of it anew
+    // is nothing.
+    member.try_exclusive(&line).unwrap();
+    assert_eq!(die(), (1, 0));
+    let grant = member.try_exclusive(&line).unwrap();
+    member.abandon(&line, &grant).unwrap();
+    for _ in 0..2 {
+        member.try_restore(&line).unwrap();
+        assert_eq!(die(), (0, 1));
+        let refused = member.try_shared(0, &line);
+        assert_eq!(refused, Err(LeaseError::Lost { last_good: 1 }));
+    }
+    let grant = member.try_restore(&line).unwrap();
+    member.release_exclusive(&line, &grant, true).unwrap();
+    member.try_exclusive(&line).unwrap();
+    assert_eq!(die(), (1, 0));
+}
+
+#[test]
 fn all_that_slots_hold_is_taken_and_nothing_of_others() {
     let (gone, lives) = (0b110, 0b1000);
     let lines = lines(&[
