@@ -62,6 +62,8 @@ pub(super) struct Domain {
     pub(super) slots: BTreeMap<ClientId, Slot>,
     /// Slots that nobody has and that are not recovered yet: a bit a slot.
     left: u32,
+    /// Of these, those that were left by members that were taken for dead.
+    gone: u32,
     /// Of these, those whose processes may live.
     pub(super) departed: BTreeMap<Slot, PeerIdentity>,
     /// Of these, those that could not be recovered.
@@ -97,6 +99,7 @@ impl Domain {
             terms,
             slots: BTreeMap::new(),
             left: 0,
+            gone: 0,
             departed: BTreeMap::new(),
             stuck: 0,
             recovering: None,
@@ -323,6 +326,9 @@ impl Engine {
             return;
         };
         domain.left |= slot.bit();
+        if leave == Leave::Gone {
+            domain.gone |= slot.bit();
+        }
         domain.stuck = 0;
         if let Some(process) = process {
             domain.departed.insert(slot, process);
@@ -393,6 +399,7 @@ impl Engine {
                 keeps: domain.terms.on_death() == OnDeath::Keep,
                 slots,
                 members: domain.members(),
+                in_order: domain.ready && domain.gone & slots == 0,
             };
             self.actions.push(Action::Recover(recovery));
         }
@@ -408,7 +415,7 @@ impl Engine {
         };
         domain.ready = true;
         match &result {
-            Ok(_) => domain.left &= !slots,
+            Ok(_) => (domain.left, domain.gone) = (domain.left & !slots, domain.gone & !slots),
             Err(_) => domain.stuck |= slots,
         }
         self.to_recover.insert(id);

@@ -176,4 +176,7 @@ pub struct Recovery {
     pub slots: u32,
     /// The slots that somebody has: they are said to live where the directory does not say so yet.
     pub members: u32,
+    /// Whoever had the slots has left in order, and nothing of before this life is unfinished: so
+    /// nobody died between a change of a word and the waking of those who sleep.
+    pub in_order: bool,
 }

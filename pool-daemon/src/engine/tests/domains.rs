@@ -344,6 +344,27 @@ fn a_slot_is_given_again_only_after_it_is_recovered() {
 }
 
 #[test]
+fn a_recovery_is_in_order_where_all_it_takes_back_was_left_in_order_in_this_life() {
+    let (mut world, _, segment) = with_domain();
+    let again = |world: &mut Whole| {
+        let pid = world.attach(ALPHA);
+        grant(world, pid, ask::open("d", Access::ReadWrite));
+        world.domains.recovered.clear();
+        pid
+    };
+    let (closes, dies) = (again(&mut world), again(&mut world));
+    world.done(closes, ask::close(segment.segment_id));
+    assert!(world.domains.recovered.pop().unwrap().in_order);
+    world.kill(dies);
+    assert!(!world.domains.recovered.pop().unwrap().in_order);
+    let closes = again(&mut world);
+    world.done(closes, ask::close(segment.segment_id));
+    assert!(world.domains.recovered.pop().unwrap().in_order);
+    world.restart(|_| true);
+    assert!(!world.domains.recovered.pop().unwrap().in_order);
+}
+
+#[test]
 fn the_slot_of_who_is_given_up_waits_for_the_end_of_its_process_over_a_restart_too() {
     let (mut world, first, _) = with_domain();
     let second = world.attach(ALPHA);

@@ -21,6 +21,7 @@ fn recovery(slots: u32) -> Recovery {
         keeps: false,
         slots,
         members: 0,
+        in_order: false,
     }
 }
 
@@ -38,6 +39,36 @@ fn view(members: u32, left: u32, settling: bool) -> DomainView {
         members,
         left,
         settling,
+    }
+}
+
+#[test]
+fn who_leaves_in_order_wakes_those_only_who_wait() {
+    let slot = Slot::new(1).unwrap();
+    let died = recovery(slot.bit());
+    let left = Recovery {
+        in_order: true,
+        ..died
+    };
+    let woken = |recovery: &Recovery, own: u64| {
+        let line = &lines(&[own])[0];
+        let before = line.event.load(Relaxed);
+        recover_unit(line, recovery, &mut Recovered::default()).unwrap();
+        let word = Own::judge(line.own.load(Relaxed)).unwrap();
+        assert!(!word.has_waiters() && !word.is_recalled());
+        line.event.load(Relaxed) != before
+    };
+    let (waiters, recall) = (1 << 58, 1 << 59);
+    for (own, waited_for) in [
+        (0, false),
+        (own(1, 3, 0b100), false),
+        (own(2, 3, 0b010), false),
+        (own(1, 3, 0b100) | waiters, true),
+        (own(2, 3, 0b010) | waiters, true),
+        (recall, true),
+    ] {
+        assert_eq!(woken(&left, own), waited_for, "{own:#x}");
+        assert!(woken(&died, own), "{own:#x}: a waker may have died");
     }
 }
 
