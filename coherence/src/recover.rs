@@ -33,7 +33,7 @@ use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{crash_point, planted};
 
 use crate::base;
-use crate::member::hand::is_untaken;
+use crate::member::hand::{is_stranded, is_untaken};
 use crate::member::{exchange, judged, wake};
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
@@ -130,6 +130,25 @@ pub fn recover(
         crash_point!("recover.fenced");
     }
     settle(line, wait, judge)
+}
+
+/// Fences a unit that was handed to a member that is gone, where its giver has not taken it back:
+/// the giver may have died as well, after the slot of the receiver was recovered, and then nobody
+/// would ever ask for it. [`settle`] finds the contents as they were published. A giver that lives
+/// is told that the unit was taken away. For every unit of a domain one of whose members has died.
+/// `lives` says whether a member does, by its slot and the lowest 32 bits of its era.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn fence_stranded(
+    line: &Descriptor,
+    wait: &impl Wait,
+    lives: impl Fn(Slot, u32) -> bool,
+) -> Result<(), RecoverError> {
+    change(line, wait, |own| {
+        let stranded = own.state() == State::Exclusive && is_stranded(line, own, &lives);
+        stranded.then(|| own.fence())
+    })
 }
 
 /// Finishes the recovery of a unit that is fenced: steps 2 to 4.

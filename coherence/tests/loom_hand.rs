@@ -34,7 +34,7 @@ fn whoever_is_handed_a_unit_finds_what_the_giver_wrote() {
     });
 }
 
-/// Catches: hand.without_second_look
+/// Catches: hand.without_second_look, hand.takes_the_note_first
 #[test]
 fn a_unit_that_is_handed_to_one_who_dies_is_left_to_nobody() {
     explore(|turned| {
@@ -53,7 +53,10 @@ fn a_unit_that_is_handed_to_one_who_dies_is_left_to_nobody() {
         let to = Receiver { slot: B, era };
         let lives = || Era::new(&word).lives(era);
         let given = giver.hand_over(&unit.line, &held, false, to, lives);
-        daemon.join().unwrap().unwrap();
+        let recovered = daemon.join().unwrap().unwrap();
+        // Nobody has touched it since it was published.
+        let lost = matches!(recovered, recover::Recovered::Lost { .. });
+        assert!(!lost, "{recovered:?}");
         match given {
             // The daemon has taken it from the dead, who wrote nothing.
             Ok(_) => unit.assert_at_rest(),

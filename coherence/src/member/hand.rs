@@ -7,7 +7,8 @@
 //! 3. makes the receiver the holder, with that epoch;
 //! 4. looks whether the receiver lives. The daemon takes back what a dead member holds *after* it
 //!    has declared it dead. So either the giver sees the death, or the daemon sees what was given.
-//!    Where it sees the death it takes the note away, and then the unit back.
+//!    Where it sees the death it puts a note that nobody takes in the place of its own, and then
+//!    takes the unit back.
 //!
 //! The receiver sees the word name it, with the epoch of the note, takes the note away, and looks
 //! at the word once more. Only then are the contents its.
@@ -18,10 +19,13 @@
 //!
 //! # Why each case is safe
 //! - The note is taken away by one compare-exchange, so one of these has the unit: one thread of
-//!   the receiver, or the giver that takes it back.
+//!   the receiver, or the giver that takes it back. Until the giver has it there is a note, so that
+//!   a daemon that fences the unit in between keeps the contents, which nobody has touched.
 //! - A giver that was fenced between 2 and 3 leaves a note of an epoch that nobody is ever granted:
 //!   the fence used it up. What it notes late is written over by the next giver, which notes by
 //!   compare-exchange from what it found while it was the holder.
+//! - A receiver that dies and is recovered before 3, and a giver that dies before 4: the recovery
+//!   of the giver finds a note of this epoch whose receiver does not live, and fences the unit.
 //! - A receiver that dies before it took the note has touched nothing: the daemon finds the note,
 //!   and the contents are those that the giver published. One that took it is a writer that died.
 //! - A member that comes to the slot of a dead one has another era, and takes no note of its.
@@ -80,6 +84,25 @@ pub(crate) fn is_untaken(line: &Descriptor, epoch: Epoch) -> bool {
     // or its receiver finds the fence.
     let handed = line.handed.load(Acquire);
     handed & THERE != 0 && handed >> EPOCH_SHIFT == u64::from(epoch.number())
+}
+
+/// Whether a unit that is exclusive by `own` is nobody's for good: it was handed to a member that
+/// does not live, or is being taken back from one, by a giver that may be dead as well. `lives`
+/// says whether a member does, by its slot and the lowest 32 bits of its era.
+pub(crate) fn is_stranded(
+    line: &Descriptor,
+    own: Own,
+    lives: impl FnOnce(Slot, u32) -> bool,
+) -> bool {
+    // Acquire, as in `is_untaken`. The word was read before: a note of its epoch is none of before.
+    let handed = line.handed.load(Acquire);
+    if handed & THERE == 0 || handed >> EPOCH_SHIFT != u64::from(own.epoch().number()) {
+        return false;
+    }
+    let [_, _, _, _, slot, ..] = (handed >> SLOT_SHIFT << 32).to_le_bytes();
+    let slot = Slot::new(slot & (Slot::COUNT - 1));
+    let era = u32::try_from(handed >> ERA_SHIFT & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    !slot.is_some_and(|slot| own.is_held_by(slot) && lives(slot, era))
 }
 
 /// Takes the note away. False where somebody has.
@@ -158,16 +181,27 @@ impl<W: Wait> Member<W> {
         to: Receiver,
         given: u64,
     ) -> Result<u64, NotHanded> {
-        if !take_note(line, given) {
+        let (slot, epoch) = (self.slot, grant.epoch().after());
+        // In the place of the receiver's, a note that nobody takes: should the daemon fence the
+        // unit before this member has it, it finds that the contents are as they were published.
+        let kept = note(epoch, Receiver { slot, ..to });
+        let kept = if planted!("hand.takes_the_note_first") {
+            NOTHING
+        } else {
+            kept
+        };
+        let taken = line.handed.compare_exchange(given, kept, AcqRel, Relaxed);
+        if taken.is_err() {
             return Ok(grant.version);
         }
-        let epoch = grant.epoch().after();
         loop {
             let own = judged(line).map_err(LeaseError::from)?;
             let mine = own
-                .hand_over(to.slot, epoch, self.slot)
+                .hand_over(to.slot, epoch, slot)
                 .map_err(|refused| refusal(refused, line))?;
             if exchange(line, own, mine) {
+                // Of an epoch that has passed: it is of no use to anybody, and does no harm.
+                let _ = take_note(line, kept);
                 self.after_release(line, own, mine);
                 let grant = granted(line, mine);
                 self.check_exclusive(line, &grant)?;

@@ -4,14 +4,15 @@
 //! are modelled around it. What is found to hold here holds for each order of steps within the
 //! bounds of the scope; each scope tells how many states it has.
 //!
-//! Not modelled: giving a unit to another member and giving contents up, so neither the word
-//! `handed` nor `abandon`; several threads of one member; and orderings weaker than one order of
-//! all accesses. Those have models and tests of their own.
+//! Giving a unit to another member and giving contents up have a model of their own, without
+//! caches: [`handing`]. Not modelled: several threads of one member, so no crowds; and orderings
+//! weaker than one order of all accesses. Those have loom models and tests of their own.
 
 mod clean;
 mod conformance;
 mod daemon;
 mod forget;
+mod handing;
 mod member;
 mod planted;
 mod pool;

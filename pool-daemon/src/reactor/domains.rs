@@ -404,7 +404,9 @@ impl Work {
                     found,
                     stuck,
                 } => {
-                    if let Err(reason) = recover_unit(line, recovery, found) {
+                    let freed = free_stranded(line, recovery, directory);
+                    let recovered = freed.and_then(|()| recover_unit(line, recovery, found));
+                    if let Err(reason) = recovered {
                         let stuck = stuck.get_or_insert(Unrecovered {
                             units: 0,
                             first: unit,
@@ -443,6 +445,23 @@ impl Work {
 fn slots_in(set: u32) -> impl Iterator<Item = Slot> {
     let all = (0..Slot::COUNT).filter_map(Slot::new);
     all.filter(move |slot| set & slot.bit() != 0)
+}
+
+/// Has a unit judged that was handed to a member that is gone, by one that died as well.
+fn free_stranded(
+    line: &Descriptor,
+    recovery: &Recovery,
+    directory: &Directory<'_>,
+) -> Result<(), RecoverError> {
+    if recovery.in_order {
+        return Ok(());
+    }
+    recover::fence_stranded(line, &FutexWait, |slot, era| {
+        // What cannot be read does not live.
+        let full = directory.era(slot).unwrap_or(0);
+        u32::try_from(full & u64::from(u32::MAX)) == Ok(era)
+            && directory.lives(slot, full) == Ok(true)
+    })
 }
 
 /// Takes from a unit what is held in the slots of a recovery, finishes what an earlier one began,

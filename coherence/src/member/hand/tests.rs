@@ -170,3 +170,26 @@ fn what_its_writer_gave_up_is_lost_and_not_published() {
     // Whoever has lines of before sees another version.
     assert!(line.version.load(Relaxed) > 2);
 }
+
+#[test]
+fn what_was_handed_to_the_dead_by_the_dead_is_free_after_the_givers_recovery() {
+    let (line, giver) = (Descriptor::default(), member(1));
+    let grant = giver.try_exclusive(&line).unwrap();
+    // The receiver is dead and recovered, and the giver dies before it looks.
+    let handed = giver.hand_over(&line, &grant, true, receiver(2, ERA), || true);
+    assert_eq!(handed, Ok(1));
+    let own = || judged(&line).unwrap();
+    let living = |slot: Slot, era: u32| slot.index() == 2 && u64::from(era) == ERA;
+    crate::recover::fence_stranded(&line, &FutexWait, living).unwrap();
+    assert_eq!(own().state(), State::Exclusive, "whoever lives may take it");
+    // Another has come to the slot.
+    let another = |slot: Slot, era: u32| slot.index() == 2 && u64::from(era) == ERA + 1;
+    crate::recover::fence_stranded(&line, &FutexWait, another).unwrap();
+    assert_eq!(own().state(), State::Fenced);
+    let settled = crate::recover::settle(&line, &FutexWait, |_| Verdict::Lost).unwrap();
+    assert_eq!((settled, own().state()), (Recovered::Repaired, State::Free));
+    // What nobody was handed is nobody else's to fence.
+    let held = giver.try_exclusive(&line).unwrap();
+    crate::recover::fence_stranded(&line, &FutexWait, |_, _| false).unwrap();
+    assert_eq!(giver.check_exclusive(&line, &held), Ok(()));
+}
