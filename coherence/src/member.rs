@@ -99,14 +99,17 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_shared(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
-        let at_rest = Own::at_rest(line.own.load(Acquire));
-        if let Some(own) = at_rest
-            && let Ok(changed) = own.grant_shared(self.slot)
-            && let Some(grant) = take(line, own, changed)
-        {
-            return Ok(grant);
-        }
-        self.try_shared_beside_others(unit, line)
+        let grant = match self.shared_at_once(line) {
+            Some(grant) => grant,
+            None => self.try_shared_beside_others(unit, line)?,
+        };
+        Ok(grant)
+    }
+
+    #[inline]
+    fn shared_at_once(&self, line: &Descriptor) -> Option<Grant> {
+        let own = Own::at_rest(line.own.load(Acquire))?;
+        take(line, own, own.grant_shared(self.slot).ok()?)
     }
 
     #[cold]
@@ -162,10 +165,11 @@ impl<W: Wait> Member<W> {
         line: &Descriptor,
         until: Deadline,
     ) -> Result<Grant, LeaseError> {
-        match self.try_shared(unit, line) {
-            Err(LeaseError::Busy(_)) => self.wait_shared(unit, line, until),
-            done => done,
-        }
+        let grant = match self.shared_at_once(line) {
+            Some(grant) => grant,
+            None => self.wait_shared(unit, line, until)?,
+        };
+        Ok(grant)
     }
 
     #[cold]
@@ -225,26 +229,40 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
     ) -> Result<(), LeaseError> {
         // Mostly it is the word that made the grant.
-        let mut own = grant.own;
+        if !grant.own.is_crowded()
+            && let Ok(changed) = grant.own.release_shared(self.slot, grant.epoch())
+            && exchange(line, grant.own, changed)
+        {
+            self.after_release(line, grant.own, changed);
+            return Ok(());
+        }
+        self.release_shared_beside_others(unit, line, *grant)
+    }
+
+    #[cold]
+    fn release_shared_beside_others(
+        &self,
+        unit: u32,
+        line: &Descriptor,
+        grant: Grant,
+    ) -> Result<(), LeaseError> {
         loop {
+            let own = judged(line)?;
             if own.is_crowded() && !planted!("member.ignores_the_crowd") {
-                return self.leave_crowd(unit, line, *grant);
+                return self.leave_crowd(unit, line, &grant);
             }
             let changed = own
                 .release_shared(self.slot, grant.epoch())
                 .map_err(|refused| refusal(refused, line))?;
-            match exchange_or_see(line, own, changed) {
-                Ok(()) => {
-                    self.after_release(line, own, changed);
-                    return Ok(());
-                }
-                Err(now) => own = Own::judge(now)?,
+            if exchange(line, own, changed) {
+                self.after_release(line, own, changed);
+                return Ok(());
             }
         }
     }
 
     #[cold]
-    fn leave_crowd(&self, unit: u32, line: &Descriptor, grant: Grant) -> Result<(), LeaseError> {
+    fn leave_crowd(&self, unit: u32, line: &Descriptor, grant: &Grant) -> Result<(), LeaseError> {
         let mut crowds = lock(&self.crowds);
         let key = (unit, grant.epoch().number());
         match crowds.get_mut(&key) {
@@ -254,7 +272,7 @@ impl<W: Wait> Member<W> {
             // Under the lock: another thread must not join a bit that is being cleared.
             None => {
                 let release = |own: Own| own.release_shared(self.slot, grant.epoch());
-                return self.give_back(line, &grant, release).map(drop);
+                return self.give_back(line, grant, release).map(drop);
             }
         }
         let own = judged(line)?;
@@ -271,14 +289,17 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn try_exclusive(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
-        let at_rest = Own::at_rest(line.own.load(Acquire));
-        if let Some(own) = at_rest
-            && let Ok(changed) = own.grant_exclusive(self.slot)
-            && let Some(grant) = take_exclusive(line, own, changed)
-        {
-            return Ok(grant);
-        }
-        self.try_exclusive_after_others(line)
+        let grant = match self.exclusive_at_once(line) {
+            Some(grant) => grant,
+            None => self.try_exclusive_after_others(line)?,
+        };
+        Ok(grant)
+    }
+
+    #[inline]
+    fn exclusive_at_once(&self, line: &Descriptor) -> Option<Grant> {
+        let own = Own::at_rest(line.own.load(Acquire))?;
+        take_exclusive(line, own, own.grant_exclusive(self.slot).ok()?)
     }
 
     #[cold]
@@ -297,10 +318,11 @@ impl<W: Wait> Member<W> {
     /// [`LeaseError`].
     #[inline]
     pub fn exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
-        match self.try_exclusive(line) {
-            Err(LeaseError::Busy(_)) => self.wait_exclusive(line, until),
-            done => done,
-        }
+        let grant = match self.exclusive_at_once(line) {
+            Some(grant) => grant,
+            None => self.wait_exclusive(line, until)?,
+        };
+        Ok(grant)
     }
 
     #[cold]
@@ -391,6 +413,24 @@ impl<W: Wait> Member<W> {
         grant: &Grant,
         changed: bool,
     ) -> Result<u64, LeaseError> {
+        // Mostly it is the word that made the grant.
+        if !changed
+            && let Ok(free) = grant.own.release_exclusive(self.slot, grant.epoch())
+            && exchange(line, grant.own, free)
+        {
+            self.after_release(line, grant.own, free);
+            return Ok(grant.version);
+        }
+        self.publish_and_release(line, *grant, changed)
+    }
+
+    fn publish_and_release(
+        &self,
+        line: &Descriptor,
+        grant: Grant,
+        changed: bool,
+    ) -> Result<u64, LeaseError> {
+        let grant = &grant;
         let release = |own: Own| {
             if planted!("member.releases_any_epoch") {
                 return own.release_exclusive(self.slot, own.epoch());

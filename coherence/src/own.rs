@@ -16,7 +16,7 @@
 //! | from | to | by whom | condition |
 //! |---|---|---|---|
 //! | free, shared | shared, one holder more | member | not recalled |
-//! | free and recalled | recall cleared | member | it recalled it, or it was left for a cap |
+//! | free, recalled | shared; exclusive, epoch + 1 | member | recalled it, or left so for a cap |
 //! | shared | shared and crowded | one more thread of a holder | not recalled |
 //! | shared | shared by one less, or free | that holder, or the daemon in its place | |
 //! | free | exclusive, epoch + 1 | member | not recalled |
