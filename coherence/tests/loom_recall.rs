@@ -127,7 +127,7 @@ fn a_writer_asks_again_where_the_one_before_it_goes_on_reading() {
 /// A reader is woken by the release of a unit that somebody else has asked for, which this model
 /// plays.
 ///
-/// Catches: member.ignores_the_recall, member.impatient
+/// Catches: member.impatient
 #[test]
 fn a_reader_that_is_woken_in_vain_has_its_turn_in_the_end() {
     explore(|turned| {
