@@ -1,12 +1,13 @@
 //! Segments that hosts use by turns. One test: it counts the lines that its whole process drops.
 
-use client_sdk::{Access, AttachOptions, Bytes, Create, Pool, Segment};
-use pool_core::fault::{lines_dropped, plant};
+use client_sdk::{Access, AttachOptions, Bytes, Create, Error, Pool, Segment};
+use nix::errno::Errno;
+use pool_core::fault::{Call, arm_failure, disarm, lines_dropped, plant};
 use pool_core::units::LINE_BYTES;
-use tierpool_tests::EXTENT;
 use tierpool_tests::client::ask;
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::setup::Setup;
+use tierpool_tests::{EXTENT, until};
 
 const PIECES: u64 = 3;
 const BYTES: Bytes = Bytes::new(PIECES * EXTENT);
@@ -42,6 +43,21 @@ fn ends_whole(daemon: &Daemon, segment: Segment) -> bool {
     lines_dropped() - before == BYTES.get() / LINE_BYTES
 }
 
+/// A machine that has no address space left while the lines are dropped.
+fn fails_to_end(daemon: &Daemon, segment: Segment) {
+    let id = segment.id();
+    // The first one is that which unmaps the segment.
+    arm_failure(Call::Mmap, 2, Errno::ENOMEM, false);
+    let error = segment.flush_and_close().expect_err("it is told");
+    disarm();
+    let told = matches!(&error, Error::NotFlushed { segment, .. } if *segment == id);
+    assert!(told, "{error}");
+    let held = |daemon: &Daemon| daemon.admin().segments().ok().map(|s| s[0].holders.len());
+    until("it is closed all the same", || {
+        (held(daemon) == Some(0)).then_some(())
+    });
+}
+
 /// Catches: turn.forgets_the_last_piece, turn.spares_what_was_only_read
 #[test]
 fn a_turn_leaves_exactly_what_was_written_and_no_line_of_it() {
@@ -62,6 +78,9 @@ fn a_turn_leaves_exactly_what_was_written_and_no_line_of_it() {
     assert!(holds(&reader, 7));
     assert_eq!(reader.other_holders(), Ok(0));
     assert!(ends_whole(&daemon, reader));
+
+    fails_to_end(&daemon, open(Access::ReadWrite));
+    assert!(ends_whole(&daemon, open(Access::ReadOnly)));
 
     plant(Some("turn.forgets_the_last_piece"));
     assert!(!ends_whole(&daemon, open(Access::ReadWrite)));
