@@ -89,6 +89,16 @@ fn a_turn_leaves_exactly_what_was_written_and_no_line_of_it() {
     assert!(!ends_whole(&daemon, open(Access::ReadOnly)));
     plant(None);
 
+    // Where the lines cannot be dropped nothing is sealed, and it is written as before.
+    let mut segment = open(Access::ReadWrite);
+    arm_failure(Call::Mmap, 2, Errno::ENOMEM, false);
+    let error = segment.seal().unwrap_err();
+    disarm();
+    assert!(matches!(error, Error::NotFlushed { .. }), "{error}");
+    assert!(holds(&segment, 7) && !segment.is_sealed());
+    fill(&segment, 7);
+    drop(segment);
+
     // Another process of the host is seen, and what is sealed was dropped before.
     let mut segment = open(Access::ReadWrite);
     let mut other = daemon.attach("a");
