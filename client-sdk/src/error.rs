@@ -125,7 +125,7 @@ pub enum Error {
         /// Which segment.
         segment: SegmentId,
         /// Why they could not be dropped.
-        cause: MapError,
+        cause: Box<Error>,
     },
     /// Memory could not be reserved or mapped.
     #[error(transparent)]
@@ -160,7 +160,7 @@ impl Error {
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
             Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
             Self::NotADomain { .. } | Self::IsADomain { .. } => ErrorClass::Caller,
-            Self::NotFlushed { .. } => ErrorClass::Exhausted,
+            Self::NotFlushed { cause, .. } => cause.class(),
             Self::SessionEnded => ErrorClass::Lost,
             Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
             Self::Packet(

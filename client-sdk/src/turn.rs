@@ -49,30 +49,43 @@ impl Segment {
     /// caches are coherent, this costs time and changes nothing that can be seen. A segment that
     /// nobody holds is freed, unless it was created persistent.
     ///
-    /// It takes about as long as reading the segment does; other calls of the session wait.
+    /// It takes about 0.2 s for each GiB; other calls of the session wait.
     ///
     /// [`SegmentInfo::holders`]: crate::SegmentInfo::holders
     ///
     /// # Errors
     /// [`Error::HeldHere`] where other handles of this process hold the segment,
-    /// [`Error::IsADomain`], [`AccessError`]: it is closed as by [`Segment::close`], no line was
-    /// dropped. [`Error::NotFlushed`]: it is closed, and lines may be left. In all these cases open
-    /// it and do this again before the turn is over. [`Error::Unreachable`]: all is done, but the
-    /// daemon has not heard yet that the segment is closed, and is told as soon as it is back.
+    /// [`Error::IsADomain`], [`Error::Access`], [`Error::Forked`]: the handle is closed as by
+    /// [`Segment::close`], and no line was dropped. [`Error::NotFlushed`]: it is closed, and lines
+    /// may be left. In all these cases open it and do this again before the turn is over. Any other
+    /// error, as [`Error::Unreachable`]: the lines are dropped and all is done, but the daemon has
+    /// not heard yet that the segment is closed. It is told as soon as it can be.
     pub fn flush_and_close(self) -> Result<(), Error> {
         let (mut held, life) = self.into_parts();
-        let (shared, id) = (life.shared(), held.id());
+        let (shared, segment) = (life.shared(), held.id());
+        shared.check_owner()?;
+        let not_flushed = |cause: Error| Error::NotFlushed {
+            segment,
+            cause: Box::new(cause),
+        };
         let deadline = shared.deadline();
-        let mut session = shared.session(deadline)?;
-        settle(&mut session, &held, deadline)?;
-        let pieces = held.alone(deadline, Held::unmap)??;
+        let mut session = shared.session(deadline).map_err(not_flushed)?;
+        // The lines are dropped without the daemon, unless it moves the segment just now.
+        if let Err(error) = session.settle(shared, deadline)
+            && session.awaits(segment)
+        {
+            return Err(not_flushed(error));
+        }
+        check_alone(&held)?;
+        let unmapped = held.alone(deadline, Held::unmap).map_err(not_flushed)?;
+        let pieces = unmapped.map_err(|error| not_flushed(error.into()))?;
         let spared = planted!("turn.spares_what_was_only_read");
         let spared = spared && held.detail().access == Access::ReadOnly;
         let dropped = if spared { Ok(()) } else { drop_lines(&pieces) };
         drop(pieces);
         held.let_go();
-        shared.release(Release::Close(id));
-        dropped.map_err(|cause| Error::NotFlushed { segment: id, cause })?;
+        shared.release(Release::Close(segment));
+        dropped.map_err(|error| not_flushed(error.into()))?;
         session.settle(shared, shared.deadline())
     }
 
@@ -90,7 +103,7 @@ impl Segment {
     /// mapping past its close it cannot see: they trust each other. Other *hosts* that had it
     /// before must have ended their turns by [`Segment::flush_and_close`].
     ///
-    /// It takes about as long as reading the segment does; other calls of the session wait.
+    /// It takes about 0.2 s for each GiB; other calls of the session wait.
     ///
     /// [`Reason::Sealed`]: crate::Reason::Sealed
     ///
@@ -98,7 +111,7 @@ impl Segment {
     /// [`Error::HeldHere`] where other handles of this process hold the segment;
     /// [`Error::Refused`] with [`Reason::InUse`](crate::Reason::InUse) where another client or
     /// tenant may write it or wrote it meanwhile: nothing was changed. [`Error::IsADomain`];
-    /// [`AccessError::ReadOnly`]. Where no answer came in time every access is
+    /// [`AccessError::ReadOnly`]; [`Error::NotFlushed`]: it was not sealed. Where no answer came in time every access is
     /// [`AccessError::InDoubt`] until there is one: the segment is sealed then, or as it was.
     pub fn seal(&mut self) -> Result<(), Error> {
         if self.is_sealed() {
@@ -111,7 +124,8 @@ impl Segment {
         let shared = life.shared();
         let deadline = shared.deadline();
         let mut session = shared.session(deadline)?;
-        settle(&mut session, held, deadline)?;
+        session.settle(shared, deadline)?;
+        check_alone(held)?;
         if held.is_sealed() {
             return Ok(()); // By a call before, whose answer has come only now.
         }
@@ -140,10 +154,10 @@ impl Segment {
     }
 }
 
-/// Ends what was begun before, and makes sure that this is the only handle of the segment.
-fn settle(session: &mut SessionGuard<'_>, held: &HeldRef, deadline: Deadline) -> Result<(), Error> {
-    let (shared, segment) = (session.shared(), held.id());
-    session.settle(shared, deadline)?;
+/// Makes sure that this is the only handle of the segment, and that it is none of a domain. The
+/// caller holds the session.
+fn check_alone(held: &HeldRef) -> Result<(), Error> {
+    let segment = held.id();
     held.check_live()?;
     if held.membership().is_some() {
         return Err(Error::IsADomain { segment });
@@ -176,7 +190,10 @@ fn seal(
     let (shared, segment) = (session.shared(), held.id());
     let dropped = drop_lines(&pieces);
     held.put_back(pieces);
-    dropped.map_err(|cause| Error::NotFlushed { segment, cause })?;
+    dropped.map_err(|error| Error::NotFlushed {
+        segment,
+        cause: Box::new(error.into()),
+    })?;
     let segment_id = segment.number();
     let ask = session::Seal {
         segment_id,

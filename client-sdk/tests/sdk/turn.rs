@@ -184,10 +184,34 @@ fn a_turn_that_ends_while_the_daemon_is_away_is_told_of_later() {
     let short = options(&fake).timeout(Duration::from_millis(50));
     let pool = Pool::attach(&short).unwrap();
     let segment = written(&pool);
+    let other = pool.create(&Create::new("ddr", EXTENT)).unwrap();
     fake.kill();
+    // What else the daemon is to be told does not keep the turn from its end.
+    drop(other);
     let away = segment.flush_and_close().unwrap_err();
-    assert_eq!(away.class(), ErrorClass::Unreachable);
+    assert!(matches!(away, Error::Unreachable { .. }), "{away}");
     fake.restart();
     wait_until(|| fake.model().held.is_empty());
     assert_eq!(fake.model().unclean, []);
+}
+
+#[test]
+fn a_turn_does_not_end_while_it_is_not_known_where_the_segment_is() {
+    let is_move = |body: &request::Body| matches!(body, request::Body::Relocate(_));
+    let fake = Fake::start();
+    let short = options(&fake).timeout(Duration::from_millis(50));
+    let pool = Pool::attach(&short).unwrap();
+    let mut segment = written(&pool);
+    fake.once(is_move, Script::DoAndAnswerLate);
+    segment.relocate("hbm").unwrap_err();
+    let id = segment.id();
+    let unknown = segment.flush_and_close().unwrap_err();
+    let Error::NotFlushed { segment, cause } = &unknown else {
+        panic!("{unknown}");
+    };
+    assert_eq!(*segment, id);
+    assert!(matches!(**cause, Error::Unreachable { .. }), "{cause}");
+    assert_eq!(unknown.class(), ErrorClass::Unreachable);
+    fake.answer_late();
+    wait_until(|| fake.model().held.is_empty());
 }
