@@ -111,8 +111,9 @@ impl Segment {
     /// [`Error::HeldHere`] where other handles of this process hold the segment;
     /// [`Error::Refused`] with [`Reason::InUse`](crate::Reason::InUse) where another client or
     /// tenant may write it or wrote it meanwhile: nothing was changed. [`Error::IsADomain`];
-    /// [`AccessError::ReadOnly`]; [`Error::NotFlushed`]: it was not sealed. Where no answer came in time every access is
-    /// [`AccessError::InDoubt`] until there is one: the segment is sealed then, or as it was.
+    /// [`AccessError::ReadOnly`]; [`Error::NotFlushed`]: it was not sealed. Where no answer came in
+    /// time every access is [`AccessError::InDoubt`] until there is one: the segment is sealed
+    /// then, or as it was.
     pub fn seal(&mut self) -> Result<(), Error> {
         if self.is_sealed() {
             return Ok(());
