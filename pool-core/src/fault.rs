@@ -31,7 +31,7 @@ use nix::errno::Errno;
 
 #[cfg(any(loom, feature = "fault"))]
 mod bug;
-#[cfg(feature = "fault")]
+#[cfg(all(feature = "fault", not(loom)))]
 mod lines;
 #[cfg(feature = "fault")]
 mod plan;
@@ -39,9 +39,9 @@ mod plan;
 mod simulated;
 #[cfg(any(loom, feature = "fault"))]
 pub use bug::{plant, planted};
-#[cfg(feature = "fault")]
+#[cfg(all(feature = "fault", not(loom)))]
 pub(crate) use lines::dropped;
-#[cfg(feature = "fault")]
+#[cfg(all(feature = "fault", not(loom)))]
 pub use lines::lines_dropped;
 #[cfg(feature = "fault")]
 pub use plan::{
@@ -149,7 +149,7 @@ pub const fn planted(_name: &'static str) -> bool {
 pub const fn crash_point(_name: &'static str) {}
 
 /// Counts lines that are dropped from the caches; see [`crate::flush`].
-#[cfg(not(feature = "fault"))]
+#[cfg(not(any(loom, feature = "fault")))]
 #[inline(always)]
 pub(crate) const fn dropped(_lines: u64) {}
 

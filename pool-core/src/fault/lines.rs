@@ -2,7 +2,7 @@
 
 use std::sync::{LazyLock, PoisonError, RwLock};
 
-// Not the shim's lock: loom has no static ones, and no model drops lines.
+// Not the shim's lock, which loom would not have in a static; and no model drops lines.
 static DROPPED: LazyLock<RwLock<u64>> = LazyLock::new(RwLock::default);
 
 /// Counts `lines` more.
