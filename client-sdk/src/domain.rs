@@ -175,7 +175,7 @@ impl Domain {
 
     /// What this handle may do.
     #[must_use]
-    pub const fn access(&self) -> Access {
+    pub fn access(&self) -> Access {
         self.segment.access()
     }
 

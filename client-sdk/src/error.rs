@@ -112,6 +112,21 @@ pub enum Error {
         /// Which segment.
         segment: SegmentId,
     },
+    /// The segment is a domain, whose members see each other's writes by its mode. Lease its units.
+    #[error("{segment} is a domain: lease its units")]
+    IsADomain {
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// Lines of the segment may be left in the caches of this host. Open it where it was closed,
+    /// and do the same again before another host has its turn.
+    #[error("lines of {segment} may be left in this host's caches: {cause}; do it again")]
+    NotFlushed {
+        /// Which segment.
+        segment: SegmentId,
+        /// Why they could not be dropped.
+        cause: Box<Error>,
+    },
     /// Memory could not be reserved or mapped.
     #[error(transparent)]
     Map(MapError),
@@ -143,9 +158,9 @@ impl Error {
             Self::NoSocket { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
             Self::Socket { errno, .. } if is_shortage(*errno) => ErrorClass::Exhausted,
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
-            Self::AddressHeld { .. } | Self::Untrusted { .. } | Self::NotADomain { .. } => {
-                ErrorClass::Caller
-            }
+            Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
+            Self::NotADomain { .. } | Self::IsADomain { .. } => ErrorClass::Caller,
+            Self::NotFlushed { cause, .. } => cause.class(),
             Self::SessionEnded => ErrorClass::Lost,
             Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
             Self::Packet(
@@ -272,6 +287,12 @@ pub enum AccessError {
     /// The segment is held read-only. Open it read-write.
     #[error("the segment is held read-only")]
     ReadOnly,
+    /// The segment is sealed, and nobody writes it any more. Write to another one.
+    #[error("{segment} is sealed: nobody writes it any more")]
+    Sealed {
+        /// Which.
+        segment: SegmentId,
+    },
     /// The segment was taken away. Drop it, and ask anew.
     #[error("{segment} was revoked: drop it and ask anew")]
     Revoked {
@@ -305,6 +326,7 @@ impl AccessError {
             Self::Outside { .. } | Self::Misaligned { .. } | Self::ReadOnly | Self::Forked => {
                 ErrorClass::Caller
             }
+            Self::Sealed { .. } => ErrorClass::Caller,
             Self::Revoked { .. } => ErrorClass::Revoked,
             Self::Lost { .. } => ErrorClass::Lost,
             Self::InDoubt { .. } => ErrorClass::Unreachable,

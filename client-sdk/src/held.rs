@@ -13,12 +13,16 @@
 //! What is replaced is taken from the limit as well until it is. Whoever meets the limit waits
 //! until the change is over: where it succeeded there were no zeros, else the segment has ended.
 //!
+//! A segment that is to be sealed, or whose turn ends, is unmapped by whoever has it alone, and
+//! suspended; what is granted then is mapped as if it were new, with the access that it came with.
+//!
 //! A segment is suspended while a request of this process moves it: the daemon copies the contents
 //! meanwhile, and what was written after that would be lost. Where no answer came in time it stays
 //! so until there is one.
 //!
 //! # Invariants
-//! 1. Every byte below the largest limit there ever was stays accessible while the value lives.
+//! 1. Every byte below the largest limit there ever was stays accessible while the value is
+//!    borrowed.
 //! 2. A `fate` other than live is final, and is stored before the limit becomes 0.
 //! 3. A limit of 0 with a live fate is read while the segment is suspended, and in forked children
 //!    (see [`pool_core::mem::OwnWord`]): they inherit the value, but not the mapping.
@@ -54,6 +58,8 @@ pub(crate) struct Held {
     limit: OwnWord,
     fate: AtomicU8,
     suspended: AtomicBool,
+    /// Nobody writes it any more.
+    sealed: AtomicBool,
     /// The incarnation that is mapped, once it is.
     incarnation: AtomicU64,
     /// Where the segment is a domain.
@@ -80,6 +86,7 @@ impl Held {
             access,
             slot,
             pieces,
+            ..
         } = grant;
         let region = window.claim(info.addr, info.capacity)?;
         for piece in &pieces {
@@ -94,6 +101,7 @@ impl Held {
         let limit = OwnWord::new()?;
         limit.store(info.bytes.get(), Ordering::Release);
         let (id, addr, first) = (info.id, info.addr, info.incarnation);
+        let sealed = info.sealed;
         let membership = info
             .domain
             .map(|domain| Membership::new(domain, slot, access, id, region.mapped()));
@@ -111,6 +119,7 @@ impl Held {
             limit,
             fate,
             suspended: AtomicBool::new(false),
+            sealed: AtomicBool::new(sealed),
             incarnation: AtomicU64::new(first.number()),
             membership,
             detail,
@@ -253,7 +262,8 @@ impl Held {
         }
         // How a domain is leased depends on it.
         let fixed = self.membership.is_some() && grant.access != detail.access;
-        if grant.access < detail.access || fixed {
+        let narrower = grant.access < detail.access && !(grant.info.sealed && self.is_unmapped());
+        if narrower || fixed {
             return Err(ProtocolError::Field("access").into());
         }
         if grant.info.domain != detail.info.domain {
@@ -282,6 +292,7 @@ impl Held {
         } = grant;
         self.incarnation
             .store(info.incarnation.number(), Ordering::Release);
+        self.sealed.store(info.sealed, Ordering::Release);
         *detail = Detail {
             info,
             access,
@@ -295,7 +306,7 @@ impl Held {
     fn append(&self, before: &Detail, grant: &Grant) -> Result<(), MapError> {
         self.region.extend(grant.info.capacity)?;
         let added = grant.pieces.iter();
-        let mut added = added.filter(|piece| is_added(before, grant, piece));
+        let mut added = added.filter(|piece| self.is_added(before, grant, piece));
         added.try_for_each(|piece| self.map_piece(piece, grant.access))
     }
 
@@ -305,11 +316,14 @@ impl Held {
         let stands = |piece: &Piece| {
             let place = |piece: &Piece| (piece.offset, piece.bytes, piece.backing);
             let mut pieces = before.pieces.iter();
-            grant.access == before.access && pieces.any(|other| place(other) == place(piece))
+            let same = grant.access == before.access && !self.is_unmapped();
+            same && pieces.any(|other| place(other) == place(piece))
         };
         let replaced = grant.pieces.iter();
-        let replaced = replaced.filter(|piece| !stands(piece) && !is_added(before, grant, piece));
-        let first = replaced.clone().map(|piece| piece.offset).min();
+        let replaced = replaced
+            .filter(|piece| !stands(piece) && !self.is_added(before, grant, piece))
+            .collect::<Vec<_>>();
+        let first = replaced.iter().map(|piece| piece.offset).min();
         let stand = first.unwrap_or(before.info.bytes).min(grant.info.bytes);
         self.limit.fetch_min(stand.get(), Ordering::Release);
         for piece in replaced {
@@ -338,9 +352,45 @@ impl Held {
         self.limit.store(0, Ordering::Release);
     }
 
-    /// Allows access again to what was last granted.
-    pub(crate) fn resume(&self) {
-        self.admit(&self.detail());
+    /// Allows access again to what was last granted. False where that is not mapped.
+    #[must_use]
+    pub(crate) fn resume(&self) -> bool {
+        let detail = self.detail();
+        let mapped = !self.is_unmapped();
+        if mapped {
+            self.admit(&detail);
+        }
+        mapped
+    }
+
+    /// Takes the segment out of the window and suspends it, until it is granted anew. Returns its
+    /// pieces: to be put back before the daemon may ask for their files.
+    ///
+    /// # Errors
+    /// Where it may still be mapped: nobody accesses it all the same.
+    pub(crate) fn unmap(&mut self) -> Result<Vec<Piece>, MapError> {
+        self.suspended.store(true, Ordering::Release);
+        self.limit.store(0, Ordering::Release);
+        self.region.clear()?;
+        Ok(std::mem::take(&mut self.detail().pieces))
+    }
+
+    /// Takes the pieces back, unless the segment was taken away meanwhile.
+    pub(crate) fn put_back(&self, pieces: Vec<Piece>) {
+        let mut detail = self.detail();
+        if self.fate() == Fate::Live {
+            detail.pieces = pieces;
+        }
+    }
+
+    fn is_unmapped(&self) -> bool {
+        self.mapped().bytes() == Bytes::ZERO
+    }
+
+    /// Whether nobody writes it any more.
+    pub(crate) fn is_sealed(&self) -> bool {
+        // Acquire pairs with the release of `update`.
+        self.sealed.load(Ordering::Acquire)
     }
 
     /// Allows access to all of it, unless it was taken away.
@@ -405,10 +455,12 @@ impl Held {
         detail.pieces.clear();
         self.cut(Bytes::ZERO)
     }
-}
 
-/// Whether a piece of a grant lies behind all that may be accessed before it. Where the access
-/// widens as well, all is mapped anew in order: what may be written begins at the start.
-fn is_added(before: &Detail, grant: &Grant, piece: &Piece) -> bool {
-    piece.offset >= before.info.bytes && grant.access == before.access
+    /// Whether a piece of a grant lies behind all that may be accessed before it. Where the access
+    /// changes as well, or nothing is mapped, all is mapped anew in order: what may be written
+    /// begins at the start.
+    fn is_added(&self, before: &Detail, grant: &Grant, piece: &Piece) -> bool {
+        let stands = grant.access == before.access && !self.is_unmapped();
+        piece.offset >= before.info.bytes && stands
+    }
 }

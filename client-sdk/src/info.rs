@@ -78,6 +78,11 @@ pub struct SegmentInfo {
     pub domain: Option<DomainInfo>,
     /// Other tenants that may open it.
     pub shares: Vec<(String, Access)>,
+    /// How many processes hold it, of all tenants: those that the daemon knows, which are of its
+    /// own machine.
+    pub holders: u32,
+    /// Nobody writes it any more: see [`Segment::seal`](crate::Segment::seal).
+    pub sealed: bool,
 }
 
 /// Segments that a tenant owns or may open.

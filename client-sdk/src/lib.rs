@@ -69,6 +69,7 @@ mod segment;
 mod session;
 mod shared;
 mod table;
+mod turn;
 mod view;
 mod wire;
 

@@ -62,8 +62,9 @@ impl Pool {
     /// Opens a segment by its name: `name` of the own tenant, or `tenant:name`.
     ///
     /// # Errors
-    /// [`Error`]; what may not be opened is not found. [`Error::HeldHere`] where a domain is to be
-    /// opened read-write that this process holds read-only.
+    /// [`Error`]; what may not be opened is not found. [`Reason::Sealed`](crate::Reason::Sealed)
+    /// where nobody writes it any more. [`Error::HeldHere`] where a domain is to be opened
+    /// read-write that this process holds read-only.
     pub fn open(&self, name: &str, access: Access) -> Result<Segment, Error> {
         let shared = self.life.shared();
         let deadline = shared.deadline();

@@ -44,6 +44,14 @@ impl Segment {
         &self.held
     }
 
+    pub(crate) const fn parts(&mut self) -> (&mut HeldRef, &Arc<Life>) {
+        (&mut self.held, &self.life)
+    }
+
+    pub(crate) fn into_parts(self) -> (HeldRef, Arc<Life>) {
+        (self.held, self.life)
+    }
+
     pub(crate) const fn life(&self) -> &Arc<Life> {
         &self.life
     }
@@ -109,8 +117,18 @@ impl Segment {
 
     /// What this handle may do.
     #[must_use]
-    pub const fn access(&self) -> Access {
-        self.access
+    pub fn access(&self) -> Access {
+        if self.is_sealed() {
+            Access::ReadOnly
+        } else {
+            self.access
+        }
+    }
+
+    /// Whether nobody writes it any more, as far as this process has heard: see [`Self::seal`].
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.held.is_sealed()
     }
 
     /// All of it is ordinary DRAM that stands for something else.
@@ -181,6 +199,7 @@ impl Segment {
 
     fn check_writable(&self) -> Result<(), AccessError> {
         match self.access {
+            _ if self.is_sealed() => Err(AccessError::Sealed { segment: self.id() }),
             Access::ReadOnly => Err(AccessError::ReadOnly),
             Access::ReadWrite => Ok(()),
         }
@@ -318,8 +337,8 @@ impl Segment {
         // Where it is not known what became of it, or not understood, a refresh brings that.
         let known = !session.awaits(segment) && !matches!(changed, Err(Error::Protocol(_)));
         match &changed {
-            Err(_) if known => self.held.resume(),
-            Err(Error::Protocol(_)) => shared.postpone(segment),
+            Err(_) if known && self.held.resume() => {}
+            Err(error) if known || matches!(error, Error::Protocol(_)) => shared.postpone(segment),
             _ => {}
         }
         changed

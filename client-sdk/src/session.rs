@@ -246,8 +246,9 @@ impl Session {
             (body, reply::Body::Error(_)) => {
                 // It stays where it is.
                 let moved = moved_by(&body).and_then(SegmentId::new);
-                if let Some(held) = moved.and_then(|id| shared.find(id)) {
-                    held.resume();
+                let held = moved.and_then(|id| shared.find(id));
+                if let Some(held) = held.filter(|held| !held.resume()) {
+                    shared.postpone(held.id());
                 }
             }
             _ => {}
@@ -389,11 +390,12 @@ pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Release {
     }
 }
 
-/// Which segment a request gives other files, if any.
+/// Which segment a request gives other files, or other rights, if any.
 const fn moved_by(body: &request::Body) -> Option<u64> {
     match body {
         request::Body::Relocate(ask) => Some(ask.segment_id),
         request::Body::Revoke(ask) => Some(ask.segment_id),
+        request::Body::Seal(ask) => Some(ask.segment_id),
         _ => None,
     }
 }

@@ -215,6 +215,10 @@ impl<'s> SessionGuard<'s> {
         Self { shared, session }
     }
 
+    pub(crate) const fn shared(&self) -> &'s Arc<Shared> {
+        self.shared
+    }
+
     /// One request and its answer.
     pub(crate) fn call_by(
         &mut self,

@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::Weak;
 
+use pool_core::clock::{Backoff, Deadline};
 use pool_core::limits::CLIENT_SEGMENTS_MAX;
 use pool_core::mem::MapError;
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
-use pool_core::{Incarnation, SegmentId};
+use pool_core::{Incarnation, Nanos, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
 use crate::error::Error;
@@ -154,6 +155,40 @@ impl HeldRef {
         self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
+    /// Does `act` with what is held, which nobody else has then: others have it for a moment at
+    /// most, to look at it. The caller holds the session, and there are no other handles.
+    ///
+    /// # Errors
+    /// [`Error::HeldHere`] where it is had by somebody until the deadline; [`Error::Map`] where it
+    /// was taken away meanwhile and that failed.
+    pub(crate) fn alone<R>(
+        &mut self,
+        deadline: Deadline,
+        act: impl FnOnce(&mut Held) -> R,
+    ) -> Result<R, Error> {
+        let segment = self.id();
+        let mut backoff = Backoff::new(Nanos::new(1_000), Nanos::from_millis(1));
+        let mut held = self.held.take();
+        let outcome = loop {
+            match held.map(Arc::try_unwrap) {
+                Some(Ok(mut alone)) => {
+                    let outcome = act(&mut alone);
+                    held = Some(Arc::new(alone));
+                    break Ok(outcome);
+                }
+                Some(Err(shared)) => held = Some(shared),
+                None => held = None,
+            }
+            if held.is_none() || !backoff.pause(deadline) {
+                let others = 1;
+                break Err(Error::HeldHere { segment, others });
+            }
+        };
+        self.held = held;
+        self.shared.clone().enter(self)?;
+        outcome
+    }
+
     /// Lets go without telling the daemon, which is told something else. False where others hold
     /// the segment still.
     pub(crate) fn let_go(mut self) -> bool {
@@ -275,16 +310,21 @@ impl Shared {
             held: Some(Arc::new(held)),
             handle: false,
         };
+        self.enter(&held)?;
+        Ok(held.into_handle())
+    }
+
+    /// Puts what is held into the table, and acts on what was heard of it before.
+    fn enter(self: &Arc<Self>, held: &HeldRef) -> Result<(), MapError> {
+        let id = held.id();
         let mut table = lock(&self.table);
-        if let Some(held) = &held.held {
-            table.held.insert(id, Arc::downgrade(held));
-        }
+        table.held.insert(id, held.downgrade());
         let early = table.early.remove(&id);
         drop(table);
         if let Some(news) = early {
             self.tell(id, news)?;
         }
-        Ok(held.into_handle())
+        Ok(())
     }
 
     /// Takes over a grant of a segment that has handles. Where these are of before it was taken

@@ -191,6 +191,8 @@ pub(crate) struct Grant {
     pub(crate) access: Access,
     /// The place in the domain, where it is one.
     pub(crate) slot: Slot,
+    /// How often a client was given it to write.
+    pub(crate) writers: u64,
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -216,8 +218,12 @@ fn grant(
         common::Access::ReadWrite => Access::ReadWrite,
         common::Access::Unspecified => return Err(ProtocolError::Field("access")),
     };
+    let writers = granted.writers;
     let segment = granted.segment.ok_or(ProtocolError::Field("segment"))?;
     let info = segment_info(&segment)?;
+    if info.sealed && (access == Access::ReadWrite || info.domain.is_some()) {
+        return Err(ProtocolError::Field("sealed"));
+    }
     let slot = u8::try_from(granted.slot).ok().and_then(Slot::new);
     let slot = slot.ok_or(ProtocolError::Field("slot"))?;
     if info.domain.is_some() == (slot == Slot::DAEMON) {
@@ -256,6 +262,7 @@ fn grant(
         info,
         access,
         slot,
+        writers,
         pieces,
     })
 }
@@ -319,6 +326,8 @@ fn segment_info(segment: &common::Segment) -> Result<SegmentInfo, ProtocolError>
             .map(|coherence| domain_info(coherence, bytes))
             .transpose()?,
         shares: segment.shares.iter().map(share).collect(),
+        holders: segment.holders,
+        sealed: segment.sealed,
     })
 }
 

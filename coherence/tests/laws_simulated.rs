@@ -9,6 +9,7 @@ use coherence::simulated::{Faults, SimCache};
 use hand_over::{ALL, PAYLOAD, Steps, fails, play};
 use pool_core::Bytes;
 use pool_core::mem::{Access, FileMap};
+use pool_core::rng::Rng;
 use pool_core::sync::Arc;
 use pool_core::sync::atomic::AtomicU64;
 use pool_core::sync::atomic::Ordering::Relaxed;
@@ -122,6 +123,43 @@ fn by_turns_both_the_flush_and_the_unmapping_are_needed() {
         assert!(fails(Faults::often(false), steps), "{steps:?}");
     }
     assert!(!fails(Faults::often(false), BY_TURNS));
+}
+
+/// Hosts write by turns, the last one seals, and then all read at once: whether each of them reads
+/// what was written. A turn ends with every line dropped, or does not; so does the last one.
+fn reads_what_was_sealed(seed: u64, drops: bool, last_drops: bool) -> bool {
+    const TURNS: u64 = 6;
+    let memory: Vec<_> = (0..PAYLOAD / 8).map(|_| AtomicU64::new(0)).collect();
+    // Clean lines are written back as well.
+    let hosts = [1, 2, 3].map(|host| SimCache::new(&memory[..], seed ^ host, Faults::often(false)));
+    let mut rng = Rng::new(seed);
+    let mut any = || usize::try_from(rng.below(hosts.len() as u64)).unwrap();
+    let mut expected = [0; PAYLOAD as usize];
+    for turn in 1..=TURNS {
+        let host = &hosts[any()];
+        host.read(0, &mut [0; PAYLOAD as usize]);
+        for byte in expected.iter_mut().skip(any()).step_by(7) {
+            *byte += 1;
+        }
+        host.write(0, &expected);
+        if (turn == TURNS && last_drops) || (turn < TURNS && drops) {
+            host.invalidate(0, PAYLOAD);
+            host.fence_all();
+        }
+    }
+    (0..40).all(|_| {
+        let mut found = [0; PAYLOAD as usize];
+        hosts[any()].read(0, &mut found);
+        found == expected
+    })
+}
+
+#[test]
+fn what_is_sealed_is_read_by_all_hosts_only_where_every_turn_dropped_its_lines() {
+    let all = |drops, last| (0..200).all(|seed| reads_what_was_sealed(seed, drops, last));
+    assert!(all(true, true));
+    assert!(!all(true, false), "the one who seals");
+    assert!(!all(false, true), "the ones before");
 }
 
 #[test]

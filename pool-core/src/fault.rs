@@ -18,6 +18,9 @@
 //! A simulation of many members in one process sees each passing of a point by [`observe`], where
 //! it may let another thread go on or unwind this one, and says what the time is by [`set_time`].
 //!
+//! # Lines
+//! What is dropped from caches cannot be seen from outside. [`lines_dropped`] counts it.
+//!
 //! # Planted bugs
 //! A checker is trusted once it has caught bugs. Code that is checked asks [`crate::planted!`]
 //! where a mistake is likely and would be grave, and makes that mistake where the answer is yes:
@@ -28,12 +31,18 @@ use nix::errno::Errno;
 
 #[cfg(any(loom, feature = "fault"))]
 mod bug;
+#[cfg(all(feature = "fault", not(loom)))]
+mod lines;
 #[cfg(feature = "fault")]
 mod plan;
 #[cfg(feature = "fault")]
 mod simulated;
 #[cfg(any(loom, feature = "fault"))]
 pub use bug::{plant, planted};
+#[cfg(all(feature = "fault", not(loom)))]
+pub(crate) use lines::dropped;
+#[cfg(all(feature = "fault", not(loom)))]
+pub use lines::lines_dropped;
 #[cfg(feature = "fault")]
 pub use plan::{
     CRASH_STATUS, FAILURE_TOLD, arm_crash, arm_failure, crash_point, disarm, passed, reached,
@@ -138,6 +147,11 @@ pub const fn planted(_name: &'static str) -> bool {
 #[cfg(not(feature = "fault"))]
 #[inline(always)]
 pub const fn crash_point(_name: &'static str) {}
+
+/// Counts lines that are dropped from the caches; see [`crate::flush`].
+#[cfg(not(any(loom, feature = "fault")))]
+#[inline(always)]
+pub(crate) const fn dropped(_lines: u64) {}
 
 /// Asked just before a system call of kind `call`: whether it shall be made.
 ///

@@ -33,6 +33,7 @@
 
 use core::fmt;
 
+use crate::fault;
 use crate::mem::{BoundsError, Mapped};
 use crate::units::{Bytes, LINE_BYTES, lines_touched};
 
@@ -138,7 +139,9 @@ impl Flusher {
         offset: Bytes,
         len: Bytes,
     ) -> Result<u64, BoundsError> {
-        self.run(self.invalidate, mapped.part(offset, len)?)
+        let lines = self.run(self.invalidate, mapped.part(offset, len)?)?;
+        fault::dropped(lines);
+        Ok(lines)
     }
 
     /// Copies `from` to the bytes from `offset` past the caches where that is faster, and writes

@@ -34,8 +34,8 @@
 //! 4. A reservation is made by `MAP_FIXED_NOREPLACE`, and `MAP_FIXED` is used only inside one, by
 //!    the process that made it: nothing but pool memory is ever mapped over.
 //! 5. Regions of a window do not overlap. A region's bytes from its start to `readable` are
-//!    accessible until it is dropped, and only those are handed out; those to `writable` may be
-//!    written as long.
+//!    accessible until it is dropped or cleared, neither of which happens while it is borrowed, and
+//!    only those are handed out; those to `writable` may be written as long.
 //!
 //! A file shorter than its mapping would raise `SIGBUS`. The length is checked when it is mapped;
 //! that it stays is for the daemon to see to (sealed files, [`FileMap`]s of its own files).

@@ -431,6 +431,8 @@ fn segment(segment_id: u64, number: u64) -> Record {
         }),
         freed: number.is_multiple_of(3),
         departed: vec![row::DepartedRow::default(); usize::try_from(number % 3).unwrap()],
+        sealed: number.is_multiple_of(5),
+        writers: number ^ 6,
     })
 }
 

@@ -532,6 +532,15 @@ pub mod ask {
         })
     }
 
+    /// Seals it, as one that was told `writers` when it dropped its lines.
+    #[must_use]
+    pub fn seal(segment_id: u64, writers: u64) -> Body {
+        Body::Seal(session::Seal {
+            segment_id,
+            writers,
+        })
+    }
+
     /// What the tenant may see.
     #[must_use]
     pub fn list() -> Body {

@@ -23,6 +23,7 @@ mod read_only;
 mod recover;
 mod reserve;
 mod segment;
+mod turn;
 
 use fake::Fake;
 

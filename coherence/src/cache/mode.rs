@@ -81,7 +81,8 @@ pub enum ModeRefused {
     /// host and use [`Mode::Hardware`].
     #[error(
         "software mode is refused: not every agent guarantees that it writes no clean lines back; \
-         share by flush-and-unmap or read-only, or use hardware mode with all members on one host"
+         share plain segments by flush-and-unmap (Segment::flush_and_close) or read-only \
+         (Segment::seal), or use hardware mode with all members on one host"
     )]
     CleanWriteBacks,
     /// No hardware keeps the caches of several hosts the same. Keep all members on one host, use
@@ -89,8 +90,8 @@ pub enum ModeRefused {
     /// turns ([`Sharing::Temporal`]) or read-only ([`Sharing::ReadOnly`]).
     #[error(
         "{mode} mode is refused: members are on several hosts; keep them on one, use software mode \
-         where every agent guarantees that it writes no clean lines back, or share by \
-         flush-and-unmap or read-only"
+         where every agent guarantees that it writes no clean lines back, or share plain segments \
+         by flush-and-unmap (Segment::flush_and_close) or read-only (Segment::seal)"
     )]
     SeveralHosts {
         /// The mode that was asked for.
@@ -127,11 +128,12 @@ pub enum Sharing {
     /// unmaps it everywhere, then writes back and drops *every* line, read or written, through a
     /// mapping that serves nothing else, and ends that one too. Only then does the next turn begin,
     /// so no host holds a line of what another may write, not even a clean one. (Flushed while it
-    /// is still in use, a line may be back before the mapping is gone.)
+    /// is still in use, a line may be back before the mapping is gone.) In the client library:
+    /// `Segment::flush_and_close`, by the last process of the host.
     Temporal,
     /// Nobody writes it any more. It was written in a turn as of [`Sharing::Temporal`], so that no
     /// host holds a line of its former life, and then sealed: what a cache may write back is what
-    /// is there.
+    /// is there. In the client library: `Segment::seal`.
     ReadOnly,
 }
 
@@ -195,7 +197,7 @@ mod tests {
         let refusals = ALL.map(|mode| mode.admit(Capabilities::default()).unwrap_err());
         for refusal in refusals {
             let text = refusal.to_string();
-            for way in ["flush-and-unmap", "read-only", "one"] {
+            for way in ["flush_and_close", "Segment::seal", "one"] {
                 assert!(text.contains(way), "{text}");
             }
             // Both of them can be had where nothing is known.

@@ -2,10 +2,11 @@
 //!
 //! A [`Window`] is address space only: reserved, accessible to nobody. A [`Region`] is a part of it
 //! in use: files are mapped into it one after the other from its start on, and what is mapped stays
-//! accessible until the region is dropped. In between, other files or zero pages can be put in the
-//! place of what is there, in one step and under the eyes of readers: that is how a segment moves
-//! to a new incarnation, and how one that was taken away ends without a fault. What may be written
-//! may be written until then, too: a writable part is never replaced by a read-only one.
+//! accessible until the region is dropped, or emptied by who has it alone. In between, other files
+//! or zero pages can be put in the place of what is there, in one step and under the eyes of
+//! readers: that is how a segment moves to a new incarnation, and how one that was taken away ends
+//! without a fault. What may be written may be written until then, too: a writable part is never
+//! replaced by a read-only one.
 //!
 //! # Forks
 //! A child inherits neither the reservation nor the mappings (`MADV_DONTFORK`), and all calls on a
@@ -224,10 +225,10 @@ fn check_extents(at: PoolAddr, len: Bytes) -> Result<(), MapError> {
 pub struct Region {
     reservation: Arc<Reservation>,
     at: PoolAddr,
-    /// Bytes from the start that are accessible. Never less than before (invariant 5).
+    /// Bytes from the start that are accessible. Never less while it is borrowed (invariant 5).
     readable: AtomicU64,
-    /// Bytes from the start that may be written. Never less than before, and never more than
-    /// `readable` (invariant 5).
+    /// Bytes from the start that may be written. Never less while it is borrowed, and never more
+    /// than `readable` (invariant 5).
     writable: AtomicU64,
     /// Held while the mapping is changed.
     state: Mutex<State>,
@@ -388,6 +389,25 @@ impl Region {
 
     fn writable(&self) -> Bytes {
         Bytes::new(self.writable.load(Acquire))
+    }
+
+    /// Takes all that is mapped away: no file is mapped, nothing is accessible, and the addresses
+    /// stay the region's. What is mapped next may be read-only where all could be written before.
+    /// Nobody has a view of it, since nobody else borrows it.
+    ///
+    /// # Errors
+    /// [`MapError::Forked`]; [`MapError::Os`], after which nothing is handed out any more, and the
+    /// files may still be mapped.
+    pub fn clear(&mut self) -> Result<(), MapError> {
+        self.reservation.check_owner()?;
+        let state = lock(&self.state);
+        let span = self.reservation.span_of(self.at, state.claimed);
+        self.writable.store(0, Release);
+        self.readable.store(0, Release);
+        // SAFETY: the region lies in a reservation of this process (invariant 4), and nothing
+        // borrows from it: it is borrowed mutably.
+        unsafe { sys::place_reservation(span) }?;
+        sys::hide(span)
     }
 
     /// Puts the reservation back, as a drop does, and says whether that went well.

@@ -189,6 +189,9 @@ impl Engine {
             let broken = domain.findings(&segment.holders).into_iter();
             findings.extend(broken.map(|finding| format!("{finding}, of {id}")));
         }
+        if let Err(finding) = segment.check_seal() {
+            findings.push(format!("segment invariant 4, of {id}: {finding}"));
+        }
         let bare =
             segment.name.is_empty() && segment.holders.is_empty() && segment.backings.is_empty();
         if segment.stage == Stage::Freed && !bare {

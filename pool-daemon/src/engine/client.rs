@@ -226,6 +226,7 @@ impl Engine {
             Body::Share(ask) => self.share(client, id, &ask),
             Body::Revoke(ask) => self.revoke(client, id, &ask),
             Body::Relocate(ask) => self.relocate(client, id, &ask),
+            Body::Seal(ask) => self.seal(client, id, &ask),
             Body::Acquire(ask) => {
                 self.lease(client, id, (ask.segment_id, ask.unit), Lease::Acquire)
             }

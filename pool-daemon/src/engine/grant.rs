@@ -212,6 +212,8 @@ impl Engine {
             shares: BTreeMap::new(),
             holders: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            sealed: false,
+            writers: 0,
             domain: wanted
                 .domain
                 .map(|(layout, terms)| Domain::new(layout, terms)),
@@ -298,6 +300,8 @@ impl Engine {
     pub(super) fn hold(&mut self, client: ClientId, id: SegmentId, access: Access) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.holders.insert(client, access);
+            let writes = u64::from(access == Access::ReadWrite);
+            segment.writers = segment.writers.saturating_add(writes);
             segment.leaving.remove(&client);
         }
         if let Some(client) = self.clients.get_mut(&client) {
@@ -322,6 +326,7 @@ impl Engine {
         bytes: u64,
     ) -> Result<(), Refusal> {
         let id = self.owned_and_held(client, id)?;
+        self.not_sealed(id)?;
         self.not_busy(id)?;
         self.not_a_domain(id)?;
         self.all_present(id)?;

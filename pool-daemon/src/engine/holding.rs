@@ -27,6 +27,9 @@ impl Engine {
             .map(|client| client.tenant)
             .ok_or(Refusal::UnknownClient)?;
         let id = self.find(own, &ask.name, asked)?;
+        if asked == Access::ReadWrite {
+            self.not_sealed(id)?;
+        }
         self.not_busy(id)?;
         self.all_present(id)?;
         let before = self.segment(id)?.holders.get(&client).copied();
@@ -114,11 +117,14 @@ impl Engine {
             .ok_or_else(|| Refusal::not_found("segment", id))
     }
 
-    /// A segment of the client's tenant that the client holds read-write.
+    /// A segment of the client's tenant that the client holds read-write, or as all hold it where
+    /// it is sealed.
     pub(super) fn owned_and_held(&self, client: ClientId, id: u64) -> Result<SegmentId, Refusal> {
         let id = self.owned(client, id)?;
-        match self.segment(id)?.holders.get(&client) {
+        let segment = self.segment(id)?;
+        match segment.holders.get(&client) {
             Some(Access::ReadWrite) => Ok(id),
+            Some(_) if segment.sealed => Ok(id),
             _ => Err(Refusal::NotPermitted("open the segment read-write first")),
         }
     }

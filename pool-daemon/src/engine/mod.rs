@@ -51,6 +51,7 @@ mod relocate;
 mod reply;
 mod rows;
 mod runs;
+mod seal;
 mod segment;
 mod share;
 mod tenancy;

@@ -369,17 +369,22 @@ impl Engine {
             shares: BTreeMap::new(),
             holders: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            sealed: row.sealed,
+            writers: row.writers,
             domain: Domain::restored(row).map_err(bad)?,
         };
         self.restore_shares(&mut segment, row)?;
         self.restore_holders(&mut segment, row)?;
-        if !segment.name.is_empty()
-            && self
-                .names
-                .insert((tenant, segment.name.clone()), id)
-                .is_some()
-        {
-            return Err(bad("its name is another's too"));
+        segment.check_seal().map_err(bad)?;
+        self.enter_segment(segment).map_err(bad)
+    }
+
+    /// Enters a segment of before under its names.
+    fn enter_segment(&mut self, segment: Segment) -> Result<(), &'static str> {
+        let (id, tenant) = (segment.id, segment.tenant);
+        let named = (tenant, segment.name.clone());
+        if !segment.name.is_empty() && self.names.insert(named, id).is_some() {
+            return Err("its name is another's too");
         }
         if let Some(tenant) = self.tenants.get_mut(tenant) {
             tenant.segments.insert(id);

@@ -123,6 +123,12 @@ pub enum Refusal {
     /// Others have it, and will until they let go.
     #[error("in use: {0}")]
     Held(String),
+    /// Nobody writes it any more.
+    #[error(
+        "segment {0} is sealed, and nobody writes it any more: open it read-only, or create \
+         another one and copy it there"
+    )]
+    Sealed(u64),
     /// The device does not give what it must for this.
     #[error("device {device} {why}")]
     Unsealed {
@@ -272,6 +278,7 @@ impl Refusal {
             Self::WindowFull { .. } | Self::NoRoomBehind { .. } => (Exhausted, R::WindowFull),
             Self::Limit { .. } => (Exhausted, R::Limit),
             Self::Busy(_) => (Lost, R::Busy),
+            Self::Sealed(_) => (Caller, R::Sealed),
             Self::Unsealed { .. } => (Caller, R::Unsealed),
             Self::NotAtBoundary { .. } => (Caller, R::NotAtBoundary),
             Self::Revoked(_) => (Revoked, R::Revoked),

@@ -111,6 +111,22 @@ impl Engine {
         asker: Option<ClientId>,
         dropped: Option<TenantId>,
     ) -> Result<(), Refusal> {
+        match self.other_writers(id, asker, dropped)? {
+            0 => Ok(()),
+            others => Err(Refusal::Held(format!(
+                "{others} other clients may write {id}: the contents can only be moved while \
+                 they do not hold it"
+            ))),
+        }
+    }
+
+    /// How many clients may write the segment, `asker` and those of tenant `dropped` apart.
+    pub(super) fn other_writers(
+        &self,
+        id: SegmentId,
+        asker: Option<ClientId>,
+        dropped: Option<TenantId>,
+    ) -> Result<usize, Refusal> {
         let of_dropped = |client: &ClientId| {
             self.clients.get(client).map(|c| c.tenant) == dropped && dropped.is_some()
         };
@@ -118,13 +134,7 @@ impl Engine {
         let writes = |(client, access): &(&ClientId, &Access)| {
             **access == Access::ReadWrite && Some(**client) != asker && !of_dropped(client)
         };
-        match holders.filter(writes).count() {
-            0 => Ok(()),
-            others => Err(Refusal::Held(format!(
-                "{others} other clients may write {id}: the contents can only be moved while \
-                 they do not hold it"
-            ))),
-        }
+        Ok(holders.filter(writes).count())
     }
 
     /// The contents are in the new files, or could not be brought there.

@@ -94,6 +94,7 @@ impl Engine {
             segment: Some(self.describe(segment)),
             access: access.into(),
             slot: self.slot_of(client, id),
+            writers: segment.writers,
         };
         let reply = session::Reply {
             request_id,
@@ -151,6 +152,8 @@ impl Engine {
             pieces: Vec::new(),
             shares: segment.shares.iter().map(share).collect(),
             coherence: segment.domain.as_ref().map(|domain| domain.terms),
+            holders: u32::try_from(segment.holders.len()).unwrap_or(u32::MAX),
+            sealed: segment.sealed,
         }
     }
 

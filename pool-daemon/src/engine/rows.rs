@@ -135,6 +135,8 @@ impl Engine {
             coherence: domain.map(|domain| domain.terms),
             freed: segment.stage == Stage::Freed,
             departed: departed.collect(),
+            sealed: segment.sealed,
+            writers: segment.writers,
         }
     }
 

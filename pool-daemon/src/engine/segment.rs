@@ -7,6 +7,7 @@
 //!    among its `leaving` exactly if the segment is among the client's.
 //! 3. A freed segment has no name, no holders and no backings in use; it is forgotten, and its
 //!    addresses are free again, when the last backing that was ever mapped there is proven gone.
+//! 4. No holder and no share of a sealed segment may write it, and it is no domain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +64,10 @@ pub(super) struct Segment {
     pub(super) holders: BTreeMap<ClientId, Access>,
     /// Clients that were told to let go and have not answered yet.
     pub(super) leaving: BTreeSet<ClientId>,
+    /// Nobody writes it any more (invariant 4).
+    pub(super) sealed: bool,
+    /// How often a client was given it to write.
+    pub(super) writers: u64,
     /// Set while it lives, where its payload is cut into units that are leased.
     pub(super) domain: Option<Domain>,
 }
@@ -71,6 +76,25 @@ impl Segment {
     /// Granted, and held by nobody.
     pub(super) fn is_idle(&self) -> bool {
         self.stage == Stage::Live && self.holders.is_empty()
+    }
+
+    /// # Errors
+    /// What breaks invariant 4.
+    pub(super) fn check_seal(&self) -> Result<(), &'static str> {
+        let may_write = |access: Access| access == Access::ReadWrite;
+        if !self.sealed {
+            return Ok(());
+        }
+        if self.holders.values().copied().any(may_write) {
+            return Err("it is sealed, and a holder may write it");
+        }
+        if self.shares.values().any(|share| may_write(share.access)) {
+            return Err("it is sealed, and a tenant may write it");
+        }
+        match self.domain {
+            Some(_) => Err("it is sealed, and a domain"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -26,6 +26,9 @@ impl Engine {
         if access == Access::Unspecified {
             return Err(Refusal::Malformed("access is none of the known ones"));
         }
+        if access == Access::ReadWrite {
+            self.not_sealed(id)?;
+        }
         let segment = self.segment(id)?;
         if segment.name.is_empty() {
             return Err(Refusal::Malformed(
@@ -132,6 +135,7 @@ impl Engine {
         let id = self.owned_and_held(client, ask.segment_id)?;
         self.not_busy(id)?;
         self.all_present(id)?;
+        self.is_ready(id)?;
         let segment = self.segment(id)?;
         let tenant = self.tenants.find(&ask.tenant);
         let share = tenant.and_then(|tenant| Some((tenant, *segment.shares.get(&tenant)?)));

@@ -101,7 +101,9 @@ fields!(SegmentRow {
     holders,
     coherence,
     freed,
-    departed
+    departed,
+    sealed,
+    writers
 });
 fields!(BackingRow {
     backing_id,

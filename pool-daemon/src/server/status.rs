@@ -89,7 +89,9 @@ fn code(class: ErrorClass, reason: ErrorReason) -> Code {
         R::OverQuota | R::TierFull | R::MachineShort | R::WindowFull | R::Limit => {
             Code::ResourceExhausted
         }
-        R::OutOfOrder | R::NotAtBoundary | R::Unsealed | R::InUse => Code::FailedPrecondition,
+        R::OutOfOrder | R::NotAtBoundary | R::Unsealed | R::InUse | R::Sealed => {
+            Code::FailedPrecondition
+        }
         R::Busy | R::Revoked => Code::Aborted,
         R::Lost => Code::DataLoss,
         R::DeviceFailed | R::JournalFailed => Code::Unavailable,

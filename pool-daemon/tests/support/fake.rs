@@ -324,6 +324,8 @@ fn segment((tenant, segment_id): (String, u64)) -> admin::SegmentDetail {
                 directory_bytes: 2 * MIB,
                 ..common::Coherence::default()
             }),
+            holders: 1,
+            sealed: segment_id == 8,
         }),
         holders: vec![admin::Holder {
             client_id: 5,

@@ -84,6 +84,7 @@ fn render(reply: &ListSegmentsReply) -> String {
             continue;
         };
         let burst = if segment.burst { ", burst" } else { "" };
+        let sealed = if segment.sealed { ", sealed" } else { "" };
         grid.row([
             segment.segment_id.to_string(),
             text::or_dash(&segment.name),
@@ -92,7 +93,7 @@ fn render(reply: &ListSegmentsReply) -> String {
             text::size(segment.bytes),
             format!("{:#x}", segment.addr),
             segment.lifetime().word(),
-            format!("{}{burst}", text::plain(&detail.state)),
+            format!("{}{sealed}{burst}", text::plain(&detail.state)),
             detail.holders.len().to_string(),
             shared_with(segment),
             units(segment),

@@ -53,6 +53,7 @@ operations! {
     the_end_of_an_unused_share_survives_the_daemons_death: op::REVOKE_UNUSED;
     the_end_of_a_used_share_survives_the_daemons_death: op::REVOKE_USED;
     a_relocation_survives_the_daemons_death: op::RELOCATE;
+    a_seal_survives_the_daemons_death: op::SEAL;
     a_close_survives_the_daemons_death: op::CLOSE;
     a_free_survives_the_daemons_death: op::FREE;
     a_detach_survives_the_daemons_death: op::DETACH;

@@ -210,6 +210,20 @@ pub(crate) const SHARE: Case = Case {
     },
 };
 
+pub(crate) const SEAL: Case = Case {
+    passes: &[COMMITS, REPLIES],
+    setup,
+    prepare: |daemon| holding(daemon, ask::create_named("ddr", EXTENT, "sealed")),
+    act: |scene, _| asks(scene, ask::seal(scene.segment, 1)),
+    left: 1,
+    finish: |scene, daemon| {
+        let held = scene.granted.as_ref().unwrap();
+        assert!(held.segment.sealed && held.access == Access::ReadOnly);
+        assert!(held.holds(SEED));
+        give_back(scene, daemon);
+    },
+};
+
 pub(crate) const REVOKE_UNUSED: Case = Case {
     passes: &[COMMITS, REPLIES],
     setup,

@@ -58,6 +58,9 @@ pub(crate) struct Model {
     pub(super) events: Option<OwnedFd>,
 }
 
+/// What every grant says of those who were given the segment to write.
+const WRITERS: u64 = 7;
+
 /// A request of a client.
 #[derive(Clone, Copy)]
 struct Who {
@@ -222,6 +225,7 @@ impl Model {
                 done()
             }
             Body::Share(_) => done(),
+            Body::Seal(ask) => self.seal(who, ask),
             Body::Acquire(ask) => self.acquire(ask.segment_id, ask.unit),
             Body::Release(ask) => self.release(ask.segment_id, ask.unit),
         }
@@ -405,6 +409,7 @@ impl Model {
                 Some(_) => u32::from(SLOT.index()),
                 None => 0,
             },
+            writers: WRITERS,
         };
         (reply::Body::Granted(granted), files)
     }
@@ -458,6 +463,21 @@ impl Model {
         }
         self.last.insert(who.client, (who.id, Some(segment)));
         self.grant(segment)
+    }
+
+    fn seal(&mut self, who: Who, ask: session::Seal) -> Said {
+        let seg = self.segments.get_mut(&ask.segment_id).unwrap();
+        assert_eq!(ask.writers, WRITERS, "as it was granted");
+        for (piece, file) in seg.message.pieces.iter().zip(&seg.files) {
+            if is_mapped(self.window_base, piece.backing_id) {
+                self.unclean.push(piece.backing_id);
+            }
+            // It may be asked for by a daemon that lost it: so it is kept.
+            assert!(in_use(self.window_base, piece.backing_id, file));
+        }
+        (seg.message.sealed, seg.access) = (true, Access::ReadOnly);
+        self.last.insert(who.client, (who.id, Some(ask.segment_id)));
+        self.grant(ask.segment_id)
     }
 
     fn renew(&mut self, who: Who, segment: u64, tier: Option<String>) -> Said {
@@ -520,15 +540,18 @@ fn file_name(window_base: u64, backing: u64) -> String {
 
 /// Whether anything of the file is left but `file`, here where fake and client are one process.
 pub(crate) fn in_use(base: u64, backing: u64, file: &OwnedFd) -> bool {
-    let name = format!("memfd:{} ", file_name(base, backing));
-    let mapped = std::fs::read_to_string("/proc/self/maps")
-        .unwrap()
-        .contains(&name);
+    let mapped = is_mapped(base, backing);
     let inode = |status: nix::sys::stat::FileStat| (status.st_dev, status.st_ino);
     let wanted = inode(nix::sys::stat::fstat(file).unwrap());
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let open = open.filter_map(|entry| nix::sys::stat::stat(&entry.unwrap().path()).ok());
     mapped || open.filter(|status| inode(*status) == wanted).count() > 1
+}
+
+fn is_mapped(base: u64, backing: u64) -> bool {
+    let name = format!("memfd:{} ", file_name(base, backing));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.contains(&name)
 }
 
 pub(super) fn done() -> Said {

@@ -79,6 +79,14 @@ pub(super) fn relocate(segment_id: u64, tier: &str) -> Body {
     })
 }
 
+/// As a client asks that was told `writers` before it dropped the lines.
+pub(super) fn seal(segment_id: u64, writers: u64) -> Body {
+    Body::Seal(session::Seal {
+        segment_id,
+        writers,
+    })
+}
+
 pub(super) fn list() -> Body {
     Body::List(session::List {})
 }

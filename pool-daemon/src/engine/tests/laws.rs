@@ -15,6 +15,7 @@
 //!    before.
 //! 10. A refusal changes nothing.
 //! 11. A restart loses nothing that was granted, and another restart changes nothing but the epoch.
+//! 12. What is sealed stays sealed, with the contents that were sealed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ use pool_core::{BackingId, EXTENT_BYTES, Extents, SegmentId, TenantId};
 use pool_proto::common::v1::Access;
 use pool_proto::journal::v1 as row;
 use pool_proto::session::v1 as session;
-use session::reply;
+use session::{reply, request};
 
 use super::process::Pid;
 use super::world::{World, commit, rows};
@@ -44,6 +45,8 @@ pub(super) struct Memory {
     dead: BTreeSet<(Table, u64)>,
     /// Incarnation to its segment and first backing.
     incarnations: BTreeMap<u64, (u64, Option<u64>)>,
+    /// Segment to what was in it when it was sealed.
+    sealed: BTreeMap<u64, Vec<u64>>,
     spawned: usize,
 }
 
@@ -251,7 +254,13 @@ fn incarnate(world: &mut World, segment: &row::SegmentRow) {
 fn changed(world: &mut World, before: &row::SegmentRow, now: &row::SegmentRow) {
     assert_eq!(before.addr, now.addr, "a segment stays where it is");
     if now.freed {
+        world.laws.sealed.remove(&now.segment_id);
         return;
+    }
+    assert!(now.sealed || !before.sealed, "law 12: the seal is broken");
+    if now.sealed && !before.sealed {
+        let contents = contents_of(world, now);
+        world.laws.sealed.insert(now.segment_id, contents);
     }
     if before.incarnation == now.incarnation {
         let both = before.backings.iter().zip(&now.backings);
@@ -261,12 +270,27 @@ fn changed(world: &mut World, before: &row::SegmentRow, now: &row::SegmentRow) {
         return;
     }
     incarnate(world, now);
-    let contents = |row: &row::SegmentRow| -> Vec<u64> {
-        let ids = row.backings.iter().map(|&id| BackingId::new(id).unwrap());
-        ids.flat_map(|id| world.files[&id].contents.clone())
-            .collect()
-    };
-    assert_eq!(contents(before), contents(now), "law 9: other contents");
+    let (before, now) = (contents_of(world, before), contents_of(world, now));
+    assert_eq!(before, now, "law 9: other contents");
+}
+
+fn contents_of(world: &World, row: &row::SegmentRow) -> Vec<u64> {
+    let ids = row.backings.iter().map(|&id| BackingId::new(id).unwrap());
+    ids.flat_map(|id| world.files[&id].contents.clone())
+        .collect()
+}
+
+/// Law 12.
+fn sealed_contents_are_as_they_were(world: &World) {
+    for (&id, sealed) in &world.laws.sealed {
+        let Some(Record::Segment(row)) = world.durable.get(&(Table::Segments, id)) else {
+            continue;
+        };
+        let all_there = |&id: &u64| world.files.contains_key(&BackingId::new(id).unwrap());
+        if !row.freed && row.backings.iter().all(all_there) {
+            assert_eq!(*sealed, contents_of(world, row), "law 12: segment {id}");
+        }
+    }
 }
 
 /// Law 9: no id that is in use is handed out again after a restart.
@@ -320,6 +344,7 @@ pub(super) fn of_state(world: &World) {
         }
     }
     files_are_with_those_who_may(world);
+    sealed_contents_are_as_they_were(world);
 }
 
 fn addresses_are_nobody_elses(world: &World) {
@@ -346,8 +371,13 @@ fn addresses_are_nobody_elses(world: &World) {
 fn holds_what_it_was_told(world: &World, pid: Pid) {
     let process = &world.processes[&pid];
     let client = world.client(pid);
+    let asked = process.sent.get(&process.last_id);
     for (id, held) in &process.held {
         let segment = &world.engine.segments[id];
+        let seals = |ask: &session::Seal| ask.segment_id == id.number();
+        if process.waits() && matches!(asked, Some(request::Body::Seal(ask)) if seals(ask)) {
+            continue; // It accesses nothing until it is answered.
+        }
         // It may hold more than it was told: the answer may have been lost.
         let access = segment.holders.get(&client);
         assert!(

@@ -19,6 +19,7 @@ mod property;
 mod quota;
 mod resizing;
 mod restart;
+mod sealing;
 mod sessions;
 mod sharing;
 mod world;

@@ -72,6 +72,8 @@ pub(super) enum Ask {
     Share(u8, u8, Access),
     Revoke(u8, u8),
     Relocate(u8, bool),
+    /// With the number that is due, or with another one.
+    Seal(u8, bool),
     Acquire(u8, u32),
     Release(u8, u32),
     List,
@@ -112,6 +114,7 @@ fn create() -> impl Strategy<Value = session::Create> {
 
 fn ask() -> impl Strategy<Value = Ask> {
     let n = any::<u8>;
+    let weighted = proptest::bool::weighted;
     prop_oneof![
         8 => create().prop_map(Ask::Create),
         6 => (n(), n(), access()).prop_map(|(s, t, a)| Ask::Open(s, t, a)),
@@ -122,6 +125,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         4 => (n(), n(), access()).prop_map(|(s, t, a)| Ask::Share(s, t, a)),
         3 => (n(), n()).prop_map(|(s, t)| Ask::Revoke(s, t)),
         3 => (n(), any::<bool>()).prop_map(|(s, pooled)| Ask::Relocate(s, pooled)),
+        2 => (n(), weighted(0.8)).prop_map(|(s, due)| Ask::Seal(s, due)),
         2 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Acquire(s, unit)),
         1 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Release(s, unit)),
         1 => Just(Ask::List),
@@ -186,6 +190,7 @@ fn nonsense() -> impl Strategy<Value = Option<Body>> {
         })),
         (edge(), word()).prop_map(|(s, tenant)| ask::revoke(s, &tenant)),
         (edge(), word()).prop_map(|(s, tier)| ask::relocate(s, &tier)),
+        (edge(), edge()).prop_map(|(s, writers)| ask::seal(s, writers)),
         edge().prop_map(ask::refresh),
         edge().prop_map(ask::close),
         (edge(), any::<bool>()).prop_map(|(s, force)| ask::free(s, force)),

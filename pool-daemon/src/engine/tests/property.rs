@@ -119,6 +119,12 @@ impl Play {
             Ask::Relocate(s, pooled) => {
                 ask::relocate(segment(s), if pooled { "pooled" } else { "ddr" })
             }
+            Ask::Seal(s, due) => {
+                let (id, engine) = (segment(s), &self.world.engine);
+                let state = SegmentId::new(id).and_then(|id| engine.segments.get(&id));
+                let writers = state.map_or(0, |segment| segment.writers);
+                ask::seal(id, writers ^ u64::from(!due))
+            }
             Ask::Acquire(s, unit) => ask::acquire(segment(s), unit),
             Ask::Release(s, unit) => ask::release(segment(s), unit),
             Ask::List => ask::list(),
