@@ -431,6 +431,10 @@ fn segment(segment_id: u64, number: u64) -> Record {
         }),
         freed: number.is_multiple_of(3),
         departed: vec![row::DepartedRow::default(); usize::try_from(number % 3).unwrap()],
+        eviction: number.is_multiple_of(5).then_some(row::EvictionRow {
+            slots: 6,
+            moved: number.is_multiple_of(2),
+        }),
     })
 }
 

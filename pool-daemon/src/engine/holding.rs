@@ -27,7 +27,7 @@ impl Engine {
             .map(|client| client.tenant)
             .ok_or(Refusal::UnknownClient)?;
         let id = self.find(own, &ask.name, asked)?;
-        self.not_busy(id)?;
+        self.not_changing(id)?;
         self.all_present(id)?;
         let before = self.segment(id)?.holders.get(&client).copied();
         match before {
@@ -154,7 +154,7 @@ impl Engine {
         force: bool,
     ) -> Result<(), Refusal> {
         let id = self.owned(client, id)?;
-        self.not_busy(id)?;
+        self.not_changing(id)?;
         let others = self
             .segment(id)?
             .holders
@@ -219,6 +219,9 @@ impl Engine {
     /// Ends a segment: its name is free at once, its memory and addresses after proof. Holders are
     /// told.
     pub(super) fn end_segment(&mut self, id: SegmentId) {
+        if let Some(domain) = self.domain_mut(id) {
+            domain.eviction = None; // Nobody has to be evicted from what ends.
+        }
         self.fail_job(id, &Refusal::Revoked(id.number()));
         let Some(segment) = self.segments.get(&id) else {
             return;

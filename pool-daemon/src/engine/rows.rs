@@ -8,6 +8,7 @@ use pool_proto::common::v1::{Access, ExtentRun};
 use pool_proto::journal::v1 as row;
 
 use super::Engine;
+use super::domain::Domain;
 use super::runs::Run;
 use super::segment::{Backing, Segment, Stage};
 use crate::journal::{FORMAT, Record, Table};
@@ -135,6 +136,7 @@ impl Engine {
             coherence: domain.map(|domain| domain.terms),
             freed: segment.stage == Stage::Freed,
             departed: departed.collect(),
+            eviction: domain.and_then(Domain::eviction_row),
         }
     }
 

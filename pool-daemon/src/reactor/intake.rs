@@ -329,6 +329,7 @@ fn kind(body: &request::Body) -> &'static str {
         Body::Detach(_) => "detach",
         Body::Acquire(_) => "acquire",
         Body::Release(_) => "release",
+        Body::Recall(_) => "recall",
     }
 }
 

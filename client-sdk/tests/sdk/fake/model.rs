@@ -224,6 +224,7 @@ impl Model {
             Body::Share(_) => done(),
             Body::Acquire(ask) => self.acquire(ask.segment_id, ask.unit),
             Body::Release(ask) => self.release(ask.segment_id, ask.unit),
+            Body::Recall(_) => done(),
         }
     }
 
