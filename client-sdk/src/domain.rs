@@ -206,7 +206,8 @@ impl Domain {
 
     /// The segment that the domain is: its directory and its units as bare memory, past every
     /// lease. For sharing it with another tenant, for tools, and for the worker of a guard that was
-    /// lent.
+    /// lent. What is written there without a lease is lost where a member is evicted meanwhile: the
+    /// contents are copied then.
     #[must_use]
     pub const fn segment(&self) -> &Segment {
         &self.segment

@@ -27,7 +27,6 @@
 use std::collections::BTreeMap;
 
 use coherence::cache::{Capabilities, Mode};
-use coherence::recover::RecoverError;
 use coherence::{Layout, LeaseError, Slot};
 use pool_core::limits::{RECALL_MS_DEFAULT, RECALL_MS_MAX, RECALL_MS_MIN};
 use pool_core::{Bytes, ClientId, EXTENT_BYTES, Nanos, SegmentId, planted};
@@ -35,10 +34,11 @@ use pool_proto::common::v1::{Access, Coherence, OnDeath};
 use pool_proto::journal::v1 as row;
 use pool_proto::session::v1::{self as session, reply};
 
-use super::command::{Leased, PeerIdentity, Recovered, Unrecovered, WorldError};
-use super::effect::{Action, Lease, Recovery};
+use super::command::{Leased, PeerIdentity, WorldError};
+use super::effect::{Action, Lease};
 use super::evict::Eviction;
 use super::job::Purpose;
+use super::mend::Recovering;
 use super::recall::{Recalls, next_look};
 use super::segment::Stage;
 use super::{Engine, Refusal};
@@ -51,9 +51,6 @@ pub(super) const IS_FIXED: &str = "a domain keeps its size and its place: create
 /// kernel's 65,530.
 pub(super) const DOMAINS_MAX: usize = 16_384;
 
-/// Before a recovery is tried again that others were in the way of.
-const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
-
 /// How a client leaves what it held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
@@ -61,15 +58,6 @@ pub(super) enum Leave {
     InOrder,
     /// It is taken for dead.
     Gone,
-}
-
-/// A recovery that is under way.
-#[derive(Debug, Clone, Copy)]
-struct Recovering {
-    /// Slots that are free when it is done.
-    slots: u32,
-    /// Of those whose contents have moved, these.
-    moved: u32,
 }
 
 /// What makes a segment a domain.
@@ -81,13 +69,13 @@ pub(super) struct Domain {
     /// Who has which slot.
     pub(super) slots: BTreeMap<ClientId, Slot>,
     /// Slots that nobody has and that are not recovered yet: a bit a slot.
-    left: u32,
+    pub(super) left: u32,
     /// Of these, those whose processes may live.
     pub(super) departed: BTreeMap<Slot, PeerIdentity>,
     /// Of these, those that could not be recovered.
-    stuck: u32,
+    pub(super) stuck: u32,
     /// Of these, those that are being recovered.
-    recovering: Option<Recovering>,
+    pub(super) recovering: Option<Recovering>,
     /// When a recovery is tried again that others were in the way of.
     pub(super) retry_at: Option<Nanos>,
     /// Slots that are to be recovered whoever may live: the contents are not where they were. With
@@ -98,7 +86,7 @@ pub(super) struct Domain {
     /// Nobody is recalled before: an eviction has failed.
     pub(super) rests_until: Nanos,
     /// This life of the daemon has seen to it once: nothing of it is answered before.
-    ready: bool,
+    pub(super) ready: bool,
 }
 
 /// A domain as those see it who audit its words.
@@ -197,7 +185,7 @@ impl Domain {
     }
 
     /// What is to be recovered, and can be.
-    fn recoverable(&self) -> u32 {
+    pub(super) fn recoverable(&self) -> u32 {
         self.left & !self.awaited() & !self.stuck & !self.evicted()
     }
 
@@ -217,7 +205,7 @@ impl Domain {
         self.ready && self.is_at_rest() && self.moved == 0
     }
 
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.recovering.is_none() && !self.eviction.as_ref().is_some_and(Eviction::is_passing)
     }
 
@@ -318,7 +306,7 @@ fn admit(terms: &Coherence) -> Result<(), Refusal> {
 }
 
 impl Engine {
-    fn domain(&self, id: SegmentId) -> Option<&Domain> {
+    pub(super) fn domain(&self, id: SegmentId) -> Option<&Domain> {
         self.segments.get(&id)?.domain.as_ref()
     }
 
@@ -428,119 +416,6 @@ impl Engine {
         if domain.is_some_and(|domain| domain.departed.remove(&slot).is_some()) {
             self.to_recover.insert(id);
             self.touch_segment(id);
-        }
-    }
-
-    /// What every life begins with: no domain is answered of before it is recovered.
-    pub(super) fn begin_domains(&mut self) {
-        let domains = self.segments.values().filter(|s| s.domain.is_some());
-        self.domains = domains.map(|segment| segment.id).collect();
-        for &segment in &self.domains {
-            let domain = self.domain(segment).into_iter();
-            let departed = domain.flat_map(|domain| &domain.departed);
-            let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
-                segment,
-                slot,
-                process,
-            });
-            let awaited: Vec<_> = awaited.collect();
-            self.actions.extend(awaited);
-        }
-        self.tended.clone_from(&self.domains);
-        self.to_recover.clone_from(&self.domains);
-        self.recover_slots();
-    }
-
-    /// Has slots recovered that were left (invariant 3).
-    pub(super) fn recover_slots(&mut self) {
-        for id in std::mem::take(&mut self.to_recover) {
-            let live = |s: &&super::Segment| s.stage == Stage::Live;
-            let directory = self.segments.get(&id).filter(live);
-            let directory = directory.and_then(|s| s.backings.first().copied());
-            let directory = directory.filter(|file| self.is_present(*file));
-            let incarnation = self.segments.get(&id).map(|s| s.incarnation);
-            let place = directory.zip(incarnation);
-            let Some((domain, (directory, incarnation))) = self.domain_mut(id).zip(place) else {
-                continue; // Looked at again when the descriptor is brought back.
-            };
-            let (slots, moved) = (domain.recoverable(), domain.moved);
-            let nothing = slots | moved == 0 && domain.ready;
-            if nothing || !domain.is_at_rest() || domain.retry_at.is_some() {
-                continue;
-            }
-            domain.recovering = Some(Recovering { slots, moved });
-            let recovery = Recovery {
-                segment: id,
-                directory,
-                layout: domain.layout,
-                keeps: domain.terms.on_death() == OnDeath::Keep,
-                slots: slots | moved,
-                members: domain.members(),
-                moved: (moved != 0).then_some(incarnation),
-                settles: domain.eviction.is_none(),
-            };
-            self.actions.push(Action::Recover(recovery));
-        }
-    }
-
-    /// All that was held in the slots of a recovery is held no more, or some of it cannot be told.
-    pub(super) fn recovered(&mut self, id: SegmentId, result: Result<Recovered, Unrecovered>) {
-        let again = self.now.saturating_add(RETRY_PAUSE);
-        let Some(domain) = self.domain_mut(id) else {
-            return;
-        };
-        let Some(Recovering { slots, moved }) = domain.recovering.take() else {
-            return;
-        };
-        domain.ready = true;
-        let found = match result {
-            Err(contended) if contended.reason == RecoverError::Contended => {
-                domain.retry_at = Some(again);
-                self.tended.insert(id);
-                self.to_recover.insert(id);
-                return;
-            }
-            found => found,
-        };
-        match &found {
-            Ok(_) => domain.left &= !slots,
-            Err(_) => domain.stuck |= slots,
-        }
-        domain.moved &= !moved;
-        self.to_recover.insert(id);
-        if moved != 0 {
-            self.touch_segment(id);
-        }
-        match found {
-            Ok(found) if found == Recovered::default() => {}
-            Ok(found) => self.publish_segment("domain-recovered", id, found.to_string()),
-            Err(stuck) => self.publish_segment("domain-corrupt", id, stuck.to_string()),
-        }
-    }
-
-    /// When time alone brings something to a domain.
-    pub(super) fn domain_deadlines(&self) -> impl Iterator<Item = Nanos> {
-        let tended = self.tended.iter().filter_map(|id| self.domain(*id));
-        tended.filter_map(Domain::deadline)
-    }
-
-    /// Does in domains what time has brought.
-    pub(super) fn tend_domains(&mut self) {
-        for id in self.tended.clone() {
-            let now = self.now;
-            if let Some(domain) = self.domain_mut(id)
-                && domain.retry_at.take_if(|at| *at <= now).is_some()
-            {
-                self.to_recover.insert(id);
-            }
-            self.look_at_recalled(id);
-            self.tend_eviction(id);
-            let rests = |domain: &Domain| {
-                domain.eviction.is_none() && domain.recalls.is_empty() && domain.retry_at.is_none()
-            };
-            if self.domain(id).is_none_or(rests) {
-                self.tended.remove(&id);
-            }
         }
     }
 

@@ -43,6 +43,7 @@ mod evict;
 mod grant;
 mod holding;
 mod job;
+mod mend;
 mod operate;
 pub mod plan;
 mod pressure;

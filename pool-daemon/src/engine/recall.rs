@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 
+use coherence::Slot;
 use pool_core::limits::{DOMAIN_RECALLS_MAX, RECALL_MS_DEFAULT};
 use pool_core::{ClientId, Nanos, SegmentId};
 use pool_proto::common::v1::{Access, Coherence};
@@ -40,8 +41,11 @@ pub(super) struct Recall {
     look_at: Option<Nanos>,
     /// Whoever holds it then is evicted.
     until: Nanos,
-    /// Who asked may not write: whoever else reads is not in its way.
+    /// None that asked may write: whoever else reads is not in its way.
     reads_only: bool,
+    /// The slot of who asked, where there is one such: a process that waits for itself has to mend
+    /// that itself.
+    asker: u32,
 }
 
 /// The recalls of a domain, by their units.
@@ -62,10 +66,17 @@ pub(super) fn next_look(recalls: &Recalls) -> Option<Nanos> {
 }
 
 impl Recall {
+    /// Somebody asks who asked before, or somebody else does.
+    const fn join(&mut self, asker: u32, reads_only: bool) {
+        self.asker &= asker;
+        self.reads_only &= reads_only;
+    }
+
     /// Takes a look into account: who has held the unit since the first one, and is in the way.
     fn held_since(&self, now: Seen) -> u32 {
         let in_the_way = now.writes || (now.is_recalled && !self.reads_only);
-        let holders = if in_the_way { now.holders & !1 } else { 0 };
+        let others = now.holders & !(Slot::DAEMON.bit() | self.asker);
+        let holders = if in_the_way { others } else { 0 };
         match self.seen {
             None => holders,
             Some(then) if (then.epoch, then.writes) == (now.epoch, now.writes) => {
@@ -92,23 +103,21 @@ impl Engine {
             return Err(Refusal::not_found("unit", ask.unit));
         }
         let reads_only = segment.holders.get(&client) == Some(&Access::ReadOnly);
+        let asker = domain.slots.get(&client).map_or(0, |slot| slot.bit());
         if self.may_recall(id, domain, ask.unit)? {
-            self.begin_recall(id, ask.unit, reads_only);
+            self.begin_recall(id, ask.unit, asker, reads_only);
         }
         self.done(client, request_id);
         Ok(())
     }
 
-    /// Whether there is something to be done that is not done already.
+    /// Whether there is something to be done.
     fn may_recall(&self, id: SegmentId, domain: &Domain, unit: u32) -> Result<bool, Refusal> {
         let rests = domain.eviction.is_some() || self.now < domain.rests_until;
         if rests || !domain.is_ready() || self.all_present(id).is_err() {
             return Ok(false); // It asks again, where it still waits.
         }
-        if domain.recalls.contains_key(&unit) {
-            return Ok(false);
-        }
-        if domain.recalls.len() < DOMAIN_RECALLS_MAX {
+        if domain.recalls.contains_key(&unit) || domain.recalls.len() < DOMAIN_RECALLS_MAX {
             return Ok(true);
         }
         Err(Refusal::Limit {
@@ -117,18 +126,21 @@ impl Engine {
         })
     }
 
-    fn begin_recall(&mut self, id: SegmentId, unit: u32, reads_only: bool) {
+    fn begin_recall(&mut self, id: SegmentId, unit: u32, asker: u32, reads_only: bool) {
         let now = self.now;
-        let recall = Recall {
+        let Some(domain) = self.domain_mut(id) else {
+            return;
+        };
+        let fresh = Recall {
             seen: None,
             look_at: Some(now),
             until: now,
             reads_only,
+            asker,
         };
-        if let Some(domain) = self.domain_mut(id) {
-            domain.recalls.insert(unit, recall);
-            self.tended.insert(id);
-        }
+        let recall = domain.recalls.entry(unit).or_insert(fresh);
+        recall.join(asker, reads_only);
+        self.tended.insert(id);
     }
 
     /// Has the units looked at that are due.

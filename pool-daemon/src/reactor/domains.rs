@@ -19,22 +19,19 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use coherence::check::{Census, Violation, check};
-use coherence::evict::{self, Held};
 use coherence::recover::{self, Fenced, RecoverError, Verdict};
-use coherence::{Directory, FutexWait, Layout, LeaseError, Own, Refused, Slot, State, proxy};
+use coherence::{Directory, FutexWait, Layout, LeaseError, Own, Refused, Slot, proxy};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::{Access, BoundsError, FileMap, MapError};
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use pool_core::{
-    BackingId, Bytes, ClientId, Incarnation, Nanos, SegmentId, clock, crash_point, planted,
-};
+use pool_core::{BackingId, Bytes, ClientId, Incarnation, Nanos, SegmentId, clock, crash_point};
 use pool_proto::admin::v1::{CheckReport, DomainCheck};
 
 use super::poller::{Interest, Token};
 use super::{Reactor, process};
 use crate::engine::DomainView;
 use crate::engine::command::{
-    Command, Leased, PeerIdentity, Recovered, Seen, Unrecovered, WorldError, Written,
+    Command, Leased, PeerIdentity, Recovered, Unrecovered, WorldError, Written,
 };
 use crate::engine::effect::{Hold, Lease, Recovery};
 
@@ -46,8 +43,6 @@ const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
 const WATCHED_MAX: usize = 1_024;
 /// Of those, so many at once.
 const LOOKED_FOR_MAX: usize = 64;
-/// Units that a pass names which members write; the next one names others.
-const WRITTEN_MAX: usize = 64;
 /// Findings that a check names of one domain.
 const FINDINGS_MAX: usize = 8;
 
@@ -292,18 +287,6 @@ impl Reactor {
         }
     }
 
-    /// Sees who holds a unit.
-    pub(super) fn look(&mut self, segment: SegmentId, directory: BackingId, unit: u32) {
-        let line = self.domains.directory(directory);
-        let line = line.ok().and_then(|directory| directory.line(unit));
-        let seen = line.and_then(seen_of);
-        self.step(Command::Looked {
-            segment,
-            unit,
-            seen,
-        });
-    }
-
     /// Leases a unit in the place of a client, or lets go of it.
     pub(super) fn lease(
         &mut self,
@@ -462,7 +445,7 @@ impl Work {
                         count_stuck(stuck, unit, reason);
                     }
                 }
-                Task::Hold { hold, written } => hold_unit((unit, line), hold, written),
+                Task::Hold { hold, written } => hold::unit((unit, line), hold, written),
             }
         }
         self.at = end;
@@ -538,42 +521,6 @@ fn count_stuck(stuck: &mut Option<Unrecovered>, unit: u32, reason: RecoverError)
     }
 }
 
-/// Takes a unit to be copied. What cannot be told of is left: nobody can have it either.
-fn hold_unit((unit, line): (u32, &Descriptor), hold: &Hold, written: &mut Vec<Written>) {
-    if hold.fences && planted!("evict.places_early") {
-        line.backing.fetch_add(1, Release);
-    }
-    let held = match evict::hold(line, hold.evicted, hold.fences) {
-        Ok(held) => held,
-        Err(error) => {
-            let segment = hold.segment;
-            tracing::warn!(%segment, unit, %error, "a unit cannot be held to be copied");
-            return;
-        }
-    };
-    if hold.fences && planted!("evict.judges_before_the_copy") {
-        // What becomes of it shows in the word.
-        let _ = recover::settle(line, &FutexWait, |_| Verdict::Good);
-    }
-    if let Held::Written { slot, epoch } = held
-        && written.len() < WRITTEN_MAX
-    {
-        written.push(Written { unit, slot, epoch });
-    }
-}
-
-/// Who holds a unit, if anybody does and it can be told.
-fn seen_of(line: &Descriptor) -> Option<Seen> {
-    let own = Own::judge(line.own.load(Acquire)).ok()?;
-    let writes = own.state() == State::Exclusive;
-    (own.holders() != 0).then_some(Seen {
-        holders: own.holders(),
-        epoch: own.epoch(),
-        writes,
-        is_recalled: own.is_recalled(),
-    })
-}
-
 /// What the writer that is gone has left is what the terms of the domain say it is: no domain has
 /// checksums, by which more could be known.
 fn judge(_fenced: Fenced, keeps: bool) -> Verdict {
@@ -636,6 +583,8 @@ fn audit(domain: &DomainView, lines: &[Descriptor]) -> (DomainCheck, Vec<String>
     };
     (row, findings)
 }
+
+mod hold;
 
 #[cfg(test)]
 mod tests;

@@ -219,6 +219,11 @@ fn nobody_is_evicted_by_a_claim() {
         scene.recall(UNIT);
         scene.world.pass(RECALL_MS / 10);
     }
+    // A process that waits for itself.
+    scene.holds(UNIT, seen(&[1], 45, true));
+    scene.recall(UNIT);
+    scene.pass(3);
+    assert!(!scene.is_evicted(scene.first));
     // One that may only read is kept out by no reader.
     let reader = scene.world.attach(ALPHA);
     scene
@@ -234,6 +239,18 @@ fn nobody_is_evicted_by_a_claim() {
     scene.world.done(reader, ask::recall(scene.id, UNIT));
     scene.pass(2);
     assert!(scene.is_evicted(scene.second));
+}
+
+#[test]
+fn who_waits_for_itself_and_keeps_others_waiting_is_evicted_for_these() {
+    let mut scene = scene();
+    scene.holds(UNIT, seen(&[1], 45, true));
+    scene.recall(UNIT);
+    let (second, id) = (scene.second, scene.id);
+    scene.world.done(second, ask::recall(id, UNIT));
+    scene.recall(UNIT);
+    scene.pass(2);
+    assert!(scene.is_evicted(scene.first) && !scene.is_evicted(second));
 }
 
 #[test]
