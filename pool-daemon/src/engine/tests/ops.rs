@@ -128,7 +128,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         3 => (n(), any::<bool>()).prop_map(|(s, pooled)| Ask::Relocate(s, pooled)),
         2 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Acquire(s, unit)),
         1 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Release(s, unit)),
-        6 => (n(), 0..4_u32).prop_map(|(s, unit)| Ask::Recall(s, unit)),
+        20 => (n(), 0..4_u32).prop_map(|(s, unit)| Ask::Recall(s, unit)),
         1 => Just(Ask::List),
         1 => Just(Ask::Detach),
     ]
@@ -234,7 +234,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         30 => (n(), n(), 1..1_000_u64).prop_map(|(p, s, number)| Op::Write(p, s, number)),
         4 => n().prop_map(Op::Supply),
         30 => (n(), 0..4_u32, any::<bool>()).prop_map(|(p, u, writes)| Op::Holds(p, u, writes)),
-        8 => (0..4_u32).prop_map(Op::LetsGo),
+        4 => (0..4_u32).prop_map(Op::LetsGo),
         12 => operation().prop_map(Op::Operate),
         3 => (n(), any::<bool>()).prop_map(|(s, force)| Op::FreeAny(s, force)),
         20 => (0..4_000_u16).prop_map(Op::Pass),
