@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use coherence::{Epoch, Grant, LeaseError, Refused, Slot};
+use coherence::{Grant, LeaseError, Own, Refused, Slot};
 use pool_core::{ClientId, SegmentId};
 use pool_proto::common::v1::{
     Access, CoherenceMode, ErrorReason, OnDeath, Segment as SegmentMessage,
@@ -107,7 +107,7 @@ impl Whole {
                 ..
             } => {
                 let grant = Grant {
-                    epoch: Epoch::new(1),
+                    own: Own::default(),
                     version: 7,
                     backing: 3,
                 };
