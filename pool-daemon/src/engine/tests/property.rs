@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use coherence::Epoch;
 use pool_core::{BackingId, SegmentId};
+use pool_proto::common::v1::Access;
 use pool_proto::session::v1 as session;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use session::request::Body;
@@ -59,7 +60,22 @@ impl Play {
         world.prompt = false;
         let mut play = Self { world };
         (0..5).for_each(|user| play.spawn(user, user != 3));
+        play.spawn(0, true);
+        play.begin_with_a_domain();
         play
+    }
+
+    /// Two members of one domain, which chance seldom brings together.
+    fn begin_with_a_domain(&mut self) {
+        let alpha = |(_, process): &(&Pid, &super::process::Process)| process.peer.uid == ALPHA;
+        let members: Vec<_> = self.world.processes.iter().filter(alpha).collect();
+        let members: Vec<_> = members.into_iter().map(|(&pid, _)| pid).collect();
+        let create = Body::Create(ask::create_domain("c", 2));
+        let open = ask::open("c", Access::ReadWrite);
+        for (pid, body) in members.into_iter().zip([create, open]) {
+            self.world.send(pid, body);
+            self.world.work();
+        }
     }
 
     fn process(&self, choice: u8) -> Option<Pid> {
