@@ -20,8 +20,8 @@
 //! the last one clears the bit. The mark goes when the last holder of all processes goes. So a
 //! reader that is alone in its process pays two compare-exchanges and nothing else.
 //!
-//! *Waiting*: see [`crate::wait`], and `member/turn.rs` for whose turn it is. Who gives up takes its
-//! recall back; where it died the daemon does, and of a free unit anybody does after one cap.
+//! *Waiting*: see [`crate::wait`], and `member/turn.rs` for whose turn it is. Who gives up takes
+//! its recall back; where it died the daemon does, and of a free unit anybody does after one cap.
 //!
 //! # Why each death is survived
 //! Between any two instructions the word says who holds the unit, and that is all the daemon needs:

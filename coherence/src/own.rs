@@ -16,7 +16,7 @@
 //! | from | to | by whom | condition |
 //! |---|---|---|---|
 //! | free, shared | shared, one holder more | member | not recalled |
-//! | free and recalled | the same, recall cleared | member | it has recalled it, or it was left so for a cap |
+//! | free and recalled | the same, recall cleared | member | has recalled it, or waited a cap |
 //! | shared | shared and crowded | one more thread of a holder | not recalled |
 //! | shared | shared by one less, or free | that holder, or the daemon in its place | |
 //! | free | exclusive, epoch + 1 | member | not recalled |
