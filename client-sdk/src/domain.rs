@@ -1,5 +1,7 @@
 //! A domain in the hands of a program: a segment whose units are leased.
 
+use std::time::Duration;
+
 use coherence::cache::Mode;
 use coherence::{Layout, Slot};
 use pool_core::mem::Access;
@@ -23,6 +25,8 @@ pub struct DomainOptions {
     on_death: OnDeath,
     one_host: bool,
     no_clean_write_backs: bool,
+    /// 0: the daemon's own.
+    recall_ms: u32,
 }
 
 impl Default for DomainOptions {
@@ -33,6 +37,7 @@ impl Default for DomainOptions {
             on_death: OnDeath::Lose,
             one_host: true,
             no_clean_write_backs: false,
+            recall_ms: 0,
         }
     }
 }
@@ -74,6 +79,18 @@ impl DomainOptions {
         self
     }
 
+    /// How long a member may keep others waiting for a unit before it is recalled, and from then
+    /// on before it is evicted from the domain: 50 ms to an hour, in whole milliseconds. A second
+    /// where nothing is said. Take the longest that a member holds a unit while it works, a lent
+    /// one included.
+    #[must_use]
+    pub fn recall_time(mut self, time: Duration) -> Self {
+        // Zero would mean that nothing is said: the daemon refuses what is too short or too long.
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self.recall_ms = millis.max(1);
+        self
+    }
+
     pub(crate) fn ask(&self) -> common::Coherence {
         let on_death = match self.on_death {
             OnDeath::Lose => common::OnDeath::Lose,
@@ -86,6 +103,7 @@ impl DomainOptions {
             no_clean_write_backs: self.no_clean_write_backs,
             one_host: self.one_host,
             directory_bytes: 0,
+            recall_ms: self.recall_ms,
         }
     }
 }
@@ -167,6 +185,13 @@ impl Domain {
         self.info.on_death
     }
 
+    /// How long a member may keep others waiting before it is recalled, and then before it is
+    /// evicted.
+    #[must_use]
+    pub const fn recall_time(&self) -> Duration {
+        Duration::from_nanos(self.info.recall.get())
+    }
+
     /// The place of this process among the members.
     #[must_use]
     pub const fn slot(&self) -> Slot {
@@ -181,7 +206,8 @@ impl Domain {
 
     /// The segment that the domain is: its directory and its units as bare memory, past every
     /// lease. For sharing it with another tenant, for tools, and for the worker of a guard that was
-    /// lent.
+    /// lent. What is written there without a lease is lost where a member is evicted meanwhile: the
+    /// contents are copied then.
     #[must_use]
     pub const fn segment(&self) -> &Segment {
         &self.segment

@@ -43,6 +43,16 @@ pub enum Event {
         /// Which.
         segment: SegmentId,
     },
+    /// Somebody waits for a unit of a domain that this process holds. Let go of it by `deadline`,
+    /// or the domain is taken away, and what was written of the unit since it was leased with it.
+    Recalled {
+        /// Of which domain.
+        segment: SegmentId,
+        /// Which unit.
+        unit: u32,
+        /// Until when, counted from the event.
+        deadline: Duration,
+    },
     /// A device is to be taken out of the pool. Close these segments or move them elsewhere.
     DeviceLeaving {
         /// Which.

@@ -118,6 +118,11 @@ impl Shared {
                     segments: segments.collect::<Option<_>>()?,
                 }
             }
+            event::Body::Recalled(recalled) => Event::Recalled {
+                segment: SegmentId::new(recalled.segment_id)?,
+                unit: recalled.unit,
+                deadline: Duration::from_millis(recalled.within_ms),
+            },
             event::Body::DeviceBack(back) => Event::DeviceBack {
                 device: back.device,
             },

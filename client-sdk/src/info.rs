@@ -2,7 +2,7 @@
 
 use coherence::Layout;
 use pool_core::mem::Access;
-use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
+use pool_core::{Bytes, Incarnation, Nanos, PoolAddr, SegmentId};
 
 /// How long a segment is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +48,9 @@ pub struct DomainInfo {
     pub on_death: OnDeath,
     /// Where descriptors and units lie.
     pub layout: Layout,
+    /// How long a member may keep others waiting before it is recalled, and then before it is
+    /// evicted.
+    pub recall: Nanos,
 }
 
 /// A segment as the daemon knows it.

@@ -45,6 +45,7 @@ use crate::membership::Membership;
 pub(crate) mod dirty;
 pub(crate) mod error;
 pub(crate) mod hand;
+pub(crate) mod patience;
 pub(crate) mod read;
 pub(crate) mod request;
 pub(crate) mod view;
@@ -52,6 +53,7 @@ pub(crate) mod work;
 pub(crate) mod write;
 
 pub use error::LeaseError;
+use patience::{AskingWait, Patience};
 use read::ReadGuard;
 use write::WriteGuard;
 
@@ -321,12 +323,30 @@ impl<'d> Units<'d> {
         let granted = match (kind, until) {
             (Kind::Read, None) => member.try_shared(unit, line),
             (Kind::Beside, _) => member.try_shared_beside(unit, line),
-            (Kind::Read, Some(until)) => member.shared(unit, line, until),
+            (Kind::Read, Some(until)) => match member.try_shared(unit, line) {
+                Err(coherence::LeaseError::Busy(_)) => self
+                    .patience(unit)
+                    .during(|| member.shared(unit, line, until)),
+                done => done,
+            },
             (Kind::Write, None) => member.try_exclusive(line),
-            (Kind::Write, Some(until)) => member.exclusive(line, until),
+            (Kind::Write, Some(until)) => match member.try_exclusive(line) {
+                Err(coherence::LeaseError::Busy(_)) => {
+                    self.patience(unit).during(|| member.exclusive(line, until))
+                }
+                done => done,
+            },
             (Kind::Restore, _) => member.try_restore(line),
         };
         granted.map_err(|refused| self.not_granted(kind, index, refused))
+    }
+
+    /// That of a wait for unit number `unit` which begins now.
+    #[cold]
+    fn patience(&self, unit: u32) -> Patience {
+        let shared = self.domain.segment().life().shared();
+        let recall = self.membership.info.recall;
+        Patience::new(shared, (self.segment_id(), unit), recall)
     }
 
     fn not_granted(&self, kind: Kind, index: u32, refused: coherence::LeaseError) -> LeaseError {
@@ -482,7 +502,7 @@ impl<'d> Units<'d> {
         unit.saturating_sub(self.first)
     }
 
-    const fn member(&self) -> &'d Member<coherence::FutexWait> {
+    const fn member(&self) -> &'d Member<AskingWait> {
         &self.membership.member
     }
 

@@ -12,7 +12,7 @@
 //! hardware keeps all caches the same nothing is kept.
 
 use coherence::cache::Mode;
-use coherence::{FutexWait, Grant, Layout, Member, Slot};
+use coherence::{Grant, Layout, Member, Slot};
 use pool_core::SegmentId;
 use pool_core::mem::{Access, Mapped};
 use pool_core::sync::atomic::AtomicU64;
@@ -20,12 +20,13 @@ use pool_core::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::caches::Caches;
 use crate::info::{DomainInfo, OnDeath};
+use crate::lease::patience::AskingWait;
 use crate::lease::request::Requests;
 
 #[derive(Debug)]
 pub(crate) struct Membership {
     pub(crate) info: DomainInfo,
-    pub(crate) member: Member<FutexWait>,
+    pub(crate) member: Member<AskingWait>,
     /// Which of the members that were in this place it is.
     pub(crate) era: u64,
     pub(crate) caches: Caches,
@@ -59,7 +60,7 @@ impl Membership {
         let era = word.ok().and_then(|word| word.get(0)).unwrap_or(0) >> 1;
         Self {
             info,
-            member: Member::new(slot, FutexWait),
+            member: Member::new(slot, AskingWait),
             era,
             caches: Caches::new(info.mode, slot, segment, info.layout),
             requests: (access == Access::ReadOnly).then(Requests::default),

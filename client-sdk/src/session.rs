@@ -82,7 +82,10 @@ impl Sent {
     /// Whether something of it may be left for nobody.
     const fn is_to_be_resolved(&self) -> bool {
         use request::Body;
-        let asks_only = matches!(self.body, Body::List(_) | Body::Tiers(_) | Body::Refresh(_));
+        let asks_only = matches!(
+            self.body,
+            Body::List(_) | Body::Tiers(_) | Body::Refresh(_) | Body::Recall(_)
+        );
         self.in_doubt && !asks_only
     }
 }
@@ -274,6 +277,10 @@ impl Session {
                 Err(error)
                     if matches!(release, Release::Unit(..))
                         && matches!(error.reason(), Some(Reason::NotPermitted | Reason::Lost)) => {}
+                // Whoever still waits asks again.
+                Err(error)
+                    if matches!(release, Release::Recall(..)) && error.reason().is_some() => {}
+                Err(error) if matches!(release, Release::Recall(..)) => return Err(error),
                 Err(error) => {
                     if self.unresolved.is_none() && !self.ended {
                         lock(&shared.table).releases.push_front(release);

@@ -37,6 +37,8 @@ pub(crate) enum Release {
     Free(SegmentId),
     /// A unit of it that was leased by a request.
     Unit(SegmentId, u32),
+    /// None of its own: somebody else does not let go of a unit.
+    Recall(SegmentId, u32),
 }
 
 impl Release {
@@ -50,6 +52,10 @@ impl Release {
                 force: true,
             }),
             Self::Unit(id, unit) => request::Body::Release(session::Release {
+                segment_id: id.number(),
+                unit,
+            }),
+            Self::Recall(id, unit) => request::Body::Recall(session::Recall {
                 segment_id: id.number(),
                 unit,
             }),
@@ -84,8 +90,13 @@ impl Table {
 
     /// Queues a close, unless it is queued.
     fn close_once(&mut self, id: SegmentId) {
-        if !self.releases.contains(&Release::Close(id)) {
-            self.release(Release::Close(id));
+        self.release_once(Release::Close(id));
+    }
+
+    /// Queues what is told once however often it is queued.
+    pub(crate) fn release_once(&mut self, release: Release) {
+        if !self.releases.contains(&release) {
+            self.release(release);
         }
     }
 
@@ -238,6 +249,12 @@ impl Shared {
     /// Queues something to be told to the daemon.
     pub(crate) fn release(&self, release: Release) {
         lock(&self.table).release(release);
+        self.wake();
+    }
+
+    /// Has the daemon told that this process waits for a unit, unless that is to be told already.
+    pub(crate) fn recall(&self, id: SegmentId, unit: u32) {
+        lock(&self.table).release_once(Release::Recall(id, unit));
         self.wake();
     }
 

@@ -6,10 +6,10 @@
 use std::os::fd::OwnedFd;
 
 use coherence::{Layout, Slot};
-use pool_core::limits::MESSAGE_BYTES_MAX;
+use pool_core::limits::{MESSAGE_BYTES_MAX, RECALL_MS_DEFAULT};
 use pool_core::mem::Access;
 use pool_core::{
-    BackingId, Bytes, ClientId, EXTENT_BYTES, Incarnation, PoolAddr, SegmentId, WindowRange,
+    BackingId, Bytes, ClientId, EXTENT_BYTES, Incarnation, Nanos, PoolAddr, SegmentId, WindowRange,
 };
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, reply, request};
@@ -287,10 +287,16 @@ fn domain_info(coherence: &common::Coherence, bytes: Bytes) -> Result<DomainInfo
     if layout.directory() != directory {
         return Err(broken);
     }
+    // A daemon that says nothing recalls nobody: to ask it does no harm.
+    let recall_ms = match coherence.recall_ms {
+        0 => RECALL_MS_DEFAULT,
+        millis => millis,
+    };
     Ok(DomainInfo {
         mode,
         on_death,
         layout,
+        recall: Nanos::from_millis(u64::from(recall_ms)),
     })
 }
 

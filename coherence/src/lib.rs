@@ -12,6 +12,7 @@
 //! | the word and every change of it | [`own`](Own) |
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | what it does where a holder lives and is to be cut off | [`evict`](mod@evict) |
 //! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
@@ -41,6 +42,7 @@ pub mod check;
 pub mod directory;
 pub mod era;
 mod error;
+pub mod evict;
 pub mod host;
 mod member;
 mod own;

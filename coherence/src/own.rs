@@ -28,6 +28,8 @@
 //! | exclusive | fenced, epoch + 1, no holders | daemon | holder dead, or stuck and cut off |
 //! | fenced | free, lost | daemon | |
 //! | lost | exclusive, epoch + 1 | member that rewrites all of it | |
+//! | free, shared | shared, by the daemon too | daemon | it copies the unit |
+//! | lost | fenced, same epoch | daemon | it copies the unit |
 //! | free, fenced, lost | retired | daemon | |
 //!
 //! # Invariants
@@ -493,6 +495,32 @@ impl Own {
     #[must_use]
     pub const fn recall_ended(self) -> Self {
         self.without(WAITERS | RECALL)
+    }
+
+    /// The daemon reads it as well, to copy it: nobody writes it until it lets go. Who has asked
+    /// for it keeps its turn.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub const fn held_to_copy(self) -> Result<Self, Refused> {
+        match self.state() {
+            State::Free | State::Shared => Ok(self
+                .with_state(State::Shared)
+                .with_holders(self.holders() | Slot::DAEMON.bit())),
+            _ => Err(self.refusal()),
+        }
+    }
+
+    /// The daemon keeps a lost unit from being restored while it copies it. Its epoch stays, so the
+    /// note of its last good version does.
+    ///
+    /// # Errors
+    /// [`Refused::State`] of a unit that is not lost.
+    pub const fn set_aside(self) -> Result<Self, Refused> {
+        match self.state() {
+            State::Lost => Ok(self.with_state(State::Fenced)),
+            _ => Err(Refused::State),
+        }
     }
 
     /// Cuts the writer off. Whoever sleeps goes on sleeping.

@@ -23,7 +23,7 @@
 //! compare-exchange each. Between the two stores of 3 the version is raised once more, which does
 //! no harm: it has to differ, and to rise. A daemon that starts again goes through all units of the
 //! domain and takes up what it finds fenced. The judgement must be the same each time: it depends
-//! on what is in the memory, which nobody may write meanwhile.
+//! on what is in the memory, which nobody may write meanwhile. One that is noted to be lost stands.
 //!
 //! Members write this memory as well, and a hostile one can change a word as often as it likes.
 //! Each step is tried [`TRIES_MAX`] times.
@@ -169,7 +169,9 @@ pub fn settle(
     let sum = line.sum.load(Relaxed);
     // Whoever was handed the unit and died before it took it has written nothing.
     let untaken = is_untaken(line, own.epoch().before());
-    let verdict = if untaken {
+    let verdict = if is_noted_lost(line, own.epoch()) && !planted!("recover.judges_what_was_lost") {
+        Verdict::Lost
+    } else if untaken {
         Verdict::Good
     } else {
         judge(Fenced {
@@ -202,6 +204,21 @@ pub fn settle(
         Verdict::Good => Recovered::Repaired,
         Verdict::Lost => Recovered::Lost { last_good },
     })
+}
+
+/// Whether a fenced unit has been judged to be lost, and waits for nothing but to be said so.
+///
+/// # Errors
+/// [`RecoverError::Corrupt`].
+pub fn is_decided(line: &Descriptor) -> Result<bool, RecoverError> {
+    let own = judged(line)?;
+    Ok(own.state() == State::Fenced && is_noted_lost(line, own.epoch()))
+}
+
+/// Whether the verdict on a unit that has been fenced since `fence` is noted to be that it is lost.
+/// It stands: a lost unit that was set aside has no other contents since.
+fn is_noted_lost(line: &Descriptor, fence: Epoch) -> bool {
+    base::epoch(line.base.load(Relaxed)) == fence.after()
 }
 
 /// Steps 2 and 3, of a unit that has been fenced since `fence`. Returns the last version that was

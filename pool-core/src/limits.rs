@@ -35,6 +35,15 @@ pub const DEVICES_MAX: usize = 256;
 pub const SEGMENTS_MAX: usize = 1 << 20;
 /// Other tenants that one segment may be shared with.
 pub const SEGMENT_SHARES_MAX: usize = 64;
+/// How long a member of a domain may keep others waiting before it is recalled, in milliseconds: at
+/// least, at most, and where nothing is said.
+pub const RECALL_MS_MIN: u32 = 50;
+/// The longest of these times: an hour.
+pub const RECALL_MS_MAX: u32 = 3_600_000;
+/// The one where nothing is said.
+pub const RECALL_MS_DEFAULT: u32 = 1_000;
+/// Units of one domain that are recalled at once.
+pub const DOMAIN_RECALLS_MAX: usize = 64;
 /// Bytes of a name of a segment, tenant, tier, device or client.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Events that wait for one client which does not read them; past it the session is closed.

@@ -433,6 +433,10 @@ fn segment(segment_id: u64, number: u64) -> Record {
         departed: vec![row::DepartedRow::default(); usize::try_from(number % 3).unwrap()],
         sealed: number.is_multiple_of(5),
         writers: number ^ 6,
+        eviction: number.is_multiple_of(5).then_some(row::EvictionRow {
+            slots: 6,
+            moved: number.is_multiple_of(2),
+        }),
     })
 }
 

@@ -4,6 +4,7 @@
 use coherence::{Directory, FutexWait, Grant, Layout, LeaseError, Member, Own, Slot, State};
 use pool_core::Bytes;
 use pool_core::descriptor::Descriptor;
+use pool_core::mem::Mapped;
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
 use pool_proto::common::v1::{Coherence, CoherenceMode, OnDeath};
 use pool_proto::session::v1 as session;
@@ -30,6 +31,24 @@ pub fn create(bytes: u64, name: &str, on_death: OnDeath) -> Body {
         }),
         ..session::Create::default()
     })
+}
+
+/// The same, whose members are recalled after `recall_ms`.
+#[must_use]
+pub fn create_recalling(bytes: u64, name: &str, on_death: OnDeath, recall_ms: u32) -> Body {
+    let mut body = create(bytes, name, on_death);
+    if let Body::Create(ask) = &mut body
+        && let Some(terms) = &mut ask.coherence
+    {
+        terms.recall_ms = recall_ms;
+    }
+    body
+}
+
+/// Says that a unit is waited for.
+#[must_use]
+pub fn recall(segment_id: u64, unit: u32) -> Body {
+    Body::Recall(session::Recall { segment_id, unit })
 }
 
 /// Asks the daemon to lease a unit for reading.
@@ -102,4 +121,53 @@ pub fn lease(held: &Held, unit: u32, exclusive: bool) -> Result<Grant, LeaseErro
     } else {
         member.try_shared(unit, line)
     }
+}
+
+/// Gives back a unit that was leased; what was written is published.
+///
+/// # Errors
+/// [`LeaseError`].
+pub fn let_go(held: &Held, unit: u32, grant: &Grant, exclusive: bool) -> Result<(), LeaseError> {
+    let (member, line) = (member(held), line(held, unit));
+    if exclusive {
+        member.release_exclusive(line, grant, true).map(drop)
+    } else {
+        member.release_shared(unit, line, grant)
+    }
+}
+
+/// Stores into the first word of a unit, where this holder has it mapped, lease or none.
+pub fn poke(held: &Held, unit: u32, value: u64) {
+    let (mapped, at) = place(held, unit);
+    let word = mapped.write_view::<u64>(at, 1).expect("it is mapped");
+    word.set(0, value).expect("it is there");
+}
+
+/// What this holder has mapped as the first word of a unit.
+#[must_use]
+pub fn peek(held: &Held, unit: u32) -> u64 {
+    let (mapped, at) = place(held, unit);
+    let word = mapped.view::<u64>(at, 1).expect("it is mapped");
+    word.get(0).expect("it is there")
+}
+
+/// Publishes a new first word of a unit.
+pub fn publish(held: &Held, unit: u32, value: u64) {
+    let grant = lease(held, unit, true).expect("nobody has it");
+    poke(held, unit, value);
+    let_go(held, unit, &grant, true).expect("nobody takes it away");
+}
+
+fn place(held: &Held, unit: u32) -> (Mapped<'_>, Bytes) {
+    let at = layout(held)
+        .place(unit)
+        .expect("there is such a unit")
+        .get();
+    let mut pieces: Vec<_> = held.pieces().collect();
+    pieces.reverse();
+    let (start, mapped) = pieces
+        .into_iter()
+        .find(|(start, _)| *start <= at)
+        .expect("a piece");
+    (mapped, Bytes::new(at - start))
 }

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pool_core::fault::CRASH_STATUS;
 
 use crate::daemon::Daemon;
@@ -50,6 +52,11 @@ impl Lessee {
     pub fn goes_on(&mut self) {
         let input = self.input.as_mut().expect("its input");
         input.write_all(b"\n").expect("it listens");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("kill");
     }
 
     /// Waits for its end, which must be a good one.

@@ -60,6 +60,12 @@ pub enum Order {
     Try(u64, Attempt),
     /// Leases a unit of a domain, to write or to read, and never lets go; tells whether it could.
     Lease(u64, u32, bool),
+    /// Gives back a unit that it leased; tells whether it still held it.
+    LetGo(u64, u32),
+    /// Stores into the first word of a unit, lease or none.
+    Poke(u64, u32, u64),
+    /// Tells whether the first word of a unit is this, as it has the unit mapped.
+    Peeks(u64, u32, u64),
     /// Fills everything that it can write with what the seed writes.
     Scribble(u64),
     /// Spies on a process.

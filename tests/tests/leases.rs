@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 
+use std::time::Duration;
+
 use client_sdk::{
     Access, AttachOptions, Bytes, Create, Domain, DomainOptions, LeaseError, Mode, Pool, Ticket,
 };
+use nix::sys::signal::Signal;
 use pool_core::sync::{Mutex, MutexGuard, lock};
 use tierpool_tests::churn::tenant_name;
 use tierpool_tests::contents::{self, PATIENCE, ROUNDS};
@@ -26,6 +29,11 @@ struct Scene {
 }
 
 fn scene(mode: Mode) -> Scene {
+    // So long that nobody is evicted who is only slow.
+    scene_recalling(mode, PATIENCE)
+}
+
+fn scene_recalling(mode: Mode, recall_time: Duration) -> Scene {
     let turn = lock(&ONE_POOL);
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &Setup::small(16));
     let options = AttachOptions::new().socket(daemon.session_socket());
@@ -33,6 +41,7 @@ fn scene(mode: Mode) -> Scene {
     let create = Create::new("ddr", Bytes::new(EXTENT)).name("units");
     let options = DomainOptions::new()
         .mode(mode)
+        .recall_time(recall_time)
         .unit_bytes(Bytes::new(4_096));
     let domain = pool.create_domain(&create, &options).unwrap();
     Scene {
@@ -151,6 +160,40 @@ fn a_reader_that_was_killed_keeps_no_writer_out() {
     });
     assert_eq!(scene.number(), Ok(1));
     scene.daemon.balanced();
+}
+
+#[test]
+fn who_waits_for_a_member_that_was_stopped_is_granted_or_told() {
+    for mode in [Mode::Hardware, Mode::Software, Mode::Simulated] {
+        let scene = scene_recalling(mode, Duration::from_millis(50));
+        scene.publish(3);
+        let mut reader = scene.lessee("reads-late");
+        assert_eq!(reader.tells(), 3);
+        reader.signal(Signal::SIGSTOP);
+        scene.publish(1);
+        assert_eq!(scene.number(), Ok(4), "{mode}");
+        reader.signal(Signal::SIGCONT);
+        reader.goes_on();
+        reader.ends_well();
+
+        let mut writer = scene.lessee("writes-late");
+        assert!(writer.tells() >= 4);
+        writer.signal(Signal::SIGSTOP);
+        let lost = scene.number();
+        assert!(
+            matches!(lost, Err(LeaseError::Lost { unit: 0, .. })),
+            "{lost:?}"
+        );
+        let mut guard = scene.domain.unit(0).unwrap().restore().unwrap();
+        contents::write_anew(&mut guard, 5);
+        guard.release().unwrap();
+        writer.signal(Signal::SIGCONT);
+        writer.goes_on();
+        writer.ends_well();
+        assert_eq!(scene.number(), Ok(5), "{mode}");
+        scene.publish(1);
+        scene.daemon.balanced();
+    }
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub(super) fn acquire(
     until: Option<Deadline>,
 ) -> Result<Grant, LeaseError> {
     let mut backoff = Backoff::new(ASK_FIRST, ASK_LONGEST);
+    let mut patience = until.map(|_| units.patience(units.unit(index)));
     loop {
         let refused = match join(units, index)? {
             Some(grant) => return Ok(grant),
@@ -57,6 +58,9 @@ pub(super) fn acquire(
         let Some(until) = until else {
             return Err(refused);
         };
+        if let Some(patience) = &mut patience {
+            patience.look();
+        }
         if !backoff.pause(until) {
             let unit = units.unit(index);
             let holders = units.own(index)?.holders();

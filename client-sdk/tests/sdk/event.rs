@@ -48,6 +48,19 @@ fn what_the_daemon_tells_is_passed_on() {
         device: device.clone(),
     }));
     assert_eq!(next(), Some(Event::DeviceBack { device }));
+    fake.tell(event::Body::Recalled(session::Recalled {
+        segment_id: 7,
+        unit: 3,
+        within_ms: 50,
+    }));
+    assert_eq!(
+        next(),
+        Some(Event::Recalled {
+            segment: SegmentId::new(7).unwrap(),
+            unit: 3,
+            deadline: Duration::from_millis(50)
+        })
+    );
     assert_eq!(events.next(Duration::ZERO), Ok(None));
 }
 

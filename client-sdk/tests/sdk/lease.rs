@@ -186,6 +186,42 @@ fn whoever_is_kept_out_is_told_by_whom() {
     unit.try_write().unwrap().release().unwrap();
 }
 
+/// Whether the daemon was told that a unit is waited for.
+fn is_recalled(fake: &Fake, domain: &Domain, unit: u32) -> bool {
+    let segment_id = domain.id().number();
+    let recall = request::Body::Recall(session::Recall { segment_id, unit });
+    let model = fake.model();
+    model.log.iter().any(|(_, body)| *body == recall)
+}
+
+#[test]
+fn whoever_waits_for_long_tells_the_daemon_and_nobody_else_does() {
+    let (fake, pool) = attached();
+    let soon = options(Mode::Hardware).recall_time(Duration::from_millis(50));
+    let domain = pool.create_domain(&create(), &soon).unwrap();
+    assert_eq!(domain.recall_time(), Duration::from_millis(50));
+    let peer = fake.model().peer(domain.id().number(), 2);
+    let held = [3, 4].map(|unit| peer.member.try_exclusive(peer.line(unit)).unwrap());
+    assert!(domain.unit(3).unwrap().read(NOW).is_err());
+    std::thread::scope(|scope| {
+        let waits = || domain.unit(3).unwrap().write(LONG).map(drop);
+        let (one, two) = (scope.spawn(waits), scope.spawn(waits));
+        let reader = scope.spawn(|| domain.unit(4).unwrap().read(LONG).map(drop));
+        wait_until(|| is_recalled(&fake, &domain, 3) && is_recalled(&fake, &domain, 4));
+        let word = peer.line(3).own.load(Ordering::Acquire);
+        let own = coherence::Own::judge(word).unwrap();
+        assert!(own.is_recalled(), "its turn stands while it asks");
+        for (unit, grant) in [3, 4].into_iter().zip(held) {
+            let line = peer.line(unit);
+            peer.member.release_exclusive(line, &grant, false).unwrap();
+        }
+        for thread in [one, two, reader] {
+            assert_eq!(thread.join().unwrap(), Ok(()));
+        }
+    });
+    assert!(!is_recalled(&fake, &domain, 5));
+}
+
 #[test]
 fn whoever_waits_is_woken_and_a_writer_that_waits_is_announced() {
     let (_fake, _pool, domain, peer) = shared(Mode::Hardware);

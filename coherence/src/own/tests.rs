@@ -18,6 +18,8 @@ fn changes(own: Own) -> Vec<(&'static str, Result<Own, Refused>)> {
         ("recalled", Ok(own.recalled())),
         ("recall_ended", Ok(own.recall_ended())),
         ("fence", own.fence()),
+        ("held_to_copy", own.held_to_copy()),
+        ("set_aside", own.set_aside()),
         ("repaired", own.repaired()),
         ("lost", own.lost()),
         ("retire", own.retire()),

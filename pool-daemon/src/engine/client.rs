@@ -233,6 +233,7 @@ impl Engine {
             Body::Release(ask) => {
                 self.lease(client, id, (ask.segment_id, ask.unit), Lease::Release)
             }
+            Body::Recall(ask) => self.recall(client, id, &ask),
             Body::List(_) => {
                 self.answer_list(client, id);
                 Ok(())

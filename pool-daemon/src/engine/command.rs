@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use coherence::{Grant, LeaseError, Slot};
+use coherence::{Epoch, Grant, LeaseError, Slot};
 use pool_core::{BackingId, ClientId, SegmentId};
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1 as session;
@@ -123,6 +123,22 @@ pub enum Command {
         /// How it went.
         result: Result<Recovered, Unrecovered>,
     },
+    /// Who holds a unit that somebody waits for was seen.
+    Looked {
+        /// Of which domain.
+        segment: SegmentId,
+        /// Which unit.
+        unit: u32,
+        /// Nothing where nobody does, or nobody can tell.
+        seen: Option<Seen>,
+    },
+    /// All units of a domain were gone through, that they can be copied.
+    Held {
+        /// Which domain.
+        segment: SegmentId,
+        /// The first of those that members write who are not to be evicted; all others are held.
+        written: Vec<Written>,
+    },
     /// A unit was leased for a client, or let go of.
     Leased {
         /// For whom.
@@ -147,6 +163,30 @@ pub enum Command {
 
 /// What was granted with a lease; nothing where one was let go of.
 pub type Leased = Result<Option<Grant>, LeaseError>;
+
+/// Who holds a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// A bit a slot.
+    pub holders: u32,
+    /// Rises with each change of who may write.
+    pub epoch: Epoch,
+    /// It is held to be written.
+    pub writes: bool,
+    /// Nobody new is let in.
+    pub is_recalled: bool,
+}
+
+/// A unit that cannot be copied yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Which.
+    pub unit: u32,
+    /// Who writes it.
+    pub slot: Slot,
+    /// Since when.
+    pub epoch: Epoch,
+}
 
 /// What a recovery found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

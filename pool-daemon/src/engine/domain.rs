@@ -10,6 +10,10 @@
 //! process, and a unit whose writer still writes must be given to nobody. What is recovered is
 //! free. What cannot be recovered is *stuck*, and is tried again with the next slot that is left.
 //!
+//! A slot that was evicted (`evict.rs`) is awaited as well, but what was held in it is recovered
+//! at once: the contents are elsewhere by then. Where a recovery meets words that change all the
+//! time it is tried again after a pause.
+//!
 //! Slots of holders and awaited processes are journaled. Whatever else a journal does not name may
 //! be left, so a daemon that starts recovers every slot that nobody has, and answers with nothing
 //! of the domain before.
@@ -24,14 +28,18 @@ use std::collections::BTreeMap;
 
 use coherence::cache::{Capabilities, Mode};
 use coherence::{Layout, LeaseError, Slot};
-use pool_core::{Bytes, ClientId, EXTENT_BYTES, SegmentId};
+use pool_core::limits::{RECALL_MS_DEFAULT, RECALL_MS_MAX, RECALL_MS_MIN};
+use pool_core::{Bytes, ClientId, EXTENT_BYTES, Nanos, SegmentId, planted};
 use pool_proto::common::v1::{Access, Coherence, OnDeath};
 use pool_proto::journal::v1 as row;
 use pool_proto::session::v1::{self as session, reply};
 
-use super::command::{Leased, PeerIdentity, Recovered, Unrecovered, WorldError};
-use super::effect::{Action, Lease, Recovery};
+use super::command::{Leased, PeerIdentity, WorldError};
+use super::effect::{Action, Lease};
+use super::evict::Eviction;
 use super::job::Purpose;
+use super::mend::Recovering;
+use super::recall::{Recalls, next_look};
 use super::segment::Stage;
 use super::{Engine, Refusal};
 
@@ -61,17 +69,26 @@ pub(super) struct Domain {
     /// Who has which slot.
     pub(super) slots: BTreeMap<ClientId, Slot>,
     /// Slots that nobody has and that are not recovered yet: a bit a slot.
-    left: u32,
+    pub(super) left: u32,
     /// Of these, those that were left by members that were taken for dead.
-    gone: u32,
+    pub(super) gone: u32,
     /// Of these, those whose processes may live.
     pub(super) departed: BTreeMap<Slot, PeerIdentity>,
     /// Of these, those that could not be recovered.
-    stuck: u32,
+    pub(super) stuck: u32,
     /// Of these, those that are being recovered.
-    recovering: Option<u32>,
+    pub(super) recovering: Option<Recovering>,
+    /// When a recovery is tried again that others were in the way of.
+    pub(super) retry_at: Option<Nanos>,
+    /// Slots that are to be recovered whoever may live: the contents are not where they were. With
+    /// the daemon's own.
+    pub(super) moved: u32,
+    pub(super) recalls: Recalls,
+    pub(super) eviction: Option<Eviction>,
+    /// Nobody is recalled before: an eviction has failed.
+    pub(super) rests_until: Nanos,
     /// This life of the daemon has seen to it once: nothing of it is answered before.
-    ready: bool,
+    pub(super) ready: bool,
 }
 
 /// A domain as those see it who audit its words.
@@ -103,6 +120,11 @@ impl Domain {
             departed: BTreeMap::new(),
             stuck: 0,
             recovering: None,
+            retry_at: None,
+            moved: 0,
+            recalls: Recalls::new(),
+            eviction: None,
+            rests_until: Nanos::ZERO,
             ready: true,
         }
     }
@@ -146,6 +168,9 @@ impl Domain {
             domain.departed.insert(slot, process);
         }
         (domain.left, domain.ready) = (!domain.members(), false);
+        if let Some(begun) = row.eviction {
+            domain.resume_eviction(begun);
+        }
         if domain.awaited() & domain.members() != 0 {
             return Err("a slot is held and left at once");
         }
@@ -157,17 +182,46 @@ impl Domain {
         self.slots.values().fold(0, |bits, slot| bits | slot.bit())
     }
 
-    fn awaited(&self) -> u32 {
+    /// Slots whose processes may live: a bit a slot.
+    pub(super) fn awaited(&self) -> u32 {
         self.departed.keys().fold(0, |bits, slot| bits | slot.bit())
     }
 
     /// What is to be recovered, and can be.
-    fn recoverable(&self) -> u32 {
-        self.left & !self.awaited() & !self.stuck
+    pub(super) fn recoverable(&self) -> u32 {
+        self.left & !self.awaited() & !self.stuck & !self.evicted()
+    }
+
+    /// What an eviction takes away, and the daemon's own holds, as long as there is one.
+    fn evicted(&self) -> u32 {
+        let daemon = Slot::DAEMON.bit();
+        let eviction = self.eviction.as_ref();
+        eviction.map_or(0, |eviction| eviction.slots | daemon)
+    }
+
+    pub(super) const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Nothing goes through the units, and nothing is to before a pass does.
+    pub(super) fn may_pass(&self) -> bool {
+        self.ready && self.is_at_rest() && self.moved == 0
+    }
+
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.recovering.is_none() && !self.eviction.as_ref().is_some_and(Eviction::is_passing)
+    }
+
+    /// When something is due that nothing but time brings.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        let step = self.eviction.as_ref().filter(|_| self.may_pass());
+        let step = step.and_then(Eviction::due_at);
+        let looks = next_look(&self.recalls);
+        [step, looks, self.retry_at].into_iter().flatten().min()
     }
 
     fn free_slot(&self) -> Result<Slot, Refusal> {
-        let taken = self.members() | self.left;
+        let taken = self.members() | self.left | self.evicted() | self.moved;
         let free = Slot::members().find(|slot| taken & slot.bit() == 0);
         free.ok_or_else(|| match self.recoverable() {
             0 => Refusal::Limit {
@@ -217,7 +271,20 @@ pub(super) fn wanted(ask: &session::Create) -> Result<Option<(Layout, Coherence)
         return Err(Refusal::PartOfExtent { asked });
     }
     let layout = Layout::new(Bytes::new(ask.bytes), Bytes::new(terms.unit_bytes))?;
+    let recall_ms = match terms.recall_ms {
+        0 => RECALL_MS_DEFAULT,
+        millis if (RECALL_MS_MIN..=RECALL_MS_MAX).contains(&millis) => millis,
+        millis => {
+            return Err(Refusal::OutOfRange {
+                what: "recall_ms",
+                asked: millis.into(),
+                least: RECALL_MS_MIN.into(),
+                most: RECALL_MS_MAX.into(),
+            });
+        }
+    };
     let terms = Coherence {
+        recall_ms,
         on_death: on_death.into(),
         directory_bytes: layout.directory().get(),
         ..terms
@@ -242,11 +309,11 @@ fn admit(terms: &Coherence) -> Result<(), Refusal> {
 }
 
 impl Engine {
-    fn domain(&self, id: SegmentId) -> Option<&Domain> {
+    pub(super) fn domain(&self, id: SegmentId) -> Option<&Domain> {
         self.segments.get(&id)?.domain.as_ref()
     }
 
-    fn domain_mut(&mut self, id: SegmentId) -> Option<&mut Domain> {
+    pub(super) fn domain_mut(&mut self, id: SegmentId) -> Option<&mut Domain> {
         self.segments.get_mut(&id)?.domain.as_mut()
     }
 
@@ -330,7 +397,7 @@ impl Engine {
             domain.gone |= slot.bit();
         }
         domain.stuck = 0;
-        if let Some(process) = process {
+        if let Some(process) = process.filter(|_| !planted!("evict.reuses_the_slot")) {
             domain.departed.insert(slot, process);
             let segment = id;
             self.actions.push(Action::AwaitEnd {
@@ -355,74 +422,6 @@ impl Engine {
         if domain.is_some_and(|domain| domain.departed.remove(&slot).is_some()) {
             self.to_recover.insert(id);
             self.touch_segment(id);
-        }
-    }
-
-    /// What every life begins with: no domain is answered of before it is recovered.
-    pub(super) fn begin_domains(&mut self) {
-        let domains = self.segments.values().filter(|s| s.domain.is_some());
-        self.domains = domains.map(|segment| segment.id).collect();
-        for &segment in &self.domains {
-            let domain = self.domain(segment).into_iter();
-            let departed = domain.flat_map(|domain| &domain.departed);
-            let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
-                segment,
-                slot,
-                process,
-            });
-            let awaited: Vec<_> = awaited.collect();
-            self.actions.extend(awaited);
-        }
-        self.to_recover.clone_from(&self.domains);
-        self.recover_slots();
-    }
-
-    /// Has slots recovered that were left (invariant 3).
-    pub(super) fn recover_slots(&mut self) {
-        for id in std::mem::take(&mut self.to_recover) {
-            let live = |s: &&super::Segment| s.stage == Stage::Live;
-            let directory = self.segments.get(&id).filter(live);
-            let directory = directory.and_then(|s| s.backings.first().copied());
-            let directory = directory.filter(|file| self.is_present(*file));
-            let Some((domain, directory)) = self.domain_mut(id).zip(directory) else {
-                continue; // Looked at again when the descriptor is brought back.
-            };
-            let slots = domain.recoverable();
-            if domain.recovering.is_some() || (slots == 0 && domain.ready) {
-                continue;
-            }
-            domain.recovering = Some(slots);
-            let recovery = Recovery {
-                segment: id,
-                directory,
-                layout: domain.layout,
-                keeps: domain.terms.on_death() == OnDeath::Keep,
-                slots,
-                members: domain.members(),
-                in_order: domain.ready && domain.gone & slots == 0,
-            };
-            self.actions.push(Action::Recover(recovery));
-        }
-    }
-
-    /// All that was held in the slots of a recovery is held no more, or some of it cannot be told.
-    pub(super) fn recovered(&mut self, id: SegmentId, result: Result<Recovered, Unrecovered>) {
-        let Some(domain) = self.domain_mut(id) else {
-            return;
-        };
-        let Some(slots) = domain.recovering.take() else {
-            return;
-        };
-        domain.ready = true;
-        match &result {
-            Ok(_) => (domain.left, domain.gone) = (domain.left & !slots, domain.gone & !slots),
-            Err(_) => domain.stuck |= slots,
-        }
-        self.to_recover.insert(id);
-        match result {
-            Ok(found) if found == Recovered::default() => {}
-            Ok(found) => self.publish_segment("domain-recovered", id, found.to_string()),
-            Err(stuck) => self.publish_segment("domain-corrupt", id, stuck.to_string()),
         }
     }
 
@@ -521,13 +520,15 @@ impl Engine {
         let segments = self.domains.iter().filter_map(|id| self.segments.get(id));
         segments.filter_map(|segment| {
             let domain = segment.domain.as_ref().filter(|domain| domain.ready)?;
+            let evicts = domain.eviction.is_some() || domain.moved != 0;
+            let daemon = if evicts { Slot::DAEMON.bit() } else { 0 };
             (segment.stage == Stage::Live).then_some(DomainView {
                 segment: segment.id,
                 directory: *segment.backings.first()?,
                 layout: domain.layout,
                 members: domain.members(),
-                left: domain.left,
-                settling: domain.recovering.is_some() || domain.stuck != 0,
+                left: domain.left | daemon,
+                settling: domain.recovering.is_some() || domain.stuck != 0 || evicts,
             })
         })
     }

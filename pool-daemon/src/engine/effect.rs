@@ -114,6 +114,18 @@ pub enum Action {
     },
     /// Take away all that is held in some slots; the outcome comes back as `Command::Recovered`.
     Recover(Recovery),
+    /// See who holds a unit that somebody waits for; the outcome comes back as `Command::Looked`.
+    Look {
+        /// Of which segment.
+        segment: SegmentId,
+        /// Its first file.
+        directory: BackingId,
+        /// Which unit.
+        unit: u32,
+    },
+    /// Take every unit of a domain, that its contents can be copied; the outcome comes back as
+    /// `Command::Held`.
+    Hold(Hold),
     /// Lease a unit for reading in the place of a client, or let go of it; the outcome comes back
     /// as `Command::Leased`.
     Lease {
@@ -161,6 +173,21 @@ pub enum Lease {
     Release,
 }
 
+/// Which domain is to be held to be copied, and away from whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// The domain.
+    pub segment: SegmentId,
+    /// Its first file.
+    pub directory: BackingId,
+    /// How it is cut.
+    pub layout: Layout,
+    /// The slots that are evicted: a bit each.
+    pub evicted: u32,
+    /// What they write is fenced. Nobody's else is.
+    pub fences: bool,
+}
+
 /// Which slots of which domain are to be recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovery {
@@ -179,4 +206,10 @@ pub struct Recovery {
     /// Whoever had the slots has left in order, and nothing of before this life is unfinished: so
     /// nobody died between a change of a word and the waking of those who sleep.
     pub in_order: bool,
+    /// The contents of every unit are in the memory of this incarnation by now, which is said
+    /// before anything of a unit is given back.
+    pub moved: Option<Incarnation>,
+    /// Fenced units are judged. Otherwise their writers may live, and only what is known to be lost
+    /// is said to be.
+    pub settles: bool,
 }

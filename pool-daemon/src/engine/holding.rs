@@ -30,7 +30,7 @@ impl Engine {
         if asked == Access::ReadWrite {
             self.not_sealed(id)?;
         }
-        self.not_busy(id)?;
+        self.not_changing(id)?;
         self.all_present(id)?;
         let before = self.segment(id)?.holders.get(&client).copied();
         match before {
@@ -160,7 +160,7 @@ impl Engine {
         force: bool,
     ) -> Result<(), Refusal> {
         let id = self.owned(client, id)?;
-        self.not_busy(id)?;
+        self.not_changing(id)?;
         let others = self
             .segment(id)?
             .holders
@@ -225,6 +225,9 @@ impl Engine {
     /// Ends a segment: its name is free at once, its memory and addresses after proof. Holders are
     /// told.
     pub(super) fn end_segment(&mut self, id: SegmentId) {
+        if let Some(domain) = self.domain_mut(id) {
+            domain.eviction = None; // Nobody has to be evicted from what ends.
+        }
         self.fail_job(id, &Refusal::Revoked(id.number()));
         let Some(segment) = self.segments.get(&id) else {
             return;

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
         dropped: Option<TenantId>,
         tier: usize,
     },
+    /// The payload of a domain moves into them, away from members that are evicted.
+    Evict,
 }
 
 /// One change that waits for the world.
@@ -99,6 +101,7 @@ impl Engine {
                 }
             }
             Purpose::Grow => self.finish_grow(segment),
+            Purpose::Evict => self.built_for_eviction(segment),
             Purpose::Move { .. } => {
                 let (fresh, from) = (
                     job.fresh.clone(),
@@ -119,8 +122,10 @@ impl Engine {
             return;
         };
         self.discard(&job.fresh);
-        if job.purpose == Purpose::Create {
-            self.forget_segment(segment);
+        match job.purpose {
+            Purpose::Create => self.forget_segment(segment),
+            Purpose::Evict => self.eviction_failed(segment, refusal),
+            Purpose::Grow | Purpose::Move { .. } => {}
         }
         if let Some((client, request_id)) = job.asker {
             self.refuse(client, request_id, refusal);
@@ -163,6 +168,16 @@ impl Engine {
     pub(super) fn orphan_jobs(&mut self, client: ClientId) {
         for job in self.jobs.values_mut() {
             job.asker = job.asker.filter(|(asker, _)| *asker != client);
+        }
+    }
+
+    /// # Errors
+    /// [`Refusal::Busy`] while a job changes the segment that holders ask for: an eviction goes on
+    /// beside those who come and go.
+    pub(super) fn not_changing(&self, segment: SegmentId) -> Result<(), Refusal> {
+        match self.jobs.get(&segment) {
+            Some(job) if job.purpose == Purpose::Evict => Ok(()),
+            _ => self.not_busy(segment),
         }
     }
 

@@ -39,12 +39,15 @@ pub mod command;
 mod device;
 mod domain;
 pub mod effect;
+mod evict;
 mod grant;
 mod holding;
 mod job;
+mod mend;
 mod operate;
 pub mod plan;
 mod pressure;
+mod recall;
 mod recover;
 mod refusal;
 mod relocate;
@@ -109,6 +112,8 @@ pub struct Engine {
     domains: BTreeSet<SegmentId>,
     /// Domains that may have slots to be recovered.
     to_recover: BTreeSet<SegmentId>,
+    /// Domains in which something may be due: a look, a step of an eviction, another try.
+    tended: BTreeSet<SegmentId>,
     /// Until when descriptors of before a restart are awaited.
     grace_until: Option<Nanos>,
     counters: Counters,
@@ -193,6 +198,12 @@ impl Engine {
             Command::Formatted { segment, result } => self.formatted(segment, result),
             Command::Ended { segment, slot } => self.ended(segment, slot),
             Command::Recovered { segment, result } => self.recovered(segment, result),
+            Command::Looked {
+                segment,
+                unit,
+                seen,
+            } => self.looked(segment, unit, seen),
+            Command::Held { segment, written } => self.passed(segment, &written),
             Command::Leased {
                 client,
                 request_id,
@@ -209,7 +220,8 @@ impl Engine {
     /// When a `Tick` is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.pressure_deadlines().chain(self.grace_until).min()
+        let deadlines = self.pressure_deadlines().chain(self.domain_deadlines());
+        deadlines.chain(self.grace_until).min()
     }
 
     /// What time and returned memory make possible.
@@ -217,6 +229,7 @@ impl Engine {
         self.end_grace();
         self.relieve_pressure();
         self.move_off_draining();
+        self.tend_domains();
         self.recover_slots();
         self.forget_unnamed();
     }

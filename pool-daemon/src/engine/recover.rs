@@ -195,6 +195,7 @@ impl Engine {
             to_move: BTreeSet::new(),
             domains: BTreeSet::new(),
             to_recover: BTreeSet::new(),
+            tended: BTreeSet::new(),
             grace_until: None,
             counters: Counters::default(),
             left_by: BTreeSet::new(),

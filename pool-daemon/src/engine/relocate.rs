@@ -5,8 +5,9 @@
 //! of the tenant that loses its share (whose late writes end in the old incarnation). The new files
 //! become the segment in one commit; before it the old ones are, after it the new ones.
 //!
-//! A domain does not move: its members change its words and its contents at any time, and each word
-//! says in which memory the contents of its unit are.
+//! A domain does not move but away from members that are evicted (`evict.rs`): its members change
+//! its words and its contents at any time, and each word says in which memory the contents of its
+//! unit are.
 
 use pool_core::{BackingId, ClientId, Extents, Incarnation, SegmentId, TenantId};
 use pool_proto::common::v1::Access;
@@ -142,10 +143,16 @@ impl Engine {
         if let Err(failure) = result {
             return self.fail_job(id, &Refusal::World(failure));
         }
-        let Some(job) = self.jobs.remove(&id) else {
+        let Some(purpose) = self.jobs.get(&id).map(|job| job.purpose) else {
             return;
         };
-        let Purpose::Move { dropped, tier } = job.purpose else {
+        if purpose == Purpose::Evict {
+            return self.moved_for_eviction(id);
+        }
+        let Purpose::Move { dropped, tier } = purpose else {
+            return;
+        };
+        let Some(job) = self.jobs.remove(&id) else {
             return;
         };
         let incarnation = match self.next_incarnation() {
@@ -185,7 +192,7 @@ impl Engine {
     }
 
     /// The new files are the owner's from now on. Returns who paid for them until now.
-    fn settle_charges(&mut self, owner: TenantId, fresh: &[BackingId]) -> TenantId {
+    pub(super) fn settle_charges(&mut self, owner: TenantId, fresh: &[BackingId]) -> TenantId {
         let mut payer = owner;
         for id in fresh {
             let Some(backing) = self.backings.get_mut(id) else {
@@ -226,7 +233,7 @@ impl Engine {
     /// Moves what nobody holds off draining devices, one segment at a time. What cannot be moved
     /// stays until it is held and let go, or the operator drains again.
     pub(super) fn move_off_draining(&mut self) {
-        let none_asked = |job: &Job| job.asker.is_none();
+        let none_asked = |job: &Job| job.asker.is_none() && job.purpose != Purpose::Evict;
         while !(self.to_move.is_empty() || self.jobs.values().any(none_asked)) {
             let free = |id: &&SegmentId| !self.jobs.contains_key(id);
             let Some(id) = self.to_move.iter().find(free).copied() else {

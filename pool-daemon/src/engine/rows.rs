@@ -8,6 +8,7 @@ use pool_proto::common::v1::{Access, ExtentRun};
 use pool_proto::journal::v1 as row;
 
 use super::Engine;
+use super::domain::Domain;
 use super::runs::Run;
 use super::segment::{Backing, Segment, Stage};
 use crate::journal::{FORMAT, Record, Table};
@@ -137,6 +138,7 @@ impl Engine {
             departed: departed.collect(),
             sealed: segment.sealed,
             writers: segment.writers,
+            eviction: domain.and_then(Domain::eviction_row),
         }
     }
 

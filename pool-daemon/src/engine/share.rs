@@ -135,7 +135,7 @@ impl Engine {
         let id = self.owned_and_held(client, ask.segment_id)?;
         self.not_busy(id)?;
         self.all_present(id)?;
-        self.is_ready(id)?;
+        self.is_ready(id)?; // Or the answer would be a refusal of what is done.
         let segment = self.segment(id)?;
         let tenant = self.tenants.find(&ask.tenant);
         let share = tenant.and_then(|tenant| Some((tenant, *segment.shares.get(&tenant)?)));

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 
 use pool_proto::common::v1::{Coherence, ExtentRun};
 use pool_proto::journal::v1::{
-    BackingRow, ClientRow, DepartedRow, DeviceRow, HolderRow, PoolRow, SegmentRow, ShareRow,
-    TenantRow,
+    BackingRow, ClientRow, DepartedRow, DeviceRow, EvictionRow, HolderRow, PoolRow, SegmentRow,
+    ShareRow, TenantRow,
 };
 use serde_json::{Map, Value};
 
@@ -103,7 +103,8 @@ fields!(SegmentRow {
     freed,
     departed,
     sealed,
-    writers
+    writers,
+    eviction
 });
 fields!(BackingRow {
     backing_id,
@@ -131,13 +132,15 @@ fields!(DepartedRow {
     pid,
     started_ticks
 });
+fields!(EvictionRow { slots, moved });
 fields!(Coherence {
     mode,
     unit_bytes,
     on_death,
     no_clean_write_backs,
     one_host,
-    directory_bytes
+    directory_bytes,
+    recall_ms
 });
 fields!(ExtentRun { first, count });
 

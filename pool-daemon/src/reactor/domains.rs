@@ -23,15 +23,17 @@ use coherence::recover::{self, Fenced, RecoverError, Verdict};
 use coherence::{Directory, FutexWait, Layout, LeaseError, Own, Refused, Slot, proxy};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::{Access, BoundsError, FileMap, MapError};
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{BackingId, Bytes, ClientId, Incarnation, Nanos, SegmentId, clock, crash_point};
 use pool_proto::admin::v1::{CheckReport, DomainCheck};
 
 use super::poller::{Interest, Token};
 use super::{Reactor, process};
 use crate::engine::DomainView;
-use crate::engine::command::{Command, Leased, PeerIdentity, Recovered, Unrecovered, WorldError};
-use crate::engine::effect::{Lease, Recovery};
+use crate::engine::command::{
+    Command, Leased, PeerIdentity, Recovered, Unrecovered, WorldError, Written,
+};
+use crate::engine::effect::{Hold, Lease, Recovery};
 
 /// Units that are gone through in one round: a few milliseconds of work.
 const UNITS_A_ROUND: u32 = 8_192;
@@ -56,6 +58,10 @@ enum Task {
         found: Recovered,
         stuck: Option<Unrecovered>,
     },
+    Hold {
+        hold: Hold,
+        written: Vec<Written>,
+    },
 }
 
 #[derive(Debug)]
@@ -65,6 +71,8 @@ struct Work {
     layout: Layout,
     /// The unit that comes next.
     at: u32,
+    /// Set while the machine does not give what it needs.
+    retry_at: Option<Nanos>,
     task: Task,
 }
 
@@ -113,8 +121,6 @@ pub(super) struct Domains {
     work: VecDeque<Work>,
     departed: BTreeMap<u64, Departed>,
     last_departed: u64,
-    /// Set while the machine does not give what the work needs.
-    retry_at: Option<Nanos>,
     /// When processes are looked for that are not watched, and after which of them.
     look_at: Option<Nanos>,
     looked_for: u64,
@@ -123,8 +129,9 @@ pub(super) struct Domains {
 impl Domains {
     /// When there is something to do unasked.
     pub(super) fn next_deadline(&self) -> Option<Nanos> {
-        let work = (!self.work.is_empty()).then(|| self.retry_at.unwrap_or(Nanos::ZERO));
-        work.into_iter().chain(self.look_at).min()
+        let work = self.work.iter();
+        let work = work.map(|work| work.retry_at.unwrap_or(Nanos::ZERO));
+        work.chain(self.look_at).min()
     }
 
     /// Gives a file up (invariant 1).
@@ -137,7 +144,7 @@ impl Domains {
     pub(super) fn forget_work(&mut self) {
         self.work.clear();
         self.departed.clear();
-        (self.retry_at, self.look_at) = (None, None);
+        self.look_at = None;
     }
 
     pub(super) fn format(
@@ -152,6 +159,9 @@ impl Domains {
     }
 
     pub(super) fn recover(&mut self, recovery: Recovery) {
+        if recovery.moved.is_some() {
+            crash_point!("evict.committed");
+        }
         let (found, stuck) = (Recovered::default(), None);
         let task = Task::Recover {
             recovery,
@@ -161,14 +171,33 @@ impl Domains {
         self.add(recovery.segment, recovery.directory, recovery.layout, task);
     }
 
+    pub(super) fn hold(&mut self, hold: Hold) {
+        if hold.fences {
+            crash_point!("evict.journaled");
+        }
+        let written = Vec::new();
+        let task = Task::Hold { hold, written };
+        self.add(hold.segment, hold.directory, hold.layout, task);
+    }
+
     fn add(&mut self, segment: SegmentId, directory: BackingId, layout: Layout, task: Task) {
         self.work.push_back(Work {
             segment,
             directory,
             layout,
             at: 0,
+            retry_at: None,
             task,
         });
+    }
+
+    /// The work whose turn it is.
+    fn next_due(&mut self, now: Nanos) -> Option<Work> {
+        let is_due = |work: &Work| work.retry_at.is_none_or(|at| at <= now);
+        let due = self.work.iter().position(is_due)?;
+        let mut work = self.work.remove(due)?;
+        work.retry_at = None;
+        Some(work)
     }
 
     /// The directory in `file`, where it has been mapped before.
@@ -203,11 +232,7 @@ impl Reactor {
             self.domains.look_at = None;
             self.look_for_departed();
         }
-        if self.domains.retry_at.is_some_and(|at| now < at) {
-            return;
-        }
-        self.domains.retry_at = None;
-        let Some(mut work) = self.domains.work.pop_front() else {
+        let Some(mut work) = self.domains.next_due(now) else {
             return;
         };
         let master = self.files.master(work.directory);
@@ -232,10 +257,22 @@ impl Reactor {
                 let result = stuck.map_or(Ok(found), Err);
                 self.step(Command::Recovered { segment, result });
             }
+            (Ok(true), Task::Hold { hold, written }) => {
+                if hold.fences {
+                    crash_point!("evict.fenced");
+                }
+                self.step(Command::Held { segment, written });
+            }
+            // One domain holds up no other.
             (Err(error), task) => {
                 tracing::error!(%segment, %error, "a domain cannot be recovered for a moment");
-                self.domains.work.push_back(Work { task, ..work });
-                self.domains.retry_at = Some(now.saturating_add(RETRY_PAUSE));
+                let retry_at = Some(now.saturating_add(RETRY_PAUSE));
+                let work = Work {
+                    retry_at,
+                    task,
+                    ..work
+                };
+                self.domains.work.push_back(work);
             }
         }
     }
@@ -407,14 +444,10 @@ impl Work {
                     let freed = free_stranded(line, recovery, directory);
                     let recovered = freed.and_then(|()| recover_unit(line, recovery, found));
                     if let Err(reason) = recovered {
-                        let stuck = stuck.get_or_insert(Unrecovered {
-                            units: 0,
-                            first: unit,
-                            reason,
-                        });
-                        stuck.units = stuck.units.saturating_add(1);
+                        count_stuck(stuck, unit, reason);
                     }
                 }
+                Task::Hold { hold, written } => hold::unit((unit, line), hold, written),
             }
         }
         self.at = end;
@@ -424,6 +457,7 @@ impl Work {
     fn begin(&self, directory: &Directory<'_>) -> Result<(), BoundsError> {
         match &self.task {
             Task::Format { mode, .. } => directory.format(*mode),
+            Task::Hold { .. } => Ok(()),
             Task::Recover { recovery, .. } => {
                 for slot in slots_in(recovery.slots) {
                     directory.leave(slot)?;
@@ -472,17 +506,43 @@ fn recover_unit(
     recovery: &Recovery,
     found: &mut Recovered,
 ) -> Result<(), RecoverError> {
+    if let Some(incarnation) = recovery.moved {
+        // Release pairs with the acquire of a grant. Before anything is given back: whoever writes
+        // the unit next writes where it lies by now.
+        line.backing.store(incarnation.number(), Release);
+        crash_point!("evict.unit_placed");
+    }
     let own = Own::judge(line.own.load(Acquire))?;
     let judge = |fenced| judge(fenced, recovery.keeps);
     for slot in slots_in(own.holders() & recovery.slots) {
-        note(found, recover::recover(line, slot, &FutexWait, judge)?);
+        let cleared = recover::recover(line, slot, &FutexWait, judge)?;
+        if slot != Slot::DAEMON {
+            note(found, cleared);
+        }
     }
-    note(found, recover::settle(line, &FutexWait, judge)?);
+    if recovery.settles {
+        note(found, recover::settle(line, &FutexWait, judge)?);
+    } else if recover::is_decided(line)? {
+        recover::settle(line, &FutexWait, judge)?;
+    }
     let own = Own::judge(line.own.load(Acquire))?;
     if recovery.in_order && !own.has_waiters() && !own.is_recalled() {
         return Ok(());
     }
     recover::rouse(line, &FutexWait)
+}
+
+/// Counts a unit that cannot be recovered. A word that is none is worse than one that changes.
+fn count_stuck(stuck: &mut Option<Unrecovered>, unit: u32, reason: RecoverError) {
+    let stuck = stuck.get_or_insert(Unrecovered {
+        units: 0,
+        first: unit,
+        reason,
+    });
+    stuck.units = stuck.units.saturating_add(1);
+    if stuck.reason == RecoverError::Contended && reason != stuck.reason {
+        (stuck.first, stuck.reason) = (unit, reason);
+    }
 }
 
 /// What the writer that is gone has left is what the terms of the domain say it is: no domain has
@@ -552,6 +612,8 @@ fn audit(domain: &DomainView, lines: &[Descriptor]) -> (DomainCheck, Vec<String>
     };
     (row, findings)
 }
+
+mod hold;
 
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,15 @@ pub const CRASH_POINTS: &[&str] = &[
     "domain.recovered",
 ];
 
+/// The same of the eviction of members from a domain.
+pub const EVICTION_POINTS: &[&str] = &[
+    "evict.journaled",
+    "evict.fenced",
+    "evict.copied",
+    "evict.committed",
+    "evict.unit_placed",
+];
+
 /// The longest wait: the service manager's watchdog is fed at least so often.
 const WAIT_MAX: Nanos = Nanos::from_millis(1_000);
 /// The time between two tries of a journal that fails.

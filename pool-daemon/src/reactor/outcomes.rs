@@ -16,6 +16,9 @@ impl Reactor {
                 Outcome::Copied { into, result } => {
                     // A copy begun before the journal failed means nothing to the engine of after.
                     if let Some(segment) = self.copying.remove(&into) {
+                        if self.engine.evicts_from(segment) {
+                            crash_point!("evict.copied");
+                        }
                         self.step(Command::Copied { segment, result });
                     }
                 }

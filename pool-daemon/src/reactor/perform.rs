@@ -49,6 +49,12 @@ impl Reactor {
                 process,
             } => self.await_end(segment, slot, process),
             Action::Recover(recovery) => self.domains.recover(recovery),
+            Action::Hold(hold) => self.domains.hold(hold),
+            Action::Look {
+                segment,
+                directory,
+                unit,
+            } => self.look(segment, directory, unit),
             Action::Lease {
                 client,
                 request_id,

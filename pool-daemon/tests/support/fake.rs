@@ -322,6 +322,7 @@ fn segment((tenant, segment_id): (String, u64)) -> admin::SegmentDetail {
                 unit_bytes: 64 << 10,
                 on_death: common::OnDeath::Lose.into(),
                 directory_bytes: 2 * MIB,
+                recall_ms: 1_000,
                 ..common::Coherence::default()
             }),
             holders: 1,

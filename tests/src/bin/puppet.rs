@@ -9,6 +9,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use coherence::Grant;
 use nix::errno::Errno;
 use pool_core::futex::RobustWord;
 use pool_core::limits::LIVENESS_PAGE_BYTES;
@@ -42,6 +43,7 @@ fn main() {
 struct Puppet {
     session: Option<Session>,
     held: BTreeMap<u64, Held>,
+    leased: BTreeMap<(u64, u32), (Grant, bool)>,
     /// Registered for the rest of the process's life.
     life: Option<RobustWord>,
     followed: Option<EventStream>,
@@ -68,7 +70,19 @@ impl Puppet {
                 return kernel(attempt.on(file, bytes));
             }
             Order::Lease(id, unit, exclusive) => {
-                return Outcome::Truth(domain::lease(&self.held[&id], unit, exclusive).is_ok());
+                let granted = domain::lease(&self.held[&id], unit, exclusive);
+                let leased =
+                    granted.map(|grant| self.leased.insert((id, unit), (grant, exclusive)));
+                return Outcome::Truth(leased.is_ok());
+            }
+            Order::LetGo(id, unit) => {
+                let (grant, exclusive) = self.leased.remove(&(id, unit)).unwrap();
+                let given = domain::let_go(&self.held[&id], unit, &grant, exclusive);
+                return Outcome::Truth(given.is_ok());
+            }
+            Order::Poke(id, unit, value) => domain::poke(&self.held[&id], unit, value),
+            Order::Peeks(id, unit, value) => {
+                return Outcome::Truth(domain::peek(&self.held[&id], unit) == value);
             }
             Order::Scribble(seed) => return kernel(self.scribble(seed)),
             Order::Spy(pid, spying) => return kernel(spying.on(pid)),

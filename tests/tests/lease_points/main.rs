@@ -71,11 +71,11 @@ fn every_point_of_a_member_is_died_at() {
         points::in_sources_of("coherence"),
         points::in_sources_of("client-sdk"),
     ];
-    // Those of a recovery are the daemon's, see `domains`.
+    // Those of a recovery and of an eviction are the daemon's, see `domains` and `evictions`.
+    let daemons = ["recover.", "evict."];
+    let is_daemons = |name: &String| daemons.iter().any(|prefix| name.starts_with(prefix));
     let defined = sources.concat().into_iter();
-    let defined: BTreeSet<_> = defined
-        .filter(|name| !name.starts_with("recover."))
-        .collect();
+    let defined: BTreeSet<_> = defined.filter(|name| !is_daemons(name)).collect();
     let died_at = CASES.iter().map(|case| case.point).chain(objects::points());
     let died_at: BTreeSet<_> = died_at.map(str::to_owned).collect();
     assert_eq!(died_at, defined);

@@ -228,6 +228,7 @@ impl Model {
             Body::Seal(ask) => self.seal(who, ask),
             Body::Acquire(ask) => self.acquire(ask.segment_id, ask.unit),
             Body::Release(ask) => self.release(ask.segment_id, ask.unit),
+            Body::Recall(_) => done(),
         }
     }
 

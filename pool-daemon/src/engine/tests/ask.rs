@@ -111,3 +111,7 @@ pub(super) fn acquire(segment_id: u64, unit: u32) -> Body {
 pub(super) fn release(segment_id: u64, unit: u32) -> Body {
     Body::Release(session::Release { segment_id, unit })
 }
+
+pub(super) fn recall(segment_id: u64, unit: u32) -> Body {
+    Body::Recall(session::Recall { segment_id, unit })
+}

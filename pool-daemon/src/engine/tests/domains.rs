@@ -14,8 +14,10 @@ use super::ask;
 use super::plans::{ALPHA, BETA, GAMMA, extents, plan};
 use super::process::Pid;
 use super::world::World as Whole;
-use crate::engine::command::{Command, Operation, Recovered, Unrecovered, WorldError};
-use crate::engine::effect::{Action, Lease, Recovery};
+use crate::engine::command::{
+    Command, Operation, Recovered, Seen, Unrecovered, WorldError, Written,
+};
+use crate::engine::effect::{Action, Hold, Lease, Recovery};
 use crate::journal::{Record, Table};
 
 /// What the world does with domains, and what it remembers of them.
@@ -29,7 +31,13 @@ pub(super) struct World {
     entered: BTreeSet<(u64, u8)>,
     /// What the next recoveries come to.
     pub(super) is_corrupt: bool,
+    pub(super) is_contended: bool,
     pub(super) recovered: Vec<Recovery>,
+    /// Who is seen to hold each unit, of whatever domain; who writes one keeps it from being
+    /// copied.
+    pub(super) seen: BTreeMap<u32, Seen>,
+    /// Every pass, in their order.
+    pub(super) passes: Vec<Hold>,
 }
 
 impl World {
@@ -82,6 +90,15 @@ impl Whole {
                 Command::Formatted { segment, result }
             }
             Action::Recover(recovery) => self.finish_recovery(recovery),
+            Action::Hold(hold) => self.finish_pass(hold),
+            Action::Look { segment, unit, .. } => {
+                let seen = self.domains.seen.get(&unit).copied();
+                Command::Looked {
+                    segment,
+                    unit,
+                    seen,
+                }
+            }
             Action::Lease {
                 client,
                 request_id,
@@ -117,8 +134,20 @@ impl Whole {
     fn finish_recovery(&mut self, recovery: Recovery) -> Command {
         let segment = recovery.segment;
         self.domains.recovered.push(recovery);
+        if self.domains.is_contended {
+            let result = Err(Unrecovered {
+                units: 1,
+                first: 9,
+                reason: coherence::recover::RecoverError::Contended,
+            });
+            return Command::Recovered { segment, result };
+        }
         if self.domains.is_corrupt {
-            let reason = coherence::recover::RecoverError::Contended;
+            let word = coherence::CorruptWord {
+                word: u64::MAX,
+                invariant: 0,
+            };
+            let reason = coherence::recover::RecoverError::Corrupt(word);
             let result = Err(Unrecovered {
                 units: 1,
                 first: 9,
@@ -126,11 +155,44 @@ impl Whole {
             });
             return Command::Recovered { segment, result };
         }
-        for slot in (0..32).filter(|slot| recovery.slots & 1 << slot != 0) {
+        let awaited = |slot: u32| {
+            let awaited = &self.domains.awaited;
+            awaited
+                .iter()
+                .any(|(of, its, _)| *of == segment && u32::from(its.index()) == slot)
+        };
+        // What is recovered while its process lives is not free.
+        let free = (0..32).filter(|slot| recovery.slots & 1 << slot != 0 && !awaited(*slot));
+        for slot in free.collect::<Vec<_>>() {
             self.domains.given.remove(&(segment, slot));
         }
+        self.domains
+            .seen
+            .values_mut()
+            .for_each(|seen| seen.holders &= !recovery.slots);
+        self.domains.seen.retain(|_, seen| seen.holders != 0);
         let result = Ok(Recovered::default());
         Command::Recovered { segment, result }
+    }
+
+    /// Goes through the units: who is evicted keeps nobody out, once it may be fenced.
+    fn finish_pass(&mut self, hold: Hold) -> Command {
+        self.domains.passes.push(hold);
+        let others = |(_, seen): &(&u32, &Seen)| seen.writes && seen.holders & hold.evicted == 0;
+        let written = self
+            .domains
+            .seen
+            .iter()
+            .filter(others)
+            .map(|(&unit, seen)| {
+                let slot = u8::try_from(seen.holders.trailing_zeros()).ok();
+                let (slot, epoch) = (slot.and_then(Slot::new).unwrap(), seen.epoch);
+                Written { unit, slot, epoch }
+            });
+        Command::Held {
+            segment: hold.segment,
+            written: written.collect(),
+        }
     }
 
     /// The kernel has ended a process, every thread of it.

@@ -390,13 +390,14 @@ fn holds_what_it_was_told(world: &World, pid: Pid) {
             assert!(same || held.is_outdated, "law 6: other pieces");
         } else if held.access == Access::ReadWrite {
             // Whoever asked for the move learns of it from its answer, or, where the daemon died
-            // with the only descriptors of the new files, that the segment is lost.
+            // with the only descriptors of the new files, that the segment is lost. Members of a
+            // domain from which others are evicted are told.
             let awaited = segment
                 .backings
                 .iter()
                 .any(|id| !world.engine.backings[id].present);
             assert!(
-                process.waits() || awaited,
+                process.waits() || awaited || held.is_outdated,
                 "law 6: {id} was moved under a writer"
             );
         }

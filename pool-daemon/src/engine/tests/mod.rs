@@ -9,6 +9,7 @@ mod ask;
 mod configuration;
 mod devices;
 mod domains;
+mod evictions;
 mod holding;
 mod laws;
 mod ops;

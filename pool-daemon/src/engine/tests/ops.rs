@@ -37,6 +37,9 @@ pub(super) enum Op {
     Work,
     Prove(u8),
     Write(u8, u8, u64),
+    /// A member holds a unit from now on, or lets go of it.
+    Holds(u8, u32, bool),
+    LetsGo(u32),
     Supply(u8),
     Operate(Operation),
     FreeAny(u8, bool),
@@ -76,6 +79,7 @@ pub(super) enum Ask {
     Seal(u8, bool),
     Acquire(u8, u32),
     Release(u8, u32),
+    Recall(u8, u32),
     List,
     Detach,
 }
@@ -128,6 +132,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         2 => (n(), weighted(0.8)).prop_map(|(s, due)| Ask::Seal(s, due)),
         2 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Acquire(s, unit)),
         1 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Release(s, unit)),
+        20 => (n(), 0..4_u32).prop_map(|(s, unit)| Ask::Recall(s, unit)),
         1 => Just(Ask::List),
         1 => Just(Ask::Detach),
     ]
@@ -233,6 +238,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         80 => n().prop_map(Op::Prove),
         30 => (n(), n(), 1..1_000_u64).prop_map(|(p, s, number)| Op::Write(p, s, number)),
         4 => n().prop_map(Op::Supply),
+        30 => (n(), 0..4_u32, any::<bool>()).prop_map(|(p, u, writes)| Op::Holds(p, u, writes)),
+        4 => (0..4_u32).prop_map(Op::LetsGo),
         12 => operation().prop_map(Op::Operate),
         3 => (n(), any::<bool>()).prop_map(|(s, force)| Op::FreeAny(s, force)),
         20 => (0..4_000_u16).prop_map(Op::Pass),

@@ -305,6 +305,13 @@ impl World {
                     .filter(|id| !still.contains(&id.number()))
                     .collect();
                 gone.into_iter().for_each(|id| process.unmap(id));
+                for told in &again.held {
+                    let held = process
+                        .held
+                        .get_mut(&SegmentId::new(told.segment_id).unwrap());
+                    let moved = held.filter(|held| held.incarnation != told.incarnation);
+                    moved.into_iter().for_each(|held| held.is_outdated = true);
+                }
             }
             reply::Body::Error(_) => {}
             other => panic!("a connection is welcomed with {other:?}"),

@@ -6,7 +6,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use coherence::Epoch;
 use pool_core::{BackingId, SegmentId};
+use pool_proto::common::v1::Access;
 use pool_proto::session::v1 as session;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use session::request::Body;
@@ -17,14 +19,14 @@ use super::ops::{Ask, NAMES, Op, op};
 use super::plans::{ALPHA, BETA, GAMMA, plan};
 use super::process::Pid;
 use super::world::{Loss, World};
-use crate::engine::command::{Command, Operation, WorldError};
+use crate::engine::command::{Command, Operation, Seen, WorldError};
 
 /// The most in one case; half of it on average.
 const STEPS: usize = 400;
 const TENANTS: [&str; 5] = ["alpha", "beta", "gamma", "uid-2000", "uid-2000/x"];
 
 /// What the engine tells operators of; each of it must happen in a run.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 17] = [
     "client-attached",
     "client-gone",
     "segment-granted",
@@ -40,6 +42,8 @@ const KINDS: [&str; 15] = [
     "device-activated",
     "device-removed",
     "device-resized",
+    "member-evicted",
+    "eviction-failed",
 ];
 
 /// What the world does unasked must happen, too.
@@ -56,7 +60,22 @@ impl Play {
         world.prompt = false;
         let mut play = Self { world };
         (0..5).for_each(|user| play.spawn(user, user != 3));
+        play.spawn(0, true);
+        play.begin_with_a_domain();
         play
+    }
+
+    /// Two members of one domain, which chance seldom brings together.
+    fn begin_with_a_domain(&mut self) {
+        let alpha = |(_, process): &(&Pid, &super::process::Process)| process.peer.uid == ALPHA;
+        let members: Vec<_> = self.world.processes.iter().filter(alpha).collect();
+        let members: Vec<_> = members.into_iter().map(|(&pid, _)| pid).collect();
+        let create = Body::Create(ask::create_domain("c", 2));
+        let open = ask::open("c", Access::ReadWrite);
+        for (pid, body) in members.into_iter().zip([create, open]) {
+            self.world.send(pid, body);
+            self.world.work();
+        }
     }
 
     fn process(&self, choice: u8) -> Option<Pid> {
@@ -127,6 +146,7 @@ impl Play {
             }
             Ask::Acquire(s, unit) => ask::acquire(segment(s), unit),
             Ask::Release(s, unit) => ask::release(segment(s), unit),
+            Ask::Recall(s, unit) => ask::recall(segment(s), unit),
             Ask::List => ask::list(),
             Ask::Detach => Body::Detach(session::Detach {}),
         }
@@ -167,7 +187,12 @@ impl Play {
                 self.world.reboot();
                 (0..5).for_each(|user| self.spawn(user, back % 5 != user));
             }
-            Op::Build(..) | Op::Copy(_) | Op::Work | Op::Prove(_) => self.play_world(&op),
+            Op::Build(..)
+            | Op::Copy(_)
+            | Op::Work
+            | Op::Prove(_)
+            | Op::Holds(..)
+            | Op::LetsGo(_) => self.play_world(&op),
             op => self.play_client(op),
         }
     }
@@ -191,6 +216,16 @@ impl Play {
                     self.world.prove_one(*id);
                 }
             }
+            Op::Holds(slot, unit, writes) => {
+                let seen = Seen {
+                    holders: 1 << (1 + slot % 3),
+                    epoch: Epoch::new(u32::from(slot)),
+                    writes,
+                    is_recalled: true,
+                };
+                self.world.domains.seen.entry(unit).or_insert(seen);
+            }
+            Op::LetsGo(unit) => _ = self.world.domains.seen.remove(&unit),
             ref other => unreachable!("{other:?} is none of the world's"),
         }
     }

@@ -216,6 +216,8 @@ impl World {
             | Action::Enter { .. }
             | Action::AwaitEnd { .. }
             | Action::Recover(_)
+            | Action::Hold(_)
+            | Action::Look { .. }
             | Action::Lease { .. } => self.act_on_domain(action),
             Action::Publish(event) => self.published.push(event.kind),
         }

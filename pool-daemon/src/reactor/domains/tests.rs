@@ -22,6 +22,8 @@ fn recovery(slots: u32) -> Recovery {
         slots,
         members: 0,
         in_order: false,
+        moved: None,
+        settles: true,
     }
 }
 
@@ -170,6 +172,7 @@ fn work(layout: Layout, task: Task) -> Work {
         directory,
         layout,
         at: 0,
+        retry_at: None,
         task,
     }
 }
@@ -237,4 +240,28 @@ fn units_that_cannot_be_recovered_are_counted_and_the_others_are_recovered() {
     };
     let stuck = stuck.unwrap();
     assert_eq!((found.lost, stuck.units, stuck.first), (14, 2, 5));
+}
+
+#[test]
+fn a_domain_that_cannot_be_had_holds_up_no_other() {
+    let mut domains = Domains::default();
+    let segment = |number| SegmentId::new(number).unwrap();
+    for number in [1, 2] {
+        let recovery = Recovery {
+            segment: segment(number),
+            directory: BackingId::new(number).unwrap(),
+            ..recovery(0)
+        };
+        domains.recover(recovery);
+    }
+    let (now, later) = (Nanos::from_millis(5), Nanos::from_millis(9));
+    let mut first = domains.next_due(now).unwrap();
+    assert_eq!(first.segment, segment(1));
+    first.retry_at = Some(later);
+    domains.work.push_front(first);
+    let second = domains.next_due(now).unwrap();
+    assert_eq!(second.segment, segment(2));
+    assert!(domains.next_due(now).is_none());
+    assert_eq!(domains.next_deadline(), Some(later));
+    assert_eq!(domains.next_due(later).unwrap().segment, segment(1));
 }

@@ -8,7 +8,9 @@
 
 use std::io::Read as _;
 
-use client_sdk::{Access, AccessError, AttachOptions, Domain, LeaseError, Pool, Ticket};
+use client_sdk::{
+    Access, AccessError, AttachOptions, Domain, ErrorClass, LeaseError, Pool, Ticket,
+};
 use tierpool_tests::contents::{self, PATIENCE};
 use tierpool_tests::users::become_user;
 
@@ -43,6 +45,12 @@ fn main() {
         "first" => contents::hand_to_and_fro(&domain, 0),
         "second" => contents::hand_to_and_fro(&domain, 1),
         "writes" => writes(&domain),
+        "writes-late" => writes_late(&domain),
+        "reads-late" => {
+            let guard = domain.unit(0).unwrap().read(PATIENCE).unwrap();
+            tell_and_wait(guard.version());
+            must_be_cut_off(guard.release());
+        }
         "reads" => {
             let guard = domain.unit(0).unwrap().read(PATIENCE).unwrap();
             tell_and_wait(guard.version());
@@ -59,6 +67,23 @@ fn writes(domain: &Domain) {
     let mut guard = domain.unit(0).unwrap().write(PATIENCE).unwrap();
     contents::write_half(&mut guard);
     tell_and_wait(guard.version());
+}
+
+/// Goes on with its change when it is told to, and finds that it may not.
+fn writes_late(domain: &Domain) {
+    let mut guard = domain.unit(0).unwrap().write(PATIENCE).unwrap();
+    contents::write_half(&mut guard);
+    tell_and_wait(guard.version());
+    must_be_cut_off(guard.check());
+    must_be_cut_off(guard.release().map(drop));
+}
+
+fn must_be_cut_off(done: Result<(), LeaseError>) {
+    let cut_off = [ErrorClass::Revoked];
+    assert!(
+        matches!(&done, Err(error) if cut_off.contains(&error.class())),
+        "{done:?}"
+    );
 }
 
 /// Can be handed units. It takes what it was handed once it is told to.

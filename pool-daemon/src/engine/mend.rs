@@ -1,0 +1,143 @@
+//! Recovering what was held in slots that nobody has any more, and all else that is due in domains.
+//!
+//! Slots that were left are recovered by the world, a domain at a time, and are free then. Where a
+//! recovery meets words that change all the time it is tried again after a pause; where it meets
+//! words that are none, the slots are stuck. See `domain.rs` for the way of a slot.
+
+use coherence::recover::RecoverError;
+use pool_core::{Nanos, SegmentId};
+use pool_proto::common::v1::OnDeath;
+
+use super::Engine;
+use super::command::{Recovered, Unrecovered};
+use super::domain::Domain;
+use super::effect::{Action, Recovery};
+use super::segment::Stage;
+
+/// Before a recovery is tried again that others were in the way of.
+const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
+
+/// A recovery that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recovering {
+    /// Slots that are free when it is done.
+    pub(super) slots: u32,
+    /// Of those whose contents have moved, these.
+    pub(super) moved: u32,
+}
+
+impl Engine {
+    /// What every life begins with: no domain is answered of before it is recovered.
+    pub(super) fn begin_domains(&mut self) {
+        let domains = self.segments.values().filter(|s| s.domain.is_some());
+        self.domains = domains.map(|segment| segment.id).collect();
+        for &segment in &self.domains {
+            let domain = self.domain(segment).into_iter();
+            let departed = domain.flat_map(|domain| &domain.departed);
+            let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
+                segment,
+                slot,
+                process,
+            });
+            let awaited: Vec<_> = awaited.collect();
+            self.actions.extend(awaited);
+        }
+        self.tended.clone_from(&self.domains);
+        self.to_recover.clone_from(&self.domains);
+        self.recover_slots();
+    }
+
+    /// Has slots recovered that were left (invariant 3).
+    pub(super) fn recover_slots(&mut self) {
+        for id in std::mem::take(&mut self.to_recover) {
+            let live = |s: &&super::Segment| s.stage == Stage::Live;
+            let directory = self.segments.get(&id).filter(live);
+            let directory = directory.and_then(|s| s.backings.first().copied());
+            let directory = directory.filter(|file| self.is_present(*file));
+            let incarnation = self.segments.get(&id).map(|s| s.incarnation);
+            let place = directory.zip(incarnation);
+            let Some((domain, (directory, incarnation))) = self.domain_mut(id).zip(place) else {
+                continue; // Looked at again when the descriptor is brought back.
+            };
+            let (slots, moved) = (domain.recoverable(), domain.moved);
+            let nothing = slots | moved == 0 && domain.ready;
+            if nothing || !domain.is_at_rest() || domain.retry_at.is_some() {
+                continue;
+            }
+            domain.recovering = Some(Recovering { slots, moved });
+            let recovery = Recovery {
+                segment: id,
+                directory,
+                layout: domain.layout,
+                keeps: domain.terms.on_death() == OnDeath::Keep,
+                slots: slots | moved,
+                members: domain.members(),
+                moved: (moved != 0).then_some(incarnation),
+                settles: domain.eviction.is_none(),
+                in_order: domain.ready && moved == 0 && domain.gone & slots == 0,
+            };
+            self.actions.push(Action::Recover(recovery));
+        }
+    }
+
+    /// All that was held in the slots of a recovery is held no more, or some of it cannot be told.
+    pub(super) fn recovered(&mut self, id: SegmentId, result: Result<Recovered, Unrecovered>) {
+        let again = self.now.saturating_add(RETRY_PAUSE);
+        let Some(domain) = self.domain_mut(id) else {
+            return;
+        };
+        let Some(Recovering { slots, moved }) = domain.recovering.take() else {
+            return;
+        };
+        domain.ready = true;
+        let found = match result {
+            Err(contended) if contended.reason == RecoverError::Contended => {
+                domain.retry_at = Some(again);
+                self.tended.insert(id);
+                self.to_recover.insert(id);
+                return;
+            }
+            found => found,
+        };
+        match &found {
+            Ok(_) => (domain.left, domain.gone) = (domain.left & !slots, domain.gone & !slots),
+            Err(_) => domain.stuck |= slots,
+        }
+        domain.moved &= !moved;
+        self.to_recover.insert(id);
+        if moved != 0 {
+            self.touch_segment(id);
+        }
+        match found {
+            Ok(found) if found == Recovered::default() => {}
+            Ok(found) => self.publish_segment("domain-recovered", id, found.to_string()),
+            Err(stuck) => self.publish_segment("domain-corrupt", id, stuck.to_string()),
+        }
+    }
+
+    /// When time alone brings something to a domain.
+    pub(super) fn domain_deadlines(&self) -> impl Iterator<Item = Nanos> {
+        let tended = self.tended.iter().filter_map(|id| self.domain(*id));
+        tended.filter_map(Domain::deadline)
+    }
+
+    /// Does in domains what time has brought.
+    pub(super) fn tend_domains(&mut self) {
+        for id in self.tended.clone() {
+            let now = self.now;
+            if let Some(domain) = self.domain_mut(id)
+                && domain.retry_at.take_if(|at| *at <= now).is_some()
+            {
+                self.to_recover.insert(id);
+            }
+            self.look_at_recalled(id);
+            self.tend_eviction(id);
+            let rests = |domain: &Domain| {
+                domain.eviction.is_none() && domain.recalls.is_empty() && domain.retry_at.is_none()
+            };
+            if self.domain(id).is_none_or(rests) {
+                self.tended.remove(&id);
+            }
+        }
+    }
+}
