@@ -5,14 +5,15 @@
 
 use coherence::{LeaseError, State};
 use nix::sys::signal::Signal;
-use pool_core::sync::atomic::Ordering::Acquire;
+use pool_core::sync::atomic::Ordering::{Acquire, Release};
 use pool_daemon::reactor::EVICTION_POINTS;
 use pool_proto::common::v1::{Access, ErrorReason, OnDeath};
 use pool_proto::session::v1::event;
 use tierpool_tests::client::{Held, Session, Unanswered, ask};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::domain::{
-    create_recalling, lease, let_go, line, own, peek, poke, publish, recall, state, version,
+    acquire, create_recalling, lease, let_go, line, own, peek, poke, publish, recall, state,
+    version,
 };
 use tierpool_tests::puppet::{Order, Puppet};
 use tierpool_tests::setup::Setup;
@@ -112,6 +113,31 @@ fn member(daemon: &Daemon) -> Puppet {
     puppet.attach(daemon, "a");
     puppet.granted(ask::open("d", Access::ReadWrite));
     puppet
+}
+
+#[test]
+fn a_reader_by_requests_gets_past_a_recall_that_nobody_follows() {
+    let setup = setup();
+    let mut scene = Scene::new(&setup, OnDeath::Lose);
+    let (id, word) = (scene.id, own(&scene.held, UNIT));
+    assert_eq!(word.state(), State::Free);
+    // As one leaves it that has asked and is stopped.
+    line(&scene.held, UNIT)
+        .own
+        .store(word.recalled().word(), Release);
+    let mut reader = scene.daemon.attach("a");
+    let _held = reader.granted(ask::open("d", Access::ReadOnly));
+    let refused = reader.refused(acquire(id, UNIT));
+    assert_eq!(refused.reason(), ErrorReason::InUse);
+    until("the recall is ended", || {
+        let _ = reader.try_ask(recall(id, UNIT));
+        (!own(&scene.held, UNIT).is_recalled()).then_some(())
+    });
+    reader.ask(acquire(id, UNIT));
+    assert_eq!(own(&scene.held, UNIT).state(), State::Shared);
+    reader.ask(ask::detach());
+    scene.puppet.kill();
+    scene.daemon.balanced();
 }
 
 #[test]

@@ -164,10 +164,10 @@ pub enum Command {
 /// What was granted with a lease; nothing where one was let go of.
 pub type Leased = Result<Option<Grant>, LeaseError>;
 
-/// Who holds a unit.
+/// Who holds a unit, or has asked for one that nobody holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// A bit a slot.
+    /// A bit a slot; none of a free unit that is recalled.
     pub holders: u32,
     /// Rises with each change of who may write.
     pub epoch: Epoch,

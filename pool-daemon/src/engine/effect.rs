@@ -123,6 +123,13 @@ pub enum Action {
         /// Which unit.
         unit: u32,
     },
+    /// End the recall of a unit that whoever recalled it leaves free.
+    EndRecall {
+        /// Its first file.
+        directory: BackingId,
+        /// Which unit.
+        unit: u32,
+    },
     /// Take every unit of a domain, that its contents can be copied; the outcome comes back as
     /// `Command::Held`.
     Hold(Hold),

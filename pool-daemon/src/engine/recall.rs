@@ -9,6 +9,11 @@
 //! It counts only while the unit is recalled: nobody new is let in then, so whoever reads it has
 //! done so all the time.
 //!
+//! A unit that is free and recalled, by somebody that does not come, keeps out whoever leases by
+//! requests: members that change the word themselves mind a recall for one cap of their wait, and
+//! the daemon does not wait. So where a second look, more than a cap later, finds it left so, the
+//! recall is ended for all. One that has asked and lives asks again.
+//!
 //! # Invariants
 //! 1. A domain has at most [`DOMAIN_RECALLS_MAX`] recalls, one a unit; who asks for one that is
 //!    there adds nothing.
@@ -18,7 +23,7 @@
 
 use std::collections::BTreeMap;
 
-use coherence::Slot;
+use coherence::{Slot, WAIT_CAP};
 use pool_core::limits::{DOMAIN_RECALLS_MAX, RECALL_MS_DEFAULT};
 use pool_core::{ClientId, Nanos, SegmentId};
 use pool_proto::common::v1::{Access, Coherence};
@@ -173,6 +178,9 @@ impl Engine {
         let Some(recall) = domain.recalls.get_mut(&unit) else {
             return;
         };
+        if let Some(seen) = seen.filter(|seen| seen.holders == 0) {
+            return self.left_free(id, unit, seen);
+        }
         let is_first = recall.seen.is_none();
         let held = seen.map_or(0, |seen| recall.held_since(seen));
         let Some(seen) = seen.filter(|_| held != 0) else {
@@ -196,6 +204,30 @@ impl Engine {
         }
         domain.recalls.remove(&unit);
         self.begin_eviction(id, held);
+    }
+
+    /// Whoever has recalled a unit leaves it free.
+    fn left_free(&mut self, id: SegmentId, unit: u32, seen: Seen) {
+        let look_at = self.now.saturating_add(WAIT_CAP).saturating_add(WAIT_CAP);
+        let Some(segment) = self.segments.get_mut(&id) else {
+            return;
+        };
+        let directory = segment.backings.first().copied();
+        let Some((domain, directory)) = segment.domain.as_mut().zip(directory) else {
+            return;
+        };
+        let Some(recall) = domain.recalls.get_mut(&unit) else {
+            return;
+        };
+        if recall.seen.is_none() {
+            (recall.seen, recall.look_at) = (Some(seen), Some(look_at));
+        } else if domain
+            .recalls
+            .remove(&unit)
+            .is_some_and(|recall| recall.seen == Some(seen))
+        {
+            self.actions.push(Action::EndRecall { directory, unit });
+        }
     }
 
     /// Tells the clients at some slots that a unit is to be let go of.

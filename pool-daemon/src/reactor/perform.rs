@@ -55,6 +55,7 @@ impl Reactor {
                 directory,
                 unit,
             } => self.look(segment, directory, unit),
+            Action::EndRecall { directory, unit } => self.end_recall(directory, unit),
             Action::Lease {
                 client,
                 request_id,

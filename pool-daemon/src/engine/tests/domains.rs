@@ -36,6 +36,8 @@ pub(super) struct World {
     /// Who is seen to hold each unit, of whatever domain; who writes one keeps it from being
     /// copied.
     pub(super) seen: BTreeMap<u32, Seen>,
+    /// Units whose recall was ended, in their order.
+    pub(super) rid_of_recalls: Vec<u32>,
     /// Every pass, in their order.
     pub(super) passes: Vec<Hold>,
 }
@@ -62,6 +64,7 @@ impl Whole {
                 slot,
                 process,
             } => self.domains.awaited.push((segment, slot, process.pid)),
+            Action::EndRecall { unit, .. } => self.domains.rid_of_recalls.push(unit),
             action => self.domains.work.push_back(action),
         }
     }

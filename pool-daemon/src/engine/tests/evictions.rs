@@ -199,6 +199,25 @@ fn readers_are_evicted_who_do_not_let_go_of_what_is_recalled() {
 }
 
 #[test]
+fn a_recall_that_nobody_follows_is_ended_and_one_that_somebody_follows_is_not() {
+    let mut scene = scene();
+    let left = |epoch| seen(&[], epoch, false);
+    scene.holds(UNIT, left(1));
+    scene.recall(UNIT);
+    // Somebody had it in between.
+    scene.holds(UNIT, left(2));
+    scene.pass(1);
+    assert!(scene.world.domains.rid_of_recalls.is_empty());
+    scene.recall(UNIT);
+    scene.world.pass(50);
+    assert!(scene.world.domains.rid_of_recalls.is_empty());
+    scene.pass(1);
+    assert_eq!(scene.world.domains.rid_of_recalls, [UNIT]);
+    assert_eq!(scene.recalls_told(scene.second), 0);
+    assert!(!scene.is_evicted(scene.second));
+}
+
+#[test]
 fn nobody_is_evicted_by_a_claim() {
     let mut scene = scene();
     let before = scene.incarnation();

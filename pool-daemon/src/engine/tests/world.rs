@@ -218,6 +218,7 @@ impl World {
             | Action::Recover(_)
             | Action::Hold(_)
             | Action::Look { .. }
+            | Action::EndRecall { .. }
             | Action::Lease { .. } => self.act_on_domain(action),
             Action::Publish(event) => self.published.push(event.kind),
         }

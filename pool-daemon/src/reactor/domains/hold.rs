@@ -14,6 +14,7 @@ use crate::engine::effect::Hold;
 
 /// Units that a pass names which members write; the next one names others.
 const WRITTEN_MAX: usize = 64;
+
 impl Reactor {
     /// Sees who holds a unit.
     pub(in crate::reactor) fn look(&mut self, segment: SegmentId, directory: BackingId, unit: u32) {
@@ -25,6 +26,15 @@ impl Reactor {
             unit,
             seen,
         });
+    }
+
+    /// Lets everybody in again whom somebody keeps out that does not come.
+    pub(in crate::reactor) fn end_recall(&self, directory: BackingId, unit: u32) {
+        let line = self.domains.directory(directory);
+        let line = line.ok().and_then(|directory| directory.line(unit));
+        if let Some(Err(error)) = line.map(|line| recover::rouse(line, &FutexWait)) {
+            tracing::warn!(%directory, unit, %error, "a recall cannot be ended yet");
+        }
     }
 }
 
@@ -52,11 +62,12 @@ pub(super) fn unit((unit, line): (u32, &Descriptor), hold: &Hold, written: &mut 
     }
 }
 
-/// Who holds a unit, if anybody does and it can be told.
+/// Who holds a unit or has asked for it, if anybody has and it can be told.
 fn seen_of(line: &Descriptor) -> Option<Seen> {
     let own = Own::judge(line.own.load(Acquire)).ok()?;
     let writes = own.state() == State::Exclusive;
-    (own.holders() != 0).then_some(Seen {
+    let left = own.state() == State::Free && own.is_recalled();
+    (own.holders() != 0 || left).then_some(Seen {
         holders: own.holders(),
         epoch: own.epoch(),
         writes,
