@@ -26,7 +26,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use pool_core::{Bytes, EXTENT_BYTES};
+use pool_core::clock::{Deadline, eventually};
+use pool_core::{Bytes, EXTENT_BYTES, Nanos};
 
 use super::SetupError;
 use crate::engine::command::WorldError;
@@ -40,6 +41,10 @@ pub fn is_held_elsewhere(master: BorrowedFd<'_>) -> Result<bool, WorldError> {
     Ok(sys::is_open_elsewhere(master)?)
 }
 
+/// How long a mapping may seem to be there that is gone: a child that another thread has forked has
+/// a copy of every descriptor until it runs its own program.
+const PATIENCE: Nanos = Nanos::from_millis(2_000);
+
 /// Tries the proof on a fresh file of at least one extent: it must see a bare mapping, and see it
 /// go.
 ///
@@ -51,7 +56,11 @@ pub(super) fn try_on(master: BorrowedFd<'_>, files: &'static str) -> Result<(), 
     drop(other);
     let while_mapped = sys::is_open_elsewhere(master);
     drop(mapping);
-    match (while_mapped, sys::is_open_elsewhere(master)) {
+    let gone = eventually(Deadline::after(PATIENCE), || {
+        let held = sys::is_open_elsewhere(master);
+        (!matches!(held, Ok(true))).then_some(held)
+    });
+    match (while_mapped, gone.unwrap_or(Ok(true))) {
         (Ok(true), Ok(false)) => Ok(()),
         (Err(failed), _) | (_, Err(failed)) if failed.errno != Errno::EINVAL => Err(failed.into()),
         _ => Err(SetupError::NoProof { files }),
