@@ -30,7 +30,7 @@
 use std::mem::offset_of;
 use std::time::Duration;
 
-use coherence::{Grant, Member, Own, Slot, State, last_good};
+use coherence::{Grant, Member, Own, Slot, last_good};
 use pool_core::clock::{Backoff, Deadline};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::Access;
@@ -179,7 +179,7 @@ impl<'d> Units<'d> {
     pub(crate) fn try_read_beside(&self) -> Result<Option<ReadGuard<'d>>, LeaseError> {
         self.held.check(0, self.domain.layout().directory().get())?;
         let seen = self.own(0)?;
-        if seen.state() != State::Shared {
+        if !seen.is_read_by_a_member() {
             return Ok(None);
         }
         match self.acquire(Kind::Beside, None) {

@@ -32,6 +32,7 @@
 
 use std::time::Duration;
 
+use coherence::Slot;
 use pool_core::limits::{NAME_BYTES_MAX, is_name};
 use pool_core::mem::Access;
 use pool_core::sync::atomic::AtomicU32;
@@ -237,10 +238,17 @@ impl Objects {
         let (first, units) = (self.index_units(), self.capacity());
         // Relaxed: where it points is a matter of speed only.
         let start = self.cursor.fetch_add(1, Relaxed);
+        let mut moving = None;
         for step in 0..units {
             let unit = first + start.wrapping_add(step) % units;
             let place = self.domain.unit(unit)?;
             let guard = match place.try_write() {
+                // Held by the daemon alone, for a moment.
+                Err(LeaseError::Busy { holders, .. }) if holders == Slot::DAEMON.bit() => {
+                    let segment = self.domain.id();
+                    moving = Some(LeaseError::Moving { unit, segment });
+                    continue;
+                }
                 Err(LeaseError::Busy { .. }) => continue,
                 // A draft that was given up by a thread that panicked.
                 Err(LeaseError::Lost { .. }) => match place.restore() {
@@ -252,7 +260,7 @@ impl Objects {
             crash_point!("object.drafted");
             return Ok(Draft::new(self, guard, unit, count)?);
         }
-        Err(ObjectError::Full { units })
+        Err(moving.map_or(ObjectError::Full { units }, ObjectError::from))
     }
 
     /// The living object of this name, held from now on. Waits for publishers as long as

@@ -286,14 +286,22 @@ impl Own {
         }
     }
 
-    /// `slot` reads it as well, where somebody reads it: of a unit that ends with its last holder.
+    /// Whether a member reads it. The daemon does where it moves the contents, and counts for none.
+    #[must_use]
+    pub const fn is_read_by_a_member(self) -> bool {
+        let members = self.holders() & !Slot::DAEMON.bit();
+        matches!(self.state(), State::Shared) && members != 0
+    }
+
+    /// `slot` reads it as well, where a member reads it: of a unit that ends with its last holder.
     ///
     /// # Errors
     /// [`Refused`].
     pub fn grant_shared_beside(self, slot: Slot) -> Result<Self, Refused> {
         match self.state() {
-            State::Free | State::Exclusive | State::Fenced => Err(Refused::State),
-            _ => self.grant_shared(slot),
+            State::Lost | State::Retired => Err(self.refusal()),
+            State::Shared if self.is_read_by_a_member() => self.grant_shared(slot),
+            _ => Err(Refused::State),
         }
     }
 

@@ -156,8 +156,17 @@ fn the_last_one_out_says_who_is_to_be_woken() {
 fn a_unit_that_ends_with_its_last_holder_is_joined_only() {
     for own in reachable() {
         let joined = own.grant_shared_beside(A);
-        assert!(joined.is_err() || own.state() == State::Shared, "{own:?}");
+        assert!(joined.is_err() || own.is_read_by_a_member(), "{own:?}");
     }
+}
+
+#[test]
+fn what_only_the_daemon_reads_is_joined_by_nobody() {
+    let moving = Own::default().grant_shared(Slot::DAEMON).unwrap();
+    assert_eq!(moving.grant_shared_beside(A), Err(Refused::State));
+    assert!(moving.grant_shared(A).is_ok());
+    let read = moving.grant_shared(A).unwrap();
+    assert!(read.grant_shared_beside(B).is_ok());
 }
 
 #[test]

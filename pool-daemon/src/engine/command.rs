@@ -138,6 +138,8 @@ pub enum Command {
         segment: SegmentId,
         /// The first of those that members write who are not to be evicted; all others are held.
         written: Vec<Written>,
+        /// But for some, whose words changed too often: they are to be gone through again.
+        missed: bool,
     },
     /// A unit was leased for a client, or let go of.
     Leased {
@@ -175,6 +177,8 @@ pub struct Seen {
     pub writes: bool,
     /// Nobody new is let in.
     pub is_recalled: bool,
+    /// Somebody sleeps until it changes.
+    pub is_awaited: bool,
 }
 
 /// A unit that cannot be copied yet.

@@ -74,6 +74,11 @@ pub(super) struct Domain {
     pub(super) gone: u32,
     /// Of these, those whose processes may live.
     pub(super) departed: BTreeMap<Slot, PeerIdentity>,
+    /// Of these, those of members that were evicted, which never had the contents mapped where they
+    /// are now.
+    pub(super) cut_off: u32,
+    /// Of these, those in which something is held that others wait for.
+    pub(super) to_take_back: u32,
     /// Of these, those that could not be recovered.
     pub(super) stuck: u32,
     /// Of these, those that are being recovered.
@@ -118,6 +123,8 @@ impl Domain {
             left: 0,
             gone: 0,
             departed: BTreeMap::new(),
+            cut_off: 0,
+            to_take_back: 0,
             stuck: 0,
             recovering: None,
             retry_at: None,
@@ -166,6 +173,9 @@ impl Domain {
                 gid: u32::MAX,
             };
             domain.departed.insert(slot, process);
+            if departed.evicted {
+                domain.cut_off |= slot.bit();
+            }
         }
         (domain.left, domain.ready) = (!domain.members(), false);
         if let Some(begun) = row.eviction {
@@ -209,7 +219,8 @@ impl Domain {
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
-        self.recovering.is_none() && !self.eviction.as_ref().is_some_and(Eviction::is_passing)
+        let eviction = self.eviction.as_ref();
+        self.recovering.is_none() && !eviction.is_some_and(Eviction::needs_the_words)
     }
 
     /// When something is due that nothing but time brings.

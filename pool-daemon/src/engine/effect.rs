@@ -213,6 +213,9 @@ pub struct Recovery {
     /// Whoever had the slots has left in order, and nothing of before this life is unfinished: so
     /// nobody died between a change of a word and the waking of those who sleep.
     pub in_order: bool,
+    /// Of these, those of members that never had the contents mapped where they are now: what they
+    /// write is as it was.
+    pub cut_off: u32,
     /// The contents of every unit are in the memory of this incarnation by now, which is said
     /// before anything of a unit is given back.
     pub moved: Option<Incarnation>,

@@ -8,7 +8,8 @@
 //! # Protocol
 //! 1. Files for the payload are built. Where there is no room for them nothing has been changed.
 //! 2. Every unit is held, in as many passes as it takes. Who writes one is told to let go; who
-//!    writes the same one in the same epoch a recall time later is evicted as well.
+//!    writes the same one in the same epoch a recall time later is evicted as well, and so is who
+//!    writes it where it was found written, by whomever, for three recall times.
 //! 3. The eviction is journaled, with who is evicted. From then on there is no way back for those.
 //! 4. What they write is fenced, in a further pass, which may find new writers as well.
 //! 5. The contents are copied.
@@ -28,12 +29,18 @@
 //! are proven gone. The slot of who is evicted is left, and given to nobody before its process has
 //! ended: until then it could let go, late, of what the next one in its slot holds.
 //!
+//! # Whoever is evicted and goes on
+//! The directory is still mapped there, so it can take words until its process ends: by mischief,
+//! or because it has not heard yet. It never had the files where the contents are by now. So what
+//! is held in its slot is taken back where somebody waits for it, in place, and is as whole as it
+//! was.
+//!
 //! # Invariants
 //! 1. A domain has at most one eviction, and a job for as long as the new files are not the
 //!    segment.
 //! 2. Nobody gets a slot that is to be evicted, or whose units are not recovered yet.
-//! 3. There is at most one of a recovery and a pass at a time.
-//! 4. A fenced unit is judged only while there is no eviction.
+//! 3. There is at most one of a recovery, a pass and a copy at a time.
+//! 4. A unit that is fenced because its writer is evicted is judged only after the copy.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +57,8 @@ use super::effect::{Action, Hold};
 use super::job::{Job, Purpose};
 use super::{Engine, Refusal, recall};
 
+/// Recall times for which members may write a unit by turns before one of them is cut off.
+const TURNS_MAX: u64 = 3;
 /// Between two passes over the units of a domain.
 const PASS_PAUSE: Nanos = Nanos::from_millis(20);
 /// Before what failed is tried again.
@@ -63,8 +72,18 @@ pub(super) struct Eviction {
     /// What they write may be fenced: it is journaled.
     pub(super) fences: bool,
     stage: Stage,
-    /// Units that others write, by their numbers, and until when they may.
-    written: BTreeMap<u32, (Written, Nanos)>,
+    /// Units that others write, by their numbers.
+    written: BTreeMap<u32, Writing>,
+}
+
+/// A unit that one writes who is not to be evicted.
+#[derive(Debug, Clone, Copy)]
+struct Writing {
+    by: Written,
+    /// How long that one may.
+    until: Nanos,
+    /// How long others may after it. Members that hand a unit to each other could go on for ever.
+    last: Nanos,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +109,12 @@ impl Eviction {
         self.stage == Stage::Passing
     }
 
+    /// The words are gone through, or are to stay as they are: what a pass has set aside must not
+    /// be given back beside the copy.
+    pub(super) fn needs_the_words(&self) -> bool {
+        matches!(self.stage, Stage::Passing | Stage::Copying)
+    }
+
     /// When its next step is due.
     pub(super) const fn due_at(&self) -> Option<Nanos> {
         match self.stage {
@@ -105,16 +130,19 @@ impl Eviction {
         let mut fresh = Vec::new();
         for &written in found {
             let known = before.get(&written.unit);
-            let known = known.filter(|(before, _)| *before == written);
-            let until = known.map_or_else(|| now.saturating_add(patience), |(_, until)| *until);
-            if until <= now {
+            let same = known.filter(|known| known.by == written);
+            let until = same.map_or_else(|| now.saturating_add(patience), |known| known.until);
+            let all = Nanos::new(patience.get().saturating_mul(TURNS_MAX));
+            let last = known.map_or_else(|| now.saturating_add(all), |known| known.last);
+            if until.min(last) <= now {
                 self.slots |= written.slot.bit();
                 continue;
             }
-            if known.is_none() {
+            if same.is_none() {
                 fresh.push(written);
             }
-            self.written.insert(written.unit, (written, until));
+            let by = written;
+            self.written.insert(by.unit, Writing { by, until, last });
         }
         fresh
     }
@@ -310,7 +338,7 @@ impl Engine {
     }
 
     /// All units were gone through.
-    pub(super) fn passed(&mut self, id: SegmentId, written: &[Written]) {
+    pub(super) fn passed(&mut self, id: SegmentId, (written, missed): (&[Written], bool)) {
         let now = self.now;
         let Some(domain) = self.domain_mut(id) else {
             return;
@@ -321,7 +349,8 @@ impl Engine {
         };
         let before = eviction.slots;
         let fresh = eviction.take(written, now, patience);
-        let (others_write, fences) = (!eviction.written.is_empty(), eviction.fences);
+        let others_write = missed || !eviction.written.is_empty();
+        let fences = eviction.fences;
         let more = eviction.slots != before;
         let stage = match (others_write, fences) {
             _ if more => Stage::Due(now),
@@ -410,6 +439,7 @@ impl Engine {
         let Some(slots) = domain.and_then(|domain| {
             let eviction = domain.eviction.take()?;
             domain.moved |= eviction.slots | Slot::DAEMON.bit();
+            domain.cut_off |= eviction.slots;
             Some(eviction.slots)
         }) else {
             return;

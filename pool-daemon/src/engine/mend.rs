@@ -24,6 +24,8 @@ pub(super) struct Recovering {
     pub(super) slots: u32,
     /// Of those whose contents have moved, these.
     pub(super) moved: u32,
+    /// Slots that nobody gets yet, from which something is taken back.
+    pub(super) taken_back: u32,
 }
 
 impl Engine {
@@ -60,17 +62,23 @@ impl Engine {
                 continue; // Looked at again when the descriptor is brought back.
             };
             let (slots, moved) = (domain.recoverable(), domain.moved);
-            let nothing = slots | moved == 0 && domain.ready;
+            let taken_back = domain.to_take_back;
+            let nothing = slots | moved | taken_back == 0 && domain.ready;
             if nothing || !domain.is_at_rest() || domain.retry_at.is_some() {
                 continue;
             }
-            domain.recovering = Some(Recovering { slots, moved });
+            domain.recovering = Some(Recovering {
+                slots,
+                moved,
+                taken_back,
+            });
             let recovery = Recovery {
                 segment: id,
                 directory,
                 layout: domain.layout,
                 keeps: domain.terms.on_death() == OnDeath::Keep,
-                slots: slots | moved,
+                slots: slots | moved | taken_back,
+                cut_off: domain.cut_off,
                 members: domain.members(),
                 moved: (moved != 0).then_some(incarnation),
                 settles: domain.eviction.is_none(),
@@ -86,9 +94,14 @@ impl Engine {
         let Some(domain) = self.domain_mut(id) else {
             return;
         };
-        let Some(Recovering { slots, moved }) = domain.recovering.take() else {
+        let Some(recovering) = domain.recovering.take() else {
             return;
         };
+        let Recovering {
+            slots,
+            moved,
+            taken_back,
+        } = recovering;
         domain.ready = true;
         let found = match result {
             Err(contended) if contended.reason == RecoverError::Contended => {
@@ -100,10 +113,15 @@ impl Engine {
             found => found,
         };
         match &found {
-            Ok(_) => (domain.left, domain.gone) = (domain.left & !slots, domain.gone & !slots),
+            Ok(_) => {
+                domain.left &= !slots;
+                domain.gone &= !slots;
+                domain.cut_off &= !slots;
+            }
             Err(_) => domain.stuck |= slots,
         }
         domain.moved &= !moved;
+        domain.to_take_back &= !taken_back;
         self.to_recover.insert(id);
         if moved != 0 {
             self.touch_segment(id);

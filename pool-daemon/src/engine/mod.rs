@@ -203,7 +203,11 @@ impl Engine {
                 unit,
                 seen,
             } => self.looked(segment, unit, seen),
-            Command::Held { segment, written } => self.passed(segment, &written),
+            Command::Held {
+                segment,
+                written,
+                missed,
+            } => self.passed(segment, (&written, missed)),
             Command::Leased {
                 client,
                 request_id,

@@ -6,8 +6,12 @@
 //! each look, and at the end, it does not let go: it is evicted, see `evict.rs`.
 //!
 //! Of a unit that is read the epoch says little: who lets go and comes again is in the same one.
-//! It counts only while the unit is recalled: nobody new is let in then, so whoever reads it has
-//! done so all the time.
+//! It counts only while the unit is recalled, when nobody new is let in. Between two looks the
+//! recall may have been taken back and made anew, so a reader may have been away for a moment: it
+//! was there at each of the looks, and was told at the first.
+//!
+//! Who waits says so in the word, unless it can only ask the daemon: what nobody is said to wait
+//! for at a look is recalled by nobody.
 //!
 //! A unit that is free and recalled, by somebody that does not come, keeps out whoever leases by
 //! requests: members that change the word themselves mind a recall for one cap of their wait, and
@@ -79,7 +83,8 @@ impl Recall {
 
     /// Takes a look into account: who has held the unit since the first one, and is in the way.
     fn held_since(&self, now: Seen) -> u32 {
-        let in_the_way = now.writes || (now.is_recalled && !self.reads_only);
+        let is_waited_for = self.reads_only || now.is_recalled || now.is_awaited;
+        let in_the_way = is_waited_for && (now.writes || (now.is_recalled && !self.reads_only));
         let others = now.holders & !(Slot::DAEMON.bit() | self.asker);
         let holders = if in_the_way { others } else { 0 };
         match self.seen {
@@ -203,7 +208,14 @@ impl Engine {
             return;
         }
         domain.recalls.remove(&unit);
-        self.begin_eviction(id, held);
+        let (taken_back, members) = (held & domain.cut_off, held & !domain.cut_off);
+        if taken_back != 0 {
+            domain.to_take_back |= taken_back;
+            self.to_recover.insert(id);
+        }
+        if members != 0 {
+            self.begin_eviction(id, members);
+        }
     }
 
     /// Whoever has recalled a unit leaves it free.

@@ -99,6 +99,7 @@ impl Engine {
             slot: u32::from(slot.index()),
             pid: process.pid,
             started_ticks: process.started_ticks,
+            evicted: domain.is_some_and(|domain| domain.cut_off & slot.bit() != 0),
         });
         let holders = segment
             .holders

@@ -130,7 +130,8 @@ fields!(HolderRow {
 fields!(DepartedRow {
     slot,
     pid,
-    started_ticks
+    started_ticks,
+    evicted
 });
 fields!(EvictionRow { slots, moved });
 fields!(Coherence {

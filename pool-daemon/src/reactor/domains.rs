@@ -30,9 +30,7 @@ use pool_proto::admin::v1::{CheckReport, DomainCheck};
 use super::poller::{Interest, Token};
 use super::{Reactor, process};
 use crate::engine::DomainView;
-use crate::engine::command::{
-    Command, Leased, PeerIdentity, Recovered, Unrecovered, WorldError, Written,
-};
+use crate::engine::command::{Command, Leased, PeerIdentity, Recovered, Unrecovered, WorldError};
 use crate::engine::effect::{Hold, Lease, Recovery};
 
 /// Units that are gone through in one round: a few milliseconds of work.
@@ -60,7 +58,7 @@ enum Task {
     },
     Hold {
         hold: Hold,
-        written: Vec<Written>,
+        found: hold::Found,
     },
 }
 
@@ -175,8 +173,8 @@ impl Domains {
         if hold.fences {
             crash_point!("evict.journaled");
         }
-        let written = Vec::new();
-        let task = Task::Hold { hold, written };
+        let found = hold::Found::default();
+        let task = Task::Hold { hold, found };
         self.add(hold.segment, hold.directory, hold.layout, task);
     }
 
@@ -257,11 +255,11 @@ impl Reactor {
                 let result = stuck.map_or(Ok(found), Err);
                 self.step(Command::Recovered { segment, result });
             }
-            (Ok(true), Task::Hold { hold, written }) => {
+            (Ok(true), Task::Hold { hold, found }) => {
                 if hold.fences {
                     crash_point!("evict.fenced");
                 }
-                self.step(Command::Held { segment, written });
+                self.step(found.tell(segment));
             }
             // One domain holds up no other.
             (Err(error), task) => {
@@ -447,7 +445,7 @@ impl Work {
                         count_stuck(stuck, unit, reason);
                     }
                 }
-                Task::Hold { hold, written } => hold::unit((unit, line), hold, written),
+                Task::Hold { hold, found } => found.hold((unit, line), hold),
             }
         }
         self.at = end;
@@ -515,6 +513,14 @@ fn recover_unit(
     let own = Own::judge(line.own.load(Acquire))?;
     let judge = |fenced| judge(fenced, recovery.keeps);
     for slot in slots_in(own.holders() & recovery.slots) {
+        let unwritten = recovery.cut_off & slot.bit() != 0;
+        let judge = |fenced: Fenced| {
+            if unwritten && !fenced.was_lost {
+                Verdict::Good
+            } else {
+                judge(fenced)
+            }
+        };
         let cleared = recover::recover(line, slot, &FutexWait, judge)?;
         if slot != Slot::DAEMON {
             note(found, cleared);

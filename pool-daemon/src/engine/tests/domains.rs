@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) seen: BTreeMap<u32, Seen>,
     /// Units whose recall was ended, in their order.
     pub(super) rid_of_recalls: Vec<u32>,
+    /// The next pass misses units.
+    pub(super) misses: bool,
     /// Every pass, in their order.
     pub(super) passes: Vec<Hold>,
 }
@@ -195,6 +197,7 @@ impl Whole {
         Command::Held {
             segment: hold.segment,
             written: written.collect(),
+            missed: std::mem::take(&mut self.domains.misses),
         }
     }
 

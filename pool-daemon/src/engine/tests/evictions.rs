@@ -56,6 +56,7 @@ fn seen(slots: &[u32], epoch: u32, writes: bool) -> Seen {
         epoch: Epoch::new(epoch),
         writes,
         is_recalled: true,
+        is_awaited: true,
     }
 }
 
@@ -327,6 +328,90 @@ fn who_writes_and_does_not_let_go_of_what_is_to_be_copied_is_evicted_as_well() {
 }
 
 #[test]
+fn members_that_hand_a_unit_to_each_other_hold_up_an_eviction_for_three_recall_times() {
+    let mut scene = scene();
+    let third = scene.world.attach(ALPHA);
+    let open = ask::open("d", Access::ReadWrite);
+    scene.world.granted(third, open);
+    scene.holds(UNIT, seen(&[2], 1, true));
+    scene.recall(UNIT);
+    // The first and the third, by turns, each in an epoch of its own.
+    let mut turns = 0;
+    while !scene.is_evicted(scene.second) {
+        turns += 1;
+        assert!(turns < 100, "it never ends");
+        let slot = if turns % 2 == 0 { 1 } else { 3 };
+        scene.holds(9, seen(&[slot], turns, true));
+        scene.world.pass(RECALL_MS / 10);
+    }
+    assert!(turns > 30, "they are cut off after {turns} tenths");
+    let cut_off = [scene.first, third].map(|pid| scene.is_evicted(pid));
+    assert!(cut_off.contains(&true) && scene.row().eviction.is_none());
+}
+
+#[test]
+fn what_a_pass_has_missed_is_not_copied() {
+    let mut scene = scene();
+    scene.holds(UNIT, seen(&[2], 1, true));
+    scene.recall(UNIT);
+    scene.pass(1);
+    let passes = scene.world.domains.passes.len();
+    let mut scene = self::scene();
+    scene.world.domains.misses = true;
+    scene.holds(UNIT, seen(&[2], 1, true));
+    scene.recall(UNIT);
+    scene.pass(2);
+    assert_eq!(scene.world.domains.passes.len(), passes + 1);
+    assert!(scene.is_evicted(scene.second));
+}
+
+#[test]
+fn nothing_is_recovered_beside_the_copy() {
+    let mut scene = scene();
+    let third = scene.world.attach(ALPHA);
+    let open = ask::open("d", Access::ReadWrite);
+    scene.world.granted(third, open);
+    let mut scene = half_evicted_of(scene, |scene| !scene.world.copying.is_empty());
+    let (first, id) = (scene.first, scene.id);
+    scene.world.done(first, ask::close(id));
+    let before = scene.world.domains.recovered.len();
+    while scene.world.finish_domain_work(true) {}
+    scene.world.pass(RECALL_MS / 10);
+    assert_eq!(scene.world.domains.recovered.len(), before);
+    scene.world.prompt = true;
+    scene.world.work();
+    let after = &scene.world.domains.recovered[before..];
+    assert!(after.iter().any(|recovery| recovery.slots & 0b10 != 0));
+}
+
+#[test]
+fn what_an_evicted_member_takes_later_is_taken_back_in_place_and_is_as_it_was() {
+    let mut scene = scene();
+    let third = scene.world.attach(ALPHA);
+    let open = ask::open("d", Access::ReadWrite);
+    scene.world.granted(third, open);
+    scene.holds(UNIT, seen(&[2], 1, true));
+    scene.recall(UNIT);
+    scene.pass(2);
+    assert!(scene.is_evicted(scene.second));
+    assert!(scene.row().departed[0].evicted);
+    let (incarnation, passes) = (scene.incarnation(), scene.world.domains.passes.len());
+    scene.world.restart(|_| true);
+    scene.world.reattach(scene.first);
+    scene.world.work();
+    scene.holds(UNIT, seen(&[2], 7, true));
+    scene.recall(UNIT);
+    scene.world.domains.recovered.clear();
+    scene.pass(2);
+    let taken_back = scene.world.domains.recovered[0];
+    assert_eq!((taken_back.slots, taken_back.cut_off), (0b100, 0b100));
+    assert_eq!(scene.incarnation(), incarnation, "nothing was copied");
+    assert_eq!(scene.world.domains.passes.len(), passes);
+    // Nobody gets its slot while its process lives.
+    assert_eq!(scene.row().departed.len(), 1);
+}
+
+#[test]
 fn an_eviction_without_room_changes_nothing_and_is_tried_again_after_a_pause() {
     // Alpha may have 16 extents.
     let mut scene = scene_of(ALPHA, 8);
@@ -377,7 +462,10 @@ type Stage = fn(&Scene) -> bool;
 
 /// Brings an eviction to where `done` says, without any work of the world after it.
 fn half_evicted(done: impl Fn(&Scene) -> bool) -> Scene {
-    let mut scene = scene();
+    half_evicted_of(scene(), done)
+}
+
+fn half_evicted_of(mut scene: Scene, done: impl Fn(&Scene) -> bool) -> Scene {
     scene.holds(UNIT, seen(&[2], 1, true));
     scene.recall(UNIT);
     scene.world.prompt = false;

@@ -222,6 +222,7 @@ impl Play {
                     epoch: Epoch::new(u32::from(slot)),
                     writes,
                     is_recalled: true,
+                    is_awaited: true,
                 };
                 self.world.domains.seen.entry(unit).or_insert(seen);
             }

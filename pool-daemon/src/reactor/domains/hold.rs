@@ -2,7 +2,7 @@
 //! copied away from them. See [`coherence::evict`].
 
 use coherence::evict::{self, Held};
-use coherence::recover::{self, Verdict};
+use coherence::recover::{self, RecoverError, Verdict};
 use coherence::{FutexWait, Own, State};
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{Acquire, Release};
@@ -38,27 +38,58 @@ impl Reactor {
     }
 }
 
-/// Takes a unit to be copied. What cannot be told of is left: nobody can have it either.
-pub(super) fn unit((unit, line): (u32, &Descriptor), hold: &Hold, written: &mut Vec<Written>) {
-    if hold.fences && planted!("evict.places_early") {
-        line.backing.fetch_add(1, Release);
-    }
-    let held = match evict::hold(line, hold.evicted, hold.fences) {
-        Ok(held) => held,
-        Err(error) => {
-            let segment = hold.segment;
-            tracing::warn!(%segment, unit, %error, "a unit cannot be held to be copied");
-            return;
+/// What a pass has found so far.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    written: Vec<Written>,
+    missed: bool,
+    /// Words that are none: nobody can have those units.
+    corrupt: u32,
+}
+
+impl Found {
+    /// Takes a unit to be copied.
+    pub(super) fn hold(&mut self, (unit, line): (u32, &Descriptor), hold: &Hold) {
+        if hold.fences && planted!("evict.places_early") {
+            line.backing.fetch_add(1, Release);
         }
-    };
-    if hold.fences && planted!("evict.judges_before_the_copy") {
-        // What becomes of it shows in the word.
-        let _ = recover::settle(line, &FutexWait, |_| Verdict::Good);
+        let held = match evict::hold(line, hold.evicted, hold.fences) {
+            Ok(held) => held,
+            Err(RecoverError::Corrupt(_)) => {
+                self.corrupt = self.corrupt.saturating_add(1);
+                return;
+            }
+            Err(_) => {
+                self.missed = true;
+                return;
+            }
+        };
+        if hold.fences && planted!("evict.judges_before_the_copy") {
+            // What becomes of it shows in the word.
+            let _ = recover::settle(line, &FutexWait, |_| Verdict::Good);
+        }
+        if let Held::Written { slot, epoch } = held
+            && self.written.len() < WRITTEN_MAX
+        {
+            self.written.push(Written { unit, slot, epoch });
+        }
     }
-    if let Held::Written { slot, epoch } = held
-        && written.len() < WRITTEN_MAX
-    {
-        written.push(Written { unit, slot, epoch });
+
+    /// The pass is over.
+    pub(super) fn tell(self, segment: SegmentId) -> Command {
+        let Self {
+            written,
+            missed,
+            corrupt,
+        } = self;
+        if corrupt > 0 {
+            tracing::warn!(%segment, corrupt, "units cannot be held to be copied: their words are none");
+        }
+        Command::Held {
+            segment,
+            written,
+            missed,
+        }
     }
 }
 
@@ -72,5 +103,6 @@ fn seen_of(line: &Descriptor) -> Option<Seen> {
         epoch: own.epoch(),
         writes,
         is_recalled: own.is_recalled(),
+        is_awaited: own.has_waiters(),
     })
 }

@@ -22,6 +22,7 @@ fn recovery(slots: u32) -> Recovery {
         slots,
         members: 0,
         in_order: false,
+        cut_off: 0,
         moved: None,
         settles: true,
     }
