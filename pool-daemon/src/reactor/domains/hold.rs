@@ -83,7 +83,7 @@ impl Found {
             corrupt,
         } = self;
         if corrupt > 0 {
-            tracing::warn!(%segment, corrupt, "units cannot be held to be copied: their words are none");
+            tracing::warn!(%segment, corrupt, "units with words that are none cannot be held");
         }
         Command::Held {
             segment,
