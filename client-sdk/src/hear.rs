@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use pool_core::packet::{self, PacketError};
+use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
 use pool_core::{Bytes, Incarnation, SegmentId};
 use pool_proto::session::v1::{self as session, event};
@@ -118,11 +119,16 @@ impl Shared {
                     segments: segments.collect::<Option<_>>()?,
                 }
             }
-            event::Body::Recalled(recalled) => Event::Recalled {
-                segment: SegmentId::new(recalled.segment_id)?,
-                unit: recalled.unit,
-                deadline: Duration::from_millis(recalled.within_ms),
-            },
+            event::Body::Recalled(recalled) => {
+                let segment = SegmentId::new(recalled.segment_id)?;
+                // Relaxed: it is looked at now and then, and nothing is read because of it.
+                self.recalls.fetch_add(1, Ordering::Relaxed);
+                Event::Recalled {
+                    segment,
+                    unit: recalled.unit,
+                    deadline: Duration::from_millis(recalled.within_ms),
+                }
+            }
             event::Body::DeviceBack(back) => Event::DeviceBack {
                 device: back.device,
             },

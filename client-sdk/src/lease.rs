@@ -293,18 +293,33 @@ impl<'d> Units<'d> {
         if !kind.reads() && self.domain.access() == Access::ReadOnly {
             return Err(AccessError::ReadOnly.into());
         }
-        let mut lease = self.lease_of(self.take(kind, 0, until)?);
+        let heard = self.recalls_heard();
+        let mut lease = self.lease_of(self.take(kind, 0, until, None)?);
         if self.count > 1 {
-            lease.take_more(kind, until)?;
+            lease.take_more(kind, until, heard)?;
         }
         Ok(lease)
     }
 
+    /// How often the daemon has said that somebody waits for what this process holds.
+    fn recalls_heard(&self) -> u64 {
+        let shared = self.domain.segment().life().shared();
+        shared.recalls.load(Ordering::Relaxed)
+    }
+
     /// Takes the unit at `index`, and sees to it that the contents of the grant are what is read.
-    fn take(&self, kind: Kind, index: u32, until: Option<Deadline>) -> Result<Grant, LeaseError> {
+    /// Where others are held, the wait ends when more than `heard` recalls have come.
+    fn take(
+        &self,
+        kind: Kind,
+        index: u32,
+        until: Option<Deadline>,
+        heard: Option<u64>,
+    ) -> Result<Grant, LeaseError> {
+        let patience = || self.patience(index, heard);
         let grant = match self.line(index) {
-            Some(line) => self.take_by_word(kind, index, line, until),
-            None => request::acquire(self, index, until),
+            Some(line) => self.take_by_word(kind, index, (line, patience), until),
+            None => request::acquire(self, index, patience, until),
         }?;
         if !self.is_current(index, &grant) {
             self.catch_up(kind, index, &grant, until)?;
@@ -316,7 +331,7 @@ impl<'d> Units<'d> {
         &self,
         kind: Kind,
         index: u32,
-        line: &Descriptor,
+        (line, patience): (&Descriptor, impl Fn() -> Patience),
         until: Option<Deadline>,
     ) -> Result<Grant, LeaseError> {
         let (member, unit) = (&self.membership.member, self.unit(index));
@@ -324,15 +339,15 @@ impl<'d> Units<'d> {
             (Kind::Read, None) => member.try_shared(unit, line),
             (Kind::Beside, _) => member.try_shared_beside(unit, line),
             (Kind::Read, Some(until)) => match member.try_shared(unit, line) {
-                Err(coherence::LeaseError::Busy(_)) => self
-                    .patience(unit)
-                    .during(|| member.shared(unit, line, until)),
+                Err(coherence::LeaseError::Busy(_)) => {
+                    patience().during(|| member.shared(unit, line, until))
+                }
                 done => done,
             },
             (Kind::Write, None) => member.try_exclusive(line),
             (Kind::Write, Some(until)) => match member.try_exclusive(line) {
                 Err(coherence::LeaseError::Busy(_)) => {
-                    self.patience(unit).during(|| member.exclusive(line, until))
+                    patience().during(|| member.exclusive(line, until))
                 }
                 done => done,
             },
@@ -341,12 +356,17 @@ impl<'d> Units<'d> {
         granted.map_err(|refused| self.not_granted(kind, index, refused))
     }
 
-    /// That of a wait for unit number `unit` which begins now.
+    /// That of a wait for the unit at `index` which begins now.
     #[cold]
-    fn patience(&self, unit: u32) -> Patience {
+    fn patience(&self, index: u32, heard: Option<u64>) -> Patience {
+        let unit = self.unit(index);
         let shared = self.domain.segment().life().shared();
         let recall = self.membership.info.recall;
-        Patience::new(shared, (self.segment_id(), unit), recall)
+        let patience = Patience::new(shared, (self.segment_id(), unit), recall);
+        match heard {
+            None => patience,
+            Some(heard) => patience.giving_way(heard),
+        }
     }
 
     fn not_granted(&self, kind: Kind, index: u32, refused: coherence::LeaseError) -> LeaseError {
@@ -532,15 +552,41 @@ pub(crate) struct Lease<'d> {
 }
 
 impl<'d> Lease<'d> {
-    /// Takes the units after the first, or gives back all.
+    /// Takes the units after the first, or gives back all. Where one that is held already is
+    /// recalled, it lets others have them, and begins anew.
     #[cold]
-    fn take_more(&mut self, kind: Kind, until: Option<Deadline>) -> Result<(), LeaseError> {
+    fn take_more(
+        &mut self,
+        kind: Kind,
+        until: Option<Deadline>,
+        mut heard: u64,
+    ) -> Result<(), LeaseError> {
+        loop {
+            let Err(error) = self.take_rest(kind, until, heard) else {
+                return Ok(());
+            };
+            let in_time = until.is_some_and(|until| !until.expired());
+            if !in_time || !matches!(error, LeaseError::TimedOut { .. }) {
+                return Err(error);
+            }
+            heard = self.units.recalls_heard();
+            self.first = self.units.take(kind, 0, until, None)?;
+        }
+    }
+
+    fn take_rest(
+        &mut self,
+        kind: Kind,
+        until: Option<Deadline>,
+        heard: u64,
+    ) -> Result<(), LeaseError> {
         for index in 1..self.units.count {
-            match self.units.take(kind, index, until) {
+            match self.units.take(kind, index, until, Some(heard)) {
                 Ok(grant) => self.more.push(grant),
                 Err(error) => {
                     // What it is told is why they are not to be had.
                     let _ = self.each(|units, index, grant| units.give_back(kind, index, grant));
+                    self.more.clear();
                     return Err(error);
                 }
             }

@@ -353,7 +353,7 @@ impl<W: Wait> Member<W> {
         if !refused.passes() {
             return Err(refusal(refused, line));
         }
-        if until.expired() {
+        if until.expired() || self.wait.is_over() {
             // Not the recall of others, of one that never asked.
             if turn.has_asked() {
                 self.end_recall(line)?;

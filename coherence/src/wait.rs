@@ -29,6 +29,11 @@ pub trait Wait {
 
     /// Wakes all who sleep on `word`.
     fn wake_all(&self, word: &AtomicU32);
+
+    /// Whether whoever sleeps is to give up, though its time is not over. Asked between sleeps.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 impl<W: Wait + ?Sized> Wait for &W {
@@ -38,6 +43,10 @@ impl<W: Wait + ?Sized> Wait for &W {
 
     fn wake_all(&self, word: &AtomicU32) {
         (**self).wake_all(word);
+    }
+
+    fn is_over(&self) -> bool {
+        (**self).is_over()
     }
 }
 

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use coherence::{FutexWait, Wait};
 use pool_core::clock::Deadline;
 use pool_core::sync::Arc;
-use pool_core::sync::atomic::AtomicU32;
+use pool_core::sync::atomic::{AtomicU32, Ordering};
 use pool_core::{Nanos, SegmentId};
 
 use crate::shared::Shared;
@@ -32,6 +32,8 @@ pub(crate) struct Patience {
     unit: u32,
     recall: Nanos,
     ask_at: Deadline,
+    /// The recalls that had been heard before the first unit was taken, where others are held.
+    heard: Option<u64>,
 }
 
 impl Patience {
@@ -47,7 +49,21 @@ impl Patience {
             unit,
             recall,
             ask_at: Deadline::after(recall),
+            heard: None,
         }
+    }
+
+    /// The wait ends when anything is recalled after `heard` recalls: whoever waits holds other
+    /// units meanwhile, and can let go of none of them before it is back.
+    pub(crate) fn giving_way(mut self, heard: u64) -> Self {
+        self.heard = Some(heard);
+        self
+    }
+
+    /// Whether the wait is to end.
+    pub(crate) fn is_over(&self) -> bool {
+        let now = || self.shared.recalls.load(Ordering::Relaxed);
+        self.heard.is_some_and(|heard| heard != now())
     }
 
     /// Asks, where it has waited for long enough.
@@ -70,14 +86,14 @@ struct Waiting;
 
 impl Waiting {
     fn begin(patience: Patience) -> Self {
-        WAITING.with_borrow_mut(|waiting| *waiting = Some(patience));
+        let _ended = WAITING.try_with(|waiting| waiting.replace(Some(patience)));
         Self
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        WAITING.with_borrow_mut(|waiting| *waiting = None);
+        let _ended = WAITING.try_with(|waiting| waiting.take());
     }
 }
 
@@ -88,8 +104,9 @@ pub(crate) struct AskingWait;
 impl Wait for AskingWait {
     fn wait(&self, word: &AtomicU32, seen: u32, until: Deadline) {
         FutexWait.wait(word, seen, until);
-        WAITING.with_borrow_mut(|waiting| {
-            if let Some(patience) = waiting {
+        // Nobody is there to ask while the thread ends.
+        let _ended = WAITING.try_with(|waiting| {
+            if let Some(patience) = waiting.borrow_mut().as_mut() {
                 patience.look();
             }
         });
@@ -97,5 +114,12 @@ impl Wait for AskingWait {
 
     fn wake_all(&self, word: &AtomicU32) {
         FutexWait.wake_all(word);
+    }
+
+    fn is_over(&self) -> bool {
+        let over = |waiting: &RefCell<Option<Patience>>| {
+            waiting.borrow().as_ref().is_some_and(Patience::is_over)
+        };
+        WAITING.try_with(over).unwrap_or(false)
     }
 }

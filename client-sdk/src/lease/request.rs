@@ -20,6 +20,7 @@ use pool_proto::session::v1::{self as session, request};
 
 use super::Units;
 use super::error::LeaseError;
+use super::patience::Patience;
 use crate::error::{AccessError, Error, Reason};
 use crate::table::Release;
 
@@ -43,10 +44,11 @@ struct Leased {
 pub(super) fn acquire(
     units: &Units<'_>,
     index: u32,
+    patience: impl Fn() -> Patience,
     until: Option<Deadline>,
 ) -> Result<Grant, LeaseError> {
     let mut backoff = Backoff::new(ASK_FIRST, ASK_LONGEST);
-    let mut patience = until.map(|_| units.patience(units.unit(index)));
+    let mut patience = until.map(|_| patience());
     loop {
         let refused = match join(units, index)? {
             Some(grant) => return Ok(grant),
@@ -58,10 +60,11 @@ pub(super) fn acquire(
         let Some(until) = until else {
             return Err(refused);
         };
-        if let Some(patience) = &mut patience {
+        let is_over = patience.as_mut().is_some_and(|patience| {
             patience.look();
-        }
-        if !backoff.pause(until) {
+            patience.is_over()
+        });
+        if is_over || !backoff.pause(until) {
             let unit = units.unit(index);
             let holders = units.own(index)?.holders();
             return Err(LeaseError::TimedOut { unit, holders });

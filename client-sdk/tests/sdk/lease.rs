@@ -566,3 +566,30 @@ fn a_unit_is_restored_as_a_whole() {
         .unwrap();
     assert_eq!(state(&peer, 0), State::Free);
 }
+
+#[test]
+fn whoever_waits_with_other_units_in_its_hands_lets_those_have_them_that_ask() {
+    let (fake, _pool, domain, peer) = shared(Mode::Hardware);
+    let (first, last) = (peer.line(0), peer.line(2));
+    let held = peer.member.try_exclusive(last).unwrap();
+    let range = domain.range(Bytes::ZERO, Bytes::new(3 * 4_096)).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| range.write(LONG).map(drop));
+        let own = || coherence::Own::judge(first.own.load(Ordering::Acquire)).unwrap();
+        wait_until(|| own().state() == State::Exclusive);
+        // Somebody waits for the first one, has asked for it, and has told the daemon.
+        let other = scope.spawn(|| peer.member.exclusive(first, Deadline::NEVER));
+        wait_until(|| own().is_recalled());
+        let segment_id = domain.id().number();
+        fake.tell(event::Body::Recalled(session::Recalled {
+            segment_id,
+            unit: 0,
+            within_ms: 1_000,
+        }));
+        let taken = other.join().unwrap().unwrap();
+        assert!(!waiter.is_finished(), "its time is not over");
+        peer.member.release_exclusive(first, &taken, true).unwrap();
+        peer.member.release_exclusive(last, &held, false).unwrap();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    });
+}
