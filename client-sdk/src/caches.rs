@@ -134,6 +134,13 @@ impl Simulated {
         T::from_memory(bytes)
     }
 
+    /// Copies bytes out, as this process sees them.
+    pub(crate) fn read(&self, offset: u64, to: &mut [u8]) {
+        if let Some(cache) = self.cache.get() {
+            cache.read(offset, to);
+        }
+    }
+
     pub(crate) fn store<T: Plain>(&self, offset: u64, value: T) {
         if let Some(cache) = self.cache.get() {
             cache.write(offset, &value.to_memory()[..size_of::<T>()]);

@@ -51,6 +51,8 @@ pub struct DomainInfo {
     /// How long a member may keep others waiting before it is recalled, and then before it is
     /// evicted.
     pub recall: Nanos,
+    /// Each unit has a checksum: see [`DomainOptions::checksums`](crate::DomainOptions::checksums).
+    pub checksums: bool,
 }
 
 /// A segment as the daemon knows it.

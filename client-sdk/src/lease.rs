@@ -48,6 +48,7 @@ pub(crate) mod hand;
 pub(crate) mod patience;
 pub(crate) mod read;
 pub(crate) mod request;
+mod sums;
 pub(crate) mod view;
 pub(crate) mod work;
 pub(crate) mod write;

@@ -297,6 +297,7 @@ fn domain_info(coherence: &common::Coherence, bytes: Bytes) -> Result<DomainInfo
         on_death,
         layout,
         recall: Nanos::from_millis(u64::from(recall_ms)),
+        checksums: coherence.checksums,
     })
 }
 

@@ -13,6 +13,7 @@
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
 //! | what it does where a holder lives and is to be cut off | [`evict`](mod@evict) |
+//! | how it tells whole contents by their checksums | [`sum`] |
 //! | what it does for a member that may only read | [`proxy`] |
 //! | where descriptors and payload lie | [`Directory`] |
 //! | what must always hold | [`check`](mod@check) |
@@ -24,7 +25,9 @@
 //! # What is promised
 //! 1. One writer or any number of readers, for each epoch of a unit.
 //! 2. Whoever is granted a unit finds the contents that were published last, or an error.
-//! 3. What a writer has not published nobody is served, unless the domain was made to keep it.
+//! 3. What a writer has not published nobody is served, unless the domain was made to keep it. A
+//!    writer that died after it stored the checksum of what it was publishing counts as one that
+//!    published it; in a domain with checksums nobody is served what fits none.
 //! 4. Epoch, version and incarnation of a unit never fall.
 //! 5. A holder that was fenced publishes nothing, however late it tries.
 //! 6. Nobody sleeps longer than [`WAIT_CAP`] while it could have what it waits for. Who leases by
@@ -52,6 +55,7 @@ pub mod recover;
 pub mod ring;
 pub mod simulated;
 mod slot;
+pub mod sum;
 mod wait;
 
 pub use base::last_good;

@@ -39,8 +39,9 @@ use pool_core::{crash_point, planted};
 use crate::base;
 use crate::error::LeaseError;
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
-use crate::publish::publish;
+use crate::publish::{publish, set_sum};
 use crate::slot::Slot;
+use crate::sum::Digest;
 use crate::wait::Wait;
 
 pub(crate) mod hand;
@@ -399,6 +400,23 @@ impl<W: Wait> Member<W> {
                 return Ok(grant);
             }
         }
+    }
+
+    /// Stores the checksum of what this member has written, as the version that it is about to
+    /// publish: by [`release_exclusive`](Self::release_exclusive), [`downgrade`](Self::downgrade)
+    /// or [`hand_over`](Self::hand_over), and nothing is written in between. For domains that have
+    /// checksums, where each change needs it; what was written is written back before.
+    ///
+    /// # Errors
+    /// [`LeaseError::Revoked`] where the unit was taken away meanwhile: publish nothing.
+    pub fn set_sum(
+        &self,
+        line: &Descriptor,
+        grant: &Grant,
+        contents: Digest,
+    ) -> Result<(), LeaseError> {
+        let version = grant.version.wrapping_add(1);
+        set_sum(line, self.slot, grant, contents.word(version))
     }
 
     /// Lets go of a unit that was leased for writing. Where `changed`, the caller has written back

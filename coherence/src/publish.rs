@@ -6,6 +6,9 @@
 //! 2. The version is raised.
 //! 3. The word is released, by the caller: that is the publication.
 //!
+//! In a domain that has checksums the caller stores that of the version to come before all of this
+//! ([`set_sum`]): a holder that dies in the middle of these steps has written all it wanted to.
+//!
 //! # Why a holder that was fenced does no harm, however late it comes
 //! Both steps are a compare-exchange from what was there while it held the unit. The daemon notes
 //! `base` and raises the version before it lets anybody in again, so either the holder came first,
@@ -49,9 +52,51 @@ pub(crate) fn publish(
         .version
         .compare_exchange(grant.version, version, Release, Relaxed);
     crash_point!("lease.version_raised");
+    if planted!("publish.sum_after_version") {
+        line.sum.store(line.spare.load(Relaxed), Release);
+    }
     match raised {
         Ok(_) => Ok(version),
         Err(_) => Err(LeaseError::Revoked),
+    }
+}
+
+/// Stores the checksum `sum` of the version that is about to be published.
+///
+/// # Errors
+/// [`LeaseError::Revoked`] where the unit was taken away meanwhile.
+pub(crate) fn set_sum(
+    line: &Descriptor,
+    slot: Slot,
+    grant: &Grant,
+    sum: u64,
+) -> Result<(), LeaseError> {
+    loop {
+        // Acquire pairs with the release of each sum: one of somebody who came later shows that the
+        // word is not this holder's any more. So a holder that was fenced writes over none.
+        let before = if planted!("publish.reads_sum_relaxed") {
+            line.sum.load(Relaxed)
+        } else {
+            line.sum.load(Acquire)
+        };
+        if !judged(line)?.is_exclusive_of(slot, grant.epoch()) {
+            return Err(LeaseError::Revoked);
+        }
+        if planted!("publish.sum_after_version") {
+            // Where `publish` finds it.
+            line.spare.store(sum, Relaxed);
+            return Ok(());
+        }
+        if planted!("publish.stores_sum") {
+            line.sum.store(sum, Release);
+            return Ok(());
+        }
+        // Release pairs with the acquire in `recover`: whoever sees it sees the contents.
+        let stored = line.sum.compare_exchange(before, sum, Release, Relaxed);
+        if stored.is_ok() {
+            crash_point!("lease.sum_stored");
+            return Ok(());
+        }
     }
 }
 

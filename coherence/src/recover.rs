@@ -25,6 +25,8 @@
 //! domain and takes up what it finds fenced. The judgement must be the same each time: it depends
 //! on what is in the memory, which nobody may write meanwhile. One that is noted to be lost stands.
 //!
+//! Where the contents cannot be looked at for a moment nothing is noted, and the unit stays fenced.
+//!
 //! Members write this memory as well, and a hostile one can change a word as often as it likes.
 //! Each step is tried [`TRIES_MAX`] times.
 
@@ -69,6 +71,9 @@ pub enum RecoverError {
     /// Somebody changes the word all the time. Try again later, or withdraw the domain.
     #[error("the ownership word changed {TRIES_MAX} times while it was to be recovered")]
     Contended,
+    /// The contents could not be looked at, and the unit is fenced still. Try again later.
+    #[error("the contents of a fenced unit could not be looked at")]
+    Undecided,
 }
 
 /// Whether the contents of a fenced unit are those that were published last.
@@ -78,6 +83,8 @@ pub enum Verdict {
     Good,
     /// They are not, or nobody knows.
     Lost,
+    /// They cannot be looked at for a moment: the unit stays fenced.
+    Undecided,
 }
 
 /// What is known of the contents that are to be judged.
@@ -85,11 +92,29 @@ pub enum Verdict {
 pub struct Fenced {
     /// The last version that was published.
     pub last_good: u64,
-    /// The checksum that was noted last; of which version is not known.
+    /// The present version, which differs from the last one that was published.
+    pub present: u64,
+    /// The checksum that was stored last, where the domain has checksums: see [`crate::sum`].
     pub sum: u64,
+    /// It was handed to a member that had not taken it: nobody had it since it was published.
+    pub is_untaken: bool,
     /// The contents were lost before, or were given up: its holder was writing all of them anew,
     /// and has published nothing. There is nothing of before that they could pass for.
     pub was_lost: bool,
+}
+
+impl Fenced {
+    /// The verdict of a domain that has no checksums, and `keeps` what a writer left that is gone
+    /// or not. Whoever was handed the unit and died before it took it has written nothing. What was
+    /// lost before stays so: whoever wrote it anew has not published it.
+    #[must_use]
+    pub const fn by_terms(&self, keeps: bool) -> Verdict {
+        if self.is_untaken || keeps && !self.was_lost {
+            Verdict::Good
+        } else {
+            Verdict::Lost
+        }
+    }
 }
 
 /// Takes all that `slot` holds of the unit away, and finishes what an earlier recovery began.
@@ -166,22 +191,23 @@ pub fn settle(
     }
     let (last_good, was_lost) = raise_version(line, own.epoch());
     crash_point!("recover.version_raised");
-    let sum = line.sum.load(Relaxed);
-    // Whoever was handed the unit and died before it took it has written nothing.
-    let untaken = is_untaken(line, own.epoch().before());
     let verdict = if is_noted_lost(line, own.epoch()) && !planted!("recover.judges_what_was_lost") {
         Verdict::Lost
-    } else if untaken {
-        Verdict::Good
     } else {
         judge(Fenced {
             last_good,
-            sum,
+            // Nobody raises it any more: the note is under the epoch of the fence.
+            present: line.version.load(Relaxed),
+            // Acquire pairs with the release of whoever stored it: what is looked at after it is
+            // what it is the checksum of.
+            sum: line.sum.load(Acquire),
+            is_untaken: is_untaken(line, own.epoch().before()),
             was_lost,
         })
     };
     crash_point!("recover.judged");
     let note = match verdict {
+        Verdict::Undecided => return Err(RecoverError::Undecided),
         Verdict::Good => base::pack(own.epoch(), last_good),
         Verdict::Lost if planted!("recover.forgets_who_restores") => {
             base::pack(own.epoch(), last_good)
@@ -196,13 +222,13 @@ pub fn settle(
         let fenced = own.state() == State::Fenced;
         fenced.then(|| match verdict {
             Verdict::Good => own.repaired(),
-            Verdict::Lost => own.lost(),
+            _ => own.lost(),
         })
     })?;
     crash_point!("recover.settled");
     Ok(match verdict {
         Verdict::Good => Recovered::Repaired,
-        Verdict::Lost => Recovered::Lost { last_good },
+        _ => Recovered::Lost { last_good },
     })
 }
 

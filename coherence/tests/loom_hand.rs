@@ -4,7 +4,7 @@
 mod models;
 
 use coherence::era::Era;
-use coherence::recover::{self, Verdict};
+use coherence::recover;
 use coherence::{NotHanded, Receiver, Slot};
 use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
@@ -47,7 +47,7 @@ fn a_unit_that_is_handed_to_one_who_dies_is_left_to_nobody() {
             let word = Arc::clone(&word);
             spawn(&unit, move |unit| {
                 Era::new(&word).leave();
-                recover::recover(&unit.line, B, &unit.wait, |_| Verdict::Lost)
+                recover::recover(&unit.line, B, &unit.wait, |fenced| fenced.by_terms(false))
             })
         };
         let to = Receiver { slot: B, era };

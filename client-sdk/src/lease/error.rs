@@ -75,6 +75,21 @@ pub enum LeaseError {
         /// Which unit.
         unit: u32,
     },
+    /// The contents are not those that were published, by their checksum: somebody has written them
+    /// without a lease, or the memory has failed. Use nothing of them; write all of them anew.
+    #[error("the contents of unit {unit} do not fit the checksum of version {version}")]
+    Damaged {
+        /// Which unit.
+        unit: u32,
+        /// Which version the checksum was to be of.
+        version: u64,
+    },
+    /// The domain was made without checksums: there is nothing to verify by.
+    #[error("{segment} has no checksums")]
+    NoChecksums {
+        /// Which domain.
+        segment: SegmentId,
+    },
     /// The unit was to be handed to a member that is gone. It was let go as by a release.
     #[error("the member at {slot} is gone: unit {unit} was let go")]
     ReceiverGone {
@@ -126,9 +141,10 @@ impl LeaseError {
             Self::NotLost { .. }
             | Self::PartOfUnit { .. }
             | Self::NotLent { .. }
+            | Self::NoChecksums { .. }
             | Self::Empty { .. } => ErrorClass::Caller,
             Self::Moving { .. } => ErrorClass::Unreachable,
-            Self::Corrupt { .. } => ErrorClass::Corrupt,
+            Self::Corrupt { .. } | Self::Damaged { .. } => ErrorClass::Corrupt,
             Self::Access(error) => error.class(),
             Self::Call(error) => error.class(),
         }

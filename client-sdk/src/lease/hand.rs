@@ -84,6 +84,7 @@ impl<'d> WriteGuard<'d> {
             let lives = || directory.lives(slot, to.era()) == Ok(true);
             let (start, end) = units.unit_range(index);
             let changed = dirty.touches(start, end);
+            units.sum_up(index, line, grant, changed)?;
             let member = units.member();
             let unit = units.unit(index);
             match member.hand_over(line, grant, changed, receiver, lives) {

@@ -75,6 +75,16 @@ impl<'d> ReadGuard<'d> {
         self.lease.check(Kind::Read, units.start, units.bytes)
     }
 
+    /// Whether the contents are those that were published, by the checksum of each unit that the
+    /// guard has a byte of: one pass over these units.
+    ///
+    /// # Errors
+    /// [`LeaseError::Damaged`] where they are not; [`LeaseError::NoChecksums`] where the domain was
+    /// made without; [`LeaseError::Revoked`]; [`LeaseError`].
+    pub fn verify(&self) -> Result<(), LeaseError> {
+        self.lease.verify()
+    }
+
     /// Makes it a lease for writing, where nobody else reads the units, also no thread of this
     /// process. Nobody has written them in between. Nobody is waited for: two readers that waited
     /// for each other would wait for ever.

@@ -141,9 +141,9 @@ impl<'d> WriteGuard<'d> {
         let done = self.lease.each(|units, index, grant| {
             let line = units.line(index).ok_or(AccessError::ReadOnly)?;
             let (start, end) = units.unit_range(index);
-            let shared = units
-                .member()
-                .downgrade(line, grant, dirty.touches(start, end));
+            let changed = dirty.touches(start, end);
+            units.sum_up(index, line, grant, changed)?;
+            let shared = units.member().downgrade(line, grant, changed);
             *grant = shared.map_err(|refused| units.refused(index, refused))?;
             units
                 .membership
@@ -189,6 +189,7 @@ impl<'d> WriteGuard<'d> {
                     .caches
                     .write_back(units.held, self.dirty.ranges())?;
             }
+            units.sum_up(0, line, first, changed)?;
             let given = membership.member.release_exclusive(line, first, changed);
             first.version = given.map_err(|refused| units.refused(0, refused))?;
             membership.saw(units.first, first.version, first.backing);
@@ -205,6 +206,7 @@ impl<'d> WriteGuard<'d> {
             let line = units.line(index).ok_or(AccessError::ReadOnly)?;
             let (start, end) = units.unit_range(index);
             let changed = dirty.touches(start, end);
+            units.sum_up(index, line, grant, changed)?;
             let given = units.member().release_exclusive(line, grant, changed);
             grant.version = given.map_err(|refused| units.refused(index, refused))?;
             units

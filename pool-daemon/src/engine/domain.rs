@@ -113,6 +113,17 @@ pub struct DomainView {
     pub settling: bool,
 }
 
+/// Where the contents of a domain lie.
+#[derive(Debug)]
+pub struct Payload {
+    /// How it is cut.
+    pub layout: Layout,
+    /// How its members see each other's writes.
+    pub mode: Mode,
+    /// The files, in order, and their lengths.
+    pub files: Vec<(pool_core::BackingId, Bytes)>,
+}
+
 impl Domain {
     /// A new one, whose directory is written before anybody has it.
     pub(super) fn new(layout: Layout, terms: Coherence) -> Self {
@@ -368,6 +379,22 @@ impl Engine {
             .map_or(Ok(()), |domain| domain.free_slot().map(drop))
     }
 
+    /// Where the contents of a domain lie by now.
+    #[must_use]
+    pub fn payload(&self, id: SegmentId) -> Option<Payload> {
+        let segment = self.segments.get(&id)?;
+        let domain = segment.domain.as_ref()?;
+        // Admitted when it was made.
+        let mode = Mode::try_from(u8::try_from(domain.terms.mode).ok()?).ok()?;
+        let payload = segment.backings.iter().skip(1);
+        let files = payload.map(|id| Some((*id, self.backings.get(id)?.extents().bytes())));
+        Some(Payload {
+            layout: domain.layout,
+            mode,
+            files: files.collect::<Option<_>>()?,
+        })
+    }
+
     /// A new holder of the segment gets its slot, where it is a domain.
     pub(super) fn join(&mut self, client: ClientId, id: SegmentId) {
         let directory = self
@@ -453,6 +480,7 @@ impl Engine {
             layout: domain.layout,
             mode,
             incarnation: segment.incarnation,
+            checksums: domain.terms.checksums,
         });
         true
     }

@@ -95,6 +95,8 @@ pub enum Action {
         mode: u8,
         /// The memory that holds the contents of every unit.
         incarnation: Incarnation,
+        /// Each unit has a checksum.
+        checksums: bool,
     },
     /// Say in the directory that a member has come to the slot.
     Enter {
@@ -206,6 +208,8 @@ pub struct Recovery {
     pub layout: Layout,
     /// What a writer that is gone has left is kept as it is; otherwise it is lost.
     pub keeps: bool,
+    /// It is judged by the checksum of the unit instead.
+    pub checks: bool,
     /// The slots: a bit each.
     pub slots: u32,
     /// The slots that somebody has: they are said to live where the directory does not say so yet.

@@ -56,6 +56,9 @@ impl Engine {
             let directory = self.segments.get(&id).filter(live);
             let directory = directory.and_then(|s| s.backings.first().copied());
             let directory = directory.filter(|file| self.is_present(*file));
+            // What is judged by its contents has to be there.
+            let reads = self.domain(id).is_some_and(|d| d.terms.checksums);
+            let directory = directory.filter(|_| !reads || self.all_present(id).is_ok());
             let incarnation = self.segments.get(&id).map(|s| s.incarnation);
             let place = directory.zip(incarnation);
             let Some((domain, (directory, incarnation))) = self.domain_mut(id).zip(place) else {
@@ -76,6 +79,7 @@ impl Engine {
                 segment: id,
                 directory,
                 layout: domain.layout,
+                checks: domain.terms.checksums,
                 keeps: domain.terms.on_death() == OnDeath::Keep,
                 slots: slots | moved | taken_back,
                 cut_off: domain.cut_off,
@@ -104,7 +108,10 @@ impl Engine {
         } = recovering;
         domain.ready = true;
         let found = match result {
-            Err(contended) if contended.reason == RecoverError::Contended => {
+            Err(Unrecovered {
+                reason: RecoverError::Contended | RecoverError::Undecided,
+                ..
+            }) => {
                 domain.retry_at = Some(again);
                 self.tended.insert(id);
                 self.to_recover.insert(id);

@@ -64,7 +64,7 @@ mod view;
 mod tests;
 
 pub use check::Account;
-pub use domain::DomainView;
+pub use domain::{DomainView, Payload};
 pub use recover::{Found, RecoverError};
 pub use refusal::Refusal;
 pub use runs::{Misfit, Run, RunSet};

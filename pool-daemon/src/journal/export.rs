@@ -141,7 +141,8 @@ fields!(Coherence {
     no_clean_write_backs,
     one_host,
     directory_bytes,
-    recall_ms
+    recall_ms,
+    checksums
 });
 fields!(ExtentRun { first, count });
 

@@ -20,6 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use coherence::check::{Census, Violation, check};
 use coherence::recover::{self, Fenced, RecoverError, Verdict};
+use coherence::sum::Digest;
 use coherence::{Directory, FutexWait, Layout, LeaseError, Own, Refused, Slot, proxy};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::{Access, BoundsError, FileMap, MapError};
@@ -50,6 +51,8 @@ enum Task {
     Format {
         mode: u8,
         incarnation: Incarnation,
+        /// In a domain that has checksums: that of each unit.
+        sum: Option<u64>,
     },
     Recover {
         recovery: Recovery,
@@ -150,9 +153,15 @@ impl Domains {
         segment: SegmentId,
         directory: BackingId,
         layout: Layout,
-        (mode, incarnation): (u8, Incarnation),
+        (mode, incarnation, checksums): (u8, Incarnation, bool),
     ) {
-        let task = Task::Format { mode, incarnation };
+        // Version 0 of every unit is all zeroes.
+        let sum = checksums.then(|| Digest::of_zeroes(layout.unit()).word(0));
+        let task = Task::Format {
+            mode,
+            incarnation,
+            sum,
+        };
         self.add(segment, directory, layout, task);
     }
 
@@ -233,12 +242,10 @@ impl Reactor {
         let Some(mut work) = self.domains.next_due(now) else {
             return;
         };
-        let master = self.files.master(work.directory);
-        let done = self.domains.opened(&work, master).and_then(|directory| {
-            let done = work.proceed(&directory)?;
-            Ok(done)
-        });
-        let segment = work.segment;
+        let (engine, files, segment) = (&self.engine, &self.files, work.segment);
+        let look = |unit| sums::contents(engine, files, segment, unit);
+        let opened = self.domains.opened(&work, files.master(work.directory));
+        let done = opened.and_then(|directory| work.proceed(&directory, look));
         match (done, work.task) {
             (Ok(false), task) => self.domains.work.push_back(Work { task, ..work }),
             (Ok(true), Task::Format { .. }) => {
@@ -416,40 +423,61 @@ impl Reactor {
 }
 
 impl Work {
-    /// Goes on with the next units; whether there are no more.
-    fn proceed(&mut self, directory: &Directory<'_>) -> Result<bool, BoundsError> {
+    /// Goes on with the next units; whether there are no more. Where contents have to be looked at,
+    /// which `look` does, it goes no further than that unit.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it is to go on with the same unit later.
+    fn proceed(
+        &mut self,
+        directory: &Directory<'_>,
+        mut look: impl FnMut(u32) -> Result<Digest, OpenError>,
+    ) -> Result<bool, OpenError> {
         if self.at == 0 {
             self.begin(directory)?;
         }
-        let end = self
-            .at
-            .saturating_add(UNITS_A_ROUND)
-            .min(self.layout.units());
+        let units = self.layout.units();
+        let end = self.at.saturating_add(UNITS_A_ROUND).min(units);
         for unit in self.at..end {
+            self.at = unit.saturating_add(1);
             let Some(line) = directory.line(unit) else {
                 continue;
             };
             match &mut self.task {
                 // Relaxed: nobody has it yet, and handing it out orders it.
-                Task::Format { incarnation, .. } => {
+                Task::Format {
+                    incarnation, sum, ..
+                } => {
                     line.backing.store(incarnation.number(), Relaxed);
+                    if let Some(sum) = *sum {
+                        line.sum.store(sum, Relaxed);
+                    }
                 }
                 Task::Recover {
                     recovery,
                     found,
                     stuck,
                 } => {
+                    let mut looked = None;
+                    let contents = || sums::noted(look(unit), &mut looked);
                     let freed = free_stranded(line, recovery, directory);
-                    let recovered = freed.and_then(|()| recover_unit(line, recovery, found));
+                    let recovered =
+                        freed.and_then(|()| recover_unit(line, recovery, found, contents));
+                    if let Some(Err(error)) = looked {
+                        self.at = unit;
+                        return Err(error);
+                    }
                     if let Err(reason) = recovered {
                         count_stuck(stuck, unit, reason);
+                    }
+                    if looked.is_some() {
+                        break;
                     }
                 }
                 Task::Hold { hold, found } => found.hold((unit, line), hold),
             }
         }
-        self.at = end;
-        Ok(end == self.layout.units())
+        Ok(self.at == units)
     }
 
     fn begin(&self, directory: &Directory<'_>) -> Result<(), BoundsError> {
@@ -503,6 +531,7 @@ fn recover_unit(
     line: &Descriptor,
     recovery: &Recovery,
     found: &mut Recovered,
+    mut contents: impl FnMut() -> Option<Digest>,
 ) -> Result<(), RecoverError> {
     if let Some(incarnation) = recovery.moved {
         // Release pairs with the acquire of a grant. Before anything is given back: whoever writes
@@ -511,9 +540,10 @@ fn recover_unit(
         crash_point!("evict.unit_placed");
     }
     let own = Own::judge(line.own.load(Acquire))?;
-    let judge = |fenced| judge(fenced, recovery.keeps);
+    let mut judge = |fenced: Fenced| sums::verdict(line, &fenced, recovery, &mut contents);
     for slot in slots_in(own.holders() & recovery.slots) {
-        let unwritten = recovery.cut_off & slot.bit() != 0;
+        // Where there are checksums, that of the version which is raised has to be stored as well.
+        let unwritten = recovery.cut_off & slot.bit() != 0 && !recovery.checks;
         let judge = |fenced: Fenced| {
             if unwritten && !fenced.was_lost {
                 Verdict::Good
@@ -527,9 +557,9 @@ fn recover_unit(
         }
     }
     if recovery.settles {
-        note(found, recover::settle(line, &FutexWait, judge)?);
+        note(found, recover::settle(line, &FutexWait, &mut judge)?);
     } else if recover::is_decided(line)? {
-        recover::settle(line, &FutexWait, judge)?;
+        recover::settle(line, &FutexWait, &mut judge)?;
     }
     let own = Own::judge(line.own.load(Acquire))?;
     if recovery.in_order && !own.has_waiters() && !own.is_recalled() {
@@ -548,17 +578,6 @@ fn count_stuck(stuck: &mut Option<Unrecovered>, unit: u32, reason: RecoverError)
     stuck.units = stuck.units.saturating_add(1);
     if stuck.reason == RecoverError::Contended && reason != stuck.reason {
         (stuck.first, stuck.reason) = (unit, reason);
-    }
-}
-
-/// What the writer that is gone has left is what the terms of the domain say it is: no domain has
-/// checksums, by which more could be known. What was lost before stays so: whoever wrote it anew
-/// has not published it.
-fn judge(fenced: Fenced, keeps: bool) -> Verdict {
-    if keeps && !fenced.was_lost {
-        Verdict::Good
-    } else {
-        Verdict::Lost
     }
 }
 
@@ -620,6 +639,7 @@ fn audit(domain: &DomainView, lines: &[Descriptor]) -> (DomainCheck, Vec<String>
 }
 
 mod hold;
+mod sums;
 
 #[cfg(test)]
 mod tests;

@@ -381,9 +381,11 @@ impl Reactor {
                     layout,
                     mode,
                     incarnation,
-                } => self
-                    .domains
-                    .format(segment, directory, layout, (mode, incarnation)),
+                    checksums,
+                } => {
+                    let header = (mode, incarnation, checksums);
+                    self.domains.format(segment, directory, layout, header);
+                }
                 action => self.batch.actions.push(action),
             }
         }

@@ -323,6 +323,7 @@ fn segment((tenant, segment_id): (String, u64)) -> admin::SegmentDetail {
                 on_death: common::OnDeath::Lose.into(),
                 directory_bytes: 2 * MIB,
                 recall_ms: 1_000,
+                checksums: true,
                 ..common::Coherence::default()
             }),
             holders: 1,

@@ -112,14 +112,15 @@ fn shared_with(segment: &Segment) -> String {
     text::or_dash(&shares.join(", "))
 }
 
-/// How the units of a domain are cut and seen, and after which time they are recalled; a dash where
-/// it is none.
+/// How the units of a domain are cut and seen, after which time they are recalled, and whether they
+/// have checksums; a dash where it is none.
 fn units(segment: &Segment) -> String {
     segment.coherence.map_or_else(
         || "-".to_owned(),
         |terms| {
             let (size, mode) = (text::size(terms.unit_bytes), terms.mode().word());
-            format!("{size} {mode} {} ms", terms.recall_ms)
+            let checksums = if terms.checksums { " sums" } else { "" };
+            format!("{size} {mode} {} ms{checksums}", terms.recall_ms)
         },
     )
 }

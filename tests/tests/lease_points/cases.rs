@@ -50,6 +50,19 @@ impl Case {
     }
 }
 
+impl Case {
+    /// What the next one finds in a domain that has checksums, which tell what is whole.
+    pub(crate) fn leaves_where_summed(&self) -> Leaves {
+        match (self.role, self.leaves, self.point) {
+            ("restores", Leaves::Lost, _) => Leaves::Lost,
+            (_, Leaves::Lost, "lease.exclusive_granted") => Leaves::Old,
+            ("abandons", Leaves::Lost, _) => Leaves::Lost,
+            (_, Leaves::Lost, _) => Leaves::New,
+            (_, leaves, _) => leaves,
+        }
+    }
+}
+
 /// `role` dies at `point` and leaves what it `leaves`.
 macro_rules! cases {
     ($($role:literal $(dies at $point:literal, $leaves:ident;)*)*) => {
@@ -109,4 +122,18 @@ pub(crate) const CASES: &[Case] = cases! {
     "takes"
         dies at "lease.wait_announced", New;
         dies at "hand.taken", Lost;
+};
+
+/// Those that are met in a domain that has checksums only.
+pub(crate) const OF_SUMS: &[Case] = cases! {
+    "releases"
+        dies at "lease.sum_stored", Lost;
+    "downgrades"
+        dies at "lease.sum_stored", Lost;
+    "upgrades"
+        dies at "lease.sum_stored", Lost;
+    "restores"
+        dies at "lease.sum_stored", Lost;
+    "gives"
+        dies at "lease.sum_stored", Lost;
 };

@@ -23,12 +23,15 @@ mod rounds;
 mod scene;
 mod trial;
 
-use cases::{CASES, Case};
+use cases::{CASES, Case, OF_SUMS};
 use scene::Scene;
 
 /// A member dies in each way of `cases`, one after the other, in one domain.
 fn sweep(cases: impl Iterator<Item = &'static Case>, on_death: OnDeath, daemon_dies: bool) {
-    let mut scene = Scene::new(on_death);
+    sweep_in(Scene::new(on_death), cases, daemon_dies);
+}
+
+fn sweep_in(mut scene: Scene, cases: impl Iterator<Item = &'static Case>, daemon_dies: bool) {
     for case in cases {
         trial::run(&mut scene, case, daemon_dies);
     }
@@ -49,6 +52,19 @@ fn what_a_member_leaves_at_any_point_is_kept_where_the_domain_keeps() {
 #[test]
 fn who_waits_for_a_member_that_dies_while_the_daemon_is_dead_is_granted_once_it_is_back() {
     sweep(CASES.iter(), OnDeath::Lose, true);
+}
+
+#[test]
+fn what_a_member_leaves_at_any_point_is_judged_by_its_checksum_whatever_the_domain_keeps() {
+    for on_death in [OnDeath::Lose, OnDeath::Keep] {
+        sweep_in(Scene::summed(on_death), CASES.iter().chain(OF_SUMS), false);
+    }
+}
+
+#[test]
+fn what_a_member_leaves_while_the_daemon_is_dead_is_judged_by_its_checksum() {
+    let scene = Scene::summed(OnDeath::Keep);
+    sweep_in(scene, CASES.iter().chain(OF_SUMS), true);
 }
 
 #[test]
@@ -76,7 +92,8 @@ fn every_point_of_a_member_is_died_at() {
     let is_daemons = |name: &String| daemons.iter().any(|prefix| name.starts_with(prefix));
     let defined = sources.concat().into_iter();
     let defined: BTreeSet<_> = defined.filter(|name| !is_daemons(name)).collect();
-    let died_at = CASES.iter().map(|case| case.point).chain(objects::points());
+    let died_at = CASES.iter().chain(OF_SUMS).map(|case| case.point);
+    let died_at = died_at.chain(objects::points());
     let died_at: BTreeSet<_> = died_at.map(str::to_owned).collect();
     assert_eq!(died_at, defined);
 }

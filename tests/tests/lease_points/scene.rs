@@ -143,9 +143,19 @@ pub(crate) fn holds(domain: &Domain, slot: u64) -> bool {
 
 impl Scene {
     pub(crate) fn new(on_death: OnDeath) -> Self {
+        Self::of(on_death, false)
+    }
+
+    /// One whose units have checksums.
+    pub(crate) fn summed(on_death: OnDeath) -> Self {
+        Self::of(on_death, true)
+    }
+
+    fn of(on_death: OnDeath, checksums: bool) -> Self {
         let (turn, daemon, pool) = attached();
         let create = Create::new("ddr", Bytes::new(EXTENT)).name("units");
         let options = DomainOptions::new().unit_bytes(UNIT).on_death(on_death);
+        let options = options.checksums(checksums);
         let domain = pool.create_domain(&create, &options).expect("a domain");
         let mut scene = Self {
             domain,

@@ -168,6 +168,7 @@ fn victims_slot() -> Slot {
 /// What is found must be what `case` says, and be the same for all. What is lost is restored.
 fn judge(scene: &mut Scene, case: &Case, found: Vec<Granted>) {
     let leaves = match scene.on_death {
+        _ if scene.domain.has_checksums() => case.leaves_where_summed(),
         OnDeath::Lose => case.leaves,
         OnDeath::Keep => case.leaves_where_kept(),
     };

@@ -4,7 +4,7 @@ use pool_core::Nanos;
 use pool_core::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::recover::{Recovered, Verdict, recover};
+use crate::recover::{Fenced, Recovered, Verdict, recover};
 use crate::wait::FutexWait;
 
 const ERA: u64 = 7;
@@ -20,7 +20,7 @@ fn receiver(slot: u8, era: u64) -> Receiver {
 
 fn lost(line: &Descriptor, slot: u8) -> Recovered {
     let slot = Slot::new(slot).unwrap();
-    recover(line, slot, &FutexWait, |_| Verdict::Lost).unwrap()
+    recover(line, slot, &FutexWait, |fenced| fenced.by_terms(false)).unwrap()
 }
 
 fn past() -> Deadline {
@@ -186,7 +186,8 @@ fn what_was_handed_to_the_dead_by_the_dead_is_free_after_the_givers_recovery() {
     let another = |slot: Slot, era: u32| slot.index() == 2 && u64::from(era) == ERA + 1;
     crate::recover::fence_stranded(&line, &FutexWait, another).unwrap();
     assert_eq!(own().state(), State::Fenced);
-    let settled = crate::recover::settle(&line, &FutexWait, |_| Verdict::Lost).unwrap();
+    let by_terms = |fenced: Fenced| fenced.by_terms(false);
+    let settled = crate::recover::settle(&line, &FutexWait, by_terms).unwrap();
     assert_eq!((settled, own().state()), (Recovered::Repaired, State::Free));
     // What nobody was handed is nobody else's to fence.
     let held = giver.try_exclusive(&line).unwrap();

@@ -23,4 +23,5 @@ mod restart;
 mod sealing;
 mod sessions;
 mod sharing;
+mod sums;
 mod world;

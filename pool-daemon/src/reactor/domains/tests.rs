@@ -19,6 +19,7 @@ fn recovery(slots: u32) -> Recovery {
         directory: BackingId::FIRST,
         layout: Layout::new(Bytes::new(1 << 16), Bytes::new(1 << 12)).unwrap(),
         keeps: false,
+        checks: false,
         slots,
         members: 0,
         in_order: false,
@@ -26,6 +27,11 @@ fn recovery(slots: u32) -> Recovery {
         moved: None,
         settles: true,
     }
+}
+
+/// Of a unit that needs no look at its contents.
+fn unread(unit: u32) -> Result<Digest, OpenError> {
+    panic!("unit {unit} is read")
 }
 
 fn view(members: u32, left: u32, settling: bool) -> DomainView {
@@ -56,7 +62,7 @@ fn who_leaves_in_order_wakes_those_only_who_wait() {
     let woken = |recovery: &Recovery, own: u64| {
         let line = &lines(&[own])[0];
         let before = line.event.load(Relaxed);
-        recover_unit(line, recovery, &mut Recovered::default()).unwrap();
+        recover_unit(line, recovery, &mut Recovered::default(), || None).unwrap();
         let word = Own::judge(line.own.load(Relaxed)).unwrap();
         assert!(!word.has_waiters() && !word.is_recalled());
         line.event.load(Relaxed) != before
@@ -86,7 +92,7 @@ fn where_contents_are_kept_those_of_a_restorer_that_died_are_not() {
     let line = Descriptor::default();
     let die = || {
         let mut found = Recovered::default();
-        recover_unit(&line, &keeping, &mut found).unwrap();
+        recover_unit(&line, &keeping, &mut found, || None).unwrap();
         (found.repaired, found.lost)
     };
     // What a writer leaves is kept, as version 1. What one leaves who had to write all of it anew
@@ -119,7 +125,7 @@ fn all_that_slots_hold_is_taken_and_nothing_of_others() {
     ]);
     let mut found = Recovered::default();
     for line in &lines {
-        recover_unit(line, &recovery(gone), &mut found).unwrap();
+        recover_unit(line, &recovery(gone), &mut found, || None).unwrap();
     }
     let words: Vec<_> = lines.iter().map(|line| line.own.load(Relaxed)).collect();
     let lost = |epoch| own(4, epoch, 0);
@@ -136,7 +142,7 @@ fn all_that_slots_hold_is_taken_and_nothing_of_others() {
     // Once more, and there is nothing to do.
     let mut again = Recovered::default();
     for line in &lines {
-        recover_unit(line, &recovery(gone), &mut again).unwrap();
+        recover_unit(line, &recovery(gone), &mut again, || None).unwrap();
     }
     assert_eq!(again, Recovered::default());
 }
@@ -191,15 +197,17 @@ fn the_largest_domain_is_gone_through_in_parts_and_completely() {
         Task::Format {
             mode: 1,
             incarnation,
+            sum: Some(77),
         },
     );
     let mut rounds = 1;
-    while !format.proceed(&directory).unwrap() {
+    while !format.proceed(&directory, unread).unwrap() {
         rounds += 1;
     }
     assert_eq!(rounds, units.div_ceil(UNITS_A_ROUND));
     let number = incarnation.number();
-    let written = |line: &Descriptor| line.backing.load(Relaxed) == number;
+    let written =
+        |line: &Descriptor| (line.backing.load(Relaxed), line.sum.load(Relaxed)) == (number, 77);
     assert!(directory.lines().iter().all(written));
     assert_eq!(directory.is_formatted(), Ok(true));
     for line in directory.lines() {
@@ -211,7 +219,7 @@ fn the_largest_domain_is_gone_through_in_parts_and_completely() {
         stuck: None,
     };
     let mut recover = work(layout, task);
-    while !recover.proceed(&directory).unwrap() {}
+    while !recover.proceed(&directory, unread).unwrap() {}
     let Task::Recover { found, stuck, .. } = recover.task else {
         panic!("it stays what it is");
     };
@@ -235,7 +243,7 @@ fn units_that_cannot_be_recovered_are_counted_and_the_others_are_recovered() {
         stuck: None,
     };
     let mut recover = work(layout, task);
-    assert_eq!(recover.proceed(&directory), Ok(true));
+    assert!(recover.proceed(&directory, unread).unwrap());
     let Task::Recover { found, stuck, .. } = recover.task else {
         panic!("it stays what it is");
     };
