@@ -151,7 +151,8 @@ impl<'d> Units<'d> {
         Bytes::new(self.bytes)
     }
 
-    /// Leases the units for reading, now or not at all.
+    /// Leases the units for reading, now or not at all: not at all also where somebody else has
+    /// waited whose turn it is.
     ///
     /// # Errors
     /// [`LeaseError::Busy`]; [`LeaseError`].
@@ -191,7 +192,8 @@ impl<'d> Units<'d> {
         }
     }
 
-    /// Leases the units for writing, now or not at all.
+    /// Leases the units for writing, now or not at all: not at all also where somebody else has
+    /// waited whose turn it is.
     ///
     /// # Errors
     /// [`LeaseError::Busy`]; [`LeaseError`].
@@ -203,8 +205,8 @@ impl<'d> Units<'d> {
         }
     }
 
-    /// Leases the units for writing, and waits at most `timeout` until they can be had. While it
-    /// waits nobody new is let in to read.
+    /// Leases the units for writing, and waits at most `timeout` until they can be had. Readers
+    /// that come later are kept waiting, and after a millisecond writers as well.
     ///
     /// # Errors
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
@@ -633,7 +635,7 @@ impl<'d> Lease<'d> {
         Ok(())
     }
 
-    /// Whether somebody waits for one of the units to write it.
+    /// Whether somebody waits for one of the units.
     fn is_recalled(&self) -> Result<bool, LeaseError> {
         self.units.held.check_standing()?;
         for index in 0..self.units.count {

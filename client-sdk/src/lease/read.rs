@@ -58,7 +58,7 @@ impl<'d> ReadGuard<'d> {
         self.lease.first.epoch()
     }
 
-    /// Whether somebody waits to write. Let go soon: one that does not may be cut off.
+    /// Whether somebody waits for it. Let go soon: one that does not may be cut off.
     ///
     /// # Errors
     /// [`LeaseError`].

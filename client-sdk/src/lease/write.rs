@@ -112,7 +112,7 @@ impl<'d> WriteGuard<'d> {
         self.lease.first.version
     }
 
-    /// Whether somebody waits to write. Let go soon: one that does not may be cut off.
+    /// Whether somebody waits for it. Let go soon: one that does not may be cut off.
     ///
     /// # Errors
     /// [`LeaseError`].
