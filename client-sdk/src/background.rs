@@ -11,15 +11,15 @@
 use std::ops::Bound;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
+use pool_core::bare_thread::BareThread;
 use pool_core::clock::Deadline;
 use pool_core::futex::{RobustError, RobustWord};
 use pool_core::sync::atomic::Ordering;
-use pool_core::sync::{Arc, lock, thread};
+use pool_core::sync::{Arc, lock};
 use pool_core::{Bytes, Nanos, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
@@ -65,13 +65,12 @@ enum Step {
 }
 
 /// Starts the thread of a session, which has registered its word when this returns.
-pub(crate) fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn spawn(shared: Arc<Shared>) -> Result<BareThread, Error> {
     let (ready, started) = sync_channel(1);
-    let thread = thread::Builder::new().name("tierpool".to_owned());
-    let thread = thread.spawn(move || Background::new(shared).run(&ready));
-    let thread = thread.map_err(|error| Error::System {
+    let thread = BareThread::spawn(c"tierpool", move || Background::new(shared).run(&ready));
+    let thread = thread.map_err(|errno| Error::System {
         call: "pthread_create",
-        errno: error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw),
+        errno,
     })?;
     match started.recv() {
         Ok(Ok(())) => Ok(thread),

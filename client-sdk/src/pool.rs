@@ -2,9 +2,9 @@
 
 use std::mem::ManuallyDrop;
 use std::sync::PoisonError;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pool_core::bare_thread::BareThread;
 use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::atomic::Ordering;
@@ -271,11 +271,11 @@ impl Create {
 pub(crate) struct Life {
     shared: Arc<Shared>,
     /// `None` once it is joined.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<BareThread>>,
 }
 
 impl Life {
-    pub(crate) const fn new(shared: Arc<Shared>, thread: JoinHandle<()>) -> Self {
+    pub(crate) const fn new(shared: Arc<Shared>, thread: BareThread) -> Self {
         Self {
             shared,
             thread: Mutex::new(Some(thread)),
@@ -310,7 +310,9 @@ impl Drop for Life {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.wake();
         // A thread that panicked has ended as well.
-        let _ended = thread.map(JoinHandle::join);
+        if let Some(thread) = thread {
+            thread.join();
+        }
         if let Ok(mut session) = self.shared.session(self.shared.deadline()) {
             session.give_back(&self.shared);
             session.detach();

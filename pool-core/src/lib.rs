@@ -11,6 +11,8 @@
 //! free but not reusable until every old mapping is proven gone.
 
 pub mod addr;
+#[cfg(not(loom))]
+pub mod bare_thread;
 pub mod clock;
 pub mod descriptor;
 pub mod fault;
