@@ -161,8 +161,8 @@ impl<W: Wait> Member<W> {
     /// Notes who is to have the unit.
     fn leave_note(&self, line: &Descriptor, grant: &Grant, given: u64) -> Result<(), LeaseError> {
         loop {
-            // Acquire pairs with the change that left it: the word that is read next is not older. So
-            // a holder that was fenced writes over no later note.
+            // Acquire pairs with the change that left it: the word that is read next is not older,
+            // so a holder that was fenced writes over no later note.
             let before = line.handed.load(Acquire);
             if !judged(line)?.is_exclusive_of(self.slot, grant.epoch()) {
                 return Err(LeaseError::Revoked);
