@@ -271,6 +271,10 @@ impl Held {
         }
         let slot = self.membership.as_ref().map(Membership::slot);
         if slot.is_some_and(|slot| slot != grant.slot) {
+            if grant.info.incarnation > detail.info.incarnation {
+                // Evicted from the domain, it has come back before it has heard of that.
+                return Err(AccessError::Revoked { segment: self.id }.into());
+            }
             return Err(ProtocolError::Field("slot").into());
         }
         if let Err(error) = self.append(&detail, &grant) {

@@ -38,7 +38,7 @@ use pool_core::sync::atomic::{Ordering, fence};
 use pool_core::{Bytes, Nanos, SegmentId};
 
 use crate::domain::Domain;
-use crate::error::AccessError;
+use crate::error::{AccessError, Error, Reason};
 use crate::held::Held;
 use crate::membership::Membership;
 
@@ -220,9 +220,9 @@ impl<'d> Units<'d> {
         }
     }
 
-    /// Leases units whose contents are lost, to write all of them anew. A guard that is dropped
-    /// leaves them lost: only [`WriteGuard::release`], or what else says that they are whole,
-    /// publishes them.
+    /// Leases units whose contents are lost, to write all of them anew. What is found in them may
+    /// be half of what the last writer wrote. A guard that is dropped leaves them lost: only
+    /// [`WriteGuard::release`], or what else says that they are whole, publishes them.
     ///
     /// # Errors
     /// [`LeaseError::NotLost`] where there are contents; [`LeaseError::PartOfUnit`] of a range that
@@ -409,7 +409,8 @@ impl<'d> Units<'d> {
     fn follow(&self, index: u32, backing: u64, until: Option<Deadline>) -> Result<(), LeaseError> {
         let mut backoff = Backoff::new(FOLLOW_FIRST, FOLLOW_LONGEST);
         while backing > self.held.incarnation() {
-            self.domain.segment().bring_up_to_date()?;
+            let current = self.domain.segment().bring_up_to_date();
+            current.map_err(|error| self.not_current(index, error))?;
             let late = !until.is_some_and(|until| backoff.pause(until));
             if late && backing > self.held.incarnation() {
                 let (unit, segment) = (self.unit(index), self.domain.id());
@@ -417,6 +418,17 @@ impl<'d> Units<'d> {
             }
         }
         Ok(())
+    }
+
+    /// Why the mapping cannot be brought up to date. What is held no more was taken away, and the
+    /// news of it are on their way.
+    fn not_current(&self, index: u32, error: Error) -> LeaseError {
+        match error.reason() {
+            Some(Reason::NotFound) => LeaseError::Revoked {
+                unit: self.unit(index),
+            },
+            _ => error.into(),
+        }
     }
 
     /// Gives back the unit at `index`, which nothing was done to.
@@ -636,9 +648,10 @@ impl<'d> Lease<'d> {
     }
 
     /// Whether somebody waits for one of the units.
-    fn is_recalled(&self) -> Result<bool, LeaseError> {
+    fn is_recalled(&self, kind: Kind) -> Result<bool, LeaseError> {
         self.units.held.check_standing()?;
-        for index in 0..self.units.count {
+        for (grant, index) in std::iter::once(&self.first).chain(&self.more).zip(0..) {
+            self.units.check_one(kind, index, grant)?;
             if self.units.own(index)?.is_recalled() {
                 return Ok(true);
             }

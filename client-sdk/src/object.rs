@@ -263,8 +263,8 @@ impl Objects {
         Err(moving.map_or(ObjectError::Full { units }, ObjectError::from))
     }
 
-    /// The living object of this name, held from now on. Waits for publishers as long as
-    /// [`Objects::TIMEOUT`].
+    /// The living object of this name, held from now on. Waits for those who publish at this moment
+    /// as long as [`Objects::TIMEOUT`], and not for an object that is not published yet.
     ///
     /// # Errors
     /// As [`Objects::get_within`].
@@ -273,7 +273,8 @@ impl Objects {
     }
 
     /// The living object of this name, held from now on. Waits at most `timeout` for those who
-    /// publish at this moment; with none it looks now or not at all.
+    /// publish at this moment, and not for an object that is not published yet; with none it looks
+    /// now or not at all.
     ///
     /// # Errors
     /// [`ObjectError::NotFound`], [`ObjectError::WrongType`], [`ObjectError::TimedOut`];

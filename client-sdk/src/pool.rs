@@ -80,8 +80,9 @@ impl Pool {
         Ok(Segment::new(Arc::clone(&self.life), held, access))
     }
 
-    /// Creates a domain: a segment of zeroed units that are leased, of `create`'s size, which is to
-    /// be a whole number of units.
+    /// Creates a domain: a segment of zeroed units that are leased. `create`'s size is that of the
+    /// units: a whole number of them and of extents of 2 MiB, which is not rounded. Their words
+    /// take 2 MiB more, or 64 bytes a unit where that is more, and are charged as well.
     ///
     /// # Errors
     /// As [`Pool::create`].

@@ -77,7 +77,10 @@ pub enum LeaseError {
     },
     /// The contents are not those that were published, by their checksum: somebody has written them
     /// without a lease, or the memory has failed. Use nothing of them; write all of them anew.
-    #[error("the contents of unit {unit} do not fit the checksum of version {version}")]
+    #[error(
+        "the contents of unit {unit} do not fit the checksum of version {version}: write all of it \
+         anew"
+    )]
     Damaged {
         /// Which unit.
         unit: u32,

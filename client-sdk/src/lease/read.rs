@@ -47,7 +47,8 @@ impl<'d> ReadGuard<'d> {
         self.lease.as_ptr()
     }
 
-    /// The version of the contents: of the first unit, where there are several.
+    /// The version of the contents: of the first unit, where there are several. It rises with each
+    /// publication, and not always by one.
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.lease.first.version
@@ -61,9 +62,9 @@ impl<'d> ReadGuard<'d> {
     /// Whether somebody waits for it. Let go soon: one that does not may be cut off.
     ///
     /// # Errors
-    /// [`LeaseError`].
+    /// [`LeaseError::Revoked`] where it was taken away; [`LeaseError`].
     pub fn recalled(&self) -> Result<bool, LeaseError> {
-        self.lease.is_recalled()
+        self.lease.is_recalled(Kind::Read)
     }
 
     /// Whether the lease stands.
@@ -76,7 +77,8 @@ impl<'d> ReadGuard<'d> {
     }
 
     /// Whether the contents are those that were published, by the checksum of each unit that the
-    /// guard has a byte of: one pass over these units.
+    /// guard has a byte of: one pass over these units. Whoever writes a unit publishes all of it,
+    /// damage included: who wants to know before verifies, and [upgrades](Self::upgrade).
     ///
     /// # Errors
     /// [`LeaseError::Damaged`] where they are not; [`LeaseError::NoChecksums`] where the domain was

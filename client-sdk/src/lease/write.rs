@@ -115,9 +115,9 @@ impl<'d> WriteGuard<'d> {
     /// Whether somebody waits for it. Let go soon: one that does not may be cut off.
     ///
     /// # Errors
-    /// [`LeaseError`].
+    /// [`LeaseError::Revoked`] where it was taken away; [`LeaseError`].
     pub fn recalled(&self) -> Result<bool, LeaseError> {
-        self.lease.is_recalled()
+        self.lease.is_recalled(Kind::Write)
     }
 
     /// Whether the lease stands.

@@ -503,6 +503,16 @@ fn what_is_no_domain_has_no_units_and_a_broken_one_is_not_believed() {
         );
     }
     assert_eq!(write(&domain, 0, 1), Ok(1));
+    // Evicted, and back before it has heard of it.
+    let (mut granted, files) = fake.model().grant(domain.id().number());
+    if let reply::Body::Granted(granted) = &mut granted {
+        granted.slot = 2;
+        granted.segment.as_mut().unwrap().incarnation += 1;
+    }
+    let is_open = |body: &request::Body| matches!(body, request::Body::Open(_));
+    fake.once(is_open, Script::Say(granted, files));
+    let evicted = pool.open_domain("units", client_sdk::Access::ReadWrite);
+    assert_eq!(evicted.unwrap_err().class(), ErrorClass::Revoked);
     let missing = pool
         .open_domain("none", client_sdk::Access::ReadOnly)
         .unwrap_err();
