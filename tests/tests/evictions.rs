@@ -66,17 +66,30 @@ impl Scene {
         self.puppet.signal(Signal::SIGSTOP);
     }
 
+    /// What a member that waits says in the word.
+    fn says_that_it_waits(&self) {
+        let word = own(&self.held, UNIT);
+        if matches!(word.state(), State::Shared | State::Exclusive) {
+            let recalled = word.recalled().word();
+            let own = &line(&self.held, UNIT).own;
+            let _ = own.compare_exchange(word.word(), recalled, Acquire, Acquire);
+        }
+    }
+
+    /// Says that the unit is waited for until the daemon dies of it.
+    fn wait_until_it_dies(&mut self) {
+        until("it dies", || {
+            self.says_that_it_waits();
+            let asked = self.client.try_ask(recall(self.id, UNIT));
+            matches!(asked, Err(Unanswered::Gone(_))).then_some(())
+        });
+    }
+
     /// Says that the unit is waited for, as one does that waits, until the eviction is over.
     fn wait(&mut self) {
         let (id, before) = (self.id, self.held.segment.incarnation);
         until("the eviction is over", || {
-            // A member that waits to write says so in the word as well.
-            let word = own(&self.held, UNIT);
-            if matches!(word.state(), State::Shared) {
-                let recalled = word.recalled().word();
-                let own = &line(&self.held, UNIT).own;
-                let _ = own.compare_exchange(word.word(), recalled, Acquire, Acquire);
-            }
+            self.says_that_it_waits();
             let _ = self.client.try_ask(recall(id, UNIT));
             let moved = line(&self.held, OTHER).backing.load(Acquire) > before;
             let given_back =
@@ -203,6 +216,7 @@ fn who_answers_a_recall_keeps_all_that_it_has() {
     let grant = lease(&scene.held, UNIT, true).unwrap();
     let mut asker = scene.daemon.attach("a");
     drop(asker.granted(ask::open("d", Access::ReadWrite)));
+    scene.says_that_it_waits();
     asker.ask(recall(id, UNIT));
     match scene.client.event() {
         event::Body::Recalled(told) => {
@@ -246,10 +260,7 @@ fn an_eviction_survives_the_daemons_death_at_each_of_its_points() {
             .daemon
             .restart_as(&setup().with("TIERPOOL_CRASH", crash));
         scene.client.reattach().unwrap();
-        until("it dies", || {
-            let asked = scene.client.try_ask(recall(scene.id, UNIT));
-            matches!(asked, Err(Unanswered::Gone(_))).then_some(())
-        });
+        scene.wait_until_it_dies();
         scene.daemon.await_crash();
         scene.daemon.restart_as(&setup());
         scene.client.reattach().unwrap();
@@ -277,10 +288,7 @@ fn broken(bug: &str, dies: bool) -> Result<(), &'static str> {
         let dying = planted.with("TIERPOOL_CRASH", "evict.copied:1");
         scene.daemon.restart_as(&dying);
         scene.client.reattach().unwrap();
-        until("it dies", || {
-            let asked = scene.client.try_ask(recall(id, UNIT));
-            matches!(asked, Err(Unanswered::Gone(_))).then_some(())
-        });
+        scene.wait_until_it_dies();
         let place = line(&scene.held, OTHER).backing.load(Acquire);
         return (place == old)
             .then_some(())

@@ -7,8 +7,10 @@
 
 use coherence::check::check;
 use coherence::recover::{Fenced, RecoverError, Recovered, Verdict, recover, rouse};
+use coherence::sum;
 use pool_core::sync::atomic::Ordering::Relaxed;
 
+use crate::member::digest_of;
 use crate::memory::Memory;
 use crate::mix::Policy;
 use crate::report::{Violation, broken};
@@ -117,6 +119,18 @@ fn judge(world: &World, unit: u32, fenced: Fenced) -> Verdict {
         state = world.state();
     }
     let contents = world.memory.unit(line.backing.load(Relaxed));
+    // What a checksum calls good is whole: published, or going to be.
+    drop(state);
+    let by_sum = sum::judge(line, &fenced, digest_of(&contents));
+    let state = world.state();
+    if by_sum == Verdict::Good && !state.units[index].is_whole(&contents) {
+        let told = broken(
+            "a checksum fits whole contents only",
+            format!("unit {unit}"),
+        );
+        world.demand(state, told);
+        return Verdict::Lost;
+    }
     match world.mix.policy {
         Policy::Keep => Verdict::Good,
         Policy::Compare if contents == state.units[index].published => Verdict::Good,

@@ -3,6 +3,7 @@
 //! planted.
 
 use coherence::cache::Caches as _;
+use coherence::sum::{Digest, Hashing};
 use coherence::{Grant, LeaseError, Own};
 use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
@@ -270,8 +271,18 @@ impl<'a> Thread<'a> {
             return self.write_back(&written.ranges);
         }
         self.write_back(&written.ranges);
+        let digest = digest_of(&written.contents);
         self.declare(unit, grant, written.contents);
+        self.sum_up(unit, grant, digest);
         self.publish(unit, grant, true);
+    }
+
+    /// Stores the checksum of what is going to be published. Where the lease does not stand any
+    /// more the publication says so.
+    fn sum_up(&self, unit: u32, grant: &Grant, digest: Digest) {
+        let _ = self.lease("set_sum", unit, |process, line| {
+            process.member.set_sum(line, grant, digest)
+        });
     }
 
     /// Reads what only this thread can have changed.
@@ -432,4 +443,11 @@ impl<'a> Thread<'a> {
         state.tally.verified += 1;
         self.world.demand(state, result);
     }
+}
+
+/// The hash of the contents of a unit.
+pub(crate) fn digest_of(contents: &[u8]) -> Digest {
+    let mut hashing = Hashing::default();
+    hashing.add(contents);
+    hashing.digest()
 }

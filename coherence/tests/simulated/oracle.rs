@@ -220,6 +220,13 @@ impl Unit {
         self.declared = Some(Declared { own, contents });
     }
 
+    /// Whether these are contents that were published last, or were to be published by the holder
+    /// that is gone.
+    pub(crate) fn is_whole(&self, contents: &[u8]) -> bool {
+        let declared = self.declared.as_ref();
+        contents == self.published || declared.is_some_and(|d| d.contents == contents)
+    }
+
     /// Law 3, of a grant that still stands.
     pub(crate) fn granted(&self, grant: &Grant) -> Result<(), Violation> {
         let restored = self.own.state() == State::Exclusive && self.version > self.good;

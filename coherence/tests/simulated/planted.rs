@@ -9,7 +9,7 @@ use crate::report::Violation;
 use crate::run::{run, turn};
 
 /// Seeds within which each bug is caught.
-const SEEDS: u64 = 50;
+const SEEDS: u64 = 100;
 
 /// Bugs of the crate.
 const CRATES: [&str; 9] = [
