@@ -403,7 +403,7 @@ impl Engine {
         let Some(segment) = self.segments.get_mut(&id) else {
             return;
         };
-        let (owner, tier) = (segment.tenant, segment.tier);
+        let owner = segment.tenant;
         let held = std::mem::replace(&mut segment.incarnation, incarnation);
         let directory = segment.backings.len().min(1);
         let mut old = segment.backings.split_off(directory);
@@ -415,15 +415,7 @@ impl Engine {
         }
         let payer = self.settle_charges(owner, &job.fresh);
         self.cut_off(id, held);
-        self.enter(&job.fresh);
-        self.touch_segment(id);
-        self.touch_pool();
-        self.quarantine(&old, payer);
-        self.pays_no_more(payer, id); // It may have let go before it was told to.
-        let burst = self.is_over(owner, tier);
-        if let Some(segment) = self.segments.get_mut(&id) {
-            segment.burst = burst;
-        }
+        self.commit_move(id, &old, &job.fresh, payer);
         self.tell_changed(id, None);
         self.tell_if_leaving(id);
         self.to_recover.insert(id);

@@ -173,15 +173,7 @@ impl Engine {
         if let Some(dropped) = dropped {
             self.drop_share(id, dropped, held);
         }
-        self.enter(&job.fresh);
-        self.touch_segment(id);
-        self.touch_pool();
-        self.quarantine(&old, payer);
-        self.pays_no_more(payer, id); // It may have let go before it was told to.
-        let burst = self.is_over(owner, tier);
-        if let Some(segment) = self.segments.get_mut(&id) {
-            segment.burst = burst;
-        }
+        self.commit_move(id, &old, &job.fresh, payer);
         self.publish_segment("segment-moved", id, self.tier_name(tier).to_owned());
         self.tell_changed(id, job.asker.map(|(client, _)| client));
         if let Some((client, request_id)) = job.asker {
@@ -189,6 +181,27 @@ impl Engine {
             self.answer_grant(client, request_id, id);
         }
         self.tell_if_leaving(id);
+    }
+
+    /// One commit makes the new files those of the segment, and quarantines the `old` ones, which
+    /// `payer` pays for.
+    pub(super) fn commit_move(
+        &mut self,
+        id: SegmentId,
+        old: &[BackingId],
+        fresh: &[BackingId],
+        payer: TenantId,
+    ) {
+        self.enter(fresh);
+        self.touch_segment(id);
+        self.touch_pool();
+        self.quarantine(old, payer);
+        self.pays_no_more(payer, id); // It may have let go before it was told to.
+        let place = self.segments.get(&id).map(|s| (s.tenant, s.tier));
+        let burst = place.is_some_and(|(owner, tier)| self.is_over(owner, tier));
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.burst = burst;
+        }
     }
 
     /// The new files are the owner's from now on. Returns who paid for them until now.

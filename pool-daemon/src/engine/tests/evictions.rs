@@ -61,6 +61,14 @@ fn seen(slots: &[u32], epoch: u32, writes: bool) -> Seen {
 }
 
 impl Scene {
+    /// One more member.
+    fn joins(&mut self) -> Pid {
+        let member = self.world.attach(ALPHA);
+        let open = ask::open("d", Access::ReadWrite);
+        self.world.granted(member, open);
+        member
+    }
+
     fn holds(&mut self, unit: u32, seen: Seen) {
         self.world.domains.seen.insert(unit, seen);
     }
@@ -183,10 +191,7 @@ fn a_writer_that_does_not_let_go_is_evicted_and_the_others_go_on() {
 #[test]
 fn readers_are_evicted_who_do_not_let_go_of_what_is_recalled() {
     let mut scene = scene();
-    let third = scene.world.attach(ALPHA);
-    scene
-        .world
-        .granted(third, ask::open("d", Access::ReadWrite));
+    let third = scene.joins();
     scene.holds(UNIT, seen(&[1, 2, 3], 1, false));
     scene.recall(UNIT);
     scene.world.pass(RECALL_MS / 2);
@@ -308,10 +313,7 @@ fn recalls_are_bounded_and_doubled_ones_are_one() {
 #[test]
 fn who_writes_and_does_not_let_go_of_what_is_to_be_copied_is_evicted_as_well() {
     let mut scene = scene();
-    let third = scene.world.attach(ALPHA);
-    scene
-        .world
-        .granted(third, ask::open("d", Access::ReadWrite));
+    let third = scene.joins();
     scene.holds(UNIT, seen(&[2], 1, true));
     scene.holds(9, seen(&[3], 4, true));
     scene.holds(10, seen(&[1], 4, true));
@@ -330,9 +332,7 @@ fn who_writes_and_does_not_let_go_of_what_is_to_be_copied_is_evicted_as_well() {
 #[test]
 fn members_that_hand_a_unit_to_each_other_hold_up_an_eviction_for_three_recall_times() {
     let mut scene = scene();
-    let third = scene.world.attach(ALPHA);
-    let open = ask::open("d", Access::ReadWrite);
-    scene.world.granted(third, open);
+    let third = scene.joins();
     scene.holds(UNIT, seen(&[2], 1, true));
     scene.recall(UNIT);
     // The first and the third, by turns, each in an epoch of its own.
@@ -368,9 +368,7 @@ fn what_a_pass_has_missed_is_not_copied() {
 #[test]
 fn nothing_is_recovered_beside_the_copy() {
     let mut scene = scene();
-    let third = scene.world.attach(ALPHA);
-    let open = ask::open("d", Access::ReadWrite);
-    scene.world.granted(third, open);
+    scene.joins();
     let mut scene = half_evicted_of(scene, |scene| !scene.world.copying.is_empty());
     let (first, id) = (scene.first, scene.id);
     scene.world.done(first, ask::close(id));
@@ -387,9 +385,7 @@ fn nothing_is_recovered_beside_the_copy() {
 #[test]
 fn what_an_evicted_member_takes_later_is_taken_back_in_place_and_is_as_it_was() {
     let mut scene = scene();
-    let third = scene.world.attach(ALPHA);
-    let open = ask::open("d", Access::ReadWrite);
-    scene.world.granted(third, open);
+    scene.joins();
     scene.holds(UNIT, seen(&[2], 1, true));
     scene.recall(UNIT);
     scene.pass(2);
