@@ -24,8 +24,8 @@
 //!    gone with the copy: so it is set aside.
 //!
 //! A unit that is let go and written again may be written each time that it is looked at. So it is
-//! looked at [`LOOKS_MAX`] times on end; and what counts as not let go is the same holder in the
-//! same epoch.
+//! looked at [`LOOKS_MAX`] times on end, and then told of with its holder and epoch: how often that
+//! may be another one, and for how long the same, is for the caller to say.
 
 use pool_core::descriptor::Descriptor;
 use pool_core::{crash_point, planted};

@@ -7,8 +7,9 @@
 //! readers asks at once, for readers come without any of them being kept waiting.
 //!
 //! Asking is one bit, and the grant that follows takes it back for all: others who asked as well
-//! ask once more when they find the unit held. So nobody who has asked waits for more turns than
-//! others who have asked, as long as it is quick enough to ask again; no order is kept among them.
+//! ask once more when they find the unit held. No order is kept among those who have asked, and
+//! between a grant and the next asking somebody new may come in: nobody is promised a turn after so
+//! many of others.
 //!
 //! One that has asked and does not come, because it is dead or stopped, keeps a free unit from
 //! others for one cap of the wait, by the clock of each.
