@@ -314,6 +314,19 @@ impl Daemon {
         open.expect("the daemon runs").count()
     }
 
+    /// What its descriptors are open to, as the kernel names it.
+    #[must_use]
+    pub fn open_files(&self) -> Vec<String> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon runs");
+        // One that is closed meanwhile is none.
+        let names = open
+            .flatten()
+            .filter_map(|link| fs::read_link(link.path()).ok());
+        let mut names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+        names.sort();
+        names
+    }
+
     /// How many descriptors of a process it has open.
     #[must_use]
     pub fn pidfds_of(&self, pid: u32) -> usize {

@@ -482,6 +482,8 @@ impl Reactor {
     /// Tells the engine what has happened of which no commit says so.
     fn catch_up(&mut self) {
         for client in std::mem::take(&mut self.gone) {
+            // Who had asked to detach has an entry still: the answer that closes it was in doubt.
+            self.drop_client(client);
             self.step(Command::ClientGone { client });
         }
         for backing in self.destroyed.clone() {
