@@ -708,9 +708,9 @@ fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
     // A holder that was fenced in between may have read where the contents are by now, and would
     // store there. The acquire of the place pairs with the release of whoever moved them, who had
     // noted the fence before: who reads the new place reads that note, or a later one. The word is
-    // looked at only where the note does not say enough: a processor that has just exchanged a word
-    // is slow to load the same one. Who sleeps here through 2^25 epochs may take a later note for an
-    // older one: the word refuses it before its first access all the same.
+    // looked at only where the note does not say enough: a processor that has just exchanged a
+    // word is slow to load the same one. Who sleeps here through 2^25 epochs may take a later note
+    // for an older one: the word refuses it before its first access all the same.
     let stands = base::is_before(line.base.load(Relaxed), to.epoch()) || is_still(line, to);
     (stands || planted!("member.trusts_a_late_place")).then_some(grant)
 }

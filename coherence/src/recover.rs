@@ -247,8 +247,8 @@ fn is_noted_lost(line: &Descriptor, fence: Epoch) -> bool {
     base::epoch(line.base.load(Relaxed)) == fence.after()
 }
 
-/// Steps 2 and 3, for a unit that is to be settled later: what follows may change where the contents
-/// are.
+/// Steps 2 and 3, for a unit that is to be settled later: what follows may change where the
+/// contents are.
 pub(crate) fn note_fence(line: &Descriptor, fence: Epoch) {
     let _judged_later = raise_version(line, fence);
 }
