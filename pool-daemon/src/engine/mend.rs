@@ -36,10 +36,10 @@ impl Engine {
         for &segment in &self.domains {
             let domain = self.domain(segment).into_iter();
             let departed = domain.flat_map(|domain| &domain.departed);
-            let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
+            let awaited = departed.map(|(&slot, departed)| Action::AwaitEnd {
                 segment,
                 slot,
-                process,
+                process: departed.process,
             });
             let awaited: Vec<_> = awaited.collect();
             self.actions.extend(awaited);

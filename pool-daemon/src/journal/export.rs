@@ -131,7 +131,8 @@ fields!(DepartedRow {
     slot,
     pid,
     started_ticks,
-    evicted
+    evicted,
+    tenant_id
 });
 fields!(EvictionRow { slots, moved });
 fields!(Coherence {
