@@ -106,9 +106,9 @@ pub(super) struct Domain {
     pub(super) recovering: Option<Recovering>,
     /// When a recovery is tried again that others were in the way of.
     pub(super) retry_at: Option<Nanos>,
-    /// Slots that are to be recovered whoever may live: the contents are not where they were. With
-    /// the daemon's own.
-    pub(super) moved: u32,
+    /// Slots that an eviction, or a try of one, has left which is over: they are to be recovered
+    /// whoever may live. The daemon's own, and where it was done those of who was evicted.
+    pub(super) ended_eviction: u32,
     pub(super) recalls: Recalls,
     pub(super) eviction: Option<Eviction>,
     /// Nobody is recalled before: an eviction has failed.
@@ -160,7 +160,7 @@ impl Domain {
             stuck: 0,
             recovering: None,
             retry_at: None,
-            moved: 0,
+            ended_eviction: 0,
             recalls: Recalls::new(),
             eviction: None,
             rests_until: Nanos::ZERO,
@@ -241,7 +241,7 @@ impl Domain {
 
     /// Nothing goes through the units, and nothing is to before a pass does.
     pub(super) fn may_pass(&self) -> bool {
-        self.ready && self.is_at_rest() && self.moved == 0
+        self.ready && self.is_at_rest() && self.ended_eviction == 0
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
@@ -258,7 +258,7 @@ impl Domain {
     }
 
     fn free_slot(&self) -> Result<Slot, Refusal> {
-        let taken = self.members() | self.left | self.evicted() | self.moved;
+        let taken = self.members() | self.left | self.evicted() | self.ended_eviction;
         let free = Slot::members().find(|slot| taken & slot.bit() == 0);
         free.ok_or_else(|| match self.recoverable() {
             0 => Refusal::Limit {
@@ -577,7 +577,7 @@ impl Engine {
         let segments = self.domains.iter().filter_map(|id| self.segments.get(id));
         segments.filter_map(|segment| {
             let domain = segment.domain.as_ref().filter(|domain| domain.ready)?;
-            let evicts = domain.eviction.is_some() || domain.moved != 0;
+            let evicts = domain.eviction.is_some() || domain.ended_eviction != 0;
             let daemon = if evicts { Slot::DAEMON.bit() } else { 0 };
             (segment.stage == Stage::Live).then_some(DomainView {
                 segment: segment.id,

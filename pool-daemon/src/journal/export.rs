@@ -134,7 +134,7 @@ fields!(DepartedRow {
     evicted,
     tenant_id
 });
-fields!(EvictionRow { slots, moved });
+fields!(EvictionRow { slots, ended });
 fields!(Coherence {
     mode,
     unit_bytes,

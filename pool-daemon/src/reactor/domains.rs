@@ -166,7 +166,7 @@ impl Domains {
     }
 
     pub(super) fn recover(&mut self, recovery: Recovery) {
-        if recovery.moved.is_some() {
+        if recovery.contents_in.is_some() {
             crash_point!("evict.committed");
         }
         let (found, stuck) = (Recovered::default(), None);
@@ -533,7 +533,7 @@ fn recover_unit(
     found: &mut Recovered,
     mut contents: impl FnMut() -> Option<Digest>,
 ) -> Result<(), RecoverError> {
-    if let Some(incarnation) = recovery.moved {
+    if let Some(incarnation) = recovery.contents_in {
         // Release pairs with the acquire of a grant. Before anything is given back: whoever writes
         // the unit next writes where it lies by now.
         line.backing.store(incarnation.number(), Release);

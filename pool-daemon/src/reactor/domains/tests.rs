@@ -24,7 +24,7 @@ fn recovery(slots: u32) -> Recovery {
         members: 0,
         in_order: false,
         cut_off: 0,
-        moved: None,
+        contents_in: None,
         settles: true,
     }
 }

@@ -23,7 +23,7 @@ fn recovery(slot: Slot) -> Recovery {
         members: 0,
         in_order: false,
         cut_off: 0,
-        moved: None,
+        contents_in: None,
         settles: true,
     }
 }
