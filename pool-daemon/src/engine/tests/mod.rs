@@ -24,4 +24,5 @@ mod sealing;
 mod sessions;
 mod sharing;
 mod sums;
+mod waited_for;
 mod world;

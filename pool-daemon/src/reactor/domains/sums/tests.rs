@@ -1,5 +1,7 @@
+use std::os::fd::OwnedFd;
+
 use coherence::directory::UNIT_BYTES_MIN;
-use coherence::{FutexWait, Layout, Member, Slot, State};
+use coherence::{FutexWait, Layout, Member, Own, Slot, State};
 use pool_core::BackingId;
 use pool_core::sync::atomic::Ordering::Relaxed;
 
@@ -23,7 +25,7 @@ fn recovery(slot: Slot) -> Recovery {
         members: 0,
         in_order: false,
         cut_off: 0,
-        moved: None,
+        contents_in: None,
         settles: true,
     }
 }
