@@ -147,6 +147,13 @@ impl Domain {
         Ok(self.map.mapped().atomic_u64(Bytes::new(at))?)
     }
 
+    /// Three words of one line, none of which anything else uses.
+    pub(super) fn line_of_words(&self) -> anyhow::Result<[&AtomicU64; 3]> {
+        let at = self.tools_at() + Tool::Word(1).at();
+        let word = |index: u64| self.map.mapped().atomic_u64(Bytes::new(at + 8 * index));
+        Ok([word(0)?, word(1)?, word(2)?])
+    }
+
     /// A tool that can be slept on.
     pub(super) fn futex(&self, tool: Tool) -> anyhow::Result<&AtomicU32> {
         let at = self.tools_at() + tool.at();

@@ -14,7 +14,7 @@ use parking_lot::{
 use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::AtomicU64;
-use pool_core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::pthread::RobustMutex;
 
@@ -168,6 +168,42 @@ impl Lock for CompareExchange<'_> {
 
     #[inline]
     fn release(&self, (): ()) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// The least that a lease by one word can do, and nothing is judged: the word is looked at and
+/// exchanged, two others of its line are looked at, and the word is exchanged back.
+#[derive(Debug)]
+pub(super) struct BareLease<'a>(pub(super) [&'a AtomicU64; 3]);
+
+impl Lock for BareLease<'_> {
+    /// What the word was, and what the others are.
+    type Held<'a>
+        = (u64, [u64; 2])
+    where
+        Self: 'a;
+    type Fault = Infallible;
+
+    #[inline]
+    fn acquire(&self) -> Result<(u64, [u64; 2]), Infallible> {
+        let [word, version, place] = self.0;
+        let mut seen = word.load(Acquire);
+        loop {
+            match word.compare_exchange(seen, seen.wrapping_add(1), AcqRel, Acquire) {
+                Ok(_) => return Ok((seen, [version.load(Acquire), place.load(Acquire)])),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    #[inline]
+    fn release(&self, (before, _): (u64, [u64; 2])) -> Result<(), Infallible> {
+        let [word, ..] = self.0;
+        let mut seen = before.wrapping_add(1);
+        while let Err(now) = word.compare_exchange(seen, seen.wrapping_sub(1), AcqRel, Acquire) {
+            seen = now;
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use pool_core::sync::thread;
 
 use super::domain::Tool;
 use super::locks::{
-    CompareExchange, Exclusive, Lock, PeerUpgrade, Read, Shared, Unit, Upgrade, Write,
+    BareLease, CompareExchange, Exclusive, Lock, PeerUpgrade, Read, Shared, Unit, Upgrade, Write,
 };
 use super::partner::{Side, patience};
 use super::pthread;
@@ -24,6 +24,7 @@ const CHUNKS: usize = 41;
 
 /// What one compare-exchange is called as a peer.
 pub(super) const ONE_WORD: &str = "one compare-exchange";
+const BARE: &str = "two compare-exchanges, three loads";
 pub(super) const ROBUST: &str = "robust pthread mutex";
 
 /// All cases of this part.
@@ -74,6 +75,11 @@ pub(super) fn one_word<'a>(side: &'a Side<'_>) -> Contender<'a> {
     })
 }
 
+/// What no lease that is changed by one word, and granted with two others, can cost less than.
+fn bare<'a>(side: &'a Side<'_>) -> Contender<'a> {
+    Contender::new(BARE, || cost(&BareLease(side.domain.line_of_words()?)))
+}
+
 pub(super) fn robust<'a>(side: &'a Side<'_>) -> Contender<'a> {
     Contender::new(ROBUST, || cost(&side.domain.mutex(0)?)).of(pthread::version())
 }
@@ -92,6 +98,7 @@ fn exclusive(side: &Side<'_>, publishes: bool, rounds: usize) -> Outcome {
     };
     let peers = vec![
         one_word(side),
+        bare(side),
         robust(side),
         parking("parking_lot Mutex", Mutex::new(())),
         parking("parking_lot RwLock, write", Write::default()),
@@ -104,6 +111,7 @@ fn shared(side: &Side<'_>, rounds: usize) -> Outcome {
     let unit = unit(side, 0)?;
     let peers = vec![
         one_word(side),
+        bare(side),
         robust(side),
         parking("parking_lot RwLock, read", Read::default()),
     ];
