@@ -124,6 +124,9 @@ impl Engine {
                 domain.left &= !slots;
                 domain.gone &= !slots;
                 domain.cut_off &= !slots;
+                // What was to be taken back here is, whenever that was found: the slot is free, and
+                // what is held in it from now on is the next one's.
+                domain.to_take_back &= !slots;
             }
             Err(_) => domain.stuck |= slots,
         }

@@ -24,4 +24,5 @@ mod sealing;
 mod sessions;
 mod sharing;
 mod sums;
+mod taking_back;
 mod world;
