@@ -1,3 +1,5 @@
+use coherence::Own;
+
 use super::*;
 
 fn own(state: u64, epoch: u64, holders: u64) -> u64 {

@@ -1,5 +1,5 @@
 use coherence::directory::UNIT_BYTES_MIN;
-use coherence::{FutexWait, Layout, Member, Slot, State};
+use coherence::{FutexWait, Layout, Member, Own, Slot, State};
 use pool_core::BackingId;
 use pool_core::sync::atomic::Ordering::Relaxed;
 
