@@ -119,8 +119,10 @@ impl Engine {
             }
             found => found,
         };
+        let mut is_forgotten = false;
         match &found {
             Ok(_) => {
+                is_forgotten = domain.forget_ended(slots);
                 domain.left &= !slots;
                 domain.gone &= !slots;
                 domain.cut_off &= !slots;
@@ -133,7 +135,7 @@ impl Engine {
         domain.moved &= !moved;
         domain.to_take_back &= !taken_back;
         self.to_recover.insert(id);
-        if moved != 0 {
+        if moved != 0 || is_forgotten {
             self.touch_segment(id);
         }
         match found {

@@ -43,6 +43,8 @@ pub(super) struct Daemon {
     /// the contents are, whose contents have moved, and of an eviction that it fences.
     pub(super) members: u32,
     pub(super) awaited: u32,
+    /// Of those whose processes have ended, the evicted that are not recovered yet.
+    pub(super) ended: u32,
     pub(super) incarnation: u8,
     pub(super) moved: u32,
     pub(super) eviction: Option<Eviction>,
@@ -62,6 +64,7 @@ impl Daemon {
         writers: 0,
         members: ALL & !OWN,
         awaited: 0,
+        ended: 0,
         incarnation: 0,
         moved: 0,
         eviction: None,
@@ -75,14 +78,15 @@ impl Daemon {
     /// What it is when it starts again.
     pub(super) fn restarted(&self) -> Self {
         let eviction = self.eviction.filter(|eviction| eviction.fences);
+        let awaited = self.awaited | self.ended;
         Self {
             members: self.members,
-            awaited: self.awaited,
+            awaited,
             incarnation: self.incarnation,
             moved: eviction.map_or(self.moved, |_| 0),
             eviction,
             left: !self.members & ALL,
-            cut_off: self.cut_off & self.awaited,
+            cut_off: self.cut_off & awaited,
             ready: false,
             ..Self::FIRST
         }
@@ -130,11 +134,18 @@ impl Daemon {
         self.gone |= slots;
     }
 
+    /// The process has ended of one that had a slot.
+    pub(super) fn has_ended(&mut self, slot: u32) {
+        self.awaited &= !slot;
+        self.ended |= self.cut_off & slot;
+    }
+
     /// What was held at `slots` is held no more, nor what had `moved` and was to be `taken_back`.
     pub(super) fn has_recovered(&mut self, slots: u32, moved: u32, taken_back: u32) {
         self.left &= !slots;
         self.gone &= !slots;
         self.cut_off &= !slots;
+        self.ended &= !slots;
         self.moved &= !moved;
         self.to_take_back &= !taken_back;
         self.ready = true;

@@ -40,7 +40,7 @@ impl Steps<'_> {
             }
             if !member.lives && daemon.awaited & slot != 0 {
                 self.daemon("hears that a process has ended", |s| {
-                    s.daemon.awaited &= !slot;
+                    s.daemon.has_ended(slot);
                 });
             }
         }

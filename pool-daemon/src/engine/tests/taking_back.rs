@@ -69,3 +69,21 @@ fn what_was_to_be_taken_back_of_one_whose_slot_is_recovered_is_not_taken_from_th
     let slots: Vec<_> = recovered.map(|recovery| recovery.slots).collect();
     assert_eq!(slots, [0b100]);
 }
+
+#[test]
+fn a_restart_knows_who_was_evicted_until_its_slot_is_recovered() {
+    let mut scene = held_late();
+    scene.world.prompt = false;
+    scene.world.kill(scene.second);
+    assert_eq!(scene.row().departed.len(), 1);
+    scene.world.restart(|_| true);
+    scene.world.prompt = true;
+    scene.world.domains.recovered.clear();
+    scene.world.reattach(scene.first);
+    scene.world.work();
+    let recovered = scene.world.domains.recovered.iter();
+    let of_slot: Vec<_> = recovered.filter(|r| r.slots & 0b100 != 0).collect();
+    assert_eq!(of_slot.len(), 1);
+    assert_eq!(of_slot[0].cut_off, 0b100);
+    assert!(scene.row().departed.is_empty());
+}
