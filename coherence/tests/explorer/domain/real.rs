@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use coherence::evict::{self, Held};
 use coherence::pass::Pass;
-use coherence::recover::{Fenced, Recovered, Verdict};
+use coherence::recover::{Fenced, Recovered, Verdict, fence_stranded};
 use coherence::sum::{self, Digest, Hashing};
 use coherence::{Grant, LeaseError, Member, Own, Slot, State, Wait};
 use pool_core::clock::Deadline;
@@ -247,8 +247,10 @@ fn made(line: &Descriptor, call: Call, terms: Terms) -> Answer {
                 terms.verdict(line, &fenced, contents, is_cut_off)
             };
             let tell = |_: Option<Slot>, _: Recovered| {};
+            // Members hand nothing over here: the notes are those of earlier passes.
+            let freed = in_order || fence_stranded(line, &NoWait, |_, _| true).is_ok();
             let done = pass.go_on(line, &NoWait, judge, tell);
-            ended(done.is_ok())
+            ended(freed && done.is_ok())
         }
     }
 }
