@@ -117,7 +117,8 @@ impl Daemon {
         let options = AttachOptions::new()
             .socket(self.session_socket())
             .name(name)
-            .timeout(std::time::Duration::from_nanos(PATIENCE.get()));
+            .timeout(std::time::Duration::from_nanos(PATIENCE.get()))
+            .wait_for_daemon(true);
         options_attach(&options).with_context(|| format!("the daemon's log:\n{}", self.log()))
     }
 

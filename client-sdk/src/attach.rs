@@ -1,4 +1,8 @@
 //! Attaching: finding the daemon, opening a session, reserving the window.
+//!
+//! Where there is no socket there is no daemon, and nobody is made to wait for one that nobody may
+//! ever start, unless he asks to. A socket is a daemon that lives, starts, or has died and may be
+//! started again: that is waited for. So is one that goes away meanwhile, for somebody was there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +36,7 @@ pub struct AttachOptions {
     tenant: String,
     name: String,
     timeout: Nanos,
+    waits: bool,
 }
 
 impl Default for AttachOptions {
@@ -42,6 +47,7 @@ impl Default for AttachOptions {
             tenant,
             name,
             timeout: Nanos::from_millis(10_000),
+            waits: false,
         }
     }
 }
@@ -85,9 +91,19 @@ impl AttachOptions {
         self
     }
 
+    /// Whether attaching waits, within the timeout, until a daemon makes its socket. It does not by
+    /// default: where there is none it fails at once. Whoever starts a daemon and attaches to it
+    /// next, or may come while one is restarted, waits. A socket that is there is waited for in any
+    /// case until it answers, and whoever has attached waits for a daemon that went away.
+    #[must_use]
+    pub const fn wait_for_daemon(mut self, waits: bool) -> Self {
+        self.waits = waits;
+        self
+    }
+
     pub(crate) fn attach(&self) -> Result<Pool, Error> {
-        let socket = self.find_socket()?;
         let deadline = Deadline::after(self.timeout);
+        let socket = self.find_socket(deadline)?;
         let (connection, answer) = self.ask(&socket, deadline)?;
         let attached = wire::attached(answer)?;
         let client = attached.client;
@@ -126,9 +142,10 @@ impl AttachOptions {
             name: self.name.clone(),
         };
         let body = request::Body::Attach(ask);
-        let mut backoff = Backoff::new(Nanos::from_millis(1), Nanos::from_millis(100));
+        let (mut waits, mut backoff) = (self.waits, backoff());
         loop {
-            let mut connection = connect(socket, deadline)?;
+            let mut connection = connect(socket, waits, deadline)?;
+            waits = true;
             match connection.round_trip(FIRST_ID, &body, &[], deadline) {
                 Ok(answer) => return Ok((connection, answer)),
                 Err(Trip::Gone) if backoff.pause(deadline) => {}
@@ -148,36 +165,59 @@ impl AttachOptions {
         }
     }
 
-    fn find_socket(&self) -> Result<PathBuf, Error> {
+    fn find_socket(&self, deadline: Deadline) -> Result<PathBuf, Error> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
         if let Some(socket) = std::env::var_os("TIERPOOL_SOCKET") {
             return Ok(socket.into());
         }
-        find(SOCKET).map_err(|NotFound { tried, untrusted }| match untrusted {
-            None => Error::NoSocket { tried },
-            Some(Untrusted {
-                folder,
-                owner,
-                mode,
-            }) => Error::Untrusted {
-                folder,
-                owner,
-                mode,
-            },
-        })
+        let mut backoff = backoff();
+        loop {
+            match find(SOCKET) {
+                Ok(socket) => return Ok(socket),
+                Err(_) if self.waits && backoff.pause(deadline) => {}
+                Err(not_found) => return Err(none_found(not_found)),
+            }
+        }
     }
 }
 
-fn connect(socket: &Path, deadline: Deadline) -> Result<Connection, Error> {
+fn backoff() -> Backoff {
+    Backoff::new(Nanos::from_millis(1), Nanos::from_millis(100))
+}
+
+fn none_found(NotFound { tried, untrusted }: NotFound) -> Error {
+    match untrusted {
+        None => Error::NoSocket { tried },
+        Some(Untrusted {
+            folder,
+            owner,
+            mode,
+        }) => Error::Untrusted {
+            folder,
+            owner,
+            mode,
+        },
+    }
+}
+
+/// Connects. Where there is no socket, and none was seen before, it does so only if it `waits`.
+fn connect(socket: &Path, mut waits: bool, deadline: Deadline) -> Result<Connection, Error> {
     let start = now();
-    let mut backoff = Backoff::new(Nanos::from_millis(1), Nanos::from_millis(100));
+    let mut backoff = backoff();
     loop {
         match Connection::open(socket) {
             Ok(connection) => return Ok(connection),
-            // It is starting, or has more callers than it can take at once.
-            Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN) => {}
+            Err(Errno::ENOENT) if !waits => {
+                return Err(Error::NoDaemon {
+                    socket: socket.to_owned(),
+                });
+            }
+            Err(Errno::ENOENT) => {}
+            // It has died, is starting, or has more callers than it can take at once. A daemon that
+            // starts removes the socket of the one before.
+            Err(Errno::ECONNREFUSED | Errno::EAGAIN) => waits = true,
             Err(errno) => {
                 return Err(Error::Socket {
                     socket: socket.to_owned(),

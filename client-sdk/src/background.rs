@@ -1,5 +1,5 @@
 //! The one thread of a session: it hears events, takes the session up again, has requests resolved
-//! that were not answered in time, tells the daemon what was released, and keeps reserves filled.
+//! that were not answered in time, tells the daemon what is queued, and keeps reserves filled.
 //!
 //! It also holds the session's robust word (see [`pool_core::futex::RobustWord`]), by which the
 //! daemon learns of the death of the process before its memory is taken down.
@@ -189,7 +189,7 @@ impl Background {
     /// Whether a step is to be taken for others than the reserves.
     fn is_wanted(&self) -> bool {
         let table = lock(&self.shared.table);
-        let queued = !table.releases.is_empty() || !table.stale.is_empty();
+        let queued = !table.errands.is_empty() || !table.stale.is_empty();
         drop(table);
         queued
             || self.shared.unresolved.load(Ordering::Acquire)

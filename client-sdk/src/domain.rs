@@ -85,7 +85,8 @@ impl DomainOptions {
     /// on before it is evicted from the domain: 50 ms to an hour, in whole milliseconds. A second
     /// where nothing is said. So whoever waits gets past a member that hangs after twice this time
     /// and what the copying takes. Take the longest that a member holds a unit while it works, a
-    /// lent one included: with the unit it loses the domain, and what it held besides.
+    /// lent one included: with the unit it loses the domain, and what it held besides. Messages
+    /// call it `recall_ms`, and `poolctl segments` shows it.
     #[must_use]
     pub fn recall_time(mut self, time: Duration) -> Self {
         // Zero would mean that nothing is said: the daemon refuses what is too short or too long.

@@ -1,7 +1,9 @@
 //! What can go wrong, in one enum, with a class that says whose fault it is and what to do next.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use coherence::Slots;
 use nix::errno::Errno;
 use pool_core::futex::FutexError;
 use pool_core::mem::{BoundsError, MapError};
@@ -48,6 +50,18 @@ pub enum Error {
     NoSocket {
         /// Where one was looked for.
         tried: Vec<PathBuf>,
+    },
+    /// There is no socket where the daemon's was said to be. Start the daemon, name its socket, or
+    /// [wait](crate::AttachOptions::wait_for_daemon) for one that is being started.
+    #[error(
+        "there is no daemon at {}: start pool-daemon, or name the session socket of the one that \
+         runs (TIERPOOL_SOCKET, or `AttachOptions::socket`; `AttachOptions::wait_for_daemon` \
+         waits for one that is being started)",
+        socket.display()
+    )]
+    NoDaemon {
+        /// Where there is none.
+        socket: PathBuf,
     },
     /// The daemon did not answer in time. What is held stays usable; retry, or raise the timeout.
     /// The request may have been carried out: if so, its result is given back by the next call.
@@ -155,7 +169,9 @@ impl Error {
         match self {
             Self::Refused(refused) => refused.class,
             Self::Access(error) => error.class(),
-            Self::NoSocket { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
+            Self::NoSocket { .. } | Self::NoDaemon { .. } | Self::Unreachable { .. } => {
+                ErrorClass::Unreachable
+            }
             Self::Socket { errno, .. } if is_shortage(*errno) => ErrorClass::Exhausted,
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
             Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
@@ -259,6 +275,18 @@ impl From<common::Error> for Error {
             used,
             asked,
         }))
+    }
+}
+
+/// Who keeps a unit, a bit a slot, as it is told to people.
+pub(crate) struct Holders(pub(crate) u32);
+
+impl fmt::Display for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("nobody: the daemon decides about it, or a writer goes first"),
+            holders => Slots::from_bits(holders).fmt(f),
+        }
     }
 }
 

@@ -21,6 +21,12 @@
 //! version of the units where something was, and lets go. A guard that wrote nothing publishes
 //! nothing.
 //!
+//! # What it costs
+//! The simple way is inlined into the caller, whatever it costs in code: a guard is then a few
+//! registers, and where it is nothing else no store waits before a compare-exchange. That needs
+//! care: a guard whose address is given to a function that is not inlined lies in memory all along.
+//! So what is not simple takes copies of [`Units`], and guards by value.
+//!
 //! # Who dies
 //! A process that dies holds nothing after the daemon has taken note: what it read is free, what it
 //! wrote is lost or kept as the domain says. A thread that panics while it has written half of a
@@ -168,12 +174,13 @@ impl<'d> Units<'d> {
     ///
     /// # Errors
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, timeout: Duration) -> Result<ReadGuard<'d>, LeaseError> {
-        match self.take_at_once(Kind::Read) {
-            Some(grant) => Ok(ReadGuard::new(self.lease_of(grant))),
-            None => self.acquire_within(Kind::Read, timeout).map(ReadGuard::new),
-        }
+        let lease = match self.take_at_once(Kind::Read) {
+            Some(grant) => self.lease_of(grant),
+            None => self.acquire_within(Kind::Read, timeout)?,
+        };
+        Ok(ReadGuard::new(lease))
     }
 
     /// Leases a unit for reading where somebody reads it, now or not at all: `None` where nobody
@@ -210,14 +217,13 @@ impl<'d> Units<'d> {
     ///
     /// # Errors
     /// [`LeaseError::TimedOut`]; [`LeaseError`].
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, timeout: Duration) -> Result<WriteGuard<'d>, LeaseError> {
-        match self.take_at_once(Kind::Write) {
-            Some(grant) => Ok(WriteGuard::new(self.lease_of(grant))),
-            None => self
-                .acquire_within(Kind::Write, timeout)
-                .map(WriteGuard::new),
-        }
+        let lease = match self.take_at_once(Kind::Write) {
+            Some(grant) => self.lease_of(grant),
+            None => self.acquire_within(Kind::Write, timeout)?,
+        };
+        Ok(WriteGuard::new(lease))
     }
 
     /// Leases units whose contents are lost, to write all of them anew. What is found in them may
@@ -238,7 +244,7 @@ impl<'d> Units<'d> {
 
     /// The way to one unit that nobody else wants, which is to cost no more than the change of its
     /// word. `None` for all that is not so simple: nothing is held then.
-    #[inline]
+    #[inline(always)]
     fn take_at_once(&self, kind: Kind) -> Option<Grant> {
         let may = kind.reads() || self.domain.access() == Access::ReadWrite;
         let line = self.line.filter(|_| may && self.count == 1)?;
@@ -261,12 +267,13 @@ impl<'d> Units<'d> {
 
     /// Gives back what is to be taken by the long way.
     #[cold]
+    #[inline(never)]
     fn take_back(&self, kind: Kind, grant: &Grant) {
         // Where it was taken away meanwhile the long way finds that out.
         let _ = self.give_back(kind, 0, grant);
     }
 
-    #[inline]
+    #[inline(always)]
     const fn lease_of(&self, first: Grant) -> Lease<'d> {
         Lease {
             units: *self,
@@ -276,7 +283,7 @@ impl<'d> Units<'d> {
     }
 
     /// Whether the contents of a grant are where they are mapped, and nothing older is cached.
-    #[inline]
+    #[inline(always)]
     fn is_current(&self, index: u32, grant: &Grant) -> bool {
         grant.backing <= self.held.incarnation()
             && !self.membership.is_stale(self.unit(index), grant)
@@ -446,8 +453,8 @@ impl<'d> Units<'d> {
     }
 
     /// Whether the unit at `index` is held as `kind` says, since `grant`.
-    #[inline]
-    fn check_one(&self, kind: Kind, index: u32, grant: &Grant) -> Result<(), LeaseError> {
+    #[inline(always)]
+    fn check_one(self, kind: Kind, index: u32, grant: &Grant) -> Result<(), LeaseError> {
         let member = &self.membership.member;
         let stands = match (self.line(index), kind) {
             (Some(line), Kind::Read | Kind::Beside) => member.check_shared(line, grant),
@@ -459,6 +466,24 @@ impl<'d> Units<'d> {
             }
         };
         stands.map_err(|refused| self.refused(index, refused))
+    }
+
+    /// Whether the units that a range of the payload touches are held as `kind` says.
+    #[inline(never)]
+    fn check_touched(
+        self,
+        kind: Kind,
+        (first, more): (Grant, &[Grant]),
+        (offset, len): (u64, u64),
+    ) -> Result<(), LeaseError> {
+        let last = offset.saturating_add(len.saturating_sub(1));
+        let touched = self.index_of(offset)..=self.index_of(last);
+        for (grant, index) in std::iter::once(&first).chain(more).zip(0..) {
+            if touched.contains(&index) {
+                self.check_one(kind, index, grant)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the ownership word of the unit at `index` says.
@@ -492,7 +517,8 @@ impl<'d> Units<'d> {
 
     /// Why the unit at `index` cannot be had.
     #[cold]
-    fn refused(&self, index: u32, refused: coherence::LeaseError) -> LeaseError {
+    #[inline(never)]
+    fn refused(self, index: u32, refused: coherence::LeaseError) -> LeaseError {
         let unit = self.unit(index);
         let holders = self.own(index).map_or(0, Own::holders);
         LeaseError::of(unit, holders, refused)
@@ -624,7 +650,7 @@ impl<'d> Lease<'d> {
     }
 
     /// Whether the `len` bytes from `offset` of the payload may be accessed.
-    #[inline]
+    #[inline(always)]
     fn check(&self, kind: Kind, offset: u64, len: u64) -> Result<(), LeaseError> {
         let directory = self.units.domain.layout().directory().get();
         self.units
@@ -633,18 +659,8 @@ impl<'d> Lease<'d> {
         if self.more.is_empty() {
             return self.units.check_one(kind, 0, &self.first);
         }
-        self.check_all(kind, offset, len)
-    }
-
-    fn check_all(&self, kind: Kind, offset: u64, len: u64) -> Result<(), LeaseError> {
-        let last = offset.saturating_add(len.saturating_sub(1));
-        let touched = self.units.index_of(offset)..=self.units.index_of(last);
-        for (grant, index) in std::iter::once(&self.first).chain(&self.more).zip(0..) {
-            if touched.contains(&index) {
-                self.units.check_one(kind, index, grant)?;
-            }
-        }
-        Ok(())
+        self.units
+            .check_touched(kind, (self.first, &self.more), (offset, len))
     }
 
     /// Whether somebody waits for one of the units.

@@ -76,6 +76,13 @@ impl Membership {
         matches!(self.info.on_death, OnDeath::Keep)
     }
 
+    /// Whether there is nothing to be done for what was written but to publish it: the hardware
+    /// keeps the caches the same, and there are no checksums.
+    #[inline]
+    pub(crate) const fn publishes_by_the_word(&self) -> bool {
+        matches!(self.caches, Caches::Hardware) && !self.info.checksums
+    }
+
     /// Whether lines of the unit may be cached that are older than what was granted.
     #[inline]
     pub(crate) fn is_stale(&self, unit: u32, grant: &Grant) -> bool {

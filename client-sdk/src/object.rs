@@ -41,7 +41,7 @@ use pool_core::{Bytes, SegmentId, crash_point};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::{Domain, DomainOptions};
-use crate::error::{AccessError, Error, ErrorClass};
+use crate::error::{AccessError, Error, ErrorClass, Holders};
 use crate::info::OnDeath;
 use crate::lease::{LeaseError, Units};
 use crate::pool::{Create, Pool};
@@ -125,7 +125,7 @@ pub enum ObjectError {
     /// Others published until the timeout had passed, and the index could not be had. Try again,
     /// with a longer timeout, or find out which of them does not let go.
     #[error(
-        "the index of {segment} was held until the deadline, at last by the slots {holders:#x}"
+        "the index of {segment} was held until the deadline, at last by {}", Holders(*holders)
     )]
     TimedOut {
         /// Of which space.
@@ -167,7 +167,9 @@ pub struct Objects {
 impl Pool {
     /// Creates a space for objects of at most `unit` bytes each, headers of 256 bytes included:
     /// `create` says where, how large, and under which name others open it. `unit` is a power of
-    /// two of at least 4,096.
+    /// two of at least 4,096. Besides, the tenant is charged for the directory of the domain: 2 MiB
+    /// (one extent) more, or 64 bytes a unit where that is more. So its quota has to have room for
+    /// the size that `create` says and an extent.
     ///
     /// # Errors
     /// As [`Pool::create_domain`].

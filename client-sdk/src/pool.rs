@@ -39,7 +39,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Attaches this process.
+    /// Attaches this process. Where there is no daemon's socket it fails at once, unless
+    /// [`AttachOptions::wait_for_daemon`] says otherwise.
     ///
     /// # Errors
     /// [`Error`], and nothing is left behind.
@@ -81,8 +82,9 @@ impl Pool {
     }
 
     /// Creates a domain: a segment of zeroed units that are leased. `create`'s size is that of the
-    /// units: a whole number of them and of extents of 2 MiB, which is not rounded. Their words
-    /// take 2 MiB more, or 64 bytes a unit where that is more, and are charged as well.
+    /// units: a whole number of them and of extents of 2 MiB, which is not rounded. Their words,
+    /// the directory, take 2 MiB (one extent) more, or 64 bytes a unit where that is more, and are
+    /// charged as well: the quota has to have room for both.
     ///
     /// # Errors
     /// As [`Pool::create`].
@@ -178,11 +180,11 @@ fn take(
             return Err(ProtocolError::Field("segment_id").into());
         }
         if grant.info.bytes.get() < ask.bytes {
-            shared.release(unwanted);
+            shared.queue(unwanted);
             return Err(ProtocolError::Field("bytes").into());
         }
         if grant.info.domain.is_some() != ask.coherence.is_some() {
-            shared.release(unwanted);
+            shared.queue(unwanted);
             return Err(ProtocolError::Field("coherence").into());
         }
     }

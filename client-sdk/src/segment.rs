@@ -11,7 +11,7 @@ use crate::error::{AccessError, Error};
 use crate::held::Fate;
 use crate::info::PieceInfo;
 use crate::pool::Life;
-use crate::table::{HeldRef, Release};
+use crate::table::{Errand, HeldRef};
 use crate::view::{Element, View, ViewMut};
 use crate::wire::{self, Answer};
 
@@ -288,7 +288,7 @@ impl Segment {
                 });
             }
             held.end(Fate::Revoked)
-                .inspect_err(|_| shared.release(Release::Close(id)))?;
+                .inspect_err(|_| shared.queue(Errand::Close(id)))?;
         }
         held.let_go();
         let ask = session::Free {
@@ -300,7 +300,7 @@ impl Segment {
         if freed.is_err() && !session.awaits(id) {
             // Unmapped before it was to be freed, so that the memory is back at once: it is held no
             // more whether the daemon refused or was not asked at all.
-            shared.release(Release::Close(id));
+            shared.queue(Errand::Close(id));
         }
         freed
     }

@@ -12,7 +12,7 @@
 //! A request is sent once on each connection, unless it was answered there. A second one could be
 //! carried out when the first has been refused already, and its answer be taken for none.
 //!
-//! Releases are queued (see [`crate::table`]) and sent before the next request.
+//! Errands, releases above all, are queued (see [`crate::table`]) and sent before the next request.
 //!
 //! A segment that moves, or waits after a restart of the daemon for its holders to bring its files
 //! back, is `BUSY`. Both end by themselves, and a request that meets one is repeated until then.
@@ -29,7 +29,7 @@ use crate::error::{Error, Reason};
 use crate::event::Event;
 use crate::held::Fate;
 use crate::shared::Shared;
-use crate::table::Release;
+use crate::table::Errand;
 use crate::wire::Answer;
 
 mod takeup;
@@ -221,7 +221,7 @@ impl Session {
             (request::Body::Free(ask), reply::Body::Error(_)) => {
                 // It was unmapped before it was to be freed, so it is held no more.
                 let id = SegmentId::new(ask.segment_id);
-                lock(&shared.table).releases.extend(id.map(Release::Close));
+                lock(&shared.table).errands.extend(id.map(Errand::Close));
             }
             (body, reply::Body::Granted(_)) => {
                 let grant = answer.granted(shared.window.range()).inspect_err(|_| {
@@ -238,13 +238,13 @@ impl Session {
                             shared.postpone(id);
                         }
                     }
-                    None => lock(&shared.table).release(unwanted(&body, id)),
+                    None => lock(&shared.table).queue(unwanted(&body, id)),
                 }
             }
             (request::Body::Acquire(ask), reply::Body::Acquired(_)) => {
                 let id = SegmentId::new(ask.segment_id);
-                let unit = id.map(|id| Release::Unit(id, ask.unit));
-                lock(&shared.table).releases.extend(unit);
+                let unit = id.map(|id| Errand::Unit(id, ask.unit));
+                lock(&shared.table).errands.extend(unit);
             }
             (body, reply::Body::Error(_)) => {
                 // It stays where it is.
@@ -259,13 +259,13 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the daemon what was released.
+    /// Tells the daemon what is queued.
     fn flush(&mut self, shared: &Arc<Shared>, deadline: Deadline) -> Result<(), Error> {
         loop {
-            let Some(release) = lock(&shared.table).releases.pop_front() else {
+            let Some(errand) = lock(&shared.table).errands.pop_front() else {
                 return Ok(());
             };
-            let (id, body) = (self.take_id(), release.request());
+            let (id, body) = (self.take_id(), errand.request());
             let told = self
                 .exchange(shared, Sent::new(id, body), deadline)
                 .and_then(Answer::done);
@@ -275,15 +275,14 @@ impl Session {
                 Err(error) if error.reason() == Some(Reason::NotFound) => {}
                 // So it has where the domain is not held any more, or the unit lost.
                 Err(error)
-                    if matches!(release, Release::Unit(..))
+                    if matches!(errand, Errand::Unit(..))
                         && matches!(error.reason(), Some(Reason::NotPermitted | Reason::Lost)) => {}
                 // Whoever still waits asks again.
-                Err(error)
-                    if matches!(release, Release::Recall(..)) && error.reason().is_some() => {}
-                Err(error) if matches!(release, Release::Recall(..)) => return Err(error),
+                Err(error) if matches!(errand, Errand::Recall(..)) && error.reason().is_some() => {}
+                Err(error) if matches!(errand, Errand::Recall(..)) => return Err(error),
                 Err(error) => {
                     if self.unresolved.is_none() && !self.ended {
-                        lock(&shared.table).releases.push_front(release);
+                        lock(&shared.table).errands.push_front(errand);
                     }
                     return Err(error);
                 }
@@ -360,15 +359,15 @@ impl Session {
                 shared.events.publish(&Event::Lost { segment: held.id() });
             }
         }
-        lock(&shared.table).releases.clear();
+        lock(&shared.table).errands.clear();
         Error::SessionEnded
     }
 
     /// Gives back what nobody else knows of, before the session ends: the daemon closes what is
     /// held by itself, but what was created persistent stays.
     pub(crate) fn give_back(&mut self, shared: &Arc<Shared>) {
-        let free = |release: &Release| matches!(release, Release::Free(_));
-        let unwanted = lock(&shared.table).releases.iter().any(free);
+        let free = |errand: &Errand| matches!(errand, Errand::Free(_));
+        let unwanted = lock(&shared.table).errands.iter().any(free);
         if self.unresolved.is_some() || unwanted {
             // A daemon that does not answer now is not waited for.
             drop(self.settle(shared, Deadline::after(ATTEMPT)));
@@ -388,12 +387,12 @@ impl Session {
 }
 
 /// What is to become of a grant nobody waits for.
-pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Release {
+pub(crate) fn unwanted(body: &request::Body, id: SegmentId) -> Errand {
     match body {
         request::Body::Create(ask) if ask.lifetime == i32::from(Lifetime::Persistent) => {
-            Release::Free(id)
+            Errand::Free(id)
         }
-        _ => Release::Close(id),
+        _ => Errand::Close(id),
     }
 }
 

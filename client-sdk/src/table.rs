@@ -4,9 +4,9 @@
 //! 1. A segment has at most one [`Held`] in the table, and it is in the table for as long as a
 //!    [`HeldRef`] names it.
 //! 2. The last [`HeldRef`] of a segment removes it, unmaps it, closes its descriptors and queues
-//!    its release under one lock. So whoever sends the queue before a request never lets the daemon
-//!    hear of a release before it has happened, nor the request before the release.
-//! 3. A release that is still queued when the segment is granted again was overtaken by that grant,
+//!    its close under one lock. So whoever sends the queue before a request never lets the daemon
+//!    hear of a close before it has happened, nor the request before the close.
+//! 3. A close that is still queued when the segment is granted again was overtaken by that grant,
 //!    and is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,20 +28,20 @@ use crate::info::SegmentInfo;
 use crate::shared::Shared;
 use crate::wire::Grant;
 
-/// What the daemon is to be told once the segment is unmapped and its descriptors are closed.
+/// What the daemon is to be told, which nobody waits for the answer of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Release {
-    /// It is held no more.
+pub(crate) enum Errand {
+    /// A segment is held no more: it is unmapped, and its descriptors are closed.
     Close(SegmentId),
-    /// It was created for nobody.
+    /// One was created for nobody.
     Free(SegmentId),
-    /// A unit of it that was leased by a request.
+    /// A unit that was leased by a request is let go.
     Unit(SegmentId, u32),
-    /// None of its own: somebody else does not let go of a unit.
+    /// Somebody else does not let go of a unit that this process waits for.
     Recall(SegmentId, u32),
 }
 
-impl Release {
+impl Errand {
     pub(crate) fn request(self) -> request::Body {
         match self {
             Self::Close(id) => request::Body::Close(session::Close {
@@ -75,7 +75,7 @@ pub(crate) enum News {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     held: BTreeMap<SegmentId, Weak<Held>>,
-    pub(crate) releases: VecDeque<Release>,
+    pub(crate) errands: VecDeque<Errand>,
     /// To be refreshed.
     pub(crate) stale: BTreeSet<SegmentId>,
     /// News of segments that are not in the table: an event can overtake the grant it is about.
@@ -84,25 +84,25 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn release(&mut self, release: Release) {
-        self.releases.push_back(release);
+    pub(crate) fn queue(&mut self, errand: Errand) {
+        self.errands.push_back(errand);
     }
 
     /// Queues a close, unless it is queued.
     fn close_once(&mut self, id: SegmentId) {
-        self.release_once(Release::Close(id));
+        self.queue_once(Errand::Close(id));
     }
 
     /// Queues what is told once however often it is queued.
-    pub(crate) fn release_once(&mut self, release: Release) {
-        if !self.releases.contains(&release) {
-            self.release(release);
+    pub(crate) fn queue_once(&mut self, errand: Errand) {
+        if !self.errands.contains(&errand) {
+            self.queue(errand);
         }
     }
 
     /// Forgets a close that a grant has overtaken (invariant 3).
     pub(crate) fn forget_close(&mut self, id: SegmentId) {
-        self.releases.retain(|queued| *queued != Release::Close(id));
+        self.errands.retain(|queued| *queued != Errand::Close(id));
     }
 
     fn keep_early(&mut self, id: SegmentId, news: News) {
@@ -216,14 +216,14 @@ impl Drop for HeldRef {
         let held = self.held.take();
         // A segment that ended was released when it did.
         let close = held.as_ref().filter(|held| held.fate() == Fate::Live);
-        let close = close.map(|held| Release::Close(held.id()));
+        let close = close.map(|held| Errand::Close(held.id()));
         self.shared.remove(held, close);
     }
 }
 
 impl Shared {
     /// Lets go of one reference, and releases the segment with the last one.
-    fn remove(&self, held: Option<Arc<Held>>, release: Option<Release>) -> bool {
+    fn remove(&self, held: Option<Arc<Held>>, close: Option<Errand>) -> bool {
         let Some(held) = held else {
             return false;
         };
@@ -238,23 +238,23 @@ impl Shared {
         table.held.remove(&id);
         table.stale.remove(&id);
         drop(held);
-        table.releases.extend(release);
+        table.errands.extend(close);
         drop(table);
-        if release.is_some() {
+        if close.is_some() {
             self.wake();
         }
         true
     }
 
     /// Queues something to be told to the daemon.
-    pub(crate) fn release(&self, release: Release) {
-        lock(&self.table).release(release);
+    pub(crate) fn queue(&self, errand: Errand) {
+        lock(&self.table).queue(errand);
         self.wake();
     }
 
     /// Has the daemon told that this process waits for a unit, unless that is to be told already.
     pub(crate) fn recall(&self, id: SegmentId, unit: u32) {
-        lock(&self.table).release_once(Release::Recall(id, unit));
+        lock(&self.table).queue_once(Errand::Recall(id, unit));
         self.wake();
     }
 
@@ -308,19 +308,15 @@ impl Shared {
     /// the session, so grants are taken over in the order in which they were made.
     ///
     /// # Errors
-    /// Where it could not be mapped it is queued to be released as `unwanted` says.
-    pub(crate) fn hold(
-        self: &Arc<Self>,
-        grant: Grant,
-        unwanted: Release,
-    ) -> Result<HeldRef, Error> {
+    /// Where it could not be mapped it is queued to be let go as `unwanted` says.
+    pub(crate) fn hold(self: &Arc<Self>, grant: Grant, unwanted: Errand) -> Result<HeldRef, Error> {
         let id = grant.info.id;
         lock(&self.table).forget_close(id);
         if let Some(held) = self.find(id) {
             return self.hold_again(held, grant);
         }
         let held = Held::map(&self.window, grant).inspect_err(|_: &MapError| {
-            self.release(unwanted);
+            self.queue(unwanted);
         })?;
         let held = HeldRef {
             shared: Arc::clone(self),
@@ -385,7 +381,7 @@ impl Shared {
         let before = held.fate();
         held.update(grant).inspect_err(|_| {
             if before == Fate::Live && held.fate() == Fate::Lost {
-                self.release(Release::Close(held.id()));
+                self.queue(Errand::Close(held.id()));
             }
         })
     }
@@ -441,7 +437,7 @@ impl Shared {
             };
             // A segment that had ended was released when it did, and a newer grant is held.
             if ended != Ok(false) {
-                self.release(Release::Close(id));
+                self.queue(Errand::Close(id));
             }
             ended
         });

@@ -27,7 +27,7 @@ use crate::error::{AccessError, Error};
 use crate::held::Held;
 use crate::segment::Segment;
 use crate::shared::SessionGuard;
-use crate::table::{HeldRef, Release};
+use crate::table::{Errand, HeldRef};
 use crate::wire::{Grant, Piece};
 
 /// The most that is mapped at once to drop lines: the page tables of more would be a burden.
@@ -84,7 +84,7 @@ impl Segment {
         let dropped = if spared { Ok(()) } else { drop_lines(&pieces) };
         drop(pieces);
         held.let_go();
-        shared.release(Release::Close(segment));
+        shared.queue(Errand::Close(segment));
         dropped.map_err(|error| not_flushed(error.into()))?;
         session.settle(shared, shared.deadline())
     }

@@ -43,6 +43,17 @@ pub(crate) const fn epoch(word: u64) -> Epoch {
     Epoch::new((word >> EPOCH_SHIFT) as u32)
 }
 
+/// Whether `word` was noted before `epoch` began: less than 2^25 epochs before, or it is not said
+/// to be.
+#[inline]
+#[must_use]
+pub(crate) const fn is_before(word: u64, epoch: Epoch) -> bool {
+    // The last word that could be noted under the epoch before. What is above it has the topmost
+    // bit set in the difference, as has what is half of all epochs below.
+    let last = pack(epoch, 0).wrapping_sub(1);
+    last.wrapping_sub(word) >> 63 == 0
+}
+
 /// The version in `word`, where the version is `now` by now: at most 2^37 later.
 #[must_use]
 pub(crate) const fn version(word: u64, now: u64) -> u64 {
@@ -59,6 +70,22 @@ pub const fn last_good(base: u64, now: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_is_before_the_epochs_after_its_own() {
+        let half = 1 << (Epoch::BITS - 1);
+        for number in [0, 1, 77, half - 1, half, 2 * half - 1] {
+            let noted = Epoch::new(number);
+            let later = |by| Epoch::new(number.wrapping_add(by));
+            for version in [0, 1, VERSION_MASK] {
+                for word in [pack(noted, version), pack_lost(noted, version)] {
+                    assert!([1, 2, half].iter().all(|by| is_before(word, later(*by))));
+                    let not = [0, half + 1, 2 * half - 2, 2 * half - 1];
+                    assert!(!not.iter().any(|by| is_before(word, later(*by))));
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_was_packed_is_found_again() {

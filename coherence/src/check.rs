@@ -5,6 +5,7 @@ use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::Acquire;
 
 use crate::own::{CorruptWord, Own, State};
+use crate::slot::Slots;
 
 /// A unit is not as it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +20,7 @@ pub enum Violation {
         corrupt: CorruptWord,
     },
     /// Somebody holds it who is no member. To be recovered.
-    #[error("unit {unit} is held by {strangers:#010x}, who are no members")]
+    #[error("unit {unit} is held by {}, where no member is", Slots::from_bits(*strangers))]
     Stranger {
         /// Which unit.
         unit: u32,

@@ -12,10 +12,12 @@
 //! ```
 //!
 //! The payload begins at the next whole extent, so that it lies in files of its own: it can move
-//! while the descriptors stay. The daemon writes the header once, before anybody has it, and the
-//! member words as members come and go. A member believes none of it: the daemon told it the same
-//! by message, and what lies here is for tools and for tests of the death of a peer. Member words
-//! are those of [`crate::era`].
+//! while the descriptors stay. So a directory is one extent (2 MiB) for up to 32,704 units, and its
+//! tenant is charged for it besides the payload: a quota has to have room for both.
+//!
+//! The daemon writes the header once, before anybody has it, and the member words as members come
+//! and go. A member believes none of it: the daemon told it the same by message, and what lies here
+//! is for tools and for tests of the death of a peer. Member words are those of [`crate::era`].
 
 use pool_core::descriptor::{DESCRIPTOR_BYTES, Descriptor};
 use pool_core::mem::{BoundsError, Mapped};

@@ -23,6 +23,10 @@
 //! 3. A lost unit could be restored where the contents were, and what was published then would be
 //!    gone with the copy: so it is set aside.
 //!
+//! The fence is noted at once, as a recovery does: before the contents have another place. A writer
+//! that was fenced while it was granted the unit, and reads that place, reads the note as well, and
+//! knows that it has nothing.
+//!
 //! A unit that is let go and written again may be written each time that it is looked at. So it is
 //! looked at [`LOOKS_MAX`] times on end, and then told of with its holder and epoch: how often that
 //! may be another one, and for how long the same, is for the caller to say.
@@ -32,7 +36,7 @@ use pool_core::{crash_point, planted};
 
 use crate::member::{exchange, judged};
 use crate::own::{Epoch, Own, State};
-use crate::recover::RecoverError;
+use crate::recover::{RecoverError, note_fence};
 use crate::slot::Slot;
 
 /// How often a unit that somebody writes is looked at before it is left for later. Models look
@@ -66,7 +70,12 @@ pub fn hold(line: &Descriptor, evicted: u32, fences: bool) -> Result<Held, Recov
         let own = judged(line)?;
         let changed = match own.state() {
             State::Shared if own.is_held_by(Slot::DAEMON) => return Ok(Held::Still),
-            State::Fenced | State::Retired => return Ok(Held::Still),
+            State::Retired => return Ok(Held::Still),
+            State::Fenced => {
+                // Whoever fenced it may have died before the note.
+                note_fence(line, own.epoch());
+                return Ok(Held::Still);
+            }
             State::Free | State::Shared => own.held_to_copy(),
             State::Lost if planted!("evict.leaves_what_is_lost") => return Ok(Held::Still),
             State::Lost => own.set_aside(),
@@ -83,6 +92,9 @@ pub fn hold(line: &Descriptor, evicted: u32, fences: bool) -> Result<Held, Recov
         let Ok(changed) = changed else { continue };
         if (changed == own || exchange(line, own, changed)) && changed.state() != State::Exclusive {
             crash_point!("evict.unit_taken");
+            if changed.state() == State::Fenced && !planted!("evict.notes_no_fence") {
+                note_fence(line, changed.epoch());
+            }
             return Ok(Held::Still);
         }
     }

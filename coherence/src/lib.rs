@@ -67,7 +67,7 @@ pub use error::LeaseError;
 pub use member::hand::{NotHanded, Receiver};
 pub use member::{Grant, Member};
 pub use own::{CorruptWord, Epoch, Own, Refused, State};
-pub use slot::Slot;
+pub use slot::{Slot, Slots};
 #[cfg(not(loom))]
 pub use wait::FutexWait;
 pub use wait::{ModelWait, WAIT_CAP, Wait};

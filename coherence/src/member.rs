@@ -23,6 +23,9 @@
 //! *Waiting*: see [`crate::wait`], and `member/turn.rs` for whose turn it is. Who gives up takes
 //! its recall back; where it died the daemon does, and of a free unit anybody does after one cap.
 //!
+//! *What is not so simple* is never inlined: beside it the loop of a caller would have no registers
+//! left for the simple way, and store them before each compare-exchange, which waits for stores.
+//!
 //! # Why each death is survived
 //! Between any two instructions the word says who holds the unit, and that is all the daemon needs:
 //! a dead reader's bit is cleared, a dead writer is fenced. The count of a crowded unit is the
@@ -114,6 +117,7 @@ impl<W: Wait> Member<W> {
     }
 
     #[cold]
+    #[inline(never)]
     fn try_shared_beside_others(&self, unit: u32, line: &Descriptor) -> Result<Grant, LeaseError> {
         self.read(unit, line, |own| {
             if planted!("member.ignores_the_recall") {
@@ -174,6 +178,7 @@ impl<W: Wait> Member<W> {
     }
 
     #[cold]
+    #[inline(never)]
     fn wait_shared(
         &self,
         unit: u32,
@@ -241,6 +246,7 @@ impl<W: Wait> Member<W> {
     }
 
     #[cold]
+    #[inline(never)]
     fn release_shared_beside_others(
         &self,
         unit: u32,
@@ -304,6 +310,7 @@ impl<W: Wait> Member<W> {
     }
 
     #[cold]
+    #[inline(never)]
     fn try_exclusive_after_others(&self, line: &Descriptor) -> Result<Grant, LeaseError> {
         self.write(line, |own| {
             if planted!("member.jumps_the_queue") {
@@ -327,6 +334,7 @@ impl<W: Wait> Member<W> {
     }
 
     #[cold]
+    #[inline(never)]
     fn wait_exclusive(&self, line: &Descriptor, until: Deadline) -> Result<Grant, LeaseError> {
         let mut turn = Turn::new(self.slot);
         loop {
@@ -442,6 +450,7 @@ impl<W: Wait> Member<W> {
         self.publish_and_release(line, *grant, changed)
     }
 
+    #[inline(never)]
     fn publish_and_release(
         &self,
         line: &Descriptor,
@@ -696,10 +705,21 @@ fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
     let drops = planted!("member.takes_the_marks");
     let to = if drops { to.recall_ended() } else { to };
     let grant = take(line, from, to)?;
-    // Looked at once more, after the place was read: a holder that was fenced in between may have
-    // read where the contents are by now, and would store there. It asks anew.
-    let stands = line.own.load(Acquire) & !Own::MARKS == to.word() & !Own::MARKS;
+    // A holder that was fenced in between may have read where the contents are by now, and would
+    // store there. The acquire of the place pairs with the release of whoever moved them, who had
+    // noted the fence before: who reads the new place reads that note, or a later one. The word is
+    // looked at only where the note does not say enough: a processor that has just exchanged a
+    // word is slow to load the same one. Who sleeps here through 2^25 epochs may take a later note
+    // for an older one: the word refuses it before its first access all the same.
+    let stands = base::is_before(line.base.load(Relaxed), to.epoch()) || is_still(line, to);
     (stands || planted!("member.trusts_a_late_place")).then_some(grant)
+}
+
+/// Whether the word is `own`, but for what anybody may have marked.
+#[cold]
+#[inline(never)]
+fn is_still(line: &Descriptor, own: Own) -> bool {
+    line.own.load(Acquire) & !Own::MARKS == own.word() & !Own::MARKS
 }
 
 /// What goes with a grant that has just been made.

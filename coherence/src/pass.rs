@@ -33,7 +33,7 @@ use crate::member::{hand, judged};
 use crate::recover::{
     Fenced, RecoverError, Recovered, TRIES_MAX, Verdict, is_decided, recover, rouse, settle,
 };
-use crate::slot::Slot;
+use crate::slot::{Slot, Slots};
 use crate::wait::Wait;
 
 /// A pass over all units of a domain.
@@ -77,10 +77,9 @@ impl Pass {
             self.place(line);
         }
         let held = judged(line)?.holders() & self.slots;
-        let slots = (0..Slot::COUNT).filter_map(Slot::new);
         let some = planted!("pass.takes_from_one_holder");
         let count = if some { 1 } else { usize::MAX };
-        for slot in slots.filter(|slot| held & slot.bit() != 0).take(count) {
+        for slot in Slots::from_bits(held).iter().take(count) {
             if self.cut_off & slot.bit() != 0 {
                 note_without_contents(line, slot)?;
             }

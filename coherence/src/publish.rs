@@ -13,7 +13,9 @@
 //! Both steps are a compare-exchange from what was there while it held the unit. The daemon notes
 //! `base` and raises the version before it lets anybody in again, so either the holder came first,
 //! and the daemon finds what it wrote, or it fails. Of `base` it must be known that what was found
-//! is of the time it held the unit: so the word is looked at after it.
+//! is of the time it held the unit. Where it is of the epoch before its own, nobody has noted
+//! anything since; where it is of an older one, for which many a later one is taken when epochs
+//! begin anew, the word is looked at after it.
 
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -109,7 +111,8 @@ fn note(line: &Descriptor, slot: Slot, grant: &Grant) -> Result<(), LeaseError> 
     if base::epoch(noted) == grant.epoch() {
         return Ok(());
     }
-    let held = judged(line)?.is_exclusive_of(slot, grant.epoch());
+    let is_latest = base::epoch(noted).after() == grant.epoch();
+    let held = is_latest || judged(line)?.is_exclusive_of(slot, grant.epoch());
     let note = base::pack(grant.epoch(), grant.version);
     if planted!("member.notes_late") {
         line.base.store(note, Release);

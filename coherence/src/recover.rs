@@ -247,6 +247,12 @@ fn is_noted_lost(line: &Descriptor, fence: Epoch) -> bool {
     base::epoch(line.base.load(Relaxed)) == fence.after()
 }
 
+/// Steps 2 and 3, for a unit that is to be settled later: what follows may change where the
+/// contents are.
+pub(crate) fn note_fence(line: &Descriptor, fence: Epoch) {
+    let _judged_later = raise_version(line, fence);
+}
+
 /// Steps 2 and 3, of a unit that has been fenced since `fence`. Returns the last version that was
 /// published before, and whether the contents were lost when the holder was granted them.
 fn raise_version(line: &Descriptor, fence: Epoch) -> (u64, bool) {

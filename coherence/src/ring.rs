@@ -54,6 +54,8 @@
 //! 5. Each call that does not block ends after a number of steps that the capacity bounds, whatever
 //!    the memory holds. A call that blocks is made of such steps, of a few places each: it looks at
 //!    the clock between them, and one whose deadline has passed takes one step and never sleeps.
+//!    After as many steps in a row as the capacity bounds it sleeps, however much more there is to
+//!    do: so hostile memory makes no call spin for ever that has no deadline.
 //!
 //! # Protocol of an [`Spsc`]
 //! The producer writes a record into the place at its tail, then stores the tail with release. The

@@ -5,8 +5,9 @@ mod models;
 
 use coherence::evict::{Held, hold};
 use coherence::recover::{self, Recovered, Verdict};
-use coherence::{LeaseError, Slot};
+use coherence::{LeaseError, Slot, State};
 use models::{A, B, Unit, explore, spawn};
+use pool_core::sync::atomic::Ordering::Release;
 
 /// The contents that are copied once the unit is still, and the version that they are of. `None`
 /// where it is written to the end: the daemon would come back.
@@ -105,6 +106,23 @@ fn one_that_is_evicted_publishes_nothing_and_the_copy_is_judged() {
             (Recovered::Cleared, Ok(version)) => assert_eq!(version, 2),
             (Recovered::Repaired, Err(LeaseError::Revoked)) => {}
             other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// Catches: evict.notes_no_fence, member.trusts_a_late_place
+#[test]
+fn one_that_was_fenced_while_it_was_granted_is_not_told_where_the_copy_lies() {
+    explore(|turned| {
+        let unit = Unit::new(turned);
+        let late = spawn(&unit, |unit| unit.member(A).try_exclusive(&unit.line));
+        assert_eq!(hold(&unit.line, A.bit(), true), Ok(Held::Still));
+        let held = unit.own();
+        unit.line.backing.store(1, Release);
+        give_back(&unit);
+        if let Ok(grant) = late.join().unwrap() {
+            let fenced = held.state() == State::Fenced && grant.epoch().after() == held.epoch();
+            assert!(!fenced || grant.backing == 0, "{grant:?}");
         }
     });
 }

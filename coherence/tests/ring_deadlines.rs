@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 
-use coherence::ModelWait;
-use coherence::Slot;
-use coherence::ring::mpsc::Popped;
+use coherence::ring::mpsc::{Popped, Sender};
 use coherence::ring::{Capacity, Mpsc, OwnedMemory, Owner, RingError};
+use coherence::{ModelWait, Slot, Wait};
 use pool_core::Nanos;
 use pool_core::clock::Deadline;
+use pool_core::sync::atomic::AtomicU32;
 
 const PLACES: u64 = 512;
 
@@ -66,6 +66,49 @@ fn a_receiver_whose_deadline_has_passed_takes_one_step() {
         // What was passed stays passed, and a call that does not wait finds the rest.
         assert_eq!(receiver.try_pop(), Ok(Popped::Record([7])));
     });
+}
+
+/// Its sleeps end at once, and in the last of them an honest producer sends a record.
+struct Sleeps<'a> {
+    left: Cell<u32>,
+    honest: Sender<'a, 1>,
+}
+
+impl Wait for Sleeps<'_> {
+    fn wait(&self, _word: &AtomicU32, _seen: u32, _until: Deadline) {
+        let left = self.left.get().checked_sub(1).unwrap();
+        self.left.set(left);
+        if left == 0 {
+            self.honest.try_push(&[7]).unwrap();
+        }
+    }
+
+    fn wake_all(&self, _word: &AtomicU32) {}
+}
+
+#[test]
+fn a_receiver_without_a_deadline_sleeps_though_the_dead_claim_places_for_ever() {
+    let capacity = Capacity::new(4).unwrap();
+    let memory = OwnedMemory::new(Mpsc::<1>::bytes(capacity));
+    let ring = Mpsc::<1>::create(memory.memory(), capacity).unwrap();
+    let hostile = ring.sender(owner(1));
+    let wait = Sleeps {
+        left: Cell::new(3),
+        honest: ring.sender(owner(2)),
+    };
+    let mut receiver = ring.receiver(owner(3)).unwrap();
+    drop(hostile.claim().unwrap());
+    let asked = Cell::new(0);
+    let popped = receiver.pop(&wait, Deadline::NEVER, |_| {
+        asked.set(asked.get() + 1);
+        assert!(asked.get() < 1_000, "it spins for ever");
+        // Whoever writes what he likes claims the next place in the name of one who is dead.
+        if wait.left.get() > 0 {
+            drop(hostile.claim().unwrap());
+        }
+        true
+    });
+    assert_eq!((popped, wait.left.get()), (Ok([7]), 0));
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl<'a> Mapped<'a> {
     ///
     /// # Errors
     /// [`BoundsError::Outside`].
+    #[inline]
     pub fn part(&self, offset: Bytes, len: Bytes) -> Result<Self, BoundsError> {
         let span = self.span.part(offset, len).ok_or(BoundsError::Outside {
             offset,
@@ -146,6 +147,7 @@ impl<'a> Mapped<'a> {
     ///
     /// # Errors
     /// [`BoundsError::Outside`], [`BoundsError::Misaligned`].
+    #[inline]
     pub fn view<T: Plain>(&self, offset: Bytes, count: usize) -> Result<View<'a, T>, BoundsError> {
         View::new(*self, offset, count)
     }
@@ -154,6 +156,7 @@ impl<'a> Mapped<'a> {
     ///
     /// # Errors
     /// [`BoundsError::ReadOnly`], [`BoundsError::Outside`], [`BoundsError::Misaligned`].
+    #[inline]
     pub fn write_view<T: Plain>(
         &self,
         offset: Bytes,

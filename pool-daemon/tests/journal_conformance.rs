@@ -435,7 +435,7 @@ fn segment(segment_id: u64, number: u64) -> Record {
         writers: number ^ 6,
         eviction: number.is_multiple_of(5).then_some(row::EvictionRow {
             slots: 6,
-            moved: number.is_multiple_of(2),
+            ended: number.is_multiple_of(2),
         }),
     })
 }

@@ -27,6 +27,15 @@ pub(crate) fn uptime(span: Duration) -> String {
     shown.join(" ")
 }
 
+/// A line that says where to look, where something is in quarantine.
+pub(crate) fn whom_quarantine_waits_for(bytes: u64) -> &'static str {
+    if bytes == 0 {
+        ""
+    } else {
+        "`poolctl segments` says which processes the quarantine waits for\n"
+    }
+}
+
 /// `1 client`, `2 clients`.
 pub(crate) fn count(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

@@ -210,6 +210,23 @@ fn a_stopped_reader_keeps_no_writer_out_and_what_it_sees_stays_as_it_was() {
 }
 
 #[test]
+fn operators_are_told_whose_mapping_the_memory_that_an_eviction_left_waits_for() {
+    let mut scene = Scene::new(&setup(), OnDeath::Lose);
+    scene.stop(false);
+    scene.wait();
+    let listed = scene.daemon.admin().segments().unwrap();
+    let [detail] = &listed[..] else {
+        panic!("{listed:?}");
+    };
+    assert_eq!(detail.quarantined_bytes, 4 * EXTENT);
+    let named = &detail.waited_for[0];
+    let tenant = &detail.segment.as_ref().unwrap().tenant;
+    assert_eq!((named.pid, &named.tenant), (scene.puppet.pid(), tenant));
+    assert_eq!(named.why, "told");
+    scene.ends();
+}
+
+#[test]
 fn who_answers_a_recall_keeps_all_that_it_has() {
     let mut scene = Scene::new(&setup(), OnDeath::Lose);
     let (id, before) = (scene.id, scene.held.segment.incarnation);

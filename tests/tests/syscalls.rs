@@ -4,8 +4,8 @@
 //!
 //! For each kind of call the daemon is started with the first of them failing, then with the
 //! second, and so on, until it goes through everything that clients and operators do without
-//! reaching the planned failure. A daemon whose start fails says why and ends in order, and the next
-//! one starts.
+//! reaching the planned failure. A daemon whose start fails says why and ends in order, and the
+//! next one starts.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 

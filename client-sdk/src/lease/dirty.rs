@@ -68,18 +68,22 @@ impl Dirty {
     pub(crate) fn add(&mut self, start: u64, len: u64) {
         let end = start.saturating_add(len);
         let added = Range { start, end };
-        if added.meets(self.hot) && len > 0 && !self.is_empty() {
+        if len == 0 {
+            // Nothing is written.
+        } else if self.is_empty() {
+            self.hot = added;
+        } else if added.meets(self.hot) {
             self.hot = self.hot.with(added);
-        } else if len > 0 {
-            self.add_apart(added);
+        } else {
+            *self = self.take_out().with_apart(added);
         }
     }
 
+    /// With a range that does not meet the one that was added to last.
     #[cold]
-    fn add_apart(&mut self, added: Range) {
-        if !self.is_empty() {
-            self.insert(self.hot);
-        }
+    #[inline(never)]
+    fn with_apart(mut self, added: Range) -> Self {
+        self.insert(self.hot);
         // Whoever writes one element after the other goes on there.
         let mut at = self.insert(added);
         while self.rest.len() > RANGES {
@@ -91,6 +95,7 @@ impl Dirty {
             }
         }
         self.hot = self.rest.remove(at);
+        self
     }
 
     /// Puts a range where it belongs, together with those that it meets. Says where it is.
@@ -116,6 +121,16 @@ impl Dirty {
     const fn may_merge(&self, left: Range, right: Range) -> bool {
         // No range is empty, so it has a last byte.
         right.start >> self.unit <= ((left.end - 1) >> self.unit) + 1
+    }
+
+    /// The same; nothing is left here.
+    #[inline]
+    pub(crate) fn take_out(&mut self) -> Self {
+        Self {
+            hot: std::mem::take(&mut self.hot),
+            rest: std::mem::take(&mut self.rest),
+            unit: self.unit,
+        }
     }
 
     #[inline]

@@ -3,14 +3,14 @@
 use coherence::Slot;
 use pool_core::{Bytes, SegmentId};
 
-use crate::error::{AccessError, Error, ErrorClass};
+use crate::error::{AccessError, Error, ErrorClass, Holders};
 
 /// Units could not be leased, or a lease does not stand. Where it was not granted nothing is held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseError {
     /// Others hold the unit. Wait for it, with a deadline, or do something else first.
-    #[error("unit {unit} is held by the slots {holders:#x}")]
+    #[error("unit {unit} is held by {}", Holders(*holders))]
     Busy {
         /// Which unit.
         unit: u32,
@@ -18,17 +18,27 @@ pub enum LeaseError {
         /// was let in first.
         holders: u32,
     },
-    /// Others held the unit until the deadline. Try again, or find out who does not let go.
-    #[error("unit {unit} was held until the deadline, at last by the slots {holders:#x}")]
+    /// Others held the unit until the deadline. Try again, or find out who does not let go: who
+    /// keeps a wait up for twice the [recall time](crate::DomainOptions::recall_time) of the domain
+    /// gets past them.
+    #[error(
+        "unit {unit} was held until the deadline, at last by {}; who does not let go is evicted \
+         after somebody has waited for twice the domain's recall_ms (`DomainOptions::recall_time`)",
+        Holders(*holders)
+    )]
     TimedOut {
         /// Which unit.
         unit: u32,
         /// Who held it, as in [`LeaseError::Busy`].
         holders: u32,
     },
-    /// The lease was taken away: this process did not let go when it was asked to, or was taken for
-    /// dead. Nothing that was written under it since the last release was published. Lease anew.
-    #[error("the lease of unit {unit} was taken away")]
+    /// The lease was taken away: this process did not let go when it was asked to, within the
+    /// [recall time](crate::DomainOptions::recall_time) of the domain, or was taken for dead.
+    /// Nothing that was written under it since the last release was published. Lease anew.
+    #[error(
+        "the lease of unit {unit} was taken away: this process was taken for dead, or kept others \
+         waiting for longer than the domain's recall_ms (`DomainOptions::recall_time`)"
+    )]
     Revoked {
         /// Which unit.
         unit: u32,
@@ -160,6 +170,36 @@ impl From<Error> for LeaseError {
             Error::Access(error) => Self::Access(error),
             Error::Forked => Self::Access(AccessError::Forked),
             error => Self::Call(Box::new(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_told_as_slots_and_what_time_decides_names_the_option() {
+        let busy = |holders| LeaseError::Busy { unit: 5, holders }.to_string();
+        assert_eq!(busy(1 << 3 | 1 << 7), "unit 5 is held by slots 3 and 7");
+        assert_eq!(busy(1), "unit 5 is held by slot 0 (the daemon)");
+        assert_eq!(
+            busy(0),
+            "unit 5 is held by nobody: the daemon decides about it, or a writer goes first"
+        );
+        let late = LeaseError::TimedOut {
+            unit: 5,
+            holders: 1 << 3,
+        };
+        let late = late.to_string();
+        assert!(late.contains("at last by slot 3;"), "{late}");
+        let revoked = LeaseError::Revoked { unit: 5 }.to_string();
+        for message in [late, revoked] {
+            assert!(message.contains("recall_ms"), "{message}");
+            assert!(
+                message.contains("`DomainOptions::recall_time`"),
+                "{message}"
+            );
         }
     }
 }

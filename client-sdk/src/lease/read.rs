@@ -21,7 +21,7 @@ pub struct ReadGuard<'d> {
 }
 
 impl<'d> ReadGuard<'d> {
-    #[inline]
+    #[inline(always)]
     pub(super) const fn new(lease: Lease<'d>) -> Self {
         Self { lease, held: true }
     }
@@ -30,6 +30,7 @@ impl<'d> ReadGuard<'d> {
     ///
     /// # Errors
     /// [`LeaseError`].
+    #[inline(always)]
     pub fn view<T: Element>(
         &self,
         offset: Bytes,
@@ -112,26 +113,47 @@ impl<'d> ReadGuard<'d> {
     /// # Errors
     /// [`LeaseError::Revoked`] where one was taken away before: what was read through the address
     /// may be of any version.
-    #[inline]
+    #[inline(always)]
     pub fn release(mut self) -> Result<(), LeaseError> {
-        self.let_go()
-    }
-
-    #[inline]
-    fn let_go(&mut self) -> Result<(), LeaseError> {
         self.held = false;
-        let Lease { units, first, more } = &self.lease;
-        if let Some(line) = units.line.filter(|_| more.is_empty())
-            && units.held.is_standing()
-        {
-            let given = units.member().release_shared(units.first, line, first);
-            return given.map_err(|refused| units.refused(0, refused));
+        match self.let_go_at_once() {
+            Some(done) => done,
+            None => self.take_out().let_go(),
         }
-        self.let_go_of_all()
     }
 
+    /// The way to let go of one unit whose word is there. `None` where there is more to do; nothing
+    /// was done then.
+    #[inline(always)]
+    fn let_go_at_once(&self) -> Option<Result<(), LeaseError>> {
+        let Lease { units, first, more } = &self.lease;
+        let line = units.line.filter(|_| more.is_empty())?;
+        if !units.held.is_standing() {
+            return None;
+        }
+        let units = *units;
+        let given = units.member().release_shared(units.first, line, first);
+        Some(given.map_err(|refused| units.refused(0, refused)))
+    }
+
+    /// The same, to be ended; this one holds nothing any more.
+    fn take_out(&mut self) -> Self {
+        self.held = false;
+        Self::new(self.lease.take_out())
+    }
+
+    /// Lets go of what nobody has let go of.
     #[inline(never)]
-    fn let_go_of_all(&mut self) -> Result<(), LeaseError> {
+    fn end(self) {
+        // Whoever wants to know whether the lease stood to the end calls `release`; each access has
+        // said so as well.
+        let _ = self.release();
+    }
+
+    /// Lets go of every unit.
+    #[inline(never)]
+    fn let_go(mut self) -> Result<(), LeaseError> {
+        self.held = false;
         self.lease.units.held.check_standing()?;
         self.lease
             .each(|units, index, grant| units.give_back(Kind::Read, index, grant))
@@ -172,12 +194,10 @@ impl Lease<'_> {
 }
 
 impl Drop for ReadGuard<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.held {
-            // Whoever wants to know whether the lease stood to the end calls `release`; each
-            // access has said so as well.
-            let _ = self.let_go();
+            self.take_out().end();
         }
     }
 }

@@ -22,7 +22,7 @@ use super::Units;
 use super::error::LeaseError;
 use super::patience::Patience;
 use crate::error::{AccessError, Error, Reason};
-use crate::table::Release;
+use crate::table::Errand;
 
 /// Pauses between requests for a unit that others hold.
 const ASK_FIRST: Nanos = Nanos::from_millis(1);
@@ -166,7 +166,7 @@ pub(super) fn release(units: &Units<'_>, index: u32, grant: &Grant) -> Result<()
         leased.remove(&unit);
         let shared = units.domain.segment().life().shared();
         // Under the lock, so that who asks next does so after it.
-        shared.release(Release::Unit(units.segment_id(), unit));
+        shared.queue(Errand::Unit(units.segment_id(), unit));
     }
     drop(leased);
     stands.then_some(()).ok_or(LeaseError::Revoked { unit })

@@ -27,6 +27,7 @@ pub struct LeasedView<'g, T> {
 }
 
 impl<'g, T: Element> LeasedView<'g, T> {
+    #[inline(always)]
     pub(super) fn new(
         lease: &'g Lease<'g>,
         kind: Kind,
@@ -54,6 +55,7 @@ impl<'g, T: Element> LeasedView<'g, T> {
         Ok(view)
     }
 
+    #[inline]
     fn in_segment(lease: &Lease<'_>, offset: u64) -> Bytes {
         let directory = lease.units.domain.layout().directory().get();
         Bytes::new(directory.saturating_add(offset))
@@ -75,7 +77,7 @@ impl<'g, T: Element> LeasedView<'g, T> {
     ///
     /// # Errors
     /// [`LeaseError`].
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, index: usize) -> Result<T, LeaseError> {
         if index >= self.len() {
             return Err(self.outside(index, 1));
@@ -110,7 +112,7 @@ impl<'g, T: Element> LeasedView<'g, T> {
     }
 
     /// Accesses `count` elements from `start` between two checks.
-    #[inline]
+    #[inline(always)]
     fn checked<R>(
         &self,
         start: usize,
@@ -126,6 +128,7 @@ impl<'g, T: Element> LeasedView<'g, T> {
         Ok(result)
     }
 
+    #[inline]
     fn simulated(&self) -> Option<&'g Simulated> {
         self.lease.units.membership.caches.simulated()
     }
@@ -136,6 +139,7 @@ impl<'g, T: Element> LeasedView<'g, T> {
         self.offset.saturating_add(bytes_of::<T>(index))
     }
 
+    #[inline(always)]
     fn check_inside(&self, start: usize, count: usize) -> Result<(), LeaseError> {
         let end = start.checked_add(count);
         if end.is_some_and(|end| end <= self.len()) {
@@ -145,18 +149,25 @@ impl<'g, T: Element> LeasedView<'g, T> {
         }
     }
 
-    #[cold]
+    #[inline]
     fn outside(&self, start: usize, count: usize) -> LeaseError {
         AccessError::from(self.bounds(start, count)).into()
     }
 
-    #[cold]
+    #[inline]
     fn bounds(&self, start: usize, count: usize) -> BoundsError {
-        BoundsError::Outside {
-            offset: Bytes::new(bytes_of::<T>(start)),
-            len: Bytes::new(bytes_of::<T>(count)),
-            size: Bytes::new(bytes_of::<T>(self.len())),
-        }
+        bounds::<T>(start, count, self.len())
+    }
+}
+
+/// That `count` elements from `start` are not all among the first `len`.
+#[cold]
+#[inline(never)]
+fn bounds<T>(start: usize, count: usize, len: usize) -> BoundsError {
+    BoundsError::Outside {
+        offset: Bytes::new(bytes_of::<T>(start)),
+        len: Bytes::new(bytes_of::<T>(count)),
+        size: Bytes::new(bytes_of::<T>(len)),
     }
 }
 
@@ -182,6 +193,7 @@ pub struct LeasedViewMut<'g, T> {
 }
 
 impl<'g, T: Element> LeasedViewMut<'g, T> {
+    #[inline(always)]
     pub(super) fn new(
         lease: &'g Lease<'g>,
         dirty: &'g mut Dirty,
@@ -203,7 +215,7 @@ impl<'g, T: Element> LeasedViewMut<'g, T> {
     /// # Errors
     /// [`LeaseError`]. Where the unit was taken away meanwhile what was written is published
     /// nowhere.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, index: usize, value: T) -> Result<(), LeaseError> {
         self.written(index, 1)?;
         let (view, elements) = (&self.view, &self.elements);
@@ -253,7 +265,7 @@ impl<'g, T: Element> LeasedViewMut<'g, T> {
     }
 
     /// Records what is about to be written: what is written in part counts as well.
-    #[inline]
+    #[inline(always)]
     fn written(&mut self, start: usize, count: usize) -> Result<(), LeaseError> {
         self.view.check_inside(start, count)?;
         self.dirty.add(self.view.place(start), bytes_of::<T>(count));

@@ -30,7 +30,7 @@ pub struct WriteGuard<'d> {
 }
 
 impl<'d> WriteGuard<'d> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(lease: Lease<'d>) -> Self {
         Self {
             dirty: Dirty::new(lease.units.domain.unit_bytes()),
@@ -52,6 +52,7 @@ impl<'d> WriteGuard<'d> {
     ///
     /// # Errors
     /// [`LeaseError`].
+    #[inline(always)]
     pub fn view<T: Element>(
         &self,
         offset: Bytes,
@@ -65,6 +66,7 @@ impl<'d> WriteGuard<'d> {
     ///
     /// # Errors
     /// [`LeaseError`].
+    #[inline(always)]
     pub fn view_mut<T: Element>(
         &mut self,
         offset: Bytes,
@@ -160,10 +162,13 @@ impl<'d> WriteGuard<'d> {
     ///
     /// # Errors
     /// [`LeaseError::Revoked`] where a unit was taken away before: nothing of it was published.
-    #[inline]
+    #[inline(always)]
     pub fn release(mut self) -> Result<u64, LeaseError> {
-        self.publish()?;
-        Ok(self.lease.first.version)
+        self.held = false;
+        match self.publish_at_once() {
+            Some(done) => done,
+            None => self.take_out().publish(),
+        }
     }
 
     /// Gives the contents up, and the units with them: they are lost to everybody, until somebody
@@ -176,30 +181,27 @@ impl<'d> WriteGuard<'d> {
         self.lose()
     }
 
-    #[inline]
-    fn publish(&mut self) -> Result<(), LeaseError> {
-        self.held = false;
-        let Lease { units, first, more } = &mut self.lease;
-        if let Some(line) = units.line.filter(|_| more.is_empty())
-            && units.held.is_standing()
-        {
-            let (changed, membership) = (!self.dirty.is_empty(), units.membership);
-            if changed {
-                membership
-                    .caches
-                    .write_back(units.held, self.dirty.ranges())?;
-            }
-            units.sum_up(0, line, first, changed)?;
-            let given = membership.member.release_exclusive(line, first, changed);
-            first.version = given.map_err(|refused| units.refused(0, refused))?;
-            membership.saw(units.first, first.version, first.backing);
-            return Ok(());
+    /// The way to let go of one unit of which the word tells everything. `None` where there is more
+    /// to do; nothing was done then.
+    #[inline(always)]
+    fn publish_at_once(&self) -> Option<Result<u64, LeaseError>> {
+        let Lease { units, first, more } = &self.lease;
+        let line = units.line.filter(|_| more.is_empty())?;
+        let (changed, membership) = (!self.dirty.is_empty(), units.membership);
+        let is_plain = !changed || membership.publishes_by_the_word();
+        if !is_plain || !units.held.is_standing() {
+            return None;
         }
-        self.publish_all()
+        let units = *units;
+        let given = membership.member.release_exclusive(line, first, changed);
+        Some(given.map_err(|refused| units.refused(0, refused)))
     }
 
+    /// Writes back, and publishes, what there is of every unit. Returns the version that the first
+    /// has now.
     #[inline(never)]
-    fn publish_all(&mut self) -> Result<(), LeaseError> {
+    fn publish(mut self) -> Result<u64, LeaseError> {
+        self.held = false;
         self.write_back()?;
         let dirty = &self.dirty;
         self.lease.each(|units, index, grant| {
@@ -213,7 +215,20 @@ impl<'d> WriteGuard<'d> {
                 .membership
                 .saw(units.unit(index), grant.version, grant.backing);
             Ok(())
-        })
+        })?;
+        Ok(self.lease.first.version)
+    }
+
+    /// The same, to be ended; this one holds nothing any more.
+    fn take_out(&mut self) -> Self {
+        self.held = false;
+        Self {
+            lease: self.lease.take_out(),
+            dirty: self.dirty.take_out(),
+            held: true,
+            restoring: self.restoring,
+            panicked: self.panicked,
+        }
     }
 
     /// Writes back what was written.
@@ -226,6 +241,19 @@ impl<'d> WriteGuard<'d> {
             caches.write_back(units.held, self.dirty.ranges())?;
         }
         Ok(())
+    }
+
+    /// Lets go of what nobody has let go of.
+    #[inline(never)]
+    fn end(mut self) {
+        let keeps = self.lease.units.membership.keeps_on_death();
+        let broken = panicking() && !self.panicked && !self.dirty.is_empty() && !keeps;
+        // Whoever wants to know whether it was published calls `release`.
+        let _ = if self.restoring || broken {
+            self.lose()
+        } else {
+            self.release().map(drop)
+        };
     }
 
     fn lose(&mut self) -> Result<(), LeaseError> {
@@ -247,19 +275,11 @@ impl<'d> WriteGuard<'d> {
 }
 
 impl Drop for WriteGuard<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if !self.held {
-            return;
+        if self.held {
+            self.take_out().end();
         }
-        let keeps = self.lease.units.membership.keeps_on_death();
-        let broken = panicking() && !self.panicked && !self.dirty.is_empty() && !keeps;
-        // Whoever wants to know whether it was published calls `release`.
-        let _ = if self.restoring || broken {
-            self.lose()
-        } else {
-            self.publish()
-        };
     }
 }
 

@@ -1,8 +1,11 @@
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use client_sdk::{AttachOptions, Error, ErrorClass, Pool, ProtocolError, Reason};
 use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use pool_core::futex::TID_MASK;
 use pool_core::limits::{LIVENESS_PAGE_BYTES, MESSAGE_BYTES_MAX};
 use pool_core::mem::{Access, FileMap, MapError, Window};
@@ -13,6 +16,15 @@ use pool_proto::session::v1::{self as session, reply, request};
 
 use crate::fake::{Fake, Script};
 use crate::{EXTENT, attached, options, wait_until};
+
+/// A socket on which nobody answers.
+fn listening(path: &std::path::Path) -> std::os::fd::OwnedFd {
+    let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+    let listener = socket(AddressFamily::Unix, kind, flags, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    listener
+}
 
 fn is_attach(body: &request::Body) -> bool {
     matches!(body, request::Body::Attach(_))
@@ -213,11 +225,42 @@ fn an_attach_whose_daemon_dies_before_it_answers_is_asked_for_anew() {
 }
 
 #[test]
-fn a_daemon_that_is_not_there_is_waited_for_and_then_unreachable() {
+fn where_there_is_no_socket_there_is_no_daemon_and_nobody_waits_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    for socket in ["session.sock", "no-folder/session.sock"] {
+        let socket = directory.path().join(socket);
+        let options = AttachOptions::new()
+            .socket(&socket)
+            .timeout(Duration::from_secs(1 << 20));
+        let error = Pool::attach(&options).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unreachable);
+        assert!(error.to_string().contains("start pool-daemon"), "{error}");
+        assert_eq!(error, Error::NoDaemon { socket });
+    }
+}
+
+#[test]
+fn a_daemon_that_is_being_started_is_waited_for_by_who_asks_to() {
     let mut fake = Fake::start();
     fake.kill();
     let options = AttachOptions::new()
         .socket(fake.socket())
+        .wait_for_daemon(true);
+    let brief = options.clone().timeout(Duration::from_millis(20));
+    let error = Pool::attach(&brief).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let attaching = std::thread::spawn(move || Pool::attach(&options));
+    fake.listen();
+    attaching.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_daemon_that_has_left_its_socket_is_waited_for_and_then_unreachable() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("session.sock");
+    drop(listening(&socket));
+    let options = AttachOptions::new()
+        .socket(&socket)
         .timeout(Duration::from_millis(20));
     let error = Pool::attach(&options).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");

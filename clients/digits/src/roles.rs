@@ -44,7 +44,9 @@ pub(crate) struct Session {
 
 impl Session {
     fn attach(&self, name: &str) -> anyhow::Result<Pool> {
-        let mut options = AttachOptions::new().tenant(&self.tenant).name(name);
+        let options = AttachOptions::new().tenant(&self.tenant).name(name);
+        // It may be started while the daemon is.
+        let mut options = options.wait_for_daemon(true);
         if let Some(socket) = &self.socket {
             options = options.socket(socket);
         }

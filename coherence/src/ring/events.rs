@@ -27,7 +27,7 @@ use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::units::Bytes;
 
 use super::layout::{Kind, bytes_needed};
-use super::signal::Step;
+use super::signal::{ONE_STEP, Step};
 use super::spsc::{Consumer, Producer};
 use super::{Capacity, Field, Owner, RingError, RingMemory, Spsc};
 use crate::Slot;
@@ -241,7 +241,7 @@ impl EventReceiver<'_> {
     /// [`RingError::TimedOut`], [`RingError::Corrupt`].
     pub fn receive(&mut self, wait: &impl Wait, until: Deadline) -> Result<Notice, RingError> {
         let ready = self.consumer.area().ready;
-        ready.until(wait, until, || self.try_receive().map(Step::from))
+        ready.until(wait, until, ONE_STEP, || self.try_receive().map(Step::from))
     }
 
     /// Gives the claim back.

@@ -149,6 +149,12 @@ const fn lap_of(state: u64) -> u64 {
 }
 
 impl<'a, const N: usize> Area<'a, N> {
+    /// The most steps that an honest ring can need at once: one a place to pass them all, and as
+    /// many to move a tail that lags and to lose places to others, [`STEP_PLACES`] at a time.
+    const fn burst(&self) -> u64 {
+        self.capacity.records() + STEP_PLACES
+    }
+
     fn lap(&self, position: u64) -> u64 {
         position >> self.capacity.shift() & LAP_MASK
     }
@@ -290,6 +296,7 @@ impl<const N: usize> Sender<'_, N> {
     }
 
     /// Writes a record, makes it visible and wakes the consumer; waits for a place until `until`.
+    /// Where others are faster for longer than honest ones can be, it sleeps between its attempts.
     ///
     /// # Errors
     /// [`RingError::TimedOut`], [`RingError::Lost`], [`RingError::Corrupt`].
@@ -299,7 +306,7 @@ impl<const N: usize> Sender<'_, N> {
         wait: &impl Wait,
         until: Deadline,
     ) -> Result<(), RingError> {
-        self.area.room.until(wait, until, || {
+        self.area.room.until(wait, until, self.area.burst(), || {
             let place = match self.claim_within(STEP_PLACES) {
                 Ok(place) => place,
                 Err(RingError::Full) => return Ok(Step::Blocked),
@@ -485,7 +492,8 @@ impl<const N: usize> Receiver<'_, N> {
 
     /// Takes the oldest record and wakes the producers; waits for a record until `until`, and
     /// passes the places of producers that `is_dead` says are gone: one place between two looks at
-    /// the clock. Where the deadline comes before the record what was passed stays passed.
+    /// the clock. Where the deadline comes before the record what was passed stays passed. Where it
+    /// has passed every place of the ring and there is no record yet, it sleeps between.
     ///
     /// # Errors
     /// [`RingError::TimedOut`], [`RingError::Corrupt`].
@@ -496,7 +504,8 @@ impl<const N: usize> Receiver<'_, N> {
         is_dead: impl Fn(Owner) -> bool,
     ) -> Result<[u64; N], RingError> {
         let area = self.area;
-        let record = area.ready.until(wait, until, || self.step(&is_dead))?;
+        let step = || self.step(&is_dead);
+        let record = area.ready.until(wait, until, area.burst(), step)?;
         self.notify(wait);
         Ok(record)
     }

@@ -6,6 +6,14 @@
 //! at after each step that is to be followed at once, and after every [`LOOK_EACH`] that found
 //! nothing to do. So a call returns within [`LOOK_EACH`] steps of its deadline, however long the
 //! ring is and whatever it holds; one whose deadline has passed before takes one step.
+//!
+//! # Bursts
+//! Steps that are to be followed at once are a burst. An honest ring ends one: its places are taken
+//! or passed, and they are a number. Somebody who writes what he likes can go on for ever, and
+//! would have a call without a deadline spin for as long. So a burst has at most as many steps as
+//! the caller says its ring can need; then the call sleeps like one that found nothing, and goes on
+//! after that. An honest ring loses at most a sleep's cap by it, and nothing else: what there is to
+//! do after a sleep is done then.
 
 use pool_core::clock::{Deadline, TimedOut, now};
 use pool_core::planted;
@@ -27,6 +35,9 @@ const LOOK_EACH: u32 = 8;
 
 /// The most places that one step of a blocking call touches.
 pub(super) const STEP_PLACES: u64 = 64;
+
+/// The burst of a call none of whose steps asks for another.
+pub(super) const ONE_STEP: u64 = 1;
 
 /// What came of one step of a blocking call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +65,20 @@ pub(super) struct Signal<'a> {
     pub(super) waiters: &'a AtomicU32,
 }
 
-/// Since when a call waits, and until when.
+/// Since when a call waits, until when, and how many steps it takes at once.
 struct Patience {
     start: Nanos,
     until: Deadline,
+    burst: u64,
+}
+
+/// How a burst has ended.
+enum Burst<T> {
+    Done(T),
+    /// There is nothing to do.
+    Blocked,
+    /// It was as long as one may be.
+    Spent,
 }
 
 impl Patience {
@@ -70,27 +91,30 @@ impl Patience {
         Ok(())
     }
 
-    /// Steps until there is something, or nothing to do.
-    fn step<T>(
+    /// Steps until there is something, or nothing to do, or it is enough.
+    fn burst<T>(
         &self,
         step: &mut impl FnMut() -> Result<Step<T>, RingError>,
-    ) -> Result<Option<T>, RingError> {
-        loop {
+    ) -> Result<Burst<T>, RingError> {
+        for _ in 0..self.burst {
             match step()? {
-                Step::Done(done) => return Ok(Some(done)),
-                Step::Blocked => return Ok(None),
+                Step::Done(done) => return Ok(Burst::Done(done)),
+                Step::Blocked => return Ok(Burst::Blocked),
                 Step::More => self.check()?,
             }
         }
+        Ok(Burst::Spent)
     }
 }
 
 impl Signal<'_> {
-    /// Steps until one is done, and sleeps between, at most until `until`.
+    /// Steps until one is done, and sleeps between, at most until `until`: at the latest after
+    /// `burst` steps that are to be followed at once.
     pub(super) fn until<T>(
         &self,
         wait: &impl Wait,
         until: Deadline,
+        burst: u64,
         mut step: impl FnMut() -> Result<Step<T>, RingError>,
     ) -> Result<T, RingError> {
         // Nobody who has not to wait looks at a clock.
@@ -98,12 +122,18 @@ impl Signal<'_> {
             return Ok(done);
         }
         let start = now();
-        let patience = Patience { start, until };
+        let patience = Patience {
+            start,
+            until,
+            burst,
+        };
         patience.check()?;
         for spin in 1..=SPINS {
             hint::spin_loop();
-            if let Some(done) = patience.step(&mut step)? {
-                return Ok(done);
+            match patience.burst(&mut step)? {
+                Burst::Done(done) => return Ok(done),
+                Burst::Blocked => {}
+                Burst::Spent => break,
             }
             if spin.is_multiple_of(LOOK_EACH) {
                 patience.check()?;
@@ -132,13 +162,13 @@ impl Signal<'_> {
                 fence(SeqCst);
             }
             if !planted!("ring.sleeps_without_recheck")
-                && let Some(done) = patience.step(&mut step)?
+                && let Burst::Done(done) = patience.burst(&mut step)?
             {
                 return Ok(done);
             }
             patience.check()?;
             wait.wait(self.event, seen, patience.until);
-            if let Some(done) = patience.step(&mut step)? {
+            if let Burst::Done(done) = patience.burst(&mut step)? {
                 return Ok(done);
             }
         }
@@ -176,7 +206,7 @@ mod tests {
         };
         let until = Deadline::after(Nanos::from_millis(u64::from(at)));
         let mut steps = 0;
-        let done = signal.until(&ModelWait::new(), until, || {
+        let done = signal.until(&ModelWait::new(), until, u64::MAX, || {
             steps += 1;
             while steps == at && !until.expired() {
                 hint::spin_loop();
@@ -192,6 +222,40 @@ mod tests {
         assert_eq!(steps_where_late_in(0, || Step::Blocked), 1);
         assert_eq!(steps_where_late_in(0, || Step::More), 1);
         assert_eq!(steps_where_late_in(1, || Step::Blocked), 1);
+    }
+
+    /// Counts sleeps, which end at once.
+    #[derive(Default)]
+    struct Counted(core::cell::Cell<u32>);
+
+    impl Wait for Counted {
+        fn wait(&self, _word: &AtomicU32, _seen: u32, _until: Deadline) {
+            self.0.set(self.0.get() + 1);
+        }
+
+        fn wake_all(&self, _word: &AtomicU32) {}
+    }
+
+    #[test]
+    fn a_call_without_a_deadline_sleeps_after_each_burst_however_long_there_is_more() {
+        const BURST: u64 = 16;
+        const SLEEPS: u32 = 3;
+        let (event, waiters) = (AtomicU32::new(0), AtomicU32::new(0));
+        let signal = Signal {
+            event: &event,
+            waiters: &waiters,
+        };
+        let (wait, mut steps) = (Counted::default(), 0);
+        let done = signal.until(&wait, Deadline::NEVER, BURST, || {
+            steps += 1;
+            // The first step, a burst before the sleeps, and two a sleep.
+            assert!(steps <= 1 + BURST + 2 * BURST * u64::from(SLEEPS));
+            Ok(match wait.0.get() {
+                SLEEPS => Step::Done(()),
+                _ => Step::More,
+            })
+        });
+        assert_eq!(done, Ok(()));
     }
 
     #[test]

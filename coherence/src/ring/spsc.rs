@@ -9,7 +9,7 @@ use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::units::Bytes;
 
 use super::layout::{Area, Kind, bytes_needed, read, write};
-use super::signal::Step;
+use super::signal::{ONE_STEP, Step};
 use super::{Capacity, Field, Owner, RingError, RingMemory};
 use crate::wait::Wait;
 
@@ -250,7 +250,7 @@ impl<'a, const N: usize> Producer<'a, N> {
     ) -> Result<(), RingError> {
         let area = self.area;
         area.room
-            .until(wait, until, || match self.try_push(record) {
+            .until(wait, until, ONE_STEP, || match self.try_push(record) {
                 Ok(()) => Ok(Step::Done(())),
                 Err(RingError::Full) => Ok(Step::Blocked),
                 Err(error) => Err(error),
@@ -430,7 +430,7 @@ impl<'a, const N: usize> Consumer<'a, N> {
         let area = self.area;
         let record = area
             .ready
-            .until(wait, until, || self.try_pop().map(Step::from))?;
+            .until(wait, until, ONE_STEP, || self.try_pop().map(Step::from))?;
         self.notify(wait);
         Ok(record)
     }
@@ -442,7 +442,7 @@ impl<'a, const N: usize> Consumer<'a, N> {
     pub fn wait(&mut self, wait: &impl Wait, until: Deadline) -> Result<[u64; N], RingError> {
         let area = self.area;
         area.ready
-            .until(wait, until, || self.peek().map(Step::from))
+            .until(wait, until, ONE_STEP, || self.peek().map(Step::from))
     }
 
     /// Gives the claim back.

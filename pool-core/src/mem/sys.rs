@@ -56,6 +56,7 @@ impl Span {
     }
 
     /// The `len` bytes from `offset`, or `None` where they are not all inside.
+    #[inline]
     pub(super) fn part(self, offset: Bytes, len: Bytes) -> Option<Self> {
         let end = offset.checked_add(len)?;
         if end > self.bytes() {

@@ -28,6 +28,7 @@ pub struct View<'a, T> {
 }
 
 impl<'a, T: Plain> View<'a, T> {
+    #[inline]
     pub(super) fn new(
         mapped: Mapped<'a>,
         offset: Bytes,

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use coherence::cache::{Capabilities, Mode};
 use coherence::{Layout, LeaseError, Slot};
 use pool_core::limits::{RECALL_MS_DEFAULT, RECALL_MS_MAX, RECALL_MS_MIN};
-use pool_core::{Bytes, ClientId, EXTENT_BYTES, Nanos, SegmentId, planted};
+use pool_core::{Bytes, ClientId, EXTENT_BYTES, Nanos, SegmentId, TenantId, planted};
 use pool_proto::common::v1::{Access, Coherence, OnDeath};
 use pool_proto::journal::v1 as row;
 use pool_proto::session::v1::{self as session, reply};
@@ -50,6 +50,27 @@ pub(super) const IS_FIXED: &str = "a domain keeps its size and its place: create
 /// Domains of one pool: the daemon maps the directory of each, and its mappings stay far below the
 /// kernel's 65,530.
 pub(super) const DOMAINS_MAX: usize = 16_384;
+
+/// A process that had a slot, and may live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Departed {
+    pub(super) process: PeerIdentity,
+    /// Whose client it was, where the journal says so.
+    pub(super) tenant: Option<TenantId>,
+}
+
+impl Departed {
+    fn restored(row: &row::DepartedRow) -> Self {
+        let process = PeerIdentity {
+            pid: row.pid,
+            started_ticks: row.started_ticks,
+            uid: u32::MAX,
+            gid: u32::MAX,
+        };
+        let tenant = TenantId::new(row.tenant_id);
+        Self { process, tenant }
+    }
+}
 
 /// How a client leaves what it held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +95,8 @@ pub(super) struct Domain {
     pub(super) gone: u32,
     /// Of these, those whose processes may live, and evicted ones until they are recovered: what
     /// is held in them is known to be as it was by nothing else.
-    pub(super) departed: BTreeMap<Slot, PeerIdentity>,
-    /// Of these, those whose processes have ended.
+    pub(super) departed: BTreeMap<Slot, Departed>,
+    /// Of the departed, those whose processes have ended.
     pub(super) ended: u32,
     /// Of these, those of members that were evicted, which never had the contents mapped where they
     /// are now.
@@ -88,9 +109,9 @@ pub(super) struct Domain {
     pub(super) recovering: Option<Recovering>,
     /// When a recovery is tried again that others were in the way of.
     pub(super) retry_at: Option<Nanos>,
-    /// Slots that are to be recovered whoever may live: the contents are not where they were. With
-    /// the daemon's own.
-    pub(super) moved: u32,
+    /// Slots that an eviction, or a try of one, has left which is over: they are to be recovered
+    /// whoever may live. The daemon's own, and where it was done those of who was evicted.
+    pub(super) ended_eviction: u32,
     pub(super) recalls: Recalls,
     pub(super) eviction: Option<Eviction>,
     /// Nobody is recalled before: an eviction has failed.
@@ -143,7 +164,7 @@ impl Domain {
             stuck: 0,
             recovering: None,
             retry_at: None,
-            moved: 0,
+            ended_eviction: 0,
             recalls: Recalls::new(),
             eviction: None,
             rests_until: Nanos::ZERO,
@@ -181,13 +202,7 @@ impl Domain {
         }
         for departed in &row.departed {
             let slot = slot_of(departed.slot).ok_or("a departed holder's slot is none")?;
-            let process = PeerIdentity {
-                pid: departed.pid,
-                started_ticks: departed.started_ticks,
-                uid: u32::MAX,
-                gid: u32::MAX,
-            };
-            domain.departed.insert(slot, process);
+            domain.departed.insert(slot, Departed::restored(departed));
             if departed.evicted {
                 domain.cut_off |= slot.bit();
             }
@@ -211,6 +226,13 @@ impl Domain {
     pub(super) fn awaited(&self) -> u32 {
         let departed = self.departed.keys();
         departed.fold(0, |bits, slot| bits | slot.bit()) & !self.ended
+    }
+
+    /// Those whose processes may live.
+    pub(super) fn living_departed(&self) -> impl Iterator<Item = &Departed> {
+        let departed = self.departed.iter();
+        let living = departed.filter(|(slot, _)| self.ended & slot.bit() == 0);
+        living.map(|(_, departed)| departed)
     }
 
     /// Forgets those of `slots` whose processes have ended; whether there were any.
@@ -239,7 +261,7 @@ impl Domain {
 
     /// Nothing goes through the units, and nothing is to before a pass does.
     pub(super) fn may_pass(&self) -> bool {
-        self.ready && self.is_at_rest() && self.moved == 0
+        self.ready && self.is_at_rest() && self.ended_eviction == 0
     }
 
     pub(super) fn is_at_rest(&self) -> bool {
@@ -256,7 +278,7 @@ impl Domain {
     }
 
     fn free_slot(&self) -> Result<Slot, Refusal> {
-        let taken = self.members() | self.left | self.evicted() | self.moved;
+        let taken = self.members() | self.left | self.evicted() | self.ended_eviction;
         let free = Slot::members().find(|slot| taken & slot.bit() == 0);
         free.ok_or_else(|| match self.recoverable() {
             0 => Refusal::Limit {
@@ -435,8 +457,11 @@ impl Engine {
 
     /// A holder of the segment is none any more.
     pub(super) fn vacate(&mut self, client: ClientId, id: SegmentId, leave: Leave) {
-        let process = self.clients.get(&client).map(|client| client.peer);
-        let process = process.filter(|_| leave == Leave::Gone);
+        let departed = self.clients.get(&client).map(|client| Departed {
+            process: client.peer,
+            tenant: Some(client.tenant),
+        });
+        let departed = departed.filter(|_| leave == Leave::Gone);
         let Some(domain) = self.domain_mut(id) else {
             return;
         };
@@ -448,9 +473,9 @@ impl Engine {
             domain.gone |= slot.bit();
         }
         domain.stuck = 0;
-        if let Some(process) = process.filter(|_| !planted!("evict.reuses_the_slot")) {
-            domain.departed.insert(slot, process);
-            let segment = id;
+        if let Some(departed) = departed.filter(|_| !planted!("evict.reuses_the_slot")) {
+            domain.departed.insert(slot, departed);
+            let (segment, process) = (id, departed.process);
             self.actions.push(Action::AwaitEnd {
                 segment,
                 slot,
@@ -577,7 +602,7 @@ impl Engine {
         let segments = self.domains.iter().filter_map(|id| self.segments.get(id));
         segments.filter_map(|segment| {
             let domain = segment.domain.as_ref().filter(|domain| domain.ready)?;
-            let evicts = domain.eviction.is_some() || domain.moved != 0;
+            let evicts = domain.eviction.is_some() || domain.ended_eviction != 0;
             let daemon = if evicts { Slot::DAEMON.bit() } else { 0 };
             (segment.stage == Stage::Live).then_some(DomainView {
                 segment: segment.id,

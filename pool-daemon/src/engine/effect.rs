@@ -220,9 +220,9 @@ pub struct Recovery {
     /// Of these, those of members that never had the contents mapped where they are now: what they
     /// write is as it was.
     pub cut_off: u32,
-    /// The contents of every unit are in the memory of this incarnation by now, which is said
-    /// before anything of a unit is given back.
-    pub moved: Option<Incarnation>,
+    /// An eviction is over, done or failed: the contents of every unit are in the memory of this
+    /// incarnation, which is said before anything of a unit is given back.
+    pub contents_in: Option<Incarnation>,
     /// Fenced units are judged. Otherwise their writers may live, and only what is known to be lost
     /// is said to be.
     pub settles: bool,

@@ -153,14 +153,15 @@ impl Domain {
     pub(super) fn eviction_row(&self) -> Option<row::EvictionRow> {
         let begun = self.eviction.as_ref().filter(|eviction| eviction.fences);
         let begun = begun.map(|eviction| (eviction.slots, false));
-        let (slots, moved) = begun.or_else(|| (self.moved != 0).then_some((self.moved, true)))?;
-        Some(row::EvictionRow { slots, moved })
+        let over = (self.ended_eviction != 0).then_some((self.ended_eviction, true));
+        let (slots, ended) = begun.or(over)?;
+        Some(row::EvictionRow { slots, ended })
     }
 
     /// Takes an eviction up that an earlier life has begun.
     pub(super) fn resume_eviction(&mut self, begun: row::EvictionRow) {
-        if begun.moved {
-            self.moved = begun.slots;
+        if begun.ended {
+            self.ended_eviction = begun.slots;
         } else {
             self.eviction = Some(Eviction::new(begun.slots, true));
         }
@@ -248,7 +249,7 @@ impl Engine {
     /// Has the daemon's own holds given back.
     fn let_units_go(&mut self, id: SegmentId, change: impl FnOnce(&mut Domain)) {
         if let Some(domain) = self.domain_mut(id) {
-            domain.moved |= Slot::DAEMON.bit();
+            domain.ended_eviction |= Slot::DAEMON.bit();
             change(domain);
             self.to_recover.insert(id);
             self.tended.insert(id);
@@ -430,7 +431,7 @@ impl Engine {
         let domain = self.domain_mut(id);
         let Some(slots) = domain.and_then(|domain| {
             let eviction = domain.eviction.take()?;
-            domain.moved |= eviction.slots | Slot::DAEMON.bit();
+            domain.ended_eviction |= eviction.slots | Slot::DAEMON.bit();
             domain.cut_off |= eviction.slots;
             Some(eviction.slots)
         }) else {

@@ -22,8 +22,8 @@ const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
 pub(super) struct Recovering {
     /// Slots that are free when it is done.
     pub(super) slots: u32,
-    /// Of those whose contents have moved, these.
-    pub(super) moved: u32,
+    /// Of those that an eviction has left, these.
+    pub(super) ended_eviction: u32,
     /// Slots that nobody gets yet, from which something is taken back.
     pub(super) taken_back: u32,
 }
@@ -36,10 +36,10 @@ impl Engine {
         for &segment in &self.domains {
             let domain = self.domain(segment).into_iter();
             let departed = domain.flat_map(|domain| &domain.departed);
-            let awaited = departed.map(|(&slot, &process)| Action::AwaitEnd {
+            let awaited = departed.map(|(&slot, departed)| Action::AwaitEnd {
                 segment,
                 slot,
-                process,
+                process: departed.process,
             });
             let awaited: Vec<_> = awaited.collect();
             self.actions.extend(awaited);
@@ -64,15 +64,15 @@ impl Engine {
             let Some((domain, (directory, incarnation))) = self.domain_mut(id).zip(place) else {
                 continue; // Looked at again when the descriptor is brought back.
             };
-            let (slots, moved) = (domain.recoverable(), domain.moved);
+            let (slots, ended_eviction) = (domain.recoverable(), domain.ended_eviction);
             let taken_back = domain.to_take_back;
-            let nothing = slots | moved | taken_back == 0 && domain.ready;
+            let nothing = slots | ended_eviction | taken_back == 0 && domain.ready;
             if nothing || !domain.is_at_rest() || domain.retry_at.is_some() {
                 continue;
             }
             domain.recovering = Some(Recovering {
                 slots,
-                moved,
+                ended_eviction,
                 taken_back,
             });
             let recovery = Recovery {
@@ -81,12 +81,12 @@ impl Engine {
                 layout: domain.layout,
                 checks: domain.terms.checksums,
                 keeps: domain.terms.on_death() == OnDeath::Keep,
-                slots: slots | moved | taken_back,
+                slots: slots | ended_eviction | taken_back,
                 cut_off: domain.cut_off,
                 members: domain.members(),
-                moved: (moved != 0).then_some(incarnation),
+                contents_in: (ended_eviction != 0).then_some(incarnation),
                 settles: domain.eviction.is_none(),
-                in_order: domain.ready && moved == 0 && domain.gone & slots == 0,
+                in_order: domain.ready && ended_eviction == 0 && domain.gone & slots == 0,
             };
             self.actions.push(Action::Recover(recovery));
         }
@@ -103,7 +103,7 @@ impl Engine {
         };
         let Recovering {
             slots,
-            moved,
+            ended_eviction,
             taken_back,
         } = recovering;
         domain.ready = true;
@@ -132,10 +132,10 @@ impl Engine {
             }
             Err(_) => domain.stuck |= slots,
         }
-        domain.moved &= !moved;
+        domain.ended_eviction &= !ended_eviction;
         domain.to_take_back &= !taken_back;
         self.to_recover.insert(id);
-        if moved != 0 || is_forgotten {
+        if ended_eviction != 0 || is_forgotten {
             self.touch_segment(id);
         }
         match found {

@@ -59,6 +59,7 @@ mod segment;
 mod share;
 mod tenancy;
 mod view;
+mod waited_for;
 
 #[cfg(test)]
 mod tests;

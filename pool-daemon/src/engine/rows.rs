@@ -95,11 +95,12 @@ impl Engine {
         };
         let domain = segment.domain.as_ref();
         let departed = domain.into_iter().flat_map(|domain| &domain.departed);
-        let departed = departed.map(|(slot, process)| row::DepartedRow {
+        let departed = departed.map(|(slot, departed)| row::DepartedRow {
             slot: u32::from(slot.index()),
-            pid: process.pid,
-            started_ticks: process.started_ticks,
+            pid: departed.process.pid,
+            started_ticks: departed.process.started_ticks,
             evicted: domain.is_some_and(|domain| domain.cut_off & slot.bit() != 0),
+            tenant_id: departed.tenant.map_or(0, TenantId::number),
         });
         let holders = segment
             .holders

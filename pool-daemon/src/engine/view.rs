@@ -191,12 +191,19 @@ impl Engine {
                 pid: self.clients.get(client).map_or(0, |client| client.peer.pid),
                 access: (*access).into(),
             });
-        let (message, holders, state) =
-            (self.describe(segment), holders.collect(), state.to_owned());
+        let quarantined = self.quarantined_of(segment);
+        let (waited_for, more) = if quarantined == Bytes::ZERO {
+            (Vec::new(), 0)
+        } else {
+            self.waited_for(segment)
+        };
         admin::SegmentDetail {
-            segment: Some(message),
-            holders,
-            state,
+            segment: Some(self.describe(segment)),
+            holders: holders.collect(),
+            state: state.to_owned(),
+            quarantined_bytes: quarantined.get(),
+            waited_for,
+            waited_for_more: more,
         }
     }
 

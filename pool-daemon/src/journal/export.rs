@@ -131,9 +131,10 @@ fields!(DepartedRow {
     slot,
     pid,
     started_ticks,
-    evicted
+    evicted,
+    tenant_id
 });
-fields!(EvictionRow { slots, moved });
+fields!(EvictionRow { slots, ended });
 fields!(Coherence {
     mode,
     unit_bytes,

@@ -335,6 +335,26 @@ fn segment((tenant, segment_id): (String, u64)) -> admin::SegmentDetail {
             access: common::Access::ReadWrite.into(),
         }],
         state: "live".to_owned(),
+        quarantined_bytes: 2 * MIB,
+        waited_for: if segment_id == 7 {
+            vec![
+                waited_for(6, 4321, "trainer", "told"),
+                waited_for(0, 4400, "", "departed"),
+                waited_for(5, 777, "loader", "holds"),
+            ]
+        } else {
+            Vec::new()
+        },
+        waited_for_more: if segment_id == 7 { 3 } else { 0 },
+    }
+}
+
+fn waited_for(client_id: u64, pid: u32, tenant: &str, why: &str) -> admin::WaitedFor {
+    admin::WaitedFor {
+        client_id,
+        pid,
+        tenant: tenant.to_owned(),
+        why: why.to_owned(),
     }
 }
 

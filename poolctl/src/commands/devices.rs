@@ -100,5 +100,6 @@ fn render(devices: &[Device]) -> String {
             text::plain(&device.protection),
         ]);
     }
-    grid.render()
+    let quarantined = devices.iter().map(|device| device.quarantined_bytes).sum();
+    grid.render() + text::whom_quarantine_waits_for(quarantined)
 }

@@ -1,7 +1,7 @@
-//! `poolctl segments`: the segments, and the end of one.
+//! `poolctl segments`: the segments, whom their quarantined memory waits for, and the end of one.
 
 use pool_proto::admin::v1::{
-    FreeSegmentRequest, ListSegmentsReply, ListSegmentsRequest, SegmentDetail,
+    FreeSegmentRequest, ListSegmentsReply, ListSegmentsRequest, SegmentDetail, WaitedFor,
 };
 use pool_proto::common::v1::{Piece, Segment};
 use pool_proto::names::Named as _;
@@ -100,7 +100,54 @@ fn render(reply: &ListSegmentsReply) -> String {
             text::or_dash(&devices(&segment.pieces)),
         ]);
     }
-    grid.render()
+    let waiting = reply.segments.iter().filter_map(waiting);
+    grid.render() + &waiting.collect::<String>()
+}
+
+/// Whom the quarantined memory of a segment waits for, as a line.
+fn waiting(detail: &SegmentDetail) -> Option<String> {
+    let segment = detail.segment.as_ref()?;
+    if detail.quarantined_bytes == 0 {
+        return None;
+    }
+    let mut processes: Vec<_> = detail.waited_for.iter().map(process).collect();
+    if detail.waited_for_more > 0 {
+        processes.push(format!("{} more", detail.waited_for_more));
+    }
+    let who = if processes.is_empty() {
+        "a process that the pool knows nothing of: a child that a client forked, or one that has \
+         closed the segment and kept its mapping"
+            .to_owned()
+    } else {
+        processes.join("; ")
+    };
+    let size = text::size(detail.quarantined_bytes);
+    let id = segment.segment_id;
+    Some(format!(
+        "segment {id}: {size} in quarantine, which may be mapped by {who}\n"
+    ))
+}
+
+fn process(waited_for: &WaitedFor) -> String {
+    let mut of = Vec::new();
+    if waited_for.client_id != 0 {
+        of.push(format!("client {}", waited_for.client_id));
+    }
+    if !waited_for.tenant.is_empty() {
+        of.push(format!("of {}", text::plain(&waited_for.tenant)));
+    }
+    let of = if of.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", of.join(" "))
+    };
+    let why = match waited_for.why.as_str() {
+        "told" => "was told to let go",
+        "departed" => "is no member any more, and lives",
+        "holds" => "holds the segment, and may map an earlier file of it",
+        other => &text::plain(other),
+    };
+    format!("process {}{of}, which {why}", waited_for.pid)
 }
 
 fn shared_with(segment: &Segment) -> String {

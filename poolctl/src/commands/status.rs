@@ -32,6 +32,7 @@ fn render(status: &Status) -> String {
     ]
     .map(|(name, line)| format!("{name:<12} {line}\n"))
     .concat()
+        + text::whom_quarantine_waits_for(status.quarantined_bytes)
 }
 
 fn memory(status: &Status) -> String {

@@ -49,5 +49,7 @@ fn render(reply: &ListTenantsReply) -> String {
             ]);
         }
     }
-    grid.render()
+    let tiers = reply.tenants.iter().flat_map(|tenant| &tenant.tiers);
+    let quarantined = tiers.map(|tier| tier.quarantined_bytes).sum();
+    grid.render() + text::whom_quarantine_waits_for(quarantined)
 }

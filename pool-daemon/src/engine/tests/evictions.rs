@@ -157,7 +157,10 @@ fn a_writer_that_does_not_let_go_is_evicted_and_the_others_go_on() {
     assert_eq!(fenced, [(0b100, false), (0b100, true)]);
     let recovery = scene.world.domains.recovered.last().unwrap();
     assert_eq!(recovery.slots, 0b101);
-    assert_eq!(recovery.moved.map(|i| i.number()), Some(after.incarnation));
+    assert_eq!(
+        recovery.contents_in.map(|i| i.number()),
+        Some(after.incarnation)
+    );
     assert!(recovery.settles);
     let changed = |event: &event::Body| matches!(event, event::Body::Changed(_));
     assert_eq!(scene.was_told(scene.first, changed), 1);
@@ -467,22 +470,22 @@ fn a_restart_takes_an_eviction_up_where_the_journal_has_it() {
         (|scene| scene.row().eviction.is_some(), Some(false)),
         (|scene| !scene.world.copying.is_empty(), Some(false)),
         (
-            |scene| scene.row().eviction.is_some_and(|e| e.moved),
+            |scene| scene.row().eviction.is_some_and(|e| e.ended),
             Some(true),
         ),
     ];
-    for (stage, moved) in stages {
+    for (stage, ended) in stages {
         let mut scene = half_evicted(stage);
-        assert_eq!(journaled(&scene).map(|eviction| eviction.moved), moved);
+        assert_eq!(journaled(&scene).map(|eviction| eviction.ended), ended);
         let (first, second) = (scene.first, scene.second);
         scene.world.domains.recovered.clear();
         scene.world.restart(|_| true);
         scene.world.reattach(first);
         scene.world.work();
         let found = scene.world.domains.recovered[0];
-        assert_eq!(found.settles, moved != Some(false), "a writer may live");
-        assert_eq!(found.slots & 0b100 != 0, moved == Some(true));
-        assert_eq!(found.moved.is_some(), moved == Some(true));
+        assert_eq!(found.settles, ended != Some(false), "a writer may live");
+        assert_eq!(found.slots & 0b100 != 0, ended == Some(true));
+        assert_eq!(found.contents_in.is_some(), ended == Some(true));
         scene.world.prompt = true;
         scene.pass(1);
         let is_member = scene
@@ -497,7 +500,7 @@ fn a_restart_takes_an_eviction_up_where_the_journal_has_it() {
             == 2;
         assert_eq!(
             is_member,
-            moved.is_none(),
+            ended.is_none(),
             "it is forgotten or brought to its end"
         );
         assert_eq!(journaled(&scene), None);
@@ -521,7 +524,7 @@ fn what_was_fenced_is_judged_only_after_a_copy_however_often_that_fails() {
     assert_eq!(scene.published("eviction-failed"), 1);
     let let_go = scene.world.domains.recovered.pop().unwrap();
     assert_eq!((let_go.slots, let_go.settles), (0b001, false));
-    assert!(scene.row().eviction.is_some_and(|eviction| !eviction.moved));
+    assert!(scene.row().eviction.is_some_and(|eviction| !eviction.ended));
     scene.pass(3);
     assert!(scene.is_evicted(scene.second));
     assert_eq!(scene.row().eviction, None);

@@ -25,4 +25,5 @@ mod sessions;
 mod sharing;
 mod sums;
 mod taking_back;
+mod waited_for;
 mod world;

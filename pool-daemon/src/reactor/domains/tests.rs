@@ -1,6 +1,11 @@
 use coherence::Own;
+use pool_core::sync::atomic::Ordering::Relaxed;
 
+use super::audit::{FINDINGS_MAX, audit};
+use super::recovery::recover_unit;
+use super::work::UNITS_A_ROUND;
 use super::*;
+use crate::engine::DomainView;
 
 fn own(state: u64, epoch: u64, holders: u64) -> u64 {
     state << 61 | epoch << 32 | holders
@@ -26,7 +31,7 @@ fn recovery(slots: u32) -> Recovery {
         members: 0,
         in_order: false,
         cut_off: 0,
-        moved: None,
+        contents_in: None,
         settles: true,
     }
 }

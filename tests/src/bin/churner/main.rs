@@ -45,7 +45,8 @@ fn main() {
         .socket(socket)
         .tenant(tenant)
         .name("churner")
-        .timeout(TIMEOUT);
+        .timeout(TIMEOUT)
+        .wait_for_daemon(true);
     let pool = Pool::attach(&options).unwrap();
     let mut churner = Churner {
         reserve: pool.reserve(TIERS[0], Bytes::new(EXTENT), 1).unwrap(),

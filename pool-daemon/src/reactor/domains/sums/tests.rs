@@ -1,3 +1,5 @@
+use std::os::fd::OwnedFd;
+
 use coherence::directory::UNIT_BYTES_MIN;
 use coherence::{FutexWait, Layout, Member, Own, Slot, State};
 use pool_core::BackingId;
@@ -23,7 +25,7 @@ fn recovery(slot: Slot) -> Recovery {
         members: 0,
         in_order: false,
         cut_off: 0,
-        moved: None,
+        contents_in: None,
         settles: true,
     }
 }
