@@ -12,6 +12,7 @@
 //! | the word and every change of it | [`own`](Own) |
 //! | acquiring, releasing, waiting | [`Member`] |
 //! | what the daemon does when a holder is gone | [`recover`](mod@recover) |
+//! | how it goes through all units to do so | [`pass`] |
 //! | what it does where a holder lives and is to be cut off | [`evict`](mod@evict) |
 //! | how it tells whole contents by their checksums | [`sum`] |
 //! | what it does for a member that may only read | [`proxy`] |
@@ -49,6 +50,7 @@ pub mod evict;
 pub mod host;
 mod member;
 mod own;
+pub mod pass;
 pub mod proxy;
 mod publish;
 pub mod recover;

@@ -4,7 +4,8 @@
 mod models;
 
 use coherence::era::Era;
-use coherence::recover;
+use coherence::pass::Pass;
+use coherence::recover::{self, Verdict};
 use coherence::{NotHanded, Receiver, Slot};
 use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
@@ -90,5 +91,35 @@ fn of_two_threads_of_the_receiver_one_takes_what_was_handed() {
         assert_eq!(given, Ok(0));
         let here = take(&unit, B);
         assert!(here != other.join().unwrap());
+    });
+}
+
+/// Catches: hand.notes_over_the_giver
+#[test]
+fn what_was_taken_late_is_handed_over_or_taken_back() {
+    explore(|turned| {
+        let unit = Unit::new(turned);
+        let giver = unit.member(A);
+        let held = giver.try_exclusive(&unit.line).unwrap();
+        let daemon = spawn(&unit, |unit| {
+            let pass = Pass {
+                slots: A.bit(),
+                cut_off: A.bit(),
+                moved: None,
+                settles: true,
+                in_order: true,
+            };
+            pass.go_on(&unit.line, &unit.wait, |_, _| Verdict::Good, |_, _| ())
+        });
+        let to = Receiver { slot: B, era: 1 };
+        let given = giver.hand_over(&unit.line, &held, false, to, || true);
+        assert_eq!(daemon.join().unwrap(), Ok(()));
+        match given {
+            Ok(_) => {
+                let taken = unit.member(B).try_receive(&unit.line, 1);
+                assert_eq!(taken.map(|grant| grant.version), Ok(0));
+            }
+            Err(_) => unit.assert_at_rest(),
+        }
     });
 }

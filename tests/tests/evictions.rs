@@ -331,8 +331,7 @@ fn broken(bug: &str, dies: bool) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Catches: evict.in_place, evict.reuses_the_slot, evict.judges_before_the_copy
-/// Catches: evict.places_early
+/// Catches: evict.in_place, evict.reuses_the_slot, evict.places_early
 #[test]
 fn the_gravest_mistakes_of_an_eviction_are_noticed() {
     for dies in [false, true] {
@@ -344,11 +343,6 @@ fn the_gravest_mistakes_of_an_eviction_are_noticed() {
             "evict.reuses_the_slot",
             false,
             "the slot is somebody's while its process lives",
-        ),
-        (
-            "evict.judges_before_the_copy",
-            false,
-            "half of a change is served",
         ),
         ("evict.places_early", true, "what is not journaled is said"),
     ];

@@ -29,6 +29,10 @@
 //! - A receiver that dies before it took the note has touched nothing: the daemon finds the note,
 //!   and the contents are those that the giver published. One that took it is a writer that died.
 //! - A member that comes to the slot of a dead one has another era, and takes no note of its.
+//! - A holder of which the daemon knows that it never had the contents is noted by it before it is
+//!   fenced, as if it had not taken them ([`note_without_contents`]): by compare-exchange from what
+//!   was found while it was the holder, and not where it is handing the unit over, so no note of a
+//!   giver is written over.
 
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -36,8 +40,9 @@ use pool_core::sync::atomic::fence;
 use pool_core::{clock::Deadline, crash_point, planted};
 
 use super::{Grant, Member, exchange, granted, judged, publish, refusal};
+use crate::base;
 use crate::error::LeaseError;
-use crate::own::{Epoch, Own, Refused, State};
+use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
 
@@ -84,6 +89,37 @@ pub(crate) fn is_untaken(line: &Descriptor, epoch: Epoch) -> bool {
     // or its receiver finds the fence.
     let handed = line.handed.load(Acquire);
     handed & THERE != 0 && handed >> EPOCH_SHIFT == u64::from(epoch.number())
+}
+
+/// Leaves a note that nobody takes for the holder at `slot`, which never had the contents: whoever
+/// finds the unit fenced, if only a later life of the daemon, finds that they are as they were
+/// published. Not for one that writes anew what was lost: there are no contents. False where the
+/// note was changed by somebody else meanwhile: try again.
+pub(crate) fn note_without_contents(line: &Descriptor, slot: Slot) -> Result<bool, CorruptWord> {
+    // Acquire, as in `leave_note`.
+    let before = line.handed.load(Acquire);
+    let own = judged(line)?;
+    let noted = line.base.load(Relaxed);
+    let restores = base::is_lost(noted) && base::epoch(noted) == own.epoch();
+    if own.state() != State::Exclusive || !own.is_held_by(slot) || restores {
+        return Ok(true);
+    }
+    let of = before >> EPOCH_SHIFT;
+    let [now, next] = [own.epoch(), own.epoch().after()].map(|epoch| u64::from(epoch.number()));
+    if before & THERE != 0 && (of == now || of == next) {
+        return Ok(true);
+    }
+    let daemon = Receiver {
+        slot: Slot::DAEMON,
+        era: 0,
+    };
+    let kept = note(own.epoch(), daemon);
+    if planted!("hand.notes_over_the_giver") {
+        line.handed.store(kept, Release);
+        return Ok(true);
+    }
+    let left = line.handed.compare_exchange(before, kept, AcqRel, Relaxed);
+    Ok(left.is_ok())
 }
 
 /// Whether a unit that is exclusive by `own` is nobody's for good: it was handed to a member that

@@ -5,12 +5,14 @@
 //! bounds of the scope; each scope tells how many states it has.
 //!
 //! Giving a unit to another member and giving contents up have a model of their own, without
-//! caches: [`handing`]. Not modelled: several threads of one member, so no crowds; and orderings
-//! weaker than one order of all accesses. Those have loom models and tests of their own.
+//! caches: [`handing`]. So do passes over all units of a domain: [`domain`]. Not modelled: several
+//! threads of one member, so no crowds; and orderings weaker than one order of all accesses. Those
+//! have loom models and tests of their own.
 
 mod clean;
 mod conformance;
 mod daemon;
+mod domain;
 mod forget;
 mod handing;
 mod member;

@@ -133,7 +133,7 @@ fn way<L: Copy + fmt::Display>(arrivals: &[Arrival<L>], mut at: usize) -> Vec<St
 
 /// A quick hash of small integers. Not against an adversary: the states are ours.
 #[derive(Default)]
-struct Mix(u64);
+pub(crate) struct Mix(u64);
 
 impl Mix {
     fn mix(&mut self, value: u64) {

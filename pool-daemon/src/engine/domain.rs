@@ -14,9 +14,9 @@
 //! at once: the contents are elsewhere by then. Where a recovery meets words that change all the
 //! time it is tried again after a pause.
 //!
-//! Slots of holders and awaited processes are journaled. Whatever else a journal does not name may
-//! be left, so a daemon that starts recovers every slot that nobody has, and answers with nothing
-//! of the domain before.
+//! Slots of holders and awaited processes are journaled, and evicted ones until they are recovered.
+//! Whatever else a journal does not name may be left, so a daemon that starts recovers every slot
+//! that nobody has, and answers with nothing of the domain before.
 //!
 //! # Invariants
 //! 1. Each holder of a domain has a slot, from 1 on, and no two have the same; nobody else has one.
@@ -93,8 +93,11 @@ pub(super) struct Domain {
     pub(super) left: u32,
     /// Of these, those that were left by members that were taken for dead.
     pub(super) gone: u32,
-    /// Of these, those whose processes may live.
+    /// Of these, those whose processes may live, and evicted ones until they are recovered: what
+    /// is held in them is known to be as it was by nothing else.
     pub(super) departed: BTreeMap<Slot, Departed>,
+    /// Of the departed, those whose processes have ended.
+    pub(super) ended: u32,
     /// Of these, those of members that were evicted, which never had the contents mapped where they
     /// are now.
     pub(super) cut_off: u32,
@@ -155,6 +158,7 @@ impl Domain {
             left: 0,
             gone: 0,
             departed: BTreeMap::new(),
+            ended: 0,
             cut_off: 0,
             to_take_back: 0,
             stuck: 0,
@@ -220,7 +224,23 @@ impl Domain {
 
     /// Slots whose processes may live: a bit a slot.
     pub(super) fn awaited(&self) -> u32 {
-        self.departed.keys().fold(0, |bits, slot| bits | slot.bit())
+        let departed = self.departed.keys();
+        departed.fold(0, |bits, slot| bits | slot.bit()) & !self.ended
+    }
+
+    /// Those whose processes may live.
+    pub(super) fn living_departed(&self) -> impl Iterator<Item = &Departed> {
+        let departed = self.departed.iter();
+        let living = departed.filter(|(slot, _)| self.ended & slot.bit() == 0);
+        living.map(|(_, departed)| departed)
+    }
+
+    /// Forgets those of `slots` whose processes have ended; whether there were any.
+    pub(super) fn forget_ended(&mut self, slots: u32) -> bool {
+        let ended = self.ended & slots;
+        self.departed.retain(|slot, _| ended & slot.bit() == 0);
+        self.ended &= !ended;
+        ended != 0
     }
 
     /// What is to be recovered, and can be.
@@ -469,16 +489,21 @@ impl Engine {
     #[must_use]
     pub fn awaits_end(&self, segment: SegmentId, slot: Slot) -> bool {
         self.domain(segment)
-            .is_some_and(|domain| domain.departed.contains_key(&slot))
+            .is_some_and(|domain| domain.awaited() & slot.bit() != 0)
     }
 
     /// The process that had a slot has ended: nobody stores in its name any more.
     pub(super) fn ended(&mut self, id: SegmentId, slot: Slot) {
         let domain = self.domain_mut(id);
-        if domain.is_some_and(|domain| domain.departed.remove(&slot).is_some()) {
-            self.to_recover.insert(id);
+        let Some(domain) = domain.filter(|domain| domain.awaited() & slot.bit() != 0) else {
+            return;
+        };
+        domain.ended |= slot.bit();
+        if domain.cut_off & slot.bit() == 0 {
+            domain.forget_ended(slot.bit());
             self.touch_segment(id);
         }
+        self.to_recover.insert(id);
     }
 
     /// Has the directory of a new domain written. Whether the segment is one.

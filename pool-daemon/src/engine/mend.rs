@@ -119,18 +119,23 @@ impl Engine {
             }
             found => found,
         };
+        let mut is_forgotten = false;
         match &found {
             Ok(_) => {
+                is_forgotten = domain.forget_ended(slots);
                 domain.left &= !slots;
                 domain.gone &= !slots;
                 domain.cut_off &= !slots;
+                // What was to be taken back here is, whenever that was found: the slot is free, and
+                // what is held in it from now on is the next one's.
+                domain.to_take_back &= !slots;
             }
             Err(_) => domain.stuck |= slots,
         }
         domain.ended_eviction &= !ended_eviction;
         domain.to_take_back &= !taken_back;
         self.to_recover.insert(id);
-        if ended_eviction != 0 {
+        if ended_eviction != 0 || is_forgotten {
             self.touch_segment(id);
         }
         match found {

@@ -9,7 +9,7 @@ use pool_core::{Bytes, ClientId};
 use pool_proto::admin::v1::WaitedFor;
 
 use super::Engine;
-use super::domain::Departed;
+use super::domain::{Departed, Domain};
 use super::segment::Segment;
 
 /// So many processes are named for one segment.
@@ -30,7 +30,7 @@ impl Engine {
         let told = segment.leaving.iter();
         let told = told.map(|&client| self.client_waited_for(client, "told"));
         let domain = segment.domain.as_ref().into_iter();
-        let departed = domain.flat_map(|domain| domain.departed.values());
+        let departed = domain.flat_map(Domain::living_departed);
         // Who was evicted and has not answered yet is both.
         let once = departed.filter(|departed| !self.is_leaving(segment, departed));
         let departed = once.map(|departed| self.departed_waited_for(departed));

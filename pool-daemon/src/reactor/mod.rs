@@ -100,7 +100,6 @@ pub const EVICTION_POINTS: &[&str] = &[
     "evict.fenced",
     "evict.copied",
     "evict.committed",
-    "evict.unit_placed",
 ];
 
 /// The longest wait: the service manager's watchdog is fed at least so often.

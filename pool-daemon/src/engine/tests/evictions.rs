@@ -15,18 +15,18 @@ use super::world::World;
 use crate::engine::command::{Seen, WorldError};
 use crate::journal::{Record, Table};
 
-const UNIT: u32 = 3;
-const RECALL_MS: u64 = 1_000;
+pub(super) const UNIT: u32 = 3;
+pub(super) const RECALL_MS: u64 = 1_000;
 
 /// A domain of alpha with two members, of which the second is at slot 2.
-struct Scene {
-    world: World,
-    first: Pid,
-    second: Pid,
-    id: u64,
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) first: Pid,
+    pub(super) second: Pid,
+    pub(super) id: u64,
 }
 
-fn scene() -> Scene {
+pub(super) fn scene() -> Scene {
     scene_of(ALPHA, 3)
 }
 
@@ -50,7 +50,7 @@ fn scene_of(uid: u32, count: u32) -> Scene {
     }
 }
 
-fn seen(slots: &[u32], epoch: u32, writes: bool) -> Seen {
+pub(super) fn seen(slots: &[u32], epoch: u32, writes: bool) -> Seen {
     Seen {
         holders: slots.iter().fold(0, |bits, slot| bits | 1 << slot),
         epoch: Epoch::new(epoch),
@@ -62,34 +62,34 @@ fn seen(slots: &[u32], epoch: u32, writes: bool) -> Seen {
 
 impl Scene {
     /// One more member.
-    fn joins(&mut self) -> Pid {
+    pub(super) fn joins(&mut self) -> Pid {
         let member = self.world.attach(ALPHA);
         let open = ask::open("d", Access::ReadWrite);
         self.world.granted(member, open);
         member
     }
 
-    fn holds(&mut self, unit: u32, seen: Seen) {
+    pub(super) fn holds(&mut self, unit: u32, seen: Seen) {
         self.world.domains.seen.insert(unit, seen);
     }
 
-    fn recall(&mut self, unit: u32) {
+    pub(super) fn recall(&mut self, unit: u32) {
         self.world.done(self.first, ask::recall(self.id, unit));
     }
 
     /// So many recall times pass, in small steps.
-    fn pass(&mut self, times: u64) {
+    pub(super) fn pass(&mut self, times: u64) {
         (0..10 * times).for_each(|_| self.world.pass(RECALL_MS / 10));
     }
 
-    fn row(&self) -> row::SegmentRow {
+    pub(super) fn row(&self) -> row::SegmentRow {
         match &self.world.durable[&(Table::Segments, self.id)] {
             Record::Segment(row) => row.clone(),
             other => panic!("{other:?}"),
         }
     }
 
-    fn incarnation(&self) -> u64 {
+    pub(super) fn incarnation(&self) -> u64 {
         self.row().incarnation
     }
 
@@ -98,7 +98,7 @@ impl Scene {
         events.filter(|event| what(event)).count()
     }
 
-    fn is_evicted(&self, pid: Pid) -> bool {
+    pub(super) fn is_evicted(&self, pid: Pid) -> bool {
         self.was_told(pid, |event| matches!(event, event::Body::Revoked(_))) > 0
     }
 
@@ -383,31 +383,6 @@ fn nothing_is_recovered_beside_the_copy() {
     scene.world.work();
     let after = &scene.world.domains.recovered[before..];
     assert!(after.iter().any(|recovery| recovery.slots & 0b10 != 0));
-}
-
-#[test]
-fn what_an_evicted_member_takes_later_is_taken_back_in_place_and_is_as_it_was() {
-    let mut scene = scene();
-    scene.joins();
-    scene.holds(UNIT, seen(&[2], 1, true));
-    scene.recall(UNIT);
-    scene.pass(2);
-    assert!(scene.is_evicted(scene.second));
-    assert!(scene.row().departed[0].evicted);
-    let (incarnation, passes) = (scene.incarnation(), scene.world.domains.passes.len());
-    scene.world.restart(|_| true);
-    scene.world.reattach(scene.first);
-    scene.world.work();
-    scene.holds(UNIT, seen(&[2], 7, true));
-    scene.recall(UNIT);
-    scene.world.domains.recovered.clear();
-    scene.pass(2);
-    let taken_back = scene.world.domains.recovered[0];
-    assert_eq!((taken_back.slots, taken_back.cut_off), (0b100, 0b100));
-    assert_eq!(scene.incarnation(), incarnation, "nothing was copied");
-    assert_eq!(scene.world.domains.passes.len(), passes);
-    // Nobody gets its slot while its process lives.
-    assert_eq!(scene.row().departed.len(), 1);
 }
 
 #[test]

@@ -24,5 +24,6 @@ mod sealing;
 mod sessions;
 mod sharing;
 mod sums;
+mod taking_back;
 mod waited_for;
 mod world;

@@ -2,7 +2,7 @@
 //! copied away from them. See [`coherence::evict`].
 
 use coherence::evict::{self, Held};
-use coherence::recover::{self, RecoverError, Verdict};
+use coherence::recover::{self, RecoverError};
 use coherence::{FutexWait, Own, State};
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{Acquire, Release};
@@ -64,10 +64,6 @@ impl Found {
                 return;
             }
         };
-        if hold.fences && planted!("evict.judges_before_the_copy") {
-            // What becomes of it shows in the word.
-            let _ = recover::settle(line, &FutexWait, |_| Verdict::Good);
-        }
         if let Held::Written { slot, epoch } = held
             && self.written.len() < WRITTEN_MAX
         {
