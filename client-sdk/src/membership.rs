@@ -72,8 +72,10 @@ impl Membership {
         self.member.slot()
     }
 
+    /// Whether half of a change passes for the contents, of whoever dies. Where there are checksums
+    /// it would have that of neither, and a new one would make it pass for whole.
     pub(crate) const fn keeps_on_death(&self) -> bool {
-        matches!(self.info.on_death, OnDeath::Keep)
+        matches!(self.info.on_death, OnDeath::Keep) && !self.info.checksums
     }
 
     /// Whether there is nothing to be done for what was written but to publish it: the hardware

@@ -17,7 +17,8 @@ use crate::view::Element;
 ///
 /// What was written through the guard is published when it is released or dropped; a guard that
 /// wrote nothing publishes nothing, and the version stays. Where a thread panics after it has
-/// written, the contents are lost as with a process that died, unless the domain keeps them.
+/// written, the contents are lost as with a process that died, unless the domain keeps them and has
+/// no checksums.
 pub struct WriteGuard<'d> {
     pub(super) lease: Lease<'d>,
     pub(super) dirty: Dirty,

@@ -352,9 +352,16 @@ fn what_is_lost_is_lost_until_all_of_it_was_written_anew() {
 
 #[test]
 fn half_a_change_of_a_thread_that_panicked_is_served_to_nobody() {
-    for (on_death, expected) in [(OnDeath::Lose, State::Lost), (OnDeath::Keep, State::Free)] {
+    for (on_death, checksums, expected) in [
+        (OnDeath::Lose, false, State::Lost),
+        (OnDeath::Keep, false, State::Free),
+        (OnDeath::Lose, true, State::Lost),
+        (OnDeath::Keep, true, State::Lost),
+    ] {
         let (fake, pool) = attached();
-        let options = options(Mode::Hardware).on_death(on_death);
+        let options = options(Mode::Hardware)
+            .on_death(on_death)
+            .checksums(checksums);
         let domain = pool.create_domain(&create(), &options).unwrap();
         let peer = fake.model().peer(domain.id().number(), 2);
         let panics = |unit: u32, writes: bool| {
