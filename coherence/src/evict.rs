@@ -34,10 +34,10 @@
 use pool_core::descriptor::Descriptor;
 use pool_core::{crash_point, planted};
 
-use crate::member::{exchange, judged};
 use crate::own::{Epoch, Own, State};
 use crate::recover::{RecoverError, note_fence};
 use crate::slot::Slot;
+use crate::word::{exchange, judged};
 
 /// How often a unit that somebody writes is looked at before it is left for later. Models look
 /// less.

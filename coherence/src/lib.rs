@@ -47,6 +47,7 @@ pub mod directory;
 pub mod era;
 mod error;
 pub mod evict;
+mod grant;
 pub mod host;
 mod member;
 mod own;
@@ -59,13 +60,15 @@ pub mod simulated;
 mod slot;
 pub mod sum;
 mod wait;
+mod word;
 
 pub use base::last_good;
 #[cfg(not(loom))]
 pub use directory::{Directory, Layout, LayoutError};
 pub use error::LeaseError;
+pub use grant::Grant;
+pub use member::Member;
 pub use member::hand::{NotHanded, Receiver};
-pub use member::{Grant, Member};
 pub use own::{CorruptWord, Epoch, Own, Refused, State};
 pub use slot::{Slot, Slots};
 #[cfg(not(loom))]

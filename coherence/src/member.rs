@@ -35,42 +35,24 @@ use std::collections::BTreeMap;
 
 use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
-use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::sync::{Mutex, lock};
 use pool_core::{crash_point, planted};
 
 use crate::base;
 use crate::error::LeaseError;
-use crate::own::{CorruptWord, Epoch, Own, Refused, State};
+use crate::grant::{Grant, granted, take, take_exclusive};
+use crate::own::{Own, Refused, State};
 use crate::publish::{publish, set_sum};
 use crate::slot::Slot;
 use crate::sum::Digest;
 use crate::wait::Wait;
+use crate::word::{exchange, exchange_or_see, judged, refusal, wake};
 
 pub(crate) mod hand;
 mod turn;
 
 use turn::Turn;
-
-/// What was granted with a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// The ownership word that made it. Its epoch gives the unit back.
-    pub own: Own,
-    /// The version of the contents.
-    pub version: u64,
-    /// The incarnation of the memory that holds them.
-    pub backing: u64,
-}
-
-impl Grant {
-    /// The epoch of the grant.
-    #[inline]
-    #[must_use]
-    pub const fn epoch(&self) -> Epoch {
-        self.own.epoch()
-    }
-}
 
 /// One member of a domain: a process, whatever the number of its threads.
 #[derive(Debug)]
@@ -630,118 +612,4 @@ impl<W: Wait> Member<W> {
             wake(line, &self.wait);
         }
     }
-}
-
-/// Moves the event on and wakes all who sleep.
-#[cold]
-pub(crate) fn wake(line: &Descriptor, wait: &impl Wait) {
-    if !planted!("wait.event_not_moved") {
-        // Release pairs with the acquire in `sleep`.
-        line.event.fetch_add(1, Release);
-    }
-    wait.wake_all(&line.event);
-}
-
-/// Reads and judges the ownership word.
-#[inline]
-pub(crate) fn judged(line: &Descriptor) -> Result<Own, CorruptWord> {
-    // Acquire pairs with the release of `exchange`, so that what is judged by this word is not
-    // older than it.
-    if planted!("own.read_relaxed") {
-        return Own::judge(line.own.load(Relaxed));
-    }
-    Own::judge(line.own.load(Acquire))
-}
-
-/// One change of the word. False where it is another one by now.
-#[inline]
-pub(crate) fn exchange(line: &Descriptor, from: Own, to: Own) -> bool {
-    exchange_or_see(line, from, to).is_ok()
-}
-
-/// One change of the word.
-///
-/// # Errors
-/// What it is instead, by now.
-#[inline]
-fn exchange_or_see(line: &Descriptor, from: Own, to: Own) -> Result<(), u64> {
-    let (from, to) = (from.word(), to.word());
-    if planted!("own.load_and_store") {
-        let now = line.own.load(Acquire);
-        if now != from {
-            return Err(now);
-        }
-        line.own.store(to, Release);
-        return Ok(());
-    }
-    let (success, failure) = if planted!("own.relaxed") {
-        (Relaxed, Relaxed)
-    } else {
-        // Acquire of a grant pairs with release of whoever held the unit before: each change goes
-        // through this one line, so it is both. What is seen instead is judged, as in `judged`.
-        (AcqRel, Acquire)
-    };
-    let done = line.own.compare_exchange(from, to, success, failure);
-    done.map(drop)
-}
-
-/// Makes a grant, which is the change of the word from `from` to `to`. `None` where it is another
-/// word by now.
-#[inline]
-fn take(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
-    let early = planted!("member.reads_before_grant").then(|| granted(line, to));
-    if !exchange(line, from, to) {
-        return None;
-    }
-    if to.state() == State::Exclusive {
-        crash_point!("lease.exclusive_granted");
-    }
-    Some(early.unwrap_or_else(|| granted(line, to)))
-}
-
-/// [`take`], to write.
-#[inline]
-fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Grant> {
-    let drops = planted!("member.takes_the_marks");
-    let to = if drops { to.recall_ended() } else { to };
-    let grant = take(line, from, to)?;
-    // A holder that was fenced in between may have read where the contents are by now, and would
-    // store there. The acquire of the place pairs with the release of whoever moved them, who had
-    // noted the fence before: who reads the new place reads that note, or a later one. The word is
-    // looked at only where the note does not say enough: a processor that has just exchanged a
-    // word is slow to load the same one. Who sleeps here through 2^25 epochs may take a later note
-    // for an older one: the word refuses it before its first access all the same.
-    let stands = base::is_before(line.base.load(Relaxed), to.epoch()) || is_still(line, to);
-    (stands || planted!("member.trusts_a_late_place")).then_some(grant)
-}
-
-/// Whether the word is `own`, but for what anybody may have marked.
-#[cold]
-#[inline(never)]
-fn is_still(line: &Descriptor, own: Own) -> bool {
-    line.own.load(Acquire) & !Own::MARKS == own.word() & !Own::MARKS
-}
-
-/// What goes with a grant that has just been made.
-#[inline]
-pub(crate) fn granted(line: &Descriptor, own: Own) -> Grant {
-    // The compare-exchange before it acquired what belongs to the grant. Acquire pairs with the
-    // release of whoever moves the contents: what a holder that was fenced since looks at next is
-    // not older than the place it reads here.
-    Grant {
-        own,
-        // Acquire pairs with the release of whoever raises it in a recovery, for the same reason.
-        version: line.version.load(Acquire),
-        backing: line.backing.load(Acquire),
-    }
-}
-
-#[cold]
-pub(crate) fn refusal(refused: Refused, line: &Descriptor) -> LeaseError {
-    LeaseError::from_refusal(refused, || {
-        // In this order: a version that is older than the note could not be told from one that is
-        // newer. Acquire pairs with the release of each note.
-        let noted = line.base.load(Acquire);
-        base::version(noted, line.version.load(Relaxed))
-    })
 }

@@ -29,12 +29,13 @@ use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{Acquire, Release};
 use pool_core::{crash_point, planted};
 
-use crate::member::{hand, judged};
+use crate::member::hand;
 use crate::recover::{
     Fenced, RecoverError, Recovered, TRIES_MAX, Verdict, is_decided, recover, rouse, settle,
 };
 use crate::slot::{Slot, Slots};
 use crate::wait::Wait;
+use crate::word::judged;
 
 /// A pass over all units of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

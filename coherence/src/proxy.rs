@@ -9,11 +9,12 @@
 use pool_core::descriptor::Descriptor;
 
 use crate::error::LeaseError;
-use crate::member::{Grant, exchange, granted, judged, refusal, wake};
+use crate::grant::{Grant, granted};
 use crate::own::{Refused, State};
 use crate::recover::TRIES_MAX;
 use crate::slot::Slot;
 use crate::wait::Wait;
+use crate::word::{exchange, judged, refusal, wake};
 
 /// Leases the unit of `line` for reading in the place of the member at `slot`, now or not at all.
 ///

@@ -23,8 +23,9 @@ use pool_core::{crash_point, planted};
 
 use crate::base;
 use crate::error::LeaseError;
-use crate::member::{Grant, judged};
+use crate::grant::Grant;
 use crate::slot::Slot;
+use crate::word::judged;
 
 /// Raises the version where the contents were changed, and returns what it is.
 ///

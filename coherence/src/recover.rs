@@ -36,10 +36,10 @@ use pool_core::{crash_point, planted};
 
 use crate::base;
 use crate::member::hand::{is_stranded, is_untaken};
-use crate::member::{exchange, judged, wake};
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::slot::Slot;
 use crate::wait::Wait;
+use crate::word::{exchange, judged, wake};
 
 /// How often a step is tried where the word changes under it. Honest members change it a few times
 /// at most: each does so once before it sleeps.

@@ -39,12 +39,15 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCs
 use pool_core::sync::atomic::fence;
 use pool_core::{clock::Deadline, crash_point, planted};
 
-use super::{Grant, Member, exchange, granted, judged, publish, refusal};
+use super::Member;
 use crate::base;
 use crate::error::LeaseError;
+use crate::grant::{Grant, granted};
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
+use crate::publish::publish;
 use crate::slot::Slot;
 use crate::wait::Wait;
+use crate::word::{exchange, judged, refusal};
 
 const THERE: u64 = 1;
 const ERA_SHIFT: u32 = 1;
