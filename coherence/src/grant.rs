@@ -6,7 +6,7 @@
 //! is to write makes sure that it was not fenced in between: see [`take_exclusive`].
 
 use pool_core::descriptor::Descriptor;
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{crash_point, planted};
 
 use crate::base;
@@ -53,21 +53,38 @@ pub(crate) fn take_exclusive(line: &Descriptor, from: Own, to: Own) -> Option<Gr
     let drops = planted!("member.takes_the_marks");
     let to = if drops { to.recall_ended() } else { to };
     let grant = take(line, from, to)?;
-    // A holder that was fenced in between may have read where the contents are by now, and would
-    // store there. The acquire of the place pairs with the release of whoever moved them, who had
-    // noted the fence before: who reads the new place reads that note, or a later one. The word is
-    // looked at only where the note does not say enough: a processor that has just exchanged a
-    // word is slow to load the same one. Who sleeps here through 2^25 epochs may take a later note
-    // for an older one: the word refuses it before its first access all the same.
-    let stands = base::is_before(line.base.load(Relaxed), to.epoch()) || is_still(line, to);
-    (stands || planted!("member.trusts_a_late_place")).then_some(grant)
+    (stands(line, &grant) || planted!("member.trusts_a_late_place")).then_some(grant)
 }
 
-/// Whether the word is `own`, but for what anybody may have marked.
+/// Whether the holder was not fenced before it had read where the contents are, so that it may
+/// store there.
+#[inline]
+pub(crate) fn stands(line: &Descriptor, grant: &Grant) -> bool {
+    // The acquire of the place pairs with the release of whoever moved the contents, who had noted
+    // the fence before: who reads the new place reads that note, or a later one. The word is looked
+    // at only where the note does not say enough: a processor that has just exchanged a word is
+    // slow to load the same one. Who sleeps here through 2^25 epochs may take a later note for an
+    // older one: the word refuses it before its first access all the same.
+    base::is_before(line.base.load(Relaxed), grant.epoch()) || is_still_its(line, *grant)
+}
+
+/// Whether the word is that of the grant, but for what anybody may have marked. Where it is, a note
+/// so old that it may soon be taken for one of this epoch is renewed: of a unit that is leased
+/// again and again and never changed.
 #[cold]
 #[inline(never)]
-fn is_still(line: &Descriptor, own: Own) -> bool {
-    line.own.load(Acquire) & !Own::MARKS == own.word() & !Own::MARKS
+fn is_still_its(line: &Descriptor, grant: Grant) -> bool {
+    // Acquire pairs with the release of each note: one of somebody who came later shows that the
+    // word is not this holder's any more.
+    let noted = line.base.load(Acquire);
+    let is_its = line.own.load(Acquire) & !Own::MARKS == grant.own.word() & !Own::MARKS;
+    let for_it = base::epoch(noted) == grant.epoch();
+    if is_its && !for_it && !planted!("grant.keeps_an_old_note") {
+        let renewed = base::pack(grant.epoch().before(), grant.version);
+        // It fails where the daemon has noted a fence.
+        let _ = line.base.compare_exchange(noted, renewed, Release, Relaxed);
+    }
+    is_its
 }
 
 /// What goes with a grant that has just been made.

@@ -14,8 +14,9 @@
 //! `base` and raises the version before it lets anybody in again, so either the holder came first,
 //! and the daemon finds what it wrote, or it fails. Of `base` it must be known that what was found
 //! is of the time it held the unit. Where it is of the epoch before its own, nobody has noted
-//! anything since; where it is of an older one, for which many a later one is taken when epochs
-//! begin anew, the word is looked at after it.
+//! anything since, but for a holder that slept through all but one of the epochs there are (see
+//! invariant 3 of [`crate::own`]); where it is of an older one, for which many a later one is taken
+//! when epochs begin anew, the word is looked at after it.
 
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -1,7 +1,7 @@
 //! The ownership word in memory: read, judged, exchanged; and whoever sleeps on it, woken.
 //!
-//! [`crate::own`] says which words there are and which follow which. Whatever is done to the word of
-//! a descriptor is done here.
+//! [`crate::own`] says which words there are and which follow which. Whatever is done to the word
+//! of a descriptor is done here.
 
 use pool_core::descriptor::Descriptor;
 use pool_core::planted;

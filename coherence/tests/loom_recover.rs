@@ -7,7 +7,7 @@
 mod models;
 
 use coherence::recover::{self, Fenced, Recovered, Verdict};
-use coherence::{Grant, LeaseError, Own, Refused, Slot};
+use coherence::{Epoch, Grant, LeaseError, Own, Refused, Slot};
 use models::{A, B, Unit, explore, spawn};
 use pool_core::clock::Deadline;
 use pool_core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
@@ -254,6 +254,31 @@ fn a_holder_that_was_fenced_is_not_told_where_the_contents_went() {
         if let Ok(grant) = late.join().unwrap() {
             let before = recovered == Ok(Recovered::Repaired) && grant.epoch().after() == fenced;
             assert!(!before || grant.backing == 0, "{grant:?}");
+        }
+    });
+}
+
+/// Catches: grant.keeps_an_old_note
+#[test]
+fn a_unit_that_was_never_changed_is_judged_however_often_it_was_leased() {
+    explore(|turned| {
+        let all = 1 << Epoch::BITS;
+        // What is noted last would be taken for a note of the fence, of whoever restores the unit,
+        // or of a later epoch than the grant.
+        for leases in [all / 2 + 1, all - 3, all - 2, all - 1] {
+            let unit = Unit::new(turned);
+            let before = write(&unit, A);
+            let epoch = Epoch::new(unit.own().epoch().number().wrapping_add(leases - 1));
+            let free = u64::from(epoch.number()) << 32;
+            assert_eq!(Own::judge(free).map(Own::epoch), Ok(epoch));
+            unit.line.own.store(free, Release);
+            unit.member(A).try_exclusive(&unit.line).unwrap();
+            let recovered = recover::recover(&unit.line, A, &unit.wait, |fenced| {
+                assert_eq!((fenced.last_good, fenced.was_lost), (before, false));
+                assert_ne!(fenced.present, before, "whoever cached lines drops them");
+                Verdict::Good
+            });
+            assert_eq!(recovered, Ok(Recovered::Repaired));
         }
     });
 }

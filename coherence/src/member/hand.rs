@@ -42,7 +42,7 @@ use pool_core::{clock::Deadline, crash_point, planted};
 use super::Member;
 use crate::base;
 use crate::error::LeaseError;
-use crate::grant::{Grant, granted};
+use crate::grant::{Grant, granted, stands};
 use crate::own::{CorruptWord, Epoch, Own, Refused, State};
 use crate::publish::publish;
 use crate::slot::Slot;
@@ -304,7 +304,10 @@ impl<W: Wait> Member<W> {
         // Fenced meanwhile, the daemon may have found the note and taken the contents for whole;
         // and the place that was read may be the one of others, as in `take`.
         self.check_exclusive(line, &grant)?;
-        Ok(grant)
+        // Of a unit that is handed on and on the note is renewed here, and nowhere else.
+        stands(line, &grant)
+            .then_some(grant)
+            .ok_or(LeaseError::Revoked)
     }
 }
 

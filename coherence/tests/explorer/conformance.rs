@@ -45,6 +45,8 @@ const WRITE: &[&str] = &["is granted exclusive", "is granted exclusive as well"]
 const ARRIVE: &[&str] = &[
     "loads version",
     "loads backing",
+    "looks at base: it is of before",
+    "looks at base",
     "looks: it holds it",
     "maps, and drops stale lines",
     "loads line 0",

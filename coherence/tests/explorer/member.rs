@@ -26,7 +26,7 @@ impl World<'_> {
             At::Dead => {}
             At::Idle => (0..self.scope.units).for_each(|unit| self.idle(index, unit)),
             At::EarlyBacking | At::Take => self.before_grant(index, &member),
-            At::Version | At::Backing | At::SecondLook | At::Fit => {
+            At::Version | At::Backing | At::SecondLook | At::ThirdLook | At::Fit => {
                 self.after_grant(index, &member);
             }
             At::Load0 | At::Load1 | At::Check | At::Read => self.reading(index, &member),
@@ -133,11 +133,18 @@ impl World<'_> {
                 m.backing = unit.backing;
                 m.at = after_backing;
             }),
-            At::SecondLook if member.is_granted(unit.own, index) => {
+            // Epochs do not come round here.
+            At::SecondLook if unit.base.epoch < member.epoch => {
+                self.does(index, "looks at base: it is of before", |_, m| {
+                    m.at = At::Fit
+                });
+            }
+            At::SecondLook => self.does(index, "looks at base", |_, m| m.at = At::ThirdLook),
+            At::ThirdLook if member.is_granted(unit.own, index) => {
                 self.does(index, "looks: it holds it", |_, m| m.at = At::Fit);
             }
             // It has touched nothing yet, and asks anew.
-            At::SecondLook => self.does(index, "looks: it does not hold it", |_, m| m.go_idle()),
+            At::ThirdLook => self.does(index, "looks: it does not hold it", |_, m| m.go_idle()),
             _ => self.fit(index),
         }
     }
@@ -333,7 +340,8 @@ impl World<'_> {
                 self.does(index, "loads base: it is noted", |_, m| m.at = raise);
             }
             At::BaseLoad => {
-                let looks = !looked_first && !self.has(Bug::NotedUnheld);
+                let is_latest = unit.base.epoch + 1 == member.epoch;
+                let looks = !is_latest && !looked_first && !self.has(Bug::NotedUnheld);
                 self.does(index, "loads base", |_, m| {
                     m.noted = unit.base;
                     m.at = if looks { At::OwnLook } else { At::Note };

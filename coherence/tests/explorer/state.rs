@@ -137,6 +137,7 @@ pub(crate) enum At {
     Version,
     Backing,
     SecondLook,
+    ThirdLook,
     Fit,
     // In the unit.
     Load0,
@@ -228,7 +229,10 @@ impl Member {
 
     /// Whether it may be touching the memory of its grant.
     pub(crate) fn is_inside(&self) -> bool {
-        let arriving = matches!(self.at, At::Version | At::Backing | At::SecondLook);
+        let arriving = matches!(
+            self.at,
+            At::Version | At::Backing | At::SecondLook | At::ThirdLook
+        );
         self.holds() && !arriving
     }
 
