@@ -132,6 +132,11 @@ pub fn judge(line: &Descriptor, fenced: &Fenced, contents: Digest) -> Verdict {
     }
     let next = fenced.last_good.wrapping_add(1);
     let versions = [fenced.last_good, next, fenced.present];
+    let versions = if planted!("judge.forgets_the_last_version") {
+        [next, next, fenced.present]
+    } else {
+        versions
+    };
     let fits = versions.map(|version| contents.word(version) == fenced.sum);
     if !fits.contains(&true) && !planted!("judge.trusts_without_looking") {
         return Verdict::Lost;

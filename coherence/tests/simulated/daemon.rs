@@ -131,7 +131,17 @@ fn judge(world: &World, unit: u32, fenced: Fenced) -> Verdict {
         world.demand(state, told);
         return Verdict::Lost;
     }
+    let untouched = contents == state.units[index].published && !fenced.was_lost;
     match world.mix.policy {
+        Policy::Sum if by_sum == Verdict::Lost && untouched => {
+            let told = broken(
+                "contents that nobody has touched fit their checksum",
+                format!("unit {unit}"),
+            );
+            world.demand(state, told);
+            Verdict::Lost
+        }
+        Policy::Sum => by_sum,
         Policy::Keep => Verdict::Good,
         Policy::Compare if contents == state.units[index].published => Verdict::Good,
         Policy::Compare | Policy::Lose => Verdict::Lost,

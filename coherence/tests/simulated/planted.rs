@@ -12,7 +12,8 @@ use crate::run::{run, turn};
 const SEEDS: u64 = 100;
 
 /// Bugs of the crate.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
+    "judge.forgets_the_last_version",
     "member.ignores_the_crowd",
     "member.notes_late",
     "member.trusts_a_late_place",
@@ -78,6 +79,7 @@ fn catch(bug: &'static str) -> Option<Catch> {
     caught
 }
 
+/// Catches: judge.forgets_the_last_version
 /// Catches: member.ignores_the_crowd, member.notes_late, member.trusts_a_late_place
 /// Catches: recover.forgets_who_restores, recover.frees_without_fence
 /// Catches: recover.raises_what_was_good_only, recover.version_not_raised

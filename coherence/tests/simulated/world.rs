@@ -4,13 +4,14 @@
 use std::panic::resume_unwind;
 
 use coherence::simulated::SimCache;
+use coherence::sum::Digest;
 use coherence::{Member, Slot};
 use pool_core::descriptor::Descriptor;
 use pool_core::rng::Rng;
 use pool_core::sync::atomic::AtomicU32;
 use pool_core::sync::atomic::Ordering::Relaxed;
 use pool_core::sync::{Arc, Mutex, MutexGuard, lock};
-use pool_core::{Nanos, planted};
+use pool_core::{Bytes, Nanos, planted};
 
 use crate::memory::{Memory, small};
 use crate::mix::Mix;
@@ -105,7 +106,13 @@ impl World {
     pub(crate) fn new(mix: Mix) -> Self {
         let frames = u64::from(mix.units) * (2 + u64::from(mix.members));
         let memory = Arc::new(Memory::new(frames, mix.unit_bytes, mix.stops_in_lines));
-        let lines: Vec<_> = (0..mix.units).map(|_| Descriptor::default()).collect();
+        let zeroes = Digest::of_zeroes(Bytes::new(mix.unit_bytes)).word(0);
+        let line = |_| {
+            let line = Descriptor::default();
+            line.sum.store(zeroes, Relaxed);
+            line
+        };
+        let lines: Vec<_> = (0..mix.units).map(line).collect();
         for (line, frame) in lines.iter().zip(0..) {
             line.backing.store(Memory::after(0, frame), Relaxed);
         }
