@@ -44,10 +44,11 @@ use pool_core::sync::atomic::{Ordering, fence};
 use pool_core::{Bytes, Nanos, SegmentId};
 
 use crate::domain::Domain;
-use crate::error::{AccessError, Error, Reason};
+use crate::error::{AccessError, Error, ErrorClass, Reason};
 use crate::held::Held;
 use crate::membership::Membership;
 
+mod call;
 pub(crate) mod dirty;
 pub(crate) mod error;
 pub(crate) mod hand;
@@ -59,6 +60,7 @@ pub(crate) mod view;
 pub(crate) mod work;
 pub(crate) mod write;
 
+use call::{call_deadline, deadline};
 pub use error::LeaseError;
 use patience::{AskingWait, Patience};
 use read::ReadGuard;
@@ -71,9 +73,14 @@ const FOLLOW_LONGEST: Nanos = Nanos::from_millis(20);
 /// Units of a domain that follow each other, to be leased together: a unit, the units of a range,
 /// or all.
 ///
-/// Waiting ends with the deadline at the latest. A process that waits for a unit that another guard
-/// of the same thread holds waits in vain; so may two processes of which each holds what the other
-/// waits for, unless they lease in rising order.
+/// Waiting ends with the deadline at the latest. That holds where the daemon has to be asked as
+/// well: for a mapping that is older than the contents, and for leases of a process that holds the
+/// domain read-only. Who does not wait, or gives no time at all, asks it for two seconds at most
+/// for each unit.
+///
+/// A process that waits for a unit that another guard of the same thread holds waits in vain; so
+/// may two processes of which each holds what the other waits for, unless they lease in rising
+/// order.
 #[derive(Clone, Copy)]
 pub struct Units<'d> {
     domain: &'d Domain,
@@ -160,6 +167,8 @@ impl<'d> Units<'d> {
     /// Leases the units for reading, now or not at all: not at all also where somebody else has
     /// waited whose turn it is.
     ///
+    /// Where the daemon has to be asked, see [`Units`], it has two seconds for each unit.
+    ///
     /// # Errors
     /// [`LeaseError::Busy`]; [`LeaseError`].
     #[inline]
@@ -201,6 +210,8 @@ impl<'d> Units<'d> {
 
     /// Leases the units for writing, now or not at all: not at all also where somebody else has
     /// waited whose turn it is.
+    ///
+    /// Where the daemon has to be asked, see [`Units`], it has two seconds for each unit.
     ///
     /// # Errors
     /// [`LeaseError::Busy`]; [`LeaseError`].
@@ -415,8 +426,10 @@ impl<'d> Units<'d> {
     /// Maps the memory that holds the contents since incarnation `backing`.
     fn follow(&self, index: u32, backing: u64, until: Option<Deadline>) -> Result<(), LeaseError> {
         let mut backoff = Backoff::new(FOLLOW_FIRST, FOLLOW_LONGEST);
+        let segment = self.domain.segment();
         while backing > self.held.incarnation() {
-            let current = self.domain.segment().bring_up_to_date();
+            let by = call_deadline(segment.life().shared(), until);
+            let current = segment.bring_up_to_date(by);
             current.map_err(|error| self.not_current(index, error))?;
             let late = !until.is_some_and(|until| backoff.pause(until));
             if late && backing > self.held.incarnation() {
@@ -428,12 +441,17 @@ impl<'d> Units<'d> {
     }
 
     /// Why the mapping cannot be brought up to date. What is held no more was taken away, and the
-    /// news of it are on their way.
+    /// news of it are on their way. What was not had in time is brought up to date by the
+    /// background thread, or short waits would never see it.
     fn not_current(&self, index: u32, error: Error) -> LeaseError {
+        let (unit, segment) = (self.unit(index), self.segment_id());
+        let moving = error.reason() == Some(Reason::Busy);
+        if moving || error.class() == ErrorClass::Unreachable {
+            self.domain.segment().life().shared().postpone(segment);
+        }
         match error.reason() {
-            Some(Reason::NotFound) => LeaseError::Revoked {
-                unit: self.unit(index),
-            },
+            Some(Reason::NotFound) => LeaseError::Revoked { unit },
+            _ if moving => LeaseError::Moving { unit, segment },
             _ => error.into(),
         }
     }
@@ -699,10 +717,4 @@ impl<'d> Lease<'d> {
             more: std::mem::take(&mut self.more),
         }
     }
-}
-
-fn deadline(timeout: Duration) -> Deadline {
-    Deadline::after(Nanos::new(
-        u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
-    ))
 }

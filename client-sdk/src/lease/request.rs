@@ -12,16 +12,17 @@
 
 use std::collections::BTreeMap;
 
-use coherence::Grant;
+use coherence::{Grant, State};
 use pool_core::Nanos;
 use pool_core::clock::{Backoff, Deadline};
 use pool_core::sync::{Mutex, lock};
 use pool_proto::session::v1::{self as session, request};
 
 use super::Units;
+use super::call::call_deadline;
 use super::error::LeaseError;
 use super::patience::Patience;
-use crate::error::{AccessError, Error, Reason};
+use crate::error::{AccessError, Error, ErrorClass, Reason};
 use crate::table::Errand;
 
 /// Pauses between requests for a unit that others hold.
@@ -52,8 +53,11 @@ pub(super) fn acquire(
     loop {
         let refused = match join(units, index)? {
             Some(grant) => return Ok(grant),
-            None => match ask(units, index) {
+            None => match ask(units, index, until) {
                 Err(error @ LeaseError::Busy { .. }) => error,
+                Err(error) if until.is_some() && is_held_from(units, index, &error)? => {
+                    return Err(timed_out(units, index)?);
+                }
                 done => return done,
             },
         };
@@ -64,12 +68,24 @@ pub(super) fn acquire(
             patience.look();
             patience.is_over()
         });
-        if is_over || !backoff.pause(until) {
-            let unit = units.unit(index);
-            let holders = units.own(index)?.holders();
-            return Err(LeaseError::TimedOut { unit, holders });
+        // Asked at the deadline, the daemon would answer when nobody listens.
+        if is_over || !backoff.pause(until) || until.expired() {
+            return Err(timed_out(units, index)?);
         }
     }
+}
+
+/// Whether the daemon did not answer in time, and would have refused.
+fn is_held_from(units: &Units<'_>, index: u32, error: &LeaseError) -> Result<bool, LeaseError> {
+    let unanswered = matches!(error, LeaseError::Call(call) if call.reason().is_none());
+    let unanswered = unanswered && error.class() == ErrorClass::Unreachable;
+    Ok(unanswered && units.own(index)?.state() == State::Exclusive)
+}
+
+fn timed_out(units: &Units<'_>, index: u32) -> Result<LeaseError, LeaseError> {
+    let unit = units.unit(index);
+    let holders = units.own(index)?.holders();
+    Ok(LeaseError::TimedOut { unit, holders })
 }
 
 /// Joins the threads of this process that read the unit, where some do and nobody waits to write.
@@ -87,11 +103,11 @@ fn join(units: &Units<'_>, index: u32) -> Result<Option<Grant>, LeaseError> {
     Ok(Some(held.grant))
 }
 
-/// Asks the daemon for the unit.
-fn ask(units: &Units<'_>, index: u32) -> Result<Grant, LeaseError> {
+/// Asks the daemon for the unit, which is waited for until `until`.
+fn ask(units: &Units<'_>, index: u32, until: Option<Deadline>) -> Result<Grant, LeaseError> {
     let (unit, domain) = (units.unit(index), units.domain);
     let shared = domain.segment().life().shared();
-    let deadline = shared.deadline();
+    let deadline = call_deadline(shared, until);
     let mut session = shared.session(deadline)?;
     // Another thread may have been faster.
     if let Some(grant) = join(units, index)? {
