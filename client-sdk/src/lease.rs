@@ -62,7 +62,7 @@ pub(crate) mod write;
 
 use call::{call_deadline, deadline};
 pub use error::LeaseError;
-use patience::{AskingWait, Patience};
+use patience::AskingWait;
 use read::ReadGuard;
 use write::WriteGuard;
 
@@ -322,10 +322,9 @@ impl<'d> Units<'d> {
         Ok(lease)
     }
 
-    /// How often the daemon has said that somebody waits for what this process holds.
+    /// How often the daemon has said that somebody waits for what this process holds of the domain.
     fn recalls_heard(&self) -> u64 {
-        let shared = self.domain.segment().life().shared();
-        shared.recalls.load(Ordering::Relaxed)
+        self.membership.recalls.load(Ordering::Relaxed)
     }
 
     /// Takes the unit at `index`, and sees to it that the contents of the grant are what is read.
@@ -337,10 +336,9 @@ impl<'d> Units<'d> {
         until: Option<Deadline>,
         heard: Option<u64>,
     ) -> Result<Grant, LeaseError> {
-        let patience = || self.patience(index, heard);
         let grant = match self.line(index) {
-            Some(line) => self.take_by_word(kind, index, (line, patience), until),
-            None => request::acquire(self, index, patience, until),
+            Some(line) => self.take_by_word(kind, index, (line, heard), until),
+            None => request::acquire(self, index, heard, until),
         }?;
         if !self.is_current(index, &grant) {
             self.catch_up(kind, index, &grant, until)?;
@@ -352,7 +350,7 @@ impl<'d> Units<'d> {
         &self,
         kind: Kind,
         index: u32,
-        (line, patience): (&Descriptor, impl Fn() -> Patience),
+        (line, heard): (&Descriptor, Option<u64>),
         until: Option<Deadline>,
     ) -> Result<Grant, LeaseError> {
         let (member, unit) = (&self.membership.member, self.unit(index));
@@ -361,33 +359,20 @@ impl<'d> Units<'d> {
             (Kind::Beside, _) => member.try_shared_beside(unit, line),
             (Kind::Read, Some(until)) => match member.try_shared(unit, line) {
                 Err(coherence::LeaseError::Busy(_)) => {
-                    patience().during(|| member.shared(unit, line, until))
+                    self.waiting(index, heard, || member.shared(unit, line, until))
                 }
                 done => done,
             },
             (Kind::Write, None) => member.try_exclusive(line),
             (Kind::Write, Some(until)) => match member.try_exclusive(line) {
                 Err(coherence::LeaseError::Busy(_)) => {
-                    patience().during(|| member.exclusive(line, until))
+                    self.waiting(index, heard, || member.exclusive(line, until))
                 }
                 done => done,
             },
             (Kind::Restore, _) => member.try_restore(line),
         };
         granted.map_err(|refused| self.not_granted(kind, index, refused))
-    }
-
-    /// That of a wait for the unit at `index` which begins now.
-    #[cold]
-    fn patience(&self, index: u32, heard: Option<u64>) -> Patience {
-        let unit = self.unit(index);
-        let shared = self.domain.segment().life().shared();
-        let recall = self.membership.info.recall;
-        let patience = Patience::new(shared, (self.segment_id(), unit), recall);
-        match heard {
-            None => patience,
-            Some(heard) => patience.giving_way(heard),
-        }
     }
 
     fn not_granted(&self, kind: Kind, index: u32, refused: coherence::LeaseError) -> LeaseError {

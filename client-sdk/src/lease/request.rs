@@ -45,11 +45,25 @@ struct Leased {
 pub(super) fn acquire(
     units: &Units<'_>,
     index: u32,
-    patience: impl Fn() -> Patience,
+    heard: Option<u64>,
     until: Option<Deadline>,
 ) -> Result<Grant, LeaseError> {
-    let mut backoff = Backoff::new(ASK_FIRST, ASK_LONGEST);
-    let mut patience = until.map(|_| patience());
+    let mut patience = None;
+    let acquired = acquire_patiently(units, index, (heard, &mut patience), until);
+    if let Some(patience) = patience {
+        units.waited(index, &patience, acquired.is_ok());
+    }
+    acquired
+}
+
+/// The same. It has `patience` from when it waits on.
+fn acquire_patiently(
+    units: &Units<'_>,
+    index: u32,
+    (heard, patience): (Option<u64>, &mut Option<Patience>),
+    until: Option<Deadline>,
+) -> Result<Grant, LeaseError> {
+    let mut pauses = None;
     loop {
         let refused = match join(units, index)? {
             Some(grant) => return Ok(grant),
@@ -64,12 +78,15 @@ pub(super) fn acquire(
         let Some(until) = until else {
             return Err(refused);
         };
-        let is_over = patience.as_mut().is_some_and(|patience| {
-            patience.look();
-            patience.is_over()
-        });
+        let patience = patience.get_or_insert_with(|| units.patience(index, heard));
+        if patience.is_over() || until.expired() {
+            return Err(timed_out(units, index)?);
+        }
+        patience.look();
+        let longest = patience.longest().unwrap_or(ASK_LONGEST).min(ASK_LONGEST);
+        let backoff = pauses.get_or_insert_with(|| Backoff::new(ASK_FIRST, longest));
         // Asked at the deadline, the daemon would answer when nobody listens.
-        if is_over || !backoff.pause(until) || until.expired() {
+        if !backoff.pause(until) || until.expired() {
             return Err(timed_out(units, index)?);
         }
     }

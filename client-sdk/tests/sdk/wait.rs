@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use client_sdk::{Access, Create, Domain, DomainOptions, Error, Event, LeaseError, Mode, Pool};
 use coherence::State;
+use pool_core::clock::Deadline;
 use pool_core::sync::atomic::Ordering;
 use pool_core::{Bytes, Nanos};
-use pool_proto::session::v1::request;
+use pool_proto::session::v1::{self as session, event, request};
 
 use crate::fake::{Fake, Peer, Script};
 use crate::lease::{read, shared};
@@ -103,4 +104,119 @@ fn a_wait_by_requests_ends_with_its_deadline_and_tells_who_held_the_unit() {
     }
     fake.listen();
     wait_until(|| domain.unit(0).unwrap().read(LONG).is_ok());
+}
+
+/// How often the daemon was told that a unit of the domain is waited for.
+fn recalls(fake: &Fake, domain: &Domain, unit: u32) -> usize {
+    let segment_id = domain.id().number();
+    let recall = request::Body::Recall(session::Recall { segment_id, unit });
+    let model = fake.model();
+    model.log.iter().filter(|(_, body)| *body == recall).count()
+}
+
+/// How often a unit was asked for.
+fn asked_for(fake: &Fake, unit: u32) -> usize {
+    let is_meant = |body: &request::Body| match body {
+        request::Body::Acquire(ask) => ask.unit == unit,
+        _ => false,
+    };
+    let model = fake.model();
+    model.log.iter().filter(|(_, body)| is_meant(body)).count()
+}
+
+#[test]
+fn waits_that_follow_each_other_tell_the_daemon_as_one_does() {
+    let recall = Duration::from_millis(500);
+    let (fake, pool) = attached();
+    let options = DomainOptions::new().unit_bytes(PAGE).recall_time(recall);
+    let domain = pool
+        .create_domain(&Create::new("ddr", EXTENT), &options)
+        .unwrap();
+    let peer = fake.model().peer(domain.id().number(), 2);
+    let (written, read) = (domain.unit(3).unwrap(), domain.unit(4).unwrap());
+    for unit in [3, 4] {
+        peer.member.try_exclusive(peer.line(unit)).unwrap();
+    }
+    wait_until(|| {
+        assert!(written.write(SHORT).is_err() && read.read(SHORT).is_err());
+        recalls(&fake, &domain, 3) > 0 && recalls(&fake, &domain, 4) > 0
+    });
+    let (fake, _pool, domain, peer) = read_only(recall);
+    peer.member.try_exclusive(peer.line(3)).unwrap();
+    wait_until(|| {
+        assert!(domain.unit(3).unwrap().read(SHORT).is_err());
+        recalls(&fake, &domain, 3) > 0
+    });
+}
+
+#[test]
+fn who_does_not_wait_has_not_waited_however_often_it_tries() {
+    let (fake, _pool, domain, peer) = read_only(Duration::from_millis(50));
+    let unit = domain.unit(3).unwrap();
+    peer.member.try_exclusive(peer.line(3)).unwrap();
+    let since = Deadline::after(Nanos::from_millis(200));
+    wait_until(|| {
+        assert!(unit.read(NOW).is_err() && unit.try_read().is_err());
+        since.expired()
+    });
+    assert_eq!(recalls(&fake, &domain, 3), 0);
+}
+
+#[test]
+fn nobody_gives_way_to_who_waits_for_units_of_another_domain() {
+    let (fake, pool) = attached();
+    let options = DomainOptions::new()
+        .unit_bytes(PAGE)
+        .recall_time(Duration::from_millis(50));
+    let [domain, other] = ["one", "two"].map(|name| {
+        let create = Create::new("ddr", EXTENT).name(name);
+        pool.create_domain(&create, &options).unwrap()
+    });
+    let mut events = pool.events();
+    let peer = fake.model().peer(domain.id().number(), 2);
+    let own = || {
+        let word = peer.line(0).own.load(Ordering::Acquire);
+        coherence::Own::judge(word).unwrap()
+    };
+    let held = peer.member.try_exclusive(peer.line(2)).unwrap();
+    let range = domain.range(Bytes::ZERO, Bytes::new(3 * 4_096)).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| range.write(LONG).map(drop));
+        wait_until(|| own().state() == State::Exclusive);
+        let epoch = own().epoch();
+        fake.tell(event::Body::Recalled(session::Recalled {
+            segment_id: other.id().number(),
+            unit: 0,
+            within_ms: 50,
+        }));
+        heard(&mut events, |event| matches!(event, Event::Recalled { .. }));
+        // Between two sleeps after which it tells the daemon, it would have heard of it.
+        let before = recalls(&fake, &domain, 2);
+        wait_until(|| recalls(&fake, &domain, 2) >= before + 3);
+        assert_eq!((own().state(), own().epoch()), (State::Exclusive, epoch));
+        let line = peer.line(2);
+        peer.member.release_exclusive(line, &held, false).unwrap();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn who_holds_others_meanwhile_looks_more_often_than_the_recall_time_is_long() {
+    let (fake, _pool, domain, peer) = read_only(Duration::from_millis(50));
+    let held = [2, 5].map(|unit| peer.member.try_exclusive(peer.line(unit)).unwrap());
+    let range = domain.range(Bytes::ZERO, Bytes::new(3 * 4_096)).unwrap();
+    let alone = domain.unit(5).unwrap();
+    std::thread::scope(|scope| {
+        let with_others = scope.spawn(|| range.read(LONG).map(drop));
+        let without = scope.spawn(|| alone.read(LONG).map(drop));
+        wait_until(|| asked_for(&fake, 5) > 25);
+        let (with, without_any) = (asked_for(&fake, 2), asked_for(&fake, 5));
+        for (unit, grant) in [2, 5].into_iter().zip(held) {
+            let line = peer.line(unit);
+            peer.member.release_exclusive(line, &grant, false).unwrap();
+        }
+        assert_eq!(with_others.join().unwrap(), Ok(()));
+        assert_eq!(without.join().unwrap(), Ok(()));
+        assert!(with > without_any * 3 / 2, "{with} to {without_any}");
+    });
 }
