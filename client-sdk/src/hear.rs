@@ -121,8 +121,11 @@ impl Shared {
             }
             event::Body::Recalled(recalled) => {
                 let segment = SegmentId::new(recalled.segment_id)?;
-                // Relaxed: it is looked at now and then, and nothing is read because of it.
-                self.recalls.fetch_add(1, Ordering::Relaxed);
+                let held = self.find(segment);
+                if let Some(domain) = held.as_ref().and_then(|held| held.membership()) {
+                    // Relaxed: it is looked at now and then, and nothing is read because of it.
+                    domain.recalls.fetch_add(1, Ordering::Relaxed);
+                }
                 Event::Recalled {
                     segment,
                     unit: recalled.unit,

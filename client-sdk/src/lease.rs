@@ -44,10 +44,11 @@ use pool_core::sync::atomic::{Ordering, fence};
 use pool_core::{Bytes, Nanos, SegmentId};
 
 use crate::domain::Domain;
-use crate::error::{AccessError, Error, Reason};
+use crate::error::{AccessError, Error, ErrorClass, Reason};
 use crate::held::Held;
 use crate::membership::Membership;
 
+mod call;
 pub(crate) mod dirty;
 pub(crate) mod error;
 pub(crate) mod hand;
@@ -59,8 +60,9 @@ pub(crate) mod view;
 pub(crate) mod work;
 pub(crate) mod write;
 
+use call::{call_deadline, deadline};
 pub use error::LeaseError;
-use patience::{AskingWait, Patience};
+use patience::AskingWait;
 use read::ReadGuard;
 use write::WriteGuard;
 
@@ -71,9 +73,14 @@ const FOLLOW_LONGEST: Nanos = Nanos::from_millis(20);
 /// Units of a domain that follow each other, to be leased together: a unit, the units of a range,
 /// or all.
 ///
-/// Waiting ends with the deadline at the latest. A process that waits for a unit that another guard
-/// of the same thread holds waits in vain; so may two processes of which each holds what the other
-/// waits for, unless they lease in rising order.
+/// Waiting ends with the deadline at the latest. That holds where the daemon has to be asked as
+/// well: for a mapping that is older than the contents, and for leases of a process that holds the
+/// domain read-only. Who does not wait, or gives no time at all, asks it for two seconds at most
+/// for each unit.
+///
+/// A process that waits for a unit that another guard of the same thread holds waits in vain; so
+/// may two processes of which each holds what the other waits for, unless they lease in rising
+/// order.
 #[derive(Clone, Copy)]
 pub struct Units<'d> {
     domain: &'d Domain,
@@ -160,6 +167,8 @@ impl<'d> Units<'d> {
     /// Leases the units for reading, now or not at all: not at all also where somebody else has
     /// waited whose turn it is.
     ///
+    /// Where the daemon has to be asked, see [`Units`], it has two seconds for each unit.
+    ///
     /// # Errors
     /// [`LeaseError::Busy`]; [`LeaseError`].
     #[inline]
@@ -201,6 +210,8 @@ impl<'d> Units<'d> {
 
     /// Leases the units for writing, now or not at all: not at all also where somebody else has
     /// waited whose turn it is.
+    ///
+    /// Where the daemon has to be asked, see [`Units`], it has two seconds for each unit.
     ///
     /// # Errors
     /// [`LeaseError::Busy`]; [`LeaseError`].
@@ -311,10 +322,9 @@ impl<'d> Units<'d> {
         Ok(lease)
     }
 
-    /// How often the daemon has said that somebody waits for what this process holds.
+    /// How often the daemon has said that somebody waits for what this process holds of the domain.
     fn recalls_heard(&self) -> u64 {
-        let shared = self.domain.segment().life().shared();
-        shared.recalls.load(Ordering::Relaxed)
+        self.membership.recalls.load(Ordering::Relaxed)
     }
 
     /// Takes the unit at `index`, and sees to it that the contents of the grant are what is read.
@@ -326,10 +336,9 @@ impl<'d> Units<'d> {
         until: Option<Deadline>,
         heard: Option<u64>,
     ) -> Result<Grant, LeaseError> {
-        let patience = || self.patience(index, heard);
         let grant = match self.line(index) {
-            Some(line) => self.take_by_word(kind, index, (line, patience), until),
-            None => request::acquire(self, index, patience, until),
+            Some(line) => self.take_by_word(kind, index, (line, heard), until),
+            None => request::acquire(self, index, heard, until),
         }?;
         if !self.is_current(index, &grant) {
             self.catch_up(kind, index, &grant, until)?;
@@ -341,7 +350,7 @@ impl<'d> Units<'d> {
         &self,
         kind: Kind,
         index: u32,
-        (line, patience): (&Descriptor, impl Fn() -> Patience),
+        (line, heard): (&Descriptor, Option<u64>),
         until: Option<Deadline>,
     ) -> Result<Grant, LeaseError> {
         let (member, unit) = (&self.membership.member, self.unit(index));
@@ -350,33 +359,20 @@ impl<'d> Units<'d> {
             (Kind::Beside, _) => member.try_shared_beside(unit, line),
             (Kind::Read, Some(until)) => match member.try_shared(unit, line) {
                 Err(coherence::LeaseError::Busy(_)) => {
-                    patience().during(|| member.shared(unit, line, until))
+                    self.waiting(index, heard, || member.shared(unit, line, until))
                 }
                 done => done,
             },
             (Kind::Write, None) => member.try_exclusive(line),
             (Kind::Write, Some(until)) => match member.try_exclusive(line) {
                 Err(coherence::LeaseError::Busy(_)) => {
-                    patience().during(|| member.exclusive(line, until))
+                    self.waiting(index, heard, || member.exclusive(line, until))
                 }
                 done => done,
             },
             (Kind::Restore, _) => member.try_restore(line),
         };
         granted.map_err(|refused| self.not_granted(kind, index, refused))
-    }
-
-    /// That of a wait for the unit at `index` which begins now.
-    #[cold]
-    fn patience(&self, index: u32, heard: Option<u64>) -> Patience {
-        let unit = self.unit(index);
-        let shared = self.domain.segment().life().shared();
-        let recall = self.membership.info.recall;
-        let patience = Patience::new(shared, (self.segment_id(), unit), recall);
-        match heard {
-            None => patience,
-            Some(heard) => patience.giving_way(heard),
-        }
     }
 
     fn not_granted(&self, kind: Kind, index: u32, refused: coherence::LeaseError) -> LeaseError {
@@ -415,8 +411,10 @@ impl<'d> Units<'d> {
     /// Maps the memory that holds the contents since incarnation `backing`.
     fn follow(&self, index: u32, backing: u64, until: Option<Deadline>) -> Result<(), LeaseError> {
         let mut backoff = Backoff::new(FOLLOW_FIRST, FOLLOW_LONGEST);
+        let segment = self.domain.segment();
         while backing > self.held.incarnation() {
-            let current = self.domain.segment().bring_up_to_date();
+            let by = call_deadline(segment.life().shared(), until);
+            let current = segment.bring_up_to_date(by);
             current.map_err(|error| self.not_current(index, error))?;
             let late = !until.is_some_and(|until| backoff.pause(until));
             if late && backing > self.held.incarnation() {
@@ -428,12 +426,17 @@ impl<'d> Units<'d> {
     }
 
     /// Why the mapping cannot be brought up to date. What is held no more was taken away, and the
-    /// news of it are on their way.
+    /// news of it are on their way. What was not had in time is brought up to date by the
+    /// background thread, or short waits would never see it.
     fn not_current(&self, index: u32, error: Error) -> LeaseError {
+        let (unit, segment) = (self.unit(index), self.segment_id());
+        let moving = error.reason() == Some(Reason::Busy);
+        if moving || error.class() == ErrorClass::Unreachable {
+            self.domain.segment().life().shared().postpone(segment);
+        }
         match error.reason() {
-            Some(Reason::NotFound) => LeaseError::Revoked {
-                unit: self.unit(index),
-            },
+            Some(Reason::NotFound) => LeaseError::Revoked { unit },
+            _ if moving => LeaseError::Moving { unit, segment },
             _ => error.into(),
         }
     }
@@ -699,10 +702,4 @@ impl<'d> Lease<'d> {
             more: std::mem::take(&mut self.more),
         }
     }
-}
-
-fn deadline(timeout: Duration) -> Deadline {
-    Deadline::after(Nanos::new(
-        u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
-    ))
 }

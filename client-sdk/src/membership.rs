@@ -15,12 +15,13 @@ use coherence::cache::Mode;
 use coherence::{Grant, Layout, Member, Slot};
 use pool_core::SegmentId;
 use pool_core::mem::{Access, Mapped};
+use pool_core::sync::Arc;
 use pool_core::sync::atomic::AtomicU64;
 use pool_core::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::caches::Caches;
 use crate::info::{DomainInfo, OnDeath};
-use crate::lease::patience::AskingWait;
+use crate::lease::patience::{AskingWait, Awaited};
 use crate::lease::request::Requests;
 
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub(crate) struct Membership {
     pub(crate) caches: Caches,
     /// Where the process holds the domain read-only, and cannot change its words.
     pub(crate) requests: Option<Requests>,
+    /// How often the daemon said that somebody waits for what this process holds of it.
+    pub(crate) recalls: Arc<AtomicU64>,
+    /// What was waited for in vain.
+    pub(crate) awaited: Awaited,
     /// Empty in hardware mode.
     seen: Box<[Seen]>,
 }
@@ -63,6 +68,8 @@ impl Membership {
             member: Member::new(slot, AskingWait),
             era,
             caches: Caches::new(info.mode, slot, segment, info.layout),
+            recalls: Arc::default(),
+            awaited: Awaited::default(),
             requests: (access == Access::ReadOnly).then(Requests::default),
             seen: (0..units).map(|_| Seen::default()).collect(),
         }

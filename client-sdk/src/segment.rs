@@ -1,5 +1,6 @@
 //! A segment in the hands of a program.
 
+use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::Arc;
 use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
@@ -243,7 +244,7 @@ impl Segment {
             segment_id: self.id().number(),
             bytes: bytes.get(),
         };
-        self.change(request::Body::Resize(ask))
+        self.change(request::Body::Resize(ask), self.life.shared().deadline())
     }
 
     /// Moves the contents to another tier, at the same address.
@@ -263,7 +264,7 @@ impl Segment {
     /// # Errors
     /// [`Error`].
     pub fn refresh(&mut self) -> Result<(), Error> {
-        self.bring_up_to_date()
+        self.bring_up_to_date(self.life.shared().deadline())
     }
 
     /// Ends the segment for everybody. Its memory is zeroed and its name is free again.
@@ -344,18 +345,17 @@ impl Segment {
         changed
     }
 
-    /// Maps what the segment is by now.
-    pub(crate) fn bring_up_to_date(&self) -> Result<(), Error> {
+    /// Maps what the segment is by now, where it is told until the deadline.
+    pub(crate) fn bring_up_to_date(&self, deadline: Deadline) -> Result<(), Error> {
         let ask = session::Refresh {
             segment_id: self.id().number(),
         };
-        self.change(request::Body::Refresh(ask))
+        self.change(request::Body::Refresh(ask), deadline)
     }
 
     /// Asks for a change, and maps what came of it.
-    fn change(&self, body: request::Body) -> Result<(), Error> {
+    fn change(&self, body: request::Body, deadline: Deadline) -> Result<(), Error> {
         let shared = self.life.shared();
-        let deadline = shared.deadline();
         let mut session = shared.session(deadline)?;
         self.held.check_live()?;
         let answer = session.call_by(body, deadline)?;

@@ -38,8 +38,6 @@ pub(crate) struct Shared {
     pub(crate) window: Window,
     pub(crate) table: Mutex<Table>,
     pub(crate) events: Hub,
-    /// How often the daemon said that somebody waits for what this process holds.
-    pub(crate) recalls: AtomicU64,
     pub(crate) reserves: Mutex<Vec<Weak<Ready>>>,
     /// Where events come; held while they are acted upon.
     pub(crate) listening: Mutex<Option<Listening>>,
@@ -102,7 +100,6 @@ impl Shared {
             window: parts.window,
             table: Mutex::default(),
             events: Hub::default(),
-            recalls: AtomicU64::new(0),
             reserves: Mutex::default(),
             listening: Mutex::new(Some(parts.listening)),
             liveness: Mutex::new(Some(parts.liveness)),

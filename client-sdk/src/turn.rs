@@ -149,7 +149,7 @@ impl Segment {
     /// # Errors
     /// [`Error`].
     pub fn other_holders(&self) -> Result<u32, Error> {
-        self.bring_up_to_date()?;
+        self.bring_up_to_date(self.life().shared().deadline())?;
         let holders = self.held().peek(|detail| detail.info.holders);
         Ok(holders.map_or(0, |holders| holders.saturating_sub(1)))
     }

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use client_sdk::{
-    Access, AttachOptions, Bytes, Create, Domain, DomainOptions, LeaseError, Mode, Pool, Ticket,
+    Access, AttachOptions, Bytes, Create, Domain, DomainOptions, ErrorClass, LeaseError, Mode,
+    Pool, Ticket,
 };
 use nix::sys::signal::Signal;
 use pool_core::sync::{Mutex, MutexGuard, lock};
@@ -194,6 +195,43 @@ fn who_waits_for_a_member_that_was_stopped_is_granted_or_told() {
         scene.publish(1);
         scene.daemon.balanced();
     }
+}
+
+#[test]
+fn who_waits_in_steps_shorter_than_the_recall_time_gets_past_a_member_that_was_stopped() {
+    let step = Duration::from_millis(40);
+    let scene = scene_recalling(Mode::Hardware, Duration::from_millis(50));
+    scene.publish(3);
+    let mut reader = scene.lessee("reads-late");
+    assert_eq!(reader.tells(), 3);
+    reader.signal(Signal::SIGSTOP);
+    let unit = scene.domain.unit(0).unwrap();
+    let later = |error: &LeaseError| {
+        let moves = error.class() == ErrorClass::Unreachable;
+        moves || matches!(error, LeaseError::TimedOut { .. })
+    };
+    until("it is granted", || match unit.write(step) {
+        Err(error) if later(&error) => None,
+        leased => Some(leased.unwrap().release().unwrap()),
+    });
+    reader.signal(Signal::SIGCONT);
+    reader.goes_on();
+    reader.ends_well();
+
+    let mut writer = scene.lessee("writes-late");
+    assert_eq!(writer.tells(), 3);
+    writer.signal(Signal::SIGSTOP);
+    let lost = until("it is told", || match unit.read(step) {
+        Err(error) if later(&error) => None,
+        leased => Some(leased.map(drop)),
+    });
+    assert!(
+        matches!(lost, Err(LeaseError::Lost { unit: 0, .. })),
+        "{lost:?}"
+    );
+    writer.signal(Signal::SIGCONT);
+    writer.goes_on();
+    writer.ends_well();
 }
 
 #[test]

@@ -12,16 +12,17 @@
 
 use std::collections::BTreeMap;
 
-use coherence::Grant;
+use coherence::{Grant, State};
 use pool_core::Nanos;
 use pool_core::clock::{Backoff, Deadline};
 use pool_core::sync::{Mutex, lock};
 use pool_proto::session::v1::{self as session, request};
 
 use super::Units;
+use super::call::call_deadline;
 use super::error::LeaseError;
 use super::patience::Patience;
-use crate::error::{AccessError, Error, Reason};
+use crate::error::{AccessError, Error, ErrorClass, Reason};
 use crate::table::Errand;
 
 /// Pauses between requests for a unit that others hold.
@@ -44,32 +45,64 @@ struct Leased {
 pub(super) fn acquire(
     units: &Units<'_>,
     index: u32,
-    patience: impl Fn() -> Patience,
+    heard: Option<u64>,
     until: Option<Deadline>,
 ) -> Result<Grant, LeaseError> {
-    let mut backoff = Backoff::new(ASK_FIRST, ASK_LONGEST);
-    let mut patience = until.map(|_| patience());
+    let mut patience = None;
+    let acquired = acquire_patiently(units, index, (heard, &mut patience), until);
+    if let Some(patience) = patience {
+        units.waited(index, &patience, acquired.is_ok());
+    }
+    acquired
+}
+
+/// The same. It has `patience` from when it waits on.
+fn acquire_patiently(
+    units: &Units<'_>,
+    index: u32,
+    (heard, patience): (Option<u64>, &mut Option<Patience>),
+    until: Option<Deadline>,
+) -> Result<Grant, LeaseError> {
+    let mut pauses = None;
     loop {
         let refused = match join(units, index)? {
             Some(grant) => return Ok(grant),
-            None => match ask(units, index) {
+            None => match ask(units, index, until) {
                 Err(error @ LeaseError::Busy { .. }) => error,
+                Err(error) if until.is_some() && is_held_from(units, index, &error)? => {
+                    return Err(timed_out(units, index)?);
+                }
                 done => return done,
             },
         };
         let Some(until) = until else {
             return Err(refused);
         };
-        let is_over = patience.as_mut().is_some_and(|patience| {
-            patience.look();
-            patience.is_over()
-        });
-        if is_over || !backoff.pause(until) {
-            let unit = units.unit(index);
-            let holders = units.own(index)?.holders();
-            return Err(LeaseError::TimedOut { unit, holders });
+        let patience = patience.get_or_insert_with(|| units.patience(index, heard));
+        if patience.is_over() || until.expired() {
+            return Err(timed_out(units, index)?);
+        }
+        patience.look();
+        let longest = patience.longest().unwrap_or(ASK_LONGEST).min(ASK_LONGEST);
+        let backoff = pauses.get_or_insert_with(|| Backoff::new(ASK_FIRST, longest));
+        // Asked at the deadline, the daemon would answer when nobody listens.
+        if !backoff.pause(until) || until.expired() {
+            return Err(timed_out(units, index)?);
         }
     }
+}
+
+/// Whether the daemon did not answer in time, and would have refused.
+fn is_held_from(units: &Units<'_>, index: u32, error: &LeaseError) -> Result<bool, LeaseError> {
+    let unanswered = matches!(error, LeaseError::Call(call) if call.reason().is_none());
+    let unanswered = unanswered && error.class() == ErrorClass::Unreachable;
+    Ok(unanswered && units.own(index)?.state() == State::Exclusive)
+}
+
+fn timed_out(units: &Units<'_>, index: u32) -> Result<LeaseError, LeaseError> {
+    let unit = units.unit(index);
+    let holders = units.own(index)?.holders();
+    Ok(LeaseError::TimedOut { unit, holders })
 }
 
 /// Joins the threads of this process that read the unit, where some do and nobody waits to write.
@@ -87,11 +120,11 @@ fn join(units: &Units<'_>, index: u32) -> Result<Option<Grant>, LeaseError> {
     Ok(Some(held.grant))
 }
 
-/// Asks the daemon for the unit.
-fn ask(units: &Units<'_>, index: u32) -> Result<Grant, LeaseError> {
+/// Asks the daemon for the unit, which is waited for until `until`.
+fn ask(units: &Units<'_>, index: u32, until: Option<Deadline>) -> Result<Grant, LeaseError> {
     let (unit, domain) = (units.unit(index), units.domain);
     let shared = domain.segment().life().shared();
-    let deadline = shared.deadline();
+    let deadline = call_deadline(shared, until);
     let mut session = shared.session(deadline)?;
     // Another thread may have been faster.
     if let Some(grant) = join(units, index)? {

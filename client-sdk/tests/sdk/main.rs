@@ -24,6 +24,7 @@ mod recover;
 mod reserve;
 mod segment;
 mod turn;
+mod wait;
 
 use fake::Fake;
 
