@@ -37,20 +37,21 @@ use std::mem::offset_of;
 use std::time::Duration;
 
 use coherence::{Grant, Member, Own, Slot, last_good};
-use pool_core::clock::{Backoff, Deadline};
+use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::Access;
 use pool_core::sync::atomic::{Ordering, fence};
-use pool_core::{Bytes, Nanos, SegmentId};
+use pool_core::{Bytes, SegmentId};
 
 use crate::domain::Domain;
-use crate::error::{AccessError, Error, ErrorClass, Reason};
+use crate::error::AccessError;
 use crate::held::Held;
 use crate::membership::Membership;
 
 mod call;
 pub(crate) mod dirty;
 pub(crate) mod error;
+mod follow;
 pub(crate) mod hand;
 pub(crate) mod patience;
 pub(crate) mod read;
@@ -60,15 +61,11 @@ pub(crate) mod view;
 pub(crate) mod work;
 pub(crate) mod write;
 
-use call::{call_deadline, deadline};
+use call::deadline;
 pub use error::LeaseError;
 use patience::AskingWait;
 use read::ReadGuard;
 use write::WriteGuard;
-
-/// Pauses before a mapping that is older than a grant is brought up to date again.
-const FOLLOW_FIRST: Nanos = Nanos::from_millis(1);
-const FOLLOW_LONGEST: Nanos = Nanos::from_millis(20);
 
 /// Units of a domain that follow each other, to be leased together: a unit, the units of a range,
 /// or all.
@@ -381,63 +378,6 @@ impl<'d> Units<'d> {
                 unit: self.unit(index),
             },
             (_, refused) => self.refused(index, refused),
-        }
-    }
-
-    /// Brings the mapping up to date, and drops lines that may be older than the grant.
-    #[cold]
-    fn catch_up(
-        &self,
-        kind: Kind,
-        index: u32,
-        grant: &Grant,
-        until: Option<Deadline>,
-    ) -> Result<(), LeaseError> {
-        let followed = self.follow(index, grant.backing, until);
-        if let Err(error) = followed {
-            // What it is told is why the unit is not to be had.
-            let _ = self.give_back(kind, index, grant);
-            return Err(error);
-        }
-        let unit = self.unit(index);
-        if self.membership.is_stale(unit, grant) {
-            let (start, end) = self.unit_range(index);
-            self.membership.caches.invalidate(self.held, start, end)?;
-            self.membership.saw(unit, grant.version, grant.backing);
-        }
-        Ok(())
-    }
-
-    /// Maps the memory that holds the contents since incarnation `backing`.
-    fn follow(&self, index: u32, backing: u64, until: Option<Deadline>) -> Result<(), LeaseError> {
-        let mut backoff = Backoff::new(FOLLOW_FIRST, FOLLOW_LONGEST);
-        let segment = self.domain.segment();
-        while backing > self.held.incarnation() {
-            let by = call_deadline(segment.life().shared(), until);
-            let current = segment.bring_up_to_date(by);
-            current.map_err(|error| self.not_current(index, error))?;
-            let late = !until.is_some_and(|until| backoff.pause(until));
-            if late && backing > self.held.incarnation() {
-                let (unit, segment) = (self.unit(index), self.domain.id());
-                return Err(LeaseError::Moving { unit, segment });
-            }
-        }
-        Ok(())
-    }
-
-    /// Why the mapping cannot be brought up to date. What is held no more was taken away, and the
-    /// news of it are on their way. What was not had in time is brought up to date by the
-    /// background thread, or short waits would never see it.
-    fn not_current(&self, index: u32, error: Error) -> LeaseError {
-        let (unit, segment) = (self.unit(index), self.segment_id());
-        let moving = error.reason() == Some(Reason::Busy);
-        if moving || error.class() == ErrorClass::Unreachable {
-            self.domain.segment().life().shared().postpone(segment);
-        }
-        match error.reason() {
-            Some(Reason::NotFound) => LeaseError::Revoked { unit },
-            _ if moving => LeaseError::Moving { unit, segment },
-            _ => error.into(),
         }
     }
 
