@@ -93,8 +93,9 @@ impl AttachOptions {
 
     /// Whether attaching waits, within the timeout, until a daemon makes its socket. It does not by
     /// default: where there is none it fails at once. Whoever starts a daemon and attaches to it
-    /// next, or may come while one is restarted, waits. A socket that is there is waited for in any
-    /// case until it answers, and whoever has attached waits for a daemon that went away.
+    /// next, or may come when one was stopped in good order, which removes the socket, waits. A
+    /// socket that is there, as a killed daemon leaves it, is waited for in any case until somebody
+    /// answers, and whoever has attached waits for a daemon that went away.
     #[must_use]
     pub const fn wait_for_daemon(mut self, waits: bool) -> Self {
         self.waits = waits;
