@@ -122,6 +122,7 @@ mod tests {
 
     use nix::errno::Errno;
     use nix::sys::inotify::{AddWatchFlags as Event, InitFlags, Inotify};
+    use pool_core::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
@@ -135,24 +136,25 @@ mod tests {
     fn whoever_finds_the_name_of_a_socket_finds_a_listener_also_while_it_is_replaced() {
         let (_folder, path) = folder();
         let mut listener = listen_at(&path, 0o666, 16).unwrap();
+        let ended = AtomicU32::new(0);
         std::thread::scope(|scope| {
             let connecting = scope.spawn(|| {
                 for _ in 0..20_000 {
-                    match connect_to(&path) {
+                    let before = ended.load(Ordering::Acquire);
+                    match connect_to(&path).map_err(|failed| failed.errno) {
                         // Nobody accepts here.
-                        Ok(_)
-                        | Err(Failed {
-                            errno: Errno::EAGAIN,
-                            ..
-                        }) => {}
-                        Err(failed) => return Err(failed),
+                        Ok(_) | Err(Errno::EAGAIN) => {}
+                        // The one that was found has ended since: it had the name when it was.
+                        Err(Errno::ECONNREFUSED) if ended.load(Ordering::Acquire) != before => {}
+                        Err(errno) => return Err(errno),
                     }
                 }
                 Ok(())
             });
             while !connecting.is_finished() {
-                // The one of before ends when the new one has the name.
-                listener = listen_at(&path, 0o666, 16).unwrap();
+                let successor = listen_at(&path, 0o666, 16).unwrap();
+                ended.fetch_add(1, Ordering::Release);
+                listener = successor;
             }
             assert_eq!(connecting.join().unwrap(), Ok(()));
         });
