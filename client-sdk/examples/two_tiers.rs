@@ -3,7 +3,7 @@
 use client_sdk::{AttachOptions, Bytes, Create, Error, Pool};
 
 fn main() -> Result<(), Error> {
-    let pool = Pool::attach(&AttachOptions::new())?;
+    let pool = Pool::attach(&AttachOptions::new().wait_for_daemon(true))?;
     let weights = pool.create(&Create::new("hbm", Bytes::new(64 << 20)).name("weights"))?;
     let inputs = pool.create(&Create::new("ddr", Bytes::new(2 << 20)))?;
     weights.view_mut::<f32>(Bytes::ZERO, 16 << 20)?.fill(0.5)?;

@@ -93,8 +93,9 @@ impl AttachOptions {
 
     /// Whether attaching waits, within the timeout, until a daemon makes its socket. It does not by
     /// default: where there is none it fails at once. Whoever starts a daemon and attaches to it
-    /// next, or may come while one is restarted, waits. A socket that is there is waited for in any
-    /// case until it answers, and whoever has attached waits for a daemon that went away.
+    /// next, or may come when one was stopped in good order, which removes the socket, waits. A
+    /// socket that is there, as a killed daemon leaves it, is waited for in any case until somebody
+    /// answers, and whoever has attached waits for a daemon that went away.
     #[must_use]
     pub const fn wait_for_daemon(mut self, waits: bool) -> Self {
         self.waits = waits;
@@ -103,7 +104,10 @@ impl AttachOptions {
 
     pub(crate) fn attach(&self) -> Result<Pool, Error> {
         let deadline = Deadline::after(self.timeout);
-        let socket = self.find_socket(deadline)?;
+        let socket = match self.named() {
+            Some(socket) => socket,
+            None => self.find_socket(deadline, || find(SOCKET))?,
+        };
         let (connection, answer) = self.ask(&socket, deadline)?;
         let attached = wire::attached(answer)?;
         let client = attached.client;
@@ -165,19 +169,30 @@ impl AttachOptions {
         }
     }
 
-    fn find_socket(&self, deadline: Deadline) -> Result<PathBuf, Error> {
-        if let Some(socket) = &self.socket {
-            return Ok(socket.clone());
-        }
-        if let Some(socket) = std::env::var_os("TIERPOOL_SOCKET") {
-            return Ok(socket.into());
-        }
+    /// The socket that the program or its environment names.
+    fn named(&self) -> Option<PathBuf> {
+        let environment = || std::env::var_os("TIERPOOL_SOCKET").map(PathBuf::from);
+        self.socket.clone().or_else(environment)
+    }
+
+    /// What `find` finds. Nobody waits for a folder to become one that is trusted: that takes an
+    /// operator.
+    fn find_socket(
+        &self,
+        deadline: Deadline,
+        mut find: impl FnMut() -> Result<PathBuf, NotFound>,
+    ) -> Result<PathBuf, Error> {
         let mut backoff = backoff();
         loop {
-            match find(SOCKET) {
+            let NotFound { tried, untrusted } = match find() {
                 Ok(socket) => return Ok(socket),
-                Err(_) if self.waits && backoff.pause(deadline) => {}
-                Err(not_found) => return Err(none_found(not_found)),
+                Err(not_found) => not_found,
+            };
+            if let Some(untrusted) = untrusted {
+                return Err(distrusted(untrusted));
+            }
+            if !self.waits || !backoff.pause(deadline) {
+                return Err(Error::NoDaemon { tried });
             }
         }
     }
@@ -187,18 +202,11 @@ fn backoff() -> Backoff {
     Backoff::new(Nanos::from_millis(1), Nanos::from_millis(100))
 }
 
-fn none_found(NotFound { tried, untrusted }: NotFound) -> Error {
-    match untrusted {
-        None => Error::NoSocket { tried },
-        Some(Untrusted {
-            folder,
-            owner,
-            mode,
-        }) => Error::Untrusted {
-            folder,
-            owner,
-            mode,
-        },
+fn distrusted(found: Untrusted) -> Error {
+    Error::Untrusted {
+        folder: found.folder,
+        owner: found.owner,
+        mode: found.mode,
     }
 }
 
@@ -210,13 +218,13 @@ fn connect(socket: &Path, mut waits: bool, deadline: Deadline) -> Result<Connect
         match Connection::open(socket) {
             Ok(connection) => return Ok(connection),
             Err(Errno::ENOENT) if !waits => {
-                return Err(Error::NoDaemon {
-                    socket: socket.to_owned(),
-                });
+                let tried = vec![socket.to_owned()];
+                return Err(Error::NoDaemon { tried });
             }
             Err(Errno::ENOENT) => {}
-            // It has died, is starting, or has more callers than it can take at once. A daemon that
-            // starts removes the socket of the one before.
+            // It has died, or has more callers than it can take at once. The next one replaces the
+            // socket, and one that stops in good order removes its own: from now on that is waited
+            // for as well.
             Err(Errno::ECONNREFUSED | Errno::EAGAIN) => waits = true,
             Err(errno) => {
                 return Err(Error::Socket {
@@ -243,5 +251,70 @@ fn start(parts: Parts) -> Result<Pool, Error> {
             shared.session(shared.deadline())?.detach();
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: Deadline = Deadline::NEVER;
+
+    fn nothing(untrusted: Option<Untrusted>) -> Result<PathBuf, NotFound> {
+        let tried = [
+            "/run/user/7/tierpool/session.sock",
+            "/run/tierpool/session.sock",
+        ];
+        let tried = tried.map(PathBuf::from).to_vec();
+        Err(NotFound { tried, untrusted })
+    }
+
+    #[test]
+    fn a_socket_that_nobody_named_is_looked_for_until_it_is_there_by_who_waits() {
+        let mut found = vec![
+            Ok("/run/tierpool/session.sock".into()),
+            nothing(None),
+            nothing(None),
+        ];
+        let options = AttachOptions::new().wait_for_daemon(true);
+        let socket = options.find_socket(NEVER, || found.pop().unwrap());
+        assert_eq!(socket, Ok("/run/tierpool/session.sock".into()));
+        assert!(found.is_empty());
+    }
+
+    #[test]
+    fn where_no_socket_is_found_it_is_told_where_one_was_looked_for_and_what_to_do() {
+        let mut found = vec![nothing(None)];
+        let look = || found.pop().expect("nobody waits who did not ask to");
+        let error = AttachOptions::new().find_socket(NEVER, look).unwrap_err();
+        let told = error.to_string();
+        for part in [
+            "at /run/user/7/tierpool/session.sock or /run/tierpool/session.sock: start pool-daemon",
+            "TIERPOOL_SOCKET",
+            "wait_for_daemon",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        let late = Deadline::at(Nanos::ZERO);
+        let waits = AttachOptions::new().wait_for_daemon(true);
+        assert_eq!(waits.find_socket(late, || nothing(None)), Err(error));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_trusted_is_told_at_once_also_to_who_waits() {
+        let (folder, owner, mode) = (PathBuf::from("/run/user/7/tierpool"), 8, 0o777);
+        let mut found = vec![nothing(Some(Untrusted {
+            folder: folder.clone(),
+            owner,
+            mode,
+        }))];
+        let waits = AttachOptions::new().wait_for_daemon(true);
+        let error = waits.find_socket(NEVER, || found.pop().unwrap());
+        let untrusted = Error::Untrusted {
+            folder,
+            owner,
+            mode,
+        };
+        assert_eq!(error, Err(untrusted));
     }
 }

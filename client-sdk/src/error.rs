@@ -45,23 +45,18 @@ pub enum Error {
     /// An access to a segment's memory failed.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// No socket of a daemon was found. Start the daemon, or name its socket.
-    #[error("no daemon's socket among {tried:?}: start pool-daemon, or set TIERPOOL_SOCKET")]
-    NoSocket {
-        /// Where one was looked for.
-        tried: Vec<PathBuf>,
-    },
-    /// There is no socket where the daemon's was said to be. Start the daemon, name its socket, or
-    /// [wait](crate::AttachOptions::wait_for_daemon) for one that is being started.
+    /// There is no socket where the daemon's was said to be, or where sockets are. Start the
+    /// daemon, name its socket, or [wait](crate::AttachOptions::wait_for_daemon) for one that is
+    /// being started.
     #[error(
         "there is no daemon at {}: start pool-daemon, or name the session socket of the one that \
          runs (TIERPOOL_SOCKET, or `AttachOptions::socket`; `AttachOptions::wait_for_daemon` \
          waits for one that is being started)",
-        socket.display()
+        either(tried)
     )]
     NoDaemon {
         /// Where there is none.
-        socket: PathBuf,
+        tried: Vec<PathBuf>,
     },
     /// The daemon did not answer in time. What is held stays usable; retry, or raise the timeout.
     /// The request may have been carried out: if so, its result is given back by the next call.
@@ -169,9 +164,7 @@ impl Error {
         match self {
             Self::Refused(refused) => refused.class,
             Self::Access(error) => error.class(),
-            Self::NoSocket { .. } | Self::NoDaemon { .. } | Self::Unreachable { .. } => {
-                ErrorClass::Unreachable
-            }
+            Self::NoDaemon { .. } | Self::Unreachable { .. } => ErrorClass::Unreachable,
             Self::Socket { errno, .. } if is_shortage(*errno) => ErrorClass::Exhausted,
             Self::Socket { .. } | Self::Forked | Self::HeldHere { .. } => ErrorClass::Caller,
             Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
@@ -198,6 +191,15 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// One path or the other, as it is told to people.
+fn either(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    paths.join(" or ")
 }
 
 /// Whether the process or the machine has none left of what was asked for.
@@ -284,7 +286,9 @@ pub(crate) struct Holders(pub(crate) u32);
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            0 => f.write_str("nobody: the daemon decides about it, or a writer goes first"),
+            0 => f.write_str(
+                "nobody: the daemon decides about it, or somebody who has waited goes first",
+            ),
             holders => Slots::from_bits(holders).fmt(f),
         }
     }

@@ -167,9 +167,9 @@ pub struct Objects {
 impl Pool {
     /// Creates a space for objects of at most `unit` bytes each, headers of 256 bytes included:
     /// `create` says where, how large, and under which name others open it. `unit` is a power of
-    /// two of at least 4,096. Besides, the tenant is charged for the directory of the domain: 2 MiB
-    /// (one extent) more, or 64 bytes a unit where that is more. So its quota has to have room for
-    /// the size that `create` says and an extent.
+    /// two of at least 4,096. Besides, the tenant is charged for the directory of the domain: 4 KiB
+    /// and 64 bytes a unit, rounded up to whole extents of 2 MiB. So its quota has to have room for
+    /// the size that `create` says and an extent, or more of them past 32,704 units.
     ///
     /// # Errors
     /// As [`Pool::create_domain`].

@@ -83,8 +83,8 @@ impl Pool {
 
     /// Creates a domain: a segment of zeroed units that are leased. `create`'s size is that of the
     /// units: a whole number of them and of extents of 2 MiB, which is not rounded. Their words,
-    /// the directory, take 2 MiB (one extent) more, or 64 bytes a unit where that is more, and are
-    /// charged as well: the quota has to have room for both.
+    /// the directory, take 4 KiB and 64 bytes a unit more, rounded up to whole extents (one for up
+    /// to 32,704 units), and are charged as well: the quota has to have room for both.
     ///
     /// # Errors
     /// As [`Pool::create`].

@@ -14,8 +14,8 @@ pub enum LeaseError {
     Busy {
         /// Which unit.
         unit: u32,
-        /// Who held it: a bit a slot, 0 where the daemon was deciding about it, or where a writer
-        /// was let in first.
+        /// Who held it: a bit a slot, 0 where the daemon was deciding about it, or where somebody
+        /// who has waited was let in first.
         holders: u32,
     },
     /// Others held the unit until the deadline. Try again, or find out who does not let go: who
@@ -32,12 +32,15 @@ pub enum LeaseError {
         /// Who held it, as in [`LeaseError::Busy`].
         holders: u32,
     },
-    /// The lease was taken away: this process did not let go when it was asked to, within the
-    /// [recall time](crate::DomainOptions::recall_time) of the domain, or was taken for dead.
-    /// Nothing that was written under it since the last release was published. Lease anew.
+    /// The lease was taken away: this process was taken for dead, or kept others waiting for twice
+    /// the [recall time](crate::DomainOptions::recall_time) of the domain, of which it was told
+    /// after the first. Nothing that was written under it since the last release was published.
+    /// Lease anew; where that is refused as revoked, this process is no member any more: drop the
+    /// domain and open it again.
     #[error(
         "the lease of unit {unit} was taken away: this process was taken for dead, or kept others \
-         waiting for longer than the domain's recall_ms (`DomainOptions::recall_time`)"
+         waiting for twice the domain's recall_ms (`DomainOptions::recall_time`); lease anew, and \
+         where that is refused as revoked, drop the domain and open it again"
     )]
     Revoked {
         /// Which unit.
@@ -97,8 +100,9 @@ pub enum LeaseError {
         /// Which version the checksum was to be of.
         version: u64,
     },
-    /// The domain was made without checksums: there is nothing to verify by.
-    #[error("{segment} has no checksums")]
+    /// The domain was made without checksums: there is nothing to verify by. Create it with
+    /// [`DomainOptions::checksums`](crate::DomainOptions::checksums).
+    #[error("{segment} has no checksums: create the domain with them (`DomainOptions::checksums`)")]
     NoChecksums {
         /// Which domain.
         segment: SegmentId,
@@ -185,7 +189,8 @@ mod tests {
         assert_eq!(busy(1), "unit 5 is held by slot 0 (the daemon)");
         assert_eq!(
             busy(0),
-            "unit 5 is held by nobody: the daemon decides about it, or a writer goes first"
+            "unit 5 is held by nobody: the daemon decides about it, or somebody who has waited \
+             goes first"
         );
         let late = LeaseError::TimedOut {
             unit: 5,
@@ -194,6 +199,7 @@ mod tests {
         let late = late.to_string();
         assert!(late.contains("at last by slot 3;"), "{late}");
         let revoked = LeaseError::Revoked { unit: 5 }.to_string();
+        assert!(revoked.contains("drop the domain and open it"), "{revoked}");
         for message in [late, revoked] {
             assert!(message.contains("recall_ms"), "{message}");
             assert!(

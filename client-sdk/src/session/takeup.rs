@@ -41,7 +41,7 @@ impl Session {
         deadline: Deadline,
     ) -> Result<(), Failed> {
         let mut connection = Connection::open(&shared.socket).map_err(|errno| match errno {
-            // It is starting, or has more callers than it can take at once.
+            // It has stopped or died, or has more callers than it can take at once.
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN => Failed::Now,
             errno => Failed::ForGood(Error::Socket {
                 socket: shared.socket.clone(),

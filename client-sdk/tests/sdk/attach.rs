@@ -1,4 +1,5 @@
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client_sdk::{AttachOptions, Error, ErrorClass, Pool, ProtocolError, Reason};
@@ -235,7 +236,8 @@ fn where_there_is_no_socket_there_is_no_daemon_and_nobody_waits_for_one() {
         let error = Pool::attach(&options).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Unreachable);
         assert!(error.to_string().contains("start pool-daemon"), "{error}");
-        assert_eq!(error, Error::NoDaemon { socket });
+        let tried = vec![socket];
+        assert_eq!(error, Error::NoDaemon { tried });
     }
 }
 
@@ -249,13 +251,104 @@ fn a_daemon_that_is_being_started_is_waited_for_by_who_asks_to() {
     let brief = options.clone().timeout(Duration::from_millis(20));
     let error = Pool::attach(&brief).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
-    let attaching = std::thread::spawn(move || Pool::attach(&options));
+    let attaching = Waiting::of(move || Pool::attach(&options));
     fake.listen();
-    attaching.join().unwrap().unwrap();
+    attaching.answer().unwrap();
+}
+
+/// Somebody who asks on a thread of its own, has found nobody, and waits.
+struct Waiting<T> {
+    thread: JoinHandle<Result<T, Error>>,
+    /// Its folder in `/proc`.
+    folder: String,
+}
+
+impl<T: Send + 'static> Waiting<T> {
+    fn of(ask: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            sender.send(nix::unistd::gettid()).unwrap();
+            ask()
+        });
+        let folder = format!("/proc/self/task/{}", receiver.recv().unwrap());
+        let waiting = Self { thread, folder };
+        waiting.until(|| waiting.rests());
+        waiting
+    }
+
+    /// Waits until it has tried once more, at least, and waits again.
+    fn tries_again(&self) {
+        let before = self.pauses();
+        // The first one may have begun before.
+        self.until(|| self.pauses() >= before + 2 && self.rests());
+    }
+
+    fn until(&self, holds: impl Fn() -> bool) {
+        wait_until(|| self.thread.is_finished() || holds());
+        assert!(!self.thread.is_finished(), "it does not wait");
+    }
+
+    /// Whether it rests between two attempts.
+    fn rests(&self) -> bool {
+        let call = self.said("syscall");
+        let number = call.split(' ').next().and_then(|word| word.parse().ok());
+        let rests = [libc::SYS_clock_nanosleep, libc::SYS_nanosleep];
+        rests.map(Some).contains(&number)
+    }
+
+    /// How often it has gone to rest.
+    fn pauses(&self) -> u64 {
+        let status = self.said("status");
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.map_or(0, |count| count.trim().parse().unwrap())
+    }
+
+    /// What the kernel says of it; nothing where it has ended.
+    fn said(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("{}/{file}", self.folder)).unwrap_or_default()
+    }
+
+    fn answer(self) -> Result<T, Error> {
+        self.thread.join().unwrap()
+    }
 }
 
 #[test]
-fn a_daemon_that_has_left_its_socket_is_waited_for_and_then_unreachable() {
+fn a_daemon_that_has_left_its_socket_is_waited_for_until_the_next_one_listens() {
+    let mut fake = Fake::start();
+    fake.kill();
+    drop(listening(&fake.socket()));
+    let options = options(&fake);
+    let attaching = Waiting::of(move || Pool::attach(&options));
+    attaching.tries_again();
+    // Somebody was there: that the socket is gone by now makes no difference any more.
+    std::fs::remove_file(fake.socket()).unwrap();
+    attaching.tries_again();
+    fake.listen();
+    attaching.answer().unwrap();
+}
+
+#[test]
+fn whoever_has_attached_waits_for_the_next_daemon_whether_there_is_a_socket_or_not() {
+    let (mut fake, pool) = attached();
+    for left_over in [false, true] {
+        fake.kill();
+        if left_over {
+            drop(listening(&fake.socket()));
+        }
+        let pool = pool.clone();
+        let asking = Waiting::of(move || pool.tiers());
+        if left_over {
+            std::fs::remove_file(fake.socket()).unwrap();
+        }
+        fake.restart();
+        assert_eq!(asking.answer().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_daemon_that_has_left_its_socket_and_does_not_come_back_is_unreachable() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("session.sock");
     drop(listening(&socket));

@@ -16,14 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use pool_core::limits::MESSAGE_BYTES_MAX;
 use pool_core::sync::Arc;
 use pool_core::{BackingId, Bytes, DeviceId, clock, crash_point};
@@ -52,6 +51,7 @@ use crate::server::handle::Inbox;
 use crate::server::metrics::Metrics;
 use crate::store::DescriptorStore;
 use crate::sys;
+use crate::sys::socket::listen_at;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 256;
@@ -459,14 +459,14 @@ fn stop_signals() -> Result<SignalFd, ReactorError> {
     SignalFd::with_flags(&signals, flags).map_err(|errno| ReactorError::os("signalfd", errno))
 }
 
-/// Opens the session socket. A socket that a dead daemon left is replaced, one that answers is not.
+/// Opens the session socket. A socket that a dead daemon left is replaced, and never missing
+/// meanwhile; one that answers is left alone.
 fn open_socket(path: &Path, mode: u32) -> Result<OwnedFd, ReactorError> {
     let refused = |reason: String| ReactorError::Socket {
         path: path.display().to_string(),
         reason,
     };
-    let address =
-        UnixAddr::new(path).map_err(|errno| refused(format!("{errno}: choose a shorter path")))?;
+    let address = UnixAddr::new(path).map_err(|errno| refused(too_long(errno)))?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(refused(
@@ -478,17 +478,21 @@ fn open_socket(path: &Path, mode: u32) -> Result<OwnedFd, ReactorError> {
                 "another daemon answers there: stop it, or choose another runtime_dir".to_owned(),
             ));
         }
-        Ok(_) => fs::remove_file(path).map_err(|error| refused(error.to_string()))?,
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(refused(error.to_string())),
     }
-    let listener = new_socket()?;
-    bind(listener.as_raw_fd(), &address).map_err(|errno| refused(errno.to_string()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(|error| refused(error.to_string()))?;
-    let backlog = Backlog::new(BACKLOG).map_err(|errno| refused(errno.to_string()))?;
-    listen(&listener, backlog).map_err(|errno| refused(errno.to_string()))?;
-    Ok(listener)
+    listen_at(path, mode, BACKLOG).map_err(|failed| {
+        refused(match failed.errno {
+            Errno::ENAMETOOLONG => too_long(failed.errno),
+            Errno::EADDRINUSE => "its name with .new after it is taken: move that away".to_owned(),
+            errno => format!("{}: {errno}", failed.call),
+        })
+    })
+}
+
+fn too_long(errno: Errno) -> String {
+    format!("{errno}: choose a shorter path")
 }
 
 /// Whether the kernel lets sockets refuse descriptors; every connection accepted from now on does.

@@ -13,6 +13,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Room in that for the name of a socket in the runtime directory.
 const SOCKET_NAME_BYTES: usize = 27;
 const DIRECTORY_BYTES_MAX: usize = SOCKET_PATH_BYTES_MAX - SOCKET_NAME_BYTES;
+/// The session socket is made under a name that is longer: see `sys::socket::listen_at`.
+const SESSION_PATH_BYTES_MAX: usize = SOCKET_PATH_BYTES_MAX - ".new".len();
 const REATTACH_GRACE_MS_MAX: u64 = 3_600_000;
 const PRESSURE_DEADLINE_MS_MAX: u64 = 600_000;
 
@@ -46,7 +48,7 @@ pub(super) fn daemon(section: Option<Section<'_>>) -> Result<Daemon, ConfigError
 }
 
 fn sockets(section: &mut Section<'_>, daemon: &mut Daemon) -> Result<(), ConfigError> {
-    let session = path(section, "session_socket", SOCKET_PATH_BYTES_MAX)?;
+    let session = path(section, "session_socket", SESSION_PATH_BYTES_MAX)?;
     let admin = path(section, "admin_socket", SOCKET_PATH_BYTES_MAX)?;
     let taken = ["metrics.sock", "keeper.sock"].map(|name| daemon.runtime_dir.join(name));
     let other = |socket: Option<Item<PathBuf>>, than: &Path, allowed: &str| {

@@ -17,6 +17,14 @@ use crate::journal::{Record, Table};
 
 pub(super) const UNIT: u32 = 3;
 pub(super) const RECALL_MS: u64 = 1_000;
+/// Of a recall time: what passes at once.
+const TENTHS: u64 = 10;
+/// Tenths of a recall time for which members that hand a unit to each other may hold an eviction
+/// up. The promise, and not what the daemon has in its place.
+const HELD_UP: u64 = 3 * TENTHS;
+/// Tenths after which they are cut off: a recall time for who is evicted, those, and half of one
+/// for the pauses between passes.
+const CUT_OFF_BY: u64 = TENTHS + HELD_UP + TENTHS / 2;
 
 /// A domain of alpha with two members, of which the second is at slot 2.
 pub(super) struct Scene {
@@ -342,12 +350,12 @@ fn members_that_hand_a_unit_to_each_other_hold_up_an_eviction_for_three_recall_t
     let mut turns = 0;
     while !scene.is_evicted(scene.second) {
         turns += 1;
-        assert!(turns < 100, "it never ends");
+        assert!(turns <= CUT_OFF_BY, "not cut off after {turns} tenths");
         let slot = if turns % 2 == 0 { 1 } else { 3 };
-        scene.holds(9, seen(&[slot], turns, true));
+        scene.holds(9, seen(&[slot], u32::try_from(turns).unwrap(), true));
         scene.world.pass(RECALL_MS / 10);
     }
-    assert!(turns > 30, "they are cut off after {turns} tenths");
+    assert!(turns > HELD_UP, "they are cut off after {turns} tenths");
     let cut_off = [scene.first, third].map(|pid| scene.is_evicted(pid));
     assert!(cut_off.contains(&true) && scene.row().eviction.is_none());
 }
