@@ -78,6 +78,7 @@ impl Work {
         if self.is_hashing() {
             return Ok(false);
         }
+        // Once: who leaves meanwhile is not to be announced again.
         if self.at == 0 && !self.is_reading() {
             self.begin(directory)?;
         }

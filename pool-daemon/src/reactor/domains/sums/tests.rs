@@ -141,8 +141,10 @@ fn what_could_not_be_read_is_tried_again_whatever_word_is_overwritten() {
 #[test]
 fn a_unit_is_read_in_parts_and_is_nobodys_meanwhile_beside_an_eviction_too() {
     for settles in [true, false] {
+        let other = Slot::new(SLOT + 1).unwrap();
         let recovery = Recovery {
             settles,
+            members: other.bit(),
             ..recovery(Slot::new(SLOT).unwrap())
         };
         let map = mapped(recovery.layout);
@@ -150,8 +152,7 @@ fn a_unit_is_read_in_parts_and_is_nobodys_meanwhile_beside_an_eviction_too() {
         let mut domains = Domains::default();
         domains.recover(recovery);
         let mut work = begun(&mut domains);
-        let slot = Slot::new(SLOT).unwrap();
-        let mut eras = std::collections::BTreeSet::new();
+        let lives = || directory.lives(other, directory.era(other).unwrap());
         for part in 1..=3 {
             let read_on = |reading: &mut Reading| {
                 assert_eq!(reading.at, part - 1, "it goes on where it was");
@@ -160,9 +161,9 @@ fn a_unit_is_read_in_parts_and_is_nobodys_meanwhile_beside_an_eviction_too() {
             };
             assert!(!work.proceed(&directory, read_on).unwrap());
             assert_eq!((work.at, state(&directory, 0)), (0, State::Fenced));
-            eras.insert(directory.era(slot).unwrap());
+            assert_eq!(lives(), Ok(part == 1), "who left meanwhile is announced");
+            directory.leave(other).unwrap();
         }
-        assert_eq!(eras.len(), 1, "a slot is left once");
         let last = |_: &mut Reading| Ok(Some(zeroes()));
         assert!(!work.proceed(&directory, last).unwrap());
         assert_eq!(state(&directory, 0), State::Free);
