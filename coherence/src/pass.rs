@@ -4,8 +4,8 @@
 //! # Protocol, unit by unit
 //! 1. Where the contents have moved their new place is said.
 //! 2. What each of the slots holds is taken away, by [`recover`].
-//! 3. What is fenced is judged, by [`settle`]; beside an eviction only what is known to be lost is
-//!    said to be.
+//! 3. What was found fenced is judged, by [`settle`]; beside an eviction only what is known to be
+//!    lost is said to be.
 //! 4. Whoever sleeps is woken, by [`rouse`].
 //!
 //! What a member holds that was evicted earlier is noted to be as it was published, before it is
@@ -14,9 +14,12 @@
 //! # Invariants
 //! 1. The place is said before anything is given back: whoever is granted the unit next finds it
 //!    with the grant, and writes where the contents are by now.
-//! 2. Beside an eviction, from the fencing of what the evicted write to the copy, no unit is judged
-//!    by its contents: their writer may live, and store to where they still are. The pass after the
-//!    copy judges what is in the copy.
+//! 2. Beside an eviction, from the fencing of what the evicted write to the copy, no unit that was
+//!    found fenced is judged by its contents: its writer may be one of the evicted, live, and store
+//!    to where they still are. The pass after the copy judges what is in the copy. What this very
+//!    pass takes from a slot is judged at once, beside an eviction as well: nobody lives who had
+//!    that slot and has the contents mapped, and from the slots of the evicted nothing is taken
+//!    before the copy.
 //! 3. A unit that was lost and is set aside has nothing to be judged, so it is lost again, and may
 //!    be restored, whenever the daemon gives its own holds back.
 //!
@@ -47,7 +50,7 @@ pub struct Pass {
     pub cut_off: u32,
     /// Where the contents have moved: the incarnation of the memory in which they are by now.
     pub moved: Option<u64>,
-    /// Fenced units are judged. False beside an eviction.
+    /// Units that are found fenced are judged. False beside an eviction.
     pub settles: bool,
     /// Whoever had the slots has left in order, and nothing of before is unfinished: nobody died
     /// between a change of a word and the waking of those who sleep. So who sleeps has said so in

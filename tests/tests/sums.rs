@@ -52,11 +52,16 @@ impl Completion for Ended {
 
 impl Scene {
     fn new(setup: &Setup, options: &DomainOptions) -> Self {
+        Self::of(setup, options, 2)
+    }
+
+    /// Of so many extents.
+    fn of(setup: &Setup, options: &DomainOptions, extents: u64) -> Self {
         let turn = lock(&ONE_POOL);
         let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), setup);
         let attach = AttachOptions::new().socket(daemon.session_socket());
         let pool = Pool::attach(&attach.tenant("left")).unwrap();
-        let create = Create::new("ddr", Bytes::new(2 * EXTENT)).name("units");
+        let create = Create::new("ddr", Bytes::new(extents * EXTENT)).name("units");
         // In files of an extent each.
         let create = create.piece(Bytes::new(EXTENT));
         let domain = pool.create_domain(&create.persistent(), options).unwrap();
@@ -221,21 +226,25 @@ fn a_dead_writer_that_stored_nothing_has_lost_nothing_and_half_a_change_is_lost(
 
 #[test]
 fn a_unit_that_lies_in_several_files_is_judged_as_one() {
-    let whole = options(Mode::Hardware).unit_bytes(Bytes::new(2 * EXTENT));
-    let scene = Scene::new(&setup(), &whole);
-    assert!(scene.domain.segment().pieces().len() > 2);
-    let mut guard = scene.domain.unit(0).unwrap().write(PATIENCE).unwrap();
-    let mut view = guard.view_mut(Bytes::new(EXTENT), 512).unwrap();
-    view.fill(5_u64).unwrap();
-    guard.release().unwrap();
-    scene.looks().is_killed();
-    assert_eq!(scene.read(), Ok((0, 2)));
-    scene.writes().is_killed();
-    let lost = LeaseError::Lost {
-        unit: 0,
-        last_good: 2,
-    };
-    assert_eq!(scene.read(), Err(lost));
+    // The larger one is read in two parts.
+    for extents in [2, 16] {
+        let whole = options(Mode::Hardware).unit_bytes(Bytes::new(extents * EXTENT));
+        let scene = Scene::of(&setup(), &whole, extents);
+        assert!(scene.domain.segment().pieces().len() > 2);
+        let mut guard = scene.domain.unit(0).unwrap().write(PATIENCE).unwrap();
+        let last = Bytes::new((extents - 1) * EXTENT);
+        let mut view = guard.view_mut(last, 512).unwrap();
+        view.fill(5_u64).unwrap();
+        guard.release().unwrap();
+        scene.looks().is_killed();
+        assert_eq!(scene.read(), Ok((0, 2)));
+        scene.writes().is_killed();
+        let lost = LeaseError::Lost {
+            unit: 0,
+            last_good: 2,
+        };
+        assert_eq!(scene.read(), Err(lost));
+    }
 }
 
 #[test]

@@ -23,6 +23,8 @@
 //! 2. A slot that was left is given to nobody before the world has recovered it.
 //! 3. There is at most one recovery of a domain at a time.
 //! 4. The directory is the first backing and nothing else is in it; both stay where they are.
+//! 5. A slot that was cut off is left until it is recovered. The next one in it has the contents
+//!    mapped, and what it holds is its own.
 
 use std::collections::BTreeMap;
 
@@ -101,9 +103,11 @@ pub(super) struct Domain {
     /// Of these, those of members that were evicted, which never had the contents mapped where they
     /// are now.
     pub(super) cut_off: u32,
-    /// Of these, those in which something is held that others wait for.
+    /// Slots that no member has, in which something is held that others wait for: `take_back.rs`.
     pub(super) to_take_back: u32,
-    /// Of these, those that could not be recovered.
+    /// When something may be taken back again, by a pass for that alone.
+    pub(super) takes_back_at: Option<Nanos>,
+    /// Of those that were left, those that could not be recovered.
     pub(super) stuck: u32,
     /// Of these, those that are being recovered.
     pub(super) recovering: Option<Recovering>,
@@ -161,6 +165,7 @@ impl Domain {
             ended: 0,
             cut_off: 0,
             to_take_back: 0,
+            takes_back_at: None,
             stuck: 0,
             recovering: None,
             retry_at: None,
@@ -249,7 +254,7 @@ impl Domain {
     }
 
     /// What an eviction takes away, and the daemon's own holds, as long as there is one.
-    fn evicted(&self) -> u32 {
+    pub(super) fn evicted(&self) -> u32 {
         let daemon = Slot::DAEMON.bit();
         let eviction = self.eviction.as_ref();
         eviction.map_or(0, |eviction| eviction.slots | daemon)
@@ -274,13 +279,15 @@ impl Domain {
         let step = self.eviction.as_ref().filter(|_| self.may_pass());
         let step = step.and_then(Eviction::due_at);
         let looks = next_look(&self.recalls);
-        [step, looks, self.retry_at].into_iter().flatten().min()
+        let due = [step, looks, self.retry_at, self.takes_back_at];
+        due.into_iter().flatten().min()
     }
 
     fn free_slot(&self) -> Result<Slot, Refusal> {
         let taken = self.members() | self.left | self.evicted() | self.ended_eviction;
-        let free = Slot::members().find(|slot| taken & slot.bit() == 0);
-        free.ok_or_else(|| match self.recoverable() {
+        let taken_from = self.to_take_back | self.recovering.map_or(0, |pass| pass.all());
+        let free = Slot::members().find(|slot| (taken | taken_from) & slot.bit() == 0);
+        free.ok_or_else(|| match self.recoverable() | taken_from {
             0 => Refusal::Limit {
                 what: "members of one domain",
                 limit: u64::from(Slot::COUNT - 1),
@@ -302,6 +309,13 @@ impl Domain {
         }
         if members & self.left != 0 || self.awaited() & !self.left != 0 {
             findings.push("domain invariant 2: a slot is had and left, or awaited and not left");
+        }
+        if self.cut_off & !self.left != 0 {
+            findings.push("domain invariant 5: a slot is cut off that was not left");
+        }
+        let taken_from = self.to_take_back | self.recovering.map_or(0, |pass| pass.all());
+        if members & taken_from != 0 {
+            findings.push("domain invariant 2: a slot is had in which something is taken back");
         }
         findings
     }
@@ -444,6 +458,7 @@ impl Engine {
         }
         // Looked for before the client became a holder.
         if let Ok(slot) = domain.free_slot() {
+            domain.forget_before(slot);
             domain.slots.insert(client, slot);
             self.actions.push(Action::Enter { directory, slot });
         }

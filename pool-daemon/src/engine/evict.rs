@@ -169,7 +169,7 @@ impl Domain {
 
     /// Nobody of those is left who are to be evicted, and so nobody who could still write.
     fn has_nobody_to_evict(&self, eviction: &Eviction) -> bool {
-        eviction.slots & (self.members() | self.awaited()) == 0
+        eviction.slots & self.evictable() == 0
     }
 }
 
@@ -431,8 +431,11 @@ impl Engine {
         let domain = self.domain_mut(id);
         let Some(slots) = domain.and_then(|domain| {
             let eviction = domain.eviction.take()?;
+            // A slot that is free, or that of one whose process has ended, may be evicted along:
+            // some word named it. The next one in it is not cut off.
+            let may_live = domain.evictable();
             domain.ended_eviction |= eviction.slots | Slot::DAEMON.bit();
-            domain.cut_off |= eviction.slots;
+            domain.cut_off |= eviction.slots & may_live;
             Some(eviction.slots)
         }) else {
             return;

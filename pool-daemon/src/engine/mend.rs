@@ -8,11 +8,11 @@ use coherence::recover::RecoverError;
 use pool_core::{Nanos, SegmentId};
 use pool_proto::common::v1::OnDeath;
 
-use super::Engine;
 use super::command::{Recovered, Unrecovered};
 use super::domain::Domain;
 use super::effect::{Action, Recovery};
 use super::segment::Stage;
+use super::{Engine, recall};
 
 /// Before a recovery is tried again that others were in the way of.
 const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
@@ -24,8 +24,21 @@ pub(super) struct Recovering {
     pub(super) slots: u32,
     /// Of those that an eviction has left, these.
     pub(super) ended_eviction: u32,
-    /// Slots that nobody gets yet, from which something is taken back.
+    /// Slots that no member has, from which something is taken back.
     pub(super) taken_back: u32,
+}
+
+impl Recovering {
+    /// Every slot from which it takes what is held.
+    pub(super) const fn all(self) -> u32 {
+        self.slots | self.ended_eviction | self.taken_back
+    }
+
+    /// Whoever it takes from has left in order: those at the slots `gone` did not, and members that
+    /// were evicted, and whoever forges words, may leave sleepers and units handed to nobody.
+    const fn is_in_order(self, gone: u32) -> bool {
+        (self.ended_eviction | self.taken_back | gone & self.slots) == 0
+    }
 }
 
 impl Engine {
@@ -51,6 +64,7 @@ impl Engine {
 
     /// Has slots recovered that were left (invariant 3).
     pub(super) fn recover_slots(&mut self) {
+        let now = self.now;
         for id in std::mem::take(&mut self.to_recover) {
             let live = |s: &&super::Segment| s.stage == Stage::Live;
             let directory = self.segments.get(&id).filter(live);
@@ -65,30 +79,39 @@ impl Engine {
                 continue; // Looked at again when the descriptor is brought back.
             };
             let (slots, ended_eviction) = (domain.recoverable(), domain.ended_eviction);
-            let taken_back = domain.to_take_back;
-            let nothing = slots | ended_eviction | taken_back == 0 && domain.ready;
+            let anyway = slots | ended_eviction != 0 || !domain.ready;
+            let taken_back = domain.taken_back(anyway);
+            let nothing = !anyway && taken_back == 0;
             if nothing || !domain.is_at_rest() || domain.retry_at.is_some() {
                 continue;
             }
-            domain.recovering = Some(Recovering {
+            let recovering = Recovering {
                 slots,
                 ended_eviction,
                 taken_back,
-            });
+            };
+            domain.recovering = Some(recovering);
+            if taken_back != 0 {
+                let pause = recall::time_of(&domain.terms);
+                domain.takes_back_at = Some(now.saturating_add(pause));
+            }
             let recovery = Recovery {
                 segment: id,
                 directory,
                 layout: domain.layout,
                 checks: domain.terms.checksums,
                 keeps: domain.terms.on_death() == OnDeath::Keep,
-                slots: slots | ended_eviction | taken_back,
+                slots: recovering.all(),
                 cut_off: domain.cut_off,
                 members: domain.members(),
                 contents_in: (ended_eviction != 0).then_some(incarnation),
                 settles: domain.eviction.is_none(),
-                in_order: domain.ready && ended_eviction == 0 && domain.gone & slots == 0,
+                in_order: domain.ready && recovering.is_in_order(domain.gone),
             };
             self.actions.push(Action::Recover(recovery));
+            if taken_back != 0 {
+                self.tended.insert(id);
+            }
         }
     }
 
@@ -156,14 +179,15 @@ impl Engine {
         for id in self.tended.clone() {
             let now = self.now;
             if let Some(domain) = self.domain_mut(id)
-                && domain.retry_at.take_if(|at| *at <= now).is_some()
+                && (domain.retry_at.take_if(|at| *at <= now).is_some() | domain.may_take_back(now))
             {
                 self.to_recover.insert(id);
             }
             self.look_at_recalled(id);
             self.tend_eviction(id);
             let rests = |domain: &Domain| {
-                domain.eviction.is_none() && domain.recalls.is_empty() && domain.retry_at.is_none()
+                let waits = domain.retry_at.is_some() || domain.takes_back_at.is_some();
+                domain.eviction.is_none() && domain.recalls.is_empty() && !waits
             };
             if self.domain(id).is_none_or(rests) {
                 self.tended.remove(&id);

@@ -57,6 +57,7 @@ mod runs;
 mod seal;
 mod segment;
 mod share;
+mod take_back;
 mod tenancy;
 mod view;
 mod waited_for;

@@ -18,6 +18,9 @@
 //! the daemon does not wait. So where a second look, more than a cap later, finds it left so, the
 //! recall is ended for all. One that has asked and lives asks again.
 //!
+//! What is held in a slot of nobody who could be evicted is taken back, see `take_back.rs`. Slots
+//! are had by one after the other: what is known of a slot is forgotten when somebody gets it.
+//!
 //! # Invariants
 //! 1. A domain has at most [`DOMAIN_RECALLS_MAX`] recalls, one a unit; who asks for one that is
 //!    there adds nothing.
@@ -81,11 +84,20 @@ impl Recall {
         self.reads_only &= reads_only;
     }
 
-    /// Takes a look into account: who has held the unit since the first one, and is in the way.
-    fn held_since(&self, now: Seen) -> u32 {
+    /// Somebody else has the slot from now on.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.asker &= !slot.bit();
+        if let Some(seen) = &mut self.seen {
+            seen.holders &= !slot.bit();
+        }
+    }
+
+    /// Takes a look into account: who has held the unit since the first one, and is in the way,
+    /// but for the slots that are `excused`.
+    fn held_since(&self, now: Seen, excused: u32) -> u32 {
         let is_waited_for = self.reads_only || now.is_recalled || now.is_awaited;
         let in_the_way = is_waited_for && (now.writes || (now.is_recalled && !self.reads_only));
-        let others = now.holders & !(Slot::DAEMON.bit() | self.asker);
+        let others = now.holders & !(excused | self.asker);
         let holders = if in_the_way { others } else { 0 };
         match self.seen {
             None => holders,
@@ -179,7 +191,7 @@ impl Engine {
         let Some(domain) = self.domain_mut(id) else {
             return;
         };
-        let time = time_of(&domain.terms);
+        let (time, excused) = (time_of(&domain.terms), domain.held_by_the_daemon());
         let Some(recall) = domain.recalls.get_mut(&unit) else {
             return;
         };
@@ -187,7 +199,7 @@ impl Engine {
             return self.left_free(id, unit, seen);
         }
         let is_first = recall.seen.is_none();
-        let held = seen.map_or(0, |seen| recall.held_since(seen));
+        let held = seen.map_or(0, |seen| recall.held_since(seen, excused));
         let Some(seen) = seen.filter(|_| held != 0) else {
             domain.recalls.remove(&unit);
             return;
@@ -208,13 +220,12 @@ impl Engine {
             return;
         }
         domain.recalls.remove(&unit);
-        let (taken_back, members) = (held & domain.cut_off, held & !domain.cut_off);
-        if taken_back != 0 {
-            domain.to_take_back |= taken_back;
+        let evicted = domain.take_back(held);
+        if evicted != held {
             self.to_recover.insert(id);
         }
-        if members != 0 {
-            self.begin_eviction(id, members);
+        if evicted != 0 {
+            self.begin_eviction(id, evicted);
         }
     }
 

@@ -17,7 +17,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 
-use coherence::sum::Digest;
 use coherence::{Directory, FutexWait, Layout, LeaseError, Refused, Slot, proxy};
 use pool_core::descriptor::Descriptor;
 use pool_core::mem::{Access, BoundsError, FileMap, MapError};
@@ -28,6 +27,7 @@ use crate::engine::command::{Command, Leased, Recovered, WorldError};
 use crate::engine::effect::{Hold, Lease, Recovery};
 
 use departed::Departed;
+use sums::{Reading, Zeroes};
 use work::{Task, Work};
 
 /// The time between two tries of what the machine could not do.
@@ -102,11 +102,12 @@ impl Domains {
         (mode, incarnation, checksums): (u8, Incarnation, bool),
     ) {
         // Version 0 of every unit is all zeroes.
-        let sum = checksums.then(|| Digest::of_zeroes(layout.unit()).word(0));
+        let zeroes = checksums.then(|| Zeroes::new(layout.unit()));
         let task = Task::Format {
             mode,
             incarnation,
-            sum,
+            zeroes,
+            sum: None,
         };
         self.add(segment, directory, layout, task);
     }
@@ -115,11 +116,12 @@ impl Domains {
         if recovery.contents_in.is_some() {
             crash_point!("evict.committed");
         }
-        let (found, stuck) = (Recovered::default(), None);
+        let (found, stuck, reading) = (Recovered::default(), None, None);
         let task = Task::Recover {
             recovery,
             found,
             stuck,
+            reading,
         };
         self.add(recovery.segment, recovery.directory, recovery.layout, task);
     }
@@ -189,9 +191,9 @@ impl Reactor {
             return;
         };
         let (engine, files, segment) = (&self.engine, &self.files, work.segment);
-        let look = |unit| sums::contents(engine, files, segment, unit);
+        let read = |reading: &mut Reading| sums::read_on(engine, files, segment, reading);
         let opened = self.domains.opened(&work, files.master(work.directory));
-        let done = opened.and_then(|directory| work.proceed(&directory, look));
+        let done = opened.and_then(|directory| work.proceed(&directory, read));
         match (done, work.task) {
             (Ok(false), task) => self.domains.work.push_back(Work { task, ..work }),
             (Ok(true), Task::Format { .. }) => {

@@ -60,7 +60,9 @@ pub(super) fn recover_unit(
     pass.go_on(line, &FutexWait, judge, tell)
 }
 
-/// Counts a unit that cannot be recovered. A word that is none is worse than one that changes.
+/// Counts a unit that cannot be recovered. A word that is none is worse than one that changes. What
+/// could not be read is told before both, for it is tried again, and a member that overwrites a
+/// word must not keep others waiting for what it never held.
 pub(super) fn count_stuck(stuck: &mut Option<Unrecovered>, unit: u32, reason: RecoverError) {
     let stuck = stuck.get_or_insert(Unrecovered {
         units: 0,
@@ -68,7 +70,12 @@ pub(super) fn count_stuck(stuck: &mut Option<Unrecovered>, unit: u32, reason: Re
         reason,
     });
     stuck.units = stuck.units.saturating_add(1);
-    if stuck.reason == RecoverError::Contended && reason != stuck.reason {
+    let weight = |reason: &RecoverError| match reason {
+        RecoverError::Contended => 0,
+        RecoverError::Undecided => 2,
+        _ => 1,
+    };
+    if weight(&reason) > weight(&stuck.reason) {
         (stuck.first, stuck.reason) = (unit, reason);
     }
 }

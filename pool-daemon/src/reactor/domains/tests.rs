@@ -1,4 +1,5 @@
 use coherence::Own;
+use coherence::sum::Digest;
 use pool_core::sync::atomic::Ordering::Relaxed;
 
 use super::audit::{FINDINGS_MAX, audit};
@@ -37,8 +38,8 @@ fn recovery(slots: u32) -> Recovery {
 }
 
 /// Of a unit that needs no look at its contents.
-fn unread(unit: u32) -> Result<Digest, OpenError> {
-    panic!("unit {unit} is read")
+fn unread(reading: &mut Reading) -> Result<Option<Digest>, OpenError> {
+    panic!("{reading:?} is read")
 }
 
 fn view(members: u32, left: u32, settling: bool) -> DomainView {
@@ -204,6 +205,7 @@ fn the_largest_domain_is_gone_through_in_parts_and_completely() {
         Task::Format {
             mode: 1,
             incarnation,
+            zeroes: None,
             sum: Some(77),
         },
     );
@@ -224,6 +226,7 @@ fn the_largest_domain_is_gone_through_in_parts_and_completely() {
         recovery: recovery(0b100),
         found: Recovered::default(),
         stuck: None,
+        reading: None,
     };
     let mut recover = work(layout, task);
     while !recover.proceed(&directory, unread).unwrap() {}
@@ -248,6 +251,7 @@ fn units_that_cannot_be_recovered_are_counted_and_the_others_are_recovered() {
         recovery: recovery(0b100),
         found: Recovered::default(),
         stuck: None,
+        reading: None,
     };
     let mut recover = work(layout, task);
     assert!(recover.proceed(&directory, unread).unwrap());
