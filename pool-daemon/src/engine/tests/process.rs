@@ -345,6 +345,13 @@ impl World {
             _ => None,
         };
         freed.into_iter().for_each(|id| process.unmap(id));
+        if let Some(request::Body::Seal(ask)) = process.sent.get(&reply.request_id)
+            && matches!(body, reply::Body::Error(_))
+        {
+            // It may be sealed, where this is a repetition: whoever is refused asks what it holds
+            // before it accesses anything.
+            process.held.retain(|id, _| id.number() != ask.segment_id);
+        }
         process.answers.insert(reply.request_id, body);
     }
 
