@@ -1,17 +1,18 @@
 //! A unit of memory that two processes change by turns, without a copy and without the daemon.
 //!
 //! Start `pool-daemon run`, then this program, then this program again in another terminal with the
-//! argument `join`. Kill one of the two in the midst of it: the other is told that the contents are
-//! lost, and restores them.
+//! argument `join`. Kill one of the two in the midst of it: where it held the unit the other is
+//! told that the contents are lost, and restores them; where it did not, the other waits for its
+//! turn for a while and says so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client_sdk::{
     Access, AttachOptions, Bytes, Create, Domain, DomainOptions, LeaseError, Pool, WriteGuard,
 };
 
 /// How long the other one may take for its turn.
-const TURN: Duration = Duration::from_secs(60);
+const TURN: Duration = Duration::from_secs(10);
 const TURNS: u64 = 100_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Counts on whenever it is this one's turn.
 fn play(domain: &Domain, turn: u64) -> Result<(), Box<dyn std::error::Error>> {
     let ball = domain.unit(0)?;
+    let mut since = Instant::now();
     loop {
         let mut guard = match ball.write(TURN) {
             Err(LeaseError::Lost { last_good, .. }) => {
@@ -54,6 +56,9 @@ fn play(domain: &Domain, turn: u64) -> Result<(), Box<dyn std::error::Error>> {
         if count % 2 == turn {
             count_on(&mut guard, count + 1)?;
             guard.release()?;
+            since = Instant::now();
+        } else if since.elapsed() > TURN {
+            return Err(format!("the other one does not come: {count} turns were taken").into());
         }
     }
 }

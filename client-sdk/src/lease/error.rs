@@ -20,7 +20,8 @@ pub enum LeaseError {
     },
     /// Others held the unit until the deadline. Try again, or find out who does not let go: who
     /// keeps a wait up for twice the [recall time](crate::DomainOptions::recall_time) of the domain
-    /// gets past them.
+    /// gets past them, in one call or in several that follow each other. Not past itself: a guard
+    /// of this very process is waited for in vain by the thread that has it.
     #[error(
         "unit {unit} was held until the deadline, at last by {}; who does not let go is evicted \
          after somebody has waited for twice the domain's recall_ms (`DomainOptions::recall_time`)",
