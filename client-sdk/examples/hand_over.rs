@@ -31,6 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Counts on whenever it is this one's turn.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program that uses the library has the time from the standard library"
+)]
 fn play(domain: &Domain, turn: u64) -> Result<(), Box<dyn std::error::Error>> {
     let ball = domain.unit(0)?;
     let mut since = Instant::now();
