@@ -43,8 +43,8 @@ pub(crate) const fn epoch(word: u64) -> Epoch {
     Epoch::new((word >> EPOCH_SHIFT) as u32)
 }
 
-/// Whether `word` was noted before `epoch` began: less than 2^25 epochs before, or it is not said
-/// to be.
+/// Whether `word` was noted under one of the 2^25 epochs before `epoch`. Of what is older that is
+/// not said: it could be of a later one.
 #[inline]
 #[must_use]
 pub(crate) const fn is_before(word: u64, epoch: Epoch) -> bool {

@@ -9,7 +9,8 @@
 //! | lost | set aside: fenced, in the same epoch |
 //! | written by one that is to be evicted | fenced, once that may be so |
 //! | written by anybody else | recalled, and comes back |
-//! | fenced, retired | as it is |
+//! | fenced | as it is, and noted |
+//! | retired | as it is |
 //!
 //! Then the contents are copied, the copy becomes what the units have, and [`crate::recover`] gives
 //! every unit back: the daemon's own hold, and all that the evicted have.

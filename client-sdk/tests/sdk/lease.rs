@@ -52,7 +52,7 @@ pub(crate) fn read(domain: &Domain, unit: u32) -> Result<u64, LeaseError> {
     guard.release().map(|()| value)
 }
 
-fn state(peer: &Peer, unit: u32) -> State {
+pub(crate) fn state(peer: &Peer, unit: u32) -> State {
     let word = peer.line(unit).own.load(Ordering::Acquire);
     coherence::Own::judge(word).unwrap().state()
 }

@@ -6,11 +6,10 @@ use client_sdk::{Access, AccessError, Create, Domain, DomainOptions, Error, Leas
 use coherence::State;
 use pool_core::Bytes;
 use pool_core::clock::Deadline;
-use pool_core::sync::atomic::Ordering;
 use pool_proto::session::v1::request;
 
 use crate::fake::{Fake, Peer, SLOT, Script};
-use crate::lease::{read, write};
+use crate::lease::{read, state, write};
 use crate::{EXTENT, attached, wait_until};
 
 const NOW: Duration = Duration::ZERO;
@@ -25,18 +24,18 @@ fn is_release(body: &request::Body) -> bool {
 }
 
 fn read_only() -> (Fake, Pool, Domain, Peer) {
+    read_only_of(DomainOptions::new())
+}
+
+/// A domain that is held read-only, with another member that writes it.
+pub(crate) fn read_only_of(options: DomainOptions) -> (Fake, Pool, Domain, Peer) {
     let (fake, pool) = attached();
-    let options = DomainOptions::new().unit_bytes(Bytes::new(4_096));
+    let options = options.unit_bytes(Bytes::new(4_096));
     let create = Create::new("ddr", EXTENT).name("units").persistent();
     drop(pool.create_domain(&create, &options).unwrap());
     let domain = pool.open_domain("units", Access::ReadOnly).unwrap();
     let peer = fake.model().peer(domain.id().number(), 2);
     (fake, pool, domain, peer)
-}
-
-fn state(peer: &Peer, unit: u32) -> State {
-    let word = peer.line(unit).own.load(Ordering::Acquire);
-    coherence::Own::judge(word).unwrap().state()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client_sdk::{Access, Create, Domain, DomainOptions, Error, Event, LeaseError, Mode, Pool};
+use client_sdk::{Create, Domain, DomainOptions, Error, Event, LeaseError, Mode, Pool};
 use coherence::State;
 use pool_core::clock::Deadline;
 use pool_core::sync::atomic::Ordering;
@@ -10,7 +10,8 @@ use pool_core::{Bytes, Nanos};
 use pool_proto::session::v1::{self as session, event, request};
 
 use crate::fake::{Fake, Peer, Script};
-use crate::lease::{read, shared};
+use crate::lease::{read, shared, state};
+use crate::read_only::read_only_of;
 use crate::{EXTENT, attached, heard, wait_until};
 
 const PAGE: Bytes = Bytes::new(4_096);
@@ -20,20 +21,8 @@ const LONG: Duration = Duration::from_secs(20);
 /// Half the timeout of the sessions here.
 const EARLY: Nanos = Nanos::from_millis(10_000);
 
-/// Domains that are held read-only, of the given recall time.
 fn read_only(recall: Duration) -> (Fake, Pool, Domain, Peer) {
-    let (fake, pool) = attached();
-    let options = DomainOptions::new().unit_bytes(PAGE).recall_time(recall);
-    let create = Create::new("ddr", EXTENT).name("units").persistent();
-    drop(pool.create_domain(&create, &options).unwrap());
-    let domain = pool.open_domain("units", Access::ReadOnly).unwrap();
-    let peer = fake.model().peer(domain.id().number(), 2);
-    (fake, pool, domain, peer)
-}
-
-fn state(peer: &Peer, unit: u32) -> State {
-    let word = peer.line(unit).own.load(Ordering::Acquire);
-    coherence::Own::judge(word).unwrap().state()
+    read_only_of(DomainOptions::new().recall_time(recall))
 }
 
 /// Whether the daemon was given up, long before the timeout of the session.

@@ -69,11 +69,7 @@ impl Engine {
             .get(&(owner, name.to_owned()))
             .copied()
             .ok_or_else(not_found)?;
-        let segment = self
-            .segments
-            .get(&id)
-            .filter(|segment| segment.stage == Stage::Live)
-            .ok_or_else(not_found)?;
+        let segment = self.live_segment(id).ok_or_else(not_found)?;
         if owner == own {
             return Ok(id);
         }

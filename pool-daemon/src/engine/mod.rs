@@ -310,6 +310,12 @@ impl Engine {
             .ok_or_else(|| Refusal::not_found("segment", id.number()))
     }
 
+    /// A segment that is granted, and not freed.
+    fn live_segment(&self, id: SegmentId) -> Option<&Segment> {
+        let segment = self.segments.get(&id);
+        segment.filter(|segment| segment.stage == segment::Stage::Live)
+    }
+
     fn touch_pool(&mut self) {
         self.dirty.insert((Table::Pool, 1));
     }

@@ -7,7 +7,7 @@ use pool_core::{ClientId, SegmentId};
 use pool_proto::session::v1::{self as session, event};
 
 use crate::engine::Engine;
-use crate::engine::segment::{Backing, Stage};
+use crate::engine::segment::Backing;
 
 impl Engine {
     /// The machine was started anew: no client lives, and volatile memory is empty.
@@ -57,11 +57,7 @@ impl Engine {
 
     /// Loses a segment that misses a descriptor which no awaited client can bring any more.
     pub(in crate::engine) fn lose_if_nobody_comes(&mut self, id: SegmentId) {
-        let Some(segment) = self
-            .segments
-            .get(&id)
-            .filter(|segment| segment.stage == Stage::Live)
-        else {
+        let Some(segment) = self.live_segment(id) else {
             return;
         };
         let awaited = |client: &ClientId| {
@@ -78,11 +74,7 @@ impl Engine {
     }
 
     fn lose(&mut self, id: SegmentId) {
-        let Some(segment) = self
-            .segments
-            .get(&id)
-            .filter(|segment| segment.stage == Stage::Live)
-        else {
+        let Some(segment) = self.live_segment(id) else {
             return;
         };
         let holders: Vec<_> = segment.holders.keys().copied().collect();
