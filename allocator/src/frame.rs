@@ -12,7 +12,6 @@ use core::num::NonZeroUsize;
 
 use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::bits;
 use crate::layout::{
     ALLOC_ARRAY, ARRAY_BYTES, CHUNK_BYTES, FRAME_SHIFT, FRAMES, LINE_ARRAYS, LINE_BYTES,
     LINE_SHIFT, META_FRAMES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY,
@@ -42,7 +41,7 @@ pub(crate) struct Descriptor {
     pub(crate) list: AtomicU32,
 }
 
-/// What others tell the owner of a slab. In a line of its own, since they write it.
+/// How others find a slab, and the owner what they did. In a line of its own: they write it.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Queue {
@@ -50,6 +49,10 @@ pub(crate) struct Queue {
     pub(crate) queued: AtomicU32,
     /// The next in the mailbox.
     pub(crate) next: AtomicU64,
+    /// 1 while it is in a stack of abandoned slabs: see [`crate::left`].
+    pub(crate) stacked: AtomicU32,
+    /// The one below it in that stack.
+    pub(crate) below: AtomicU64,
 }
 
 /// What is known of a chunk. All of it can be made anew from the owner words.
@@ -60,8 +63,6 @@ pub(crate) struct ChunkHead {
     pub(crate) taken: [AtomicU64; FRAMES / 64],
     /// Frames that may hold other than zeros.
     pub(crate) dirty: [AtomicU64; FRAMES / 64],
-    /// Frames where an abandoned slab begins.
-    pub(crate) abandoned: [AtomicU64; FRAMES / 64],
     /// How many frames of data are free.
     pub(crate) free: AtomicU32,
 }
@@ -203,19 +204,5 @@ impl ChunkHead {
         let place: *const Self = core::ptr::with_exposed_provenance(place);
         // SAFETY: it is mapped, says the caller; nothing in it is not an atomic.
         unsafe { &*place }
-    }
-
-    /// The frames where somebody has left a slab.
-    pub(crate) fn abandoned_frames(&'static self) -> impl Iterator<Item = Frame> {
-        let chunk = core::ptr::from_ref(self).addr() & !(CHUNK_BYTES - 1);
-        self.abandoned
-            .iter()
-            .enumerate()
-            .flat_map(move |(index, word)| {
-                bits::ones(word.load(Relaxed)).filter_map(move |bit| {
-                    let place = chunk | ((index * 64 + bit) << LINE_SHIFT);
-                    NonZeroUsize::new(place).map(Frame)
-                })
-            })
     }
 }

@@ -40,6 +40,8 @@ mod frame;
 mod heap;
 mod layout;
 #[cfg(not(loom))]
+mod left;
+#[cfg(not(loom))]
 mod list;
 #[cfg(not(loom))]
 mod lock;

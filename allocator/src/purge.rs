@@ -1,13 +1,17 @@
 //! Memory that nobody uses goes back to the system.
 //!
-//! A frame that is given back keeps its memory for a while, since it is often wanted again. Idle
-//! frames may be a quarter of those in use, and [`options::idle_bytes`] at least; what is more is
-//! given back at once, down to half of that. What was idle for long goes back as well: at most
-//! once in [`PERIOD_MS`], whoever gives frames back halves what is idle.
+//! A frame that is given back keeps its memory for a while, since it is often wanted again. How
+//! much of that is too much is seen by what was never wanted: the least that was idle in the last
+//! [`PERIOD_MS`]. At the end of each such time whoever gives frames back gives half of that to the
+//! system, and all that is more than [`options::idle_bytes`].
+//!
+//! So that a load that falls at once does not leave much behind, what is idle is never more than
+//! what is in use, or four times [`options::idle_bytes`]: what is more goes back at once, down to
+//! half of that.
 
 use core::ops::Range;
 
-use pool_core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use pool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::bits;
 use crate::frame::ChunkHead;
@@ -15,20 +19,29 @@ use crate::layout::{FRAME_BYTES, FRAMES};
 use crate::window::{WINDOW, Window};
 use crate::{options, system};
 
-/// How often idle memory is halved while frames come and go.
+/// Over which time the least that was idle is taken.
 const PERIOD_MS: u64 = 1_000;
 
 static LAST_MS: AtomicU64 = AtomicU64::new(0);
+/// The least frames that were idle since then.
+static LEAST: AtomicUsize = AtomicUsize::new(0);
 
 /// To be called after frames were given back.
 pub(crate) fn after_release() {
-    let idle = WINDOW.idle.load(Relaxed);
-    let most = (WINDOW.used.load(Relaxed) / 4).max(options::idle_bytes() / FRAME_BYTES);
+    let (idle, used) = (WINDOW.idle.load(Relaxed), WINDOW.used.load(Relaxed));
+    let kept = options::idle_bytes() / FRAME_BYTES;
+    let most = used.max(kept.saturating_mul(4));
     if idle > most {
         WINDOW.purge(idle - most / 2);
-    } else if idle != 0 && is_due() {
-        WINDOW.purge(idle.div_ceil(2));
+    } else if is_due() {
+        let least = LEAST.swap(idle, Relaxed);
+        WINDOW.purge(least.saturating_sub(kept).max(least.div_ceil(2)));
     }
+}
+
+/// Notes that no more than `frames` are idle.
+pub(crate) fn note_idle(frames: usize) {
+    LEAST.fetch_min(frames, Relaxed);
 }
 
 fn is_due() -> bool {
@@ -37,7 +50,6 @@ fn is_due() -> bool {
         && LAST_MS
             .compare_exchange(last, now, Relaxed, Relaxed)
             .is_ok()
-        && last != 0
 }
 
 impl Window {

@@ -27,7 +27,7 @@ use crate::layout::{
     CHUNK_BYTES, DATA_FRAMES, FRAME_BYTES, FRAMES, MAPPED_META, META_BYTES, META_FRAMES,
 };
 use crate::owner::{Kind, Owner};
-use crate::{options, system};
+use crate::{left, options, purge, system};
 
 /// The most chunks that a window has, whatever memory there is: 64 TiB.
 const MAX_CHUNKS: usize = 1 << 20;
@@ -54,8 +54,6 @@ pub(crate) struct Window {
     /// Frames that somebody has, and frames that nobody has and that are dirty.
     pub(crate) used: AtomicUsize,
     pub(crate) idle: AtomicUsize,
-    /// How many slabs are abandoned.
-    pub(crate) abandoned: AtomicUsize,
 }
 
 /// The window of this process.
@@ -94,7 +92,6 @@ impl Window {
             first: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            abandoned: AtomicUsize::new(0),
         }
     }
 
@@ -234,7 +231,7 @@ impl Window {
         range: &Range<usize>,
     ) -> Option<Claim> {
         let dirty = bits::count(&head.dirty, range);
-        self.idle.fetch_sub(dirty, Relaxed);
+        self.take_from_idle(dirty);
         let frame = self.frame_at(chunk, range.start)?;
         frame.descriptor().owner.store(heap.claimed().0, Relaxed);
         for index in range.start + 1..range.end {
@@ -299,7 +296,7 @@ impl Window {
         self.take_out(chunk, range.len());
         self.used.fetch_add(range.len(), Relaxed);
         let dirty = bits::count(&chunk.dirty, &range);
-        self.idle.fetch_sub(dirty, Relaxed);
+        self.take_from_idle(dirty);
         for index in range.clone() {
             let tail = Owner::tail(index - head.index());
             head.sibling(index)?
@@ -322,6 +319,11 @@ impl Window {
     /// Counts frames of a chunk as taken, whose bits were just set.
     pub(crate) fn take_out(&self, head: &ChunkHead, frames: usize) {
         head.free.fetch_sub(count(frames), Relaxed);
+    }
+
+    fn take_from_idle(&self, frames: usize) {
+        let before = self.idle.fetch_sub(frames, Relaxed);
+        purge::note_idle(before.saturating_sub(frames));
     }
 
     /// Lets others have frames whose bits are set.
@@ -417,23 +419,13 @@ impl Window {
     ///
     /// Only while no other thread runs: frames that were being taken or given back are free then.
     pub(crate) fn make_anew(&self, repair: impl Fn(Frame)) {
-        let (mut used, mut idle, mut abandoned) = (0, 0, 0);
+        left::forget();
+        let mut counts = Remade { used: 0, idle: 0 };
         for (chunk, head) in self.heads() {
-            let old = Remade {
-                used,
-                idle,
-                abandoned,
-            };
-            let new = self.make_chunk_anew(chunk, head, &repair, old);
-            Remade {
-                used,
-                idle,
-                abandoned,
-            } = new;
+            counts = self.make_chunk_anew(chunk, head, &repair, counts);
         }
-        self.used.store(used, Relaxed);
-        self.idle.store(idle, Relaxed);
-        self.abandoned.store(abandoned, Relaxed);
+        self.used.store(counts.used, Relaxed);
+        self.idle.store(counts.idle, Relaxed);
         self.first.store(0, Relaxed);
     }
 
@@ -445,7 +437,6 @@ impl Window {
         mut counts: Remade,
     ) -> Remade {
         bits::clear(&head.taken, &(META_FRAMES..FRAMES));
-        bits::clear(&head.abandoned, &(META_FRAMES..FRAMES));
         let (mut index, mut free) = (META_FRAMES, 0);
         while let Some(frame) = (index < FRAMES)
             .then(|| self.frame_at(chunk, index))
@@ -467,9 +458,11 @@ impl Window {
             }
             repair(frame);
             bits::set(&head.taken, &(index..(index + frames).min(FRAMES)));
-            if frame.owner().is_abandoned() {
-                bits::set(&head.abandoned, &(index..index + 1));
-                counts.abandoned += 1;
+            frame.queue().stacked.store(0, Relaxed);
+            if let Kind::Slab(class) = kind
+                && frame.owner().is_abandoned()
+            {
+                left::push(frame, class);
             }
             (counts.used, index) = (counts.used + frames, index + frames);
         }
@@ -489,7 +482,6 @@ impl Window {
 struct Remade {
     used: usize,
     idle: usize,
-    abandoned: usize,
 }
 
 fn count(frames: usize) -> u32 {

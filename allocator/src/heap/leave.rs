@@ -7,10 +7,10 @@
 
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::bits;
 use crate::frame::Frame;
 use crate::heap::Heap;
 use crate::heap::refill::valid;
+use crate::left;
 use crate::list::Membership;
 use crate::owner::{Kind, MAX_SLOTS, Owner};
 use crate::place::{self, Place};
@@ -83,12 +83,10 @@ impl Heap {
 
 /// Leaves a slab of the calling heap, or of one that is gone, to whoever needs it.
 pub(super) fn let_go(slab: Frame, class: usize) {
-    bits::set(&slab.head().abandoned, &(slab.index()..slab.index() + 1));
-    WINDOW.abandoned.fetch_add(1, Relaxed);
     // Release pairs with whoever adopts it.
-    slab.descriptor()
-        .owner
-        .store(Owner::abandoned(class).0, Release);
+    let owner = &slab.descriptor().owner;
+    owner.store(Owner::abandoned(class).0, Release);
+    left::push(slab, class);
 }
 
 /// Leaves all slabs of slots that are not `kept` to whoever needs them, and makes what is known of

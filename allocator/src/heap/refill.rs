@@ -8,13 +8,11 @@ use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::bits;
 use crate::frame::Frame;
 use crate::heap::{Bin, Heap};
+use crate::left;
 use crate::list::Membership;
 use crate::owner::{Kind, Owner};
 use crate::size_class::{slab_blocks, slab_frames};
 use crate::window::{Claim, WINDOW};
-
-/// How many abandoned slabs a heap looks at, to find one of the class that it needs.
-const LOOKS: usize = 64;
 
 /// The bits of a word of a slab of `class` for which there are blocks.
 pub(super) fn valid(class: usize, word: usize) -> u64 {
@@ -121,18 +119,22 @@ impl Heap {
         Some(head)
     }
 
-    /// Takes a slab of `class` over that a thread left behind; it is in a list then.
+    /// Takes a slab of `class` over that a thread left behind; true where it has free blocks.
     fn adopt_any(&mut self, class: usize) -> bool {
-        if WINDOW.abandoned.load(Relaxed) == 0 {
-            return false;
+        while self.slabs[class].partial.is_empty() {
+            let Some(slab) = left::pop(class) else {
+                return false;
+            };
+            if self.adopt(slab, class) {
+                continue;
+            }
+            // It may have become a slab of another class since, and be found nowhere now.
+            let owner = slab.owner();
+            if let (true, Kind::Slab(other)) = (owner.is_abandoned(), owner.kind()) {
+                left::push(slab, other);
+            }
         }
-        let found = WINDOW
-            .heads()
-            .flat_map(|(_, head)| head.abandoned_frames())
-            .take(LOOKS)
-            .filter(|slab| slab.owner().kind() == Kind::Slab(class))
-            .any(|slab| self.adopt(slab, class));
-        found && !self.slabs[class].partial.is_empty()
+        true
     }
 
     /// Takes over an abandoned slab of `class`; false where another thread was first.
@@ -146,8 +148,6 @@ impl Heap {
         {
             return false;
         }
-        WINDOW.abandoned.fetch_sub(1, Relaxed);
-        bits::clear(&slab.head().abandoned, &(slab.index()..slab.index() + 1));
         self.shelve(slab, class);
         self.drain(slab, class);
         true
