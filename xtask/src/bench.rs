@@ -70,8 +70,6 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         command.arg("--plot").arg(folder);
     }
     if is_alloc {
-        let list = peers::make(root, &target, &arguments.wanted_peers())?;
-        command.arg("--peer-list").arg(list);
         match &arguments.ours {
             Some(library) => drop(command.arg("--ours").arg(library)),
             // Alone, so that the features of what else is built here are not its own.
@@ -83,6 +81,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                 "tierpool-c",
             ]))?,
         }
+        let list = peers::make(root, &target, &arguments.wanted_peers())?;
+        command.arg("--peer-list").arg(list);
     }
     command.args(&arguments.suite_arguments);
     run_command(&mut command)

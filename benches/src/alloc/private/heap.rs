@@ -27,10 +27,11 @@ use anyhow::{Context as _, ensure};
 use nix::libc;
 use pool_core::sync::atomic::AtomicPtr;
 use pool_core::sync::atomic::Ordering::AcqRel;
-use pool_core::units::PAGE_BYTES;
 
 /// What the smallest block has room for.
 const WORD: usize = size_of::<usize>();
+/// The least that the kernel gives.
+const PAGE: usize = 4 << 10;
 
 /// One allocation.
 #[derive(Debug)]
@@ -123,8 +124,7 @@ impl Block {
 
     /// Writes one word of each page behind the first.
     pub(super) fn touch_pages(&mut self) {
-        let page = usize::try_from(PAGE_BYTES).unwrap_or(WORD);
-        self.write_each(page / WORD);
+        self.write_each(PAGE / WORD);
     }
 
     #[inline]
