@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
     /// Leave out the peers that take long to build or need more than Rust and a C linker: iceoryx2,
-    /// whose build needs libclang, and all allocators but the C library's. The output says so.
+    /// whose build needs libclang (the output says so), and all allocators but the C library's.
     #[arg(long)]
     no_peers: bool,
     /// In the suite `alloc`: only these peers of glibc, mimalloc2, mimalloc3, snmalloc, jemalloc,

@@ -199,3 +199,53 @@ fn file_of(call: *const c_void) -> anyhow::Result<PathBuf> {
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
     Ok(PathBuf::from(name.to_str()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_wrote_to_a_block_is_noticed() {
+        let mut block = Block::new(100);
+        block.fill();
+        assert!(block.is_filled());
+        block.write_each(3);
+        assert!(block.is_filled(), "the same is written to each word");
+        // SAFETY: the block has twelve words.
+        let last = unsafe { block.0.add(11) };
+        // SAFETY: as above.
+        unsafe { last.write_volatile(0) };
+        assert!(!block.is_filled());
+        block.free();
+    }
+
+    #[test]
+    fn a_block_knows_what_was_asked_for() {
+        for (asked, bytes) in [(0, WORD), (1, WORD), (WORD, WORD), (100, 100)] {
+            let mut block = Block::new(asked);
+            assert_eq!(block.bytes(), bytes);
+            block.rewrite(2);
+            assert_eq!(block.bytes(), bytes);
+            let block = block.resized(5 * PAGE);
+            assert_eq!(block.bytes(), 5 * PAGE);
+            block.free();
+        }
+        let mut block = Block::zeroed(3 * PAGE);
+        block.touch_pages();
+        let words = [1, PAGE / WORD, 2 * PAGE / WORD].map(|index| block.word(index) != 0);
+        assert_eq!(words, [false, true, true]);
+        block.free();
+    }
+
+    #[test]
+    fn a_slot_gives_each_block_once() {
+        let slot = Slot::default();
+        assert!(slot.swap(Some(Block::new(1))).is_none());
+        let first = slot.swap(Some(Block::new(20))).unwrap();
+        let second = slot.swap(None).unwrap();
+        assert_eq!((first.bytes(), second.bytes()), (WORD, 20));
+        assert!(slot.swap(None).is_none());
+        first.free();
+        second.free();
+    }
+}

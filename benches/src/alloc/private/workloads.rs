@@ -145,17 +145,17 @@ pub(crate) struct Run {
 
 impl Run {
     /// All of it.
-    pub(in super::super) const WHOLE: Self = Self {
+    pub(crate) const WHOLE: Self = Self {
         part: 1,
         timed: false,
     };
     /// A third of it.
-    pub(in super::super) const QUICK: Self = Self {
+    pub(crate) const QUICK: Self = Self {
         part: 3,
         timed: false,
     };
     /// As little as there is.
-    pub(in super::super) const SMOKE: Self = Self {
+    pub(crate) const SMOKE: Self = Self {
         part: u64::MAX,
         timed: false,
     };
