@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
     /// Leave out the peers that take long to build or need more than Rust and a C linker: iceoryx2,
-    /// whose build needs libclang, and all allocators but the C library's. The output says so.
+    /// whose build needs libclang (the output says so), and all allocators but the C library's.
     #[arg(long)]
     no_peers: bool,
     /// In the suite `alloc`: only these peers of glibc, mimalloc2, mimalloc3, snmalloc, jemalloc,
@@ -70,8 +70,6 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         command.arg("--plot").arg(folder);
     }
     if is_alloc {
-        let list = peers::make(root, &target, &arguments.wanted_peers())?;
-        command.arg("--peer-list").arg(list);
         match &arguments.ours {
             Some(library) => drop(command.arg("--ours").arg(library)),
             // Alone, so that the features of what else is built here are not its own.
@@ -83,6 +81,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                 "tierpool-c",
             ]))?,
         }
+        let list = peers::make(root, &target, &arguments.wanted_peers())?;
+        command.arg("--peer-list").arg(list);
     }
     command.args(&arguments.suite_arguments);
     run_command(&mut command)

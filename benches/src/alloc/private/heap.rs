@@ -27,10 +27,11 @@ use anyhow::{Context as _, ensure};
 use nix::libc;
 use pool_core::sync::atomic::AtomicPtr;
 use pool_core::sync::atomic::Ordering::AcqRel;
-use pool_core::units::PAGE_BYTES;
 
 /// What the smallest block has room for.
 const WORD: usize = size_of::<usize>();
+/// The least that the kernel gives.
+const PAGE: usize = 4 << 10;
 
 /// One allocation.
 #[derive(Debug)]
@@ -123,8 +124,7 @@ impl Block {
 
     /// Writes one word of each page behind the first.
     pub(super) fn touch_pages(&mut self) {
-        let page = usize::try_from(PAGE_BYTES).unwrap_or(WORD);
-        self.write_each(page / WORD);
+        self.write_each(PAGE / WORD);
     }
 
     #[inline]
@@ -198,4 +198,54 @@ fn file_of(call: *const c_void) -> anyhow::Result<PathBuf> {
     // SAFETY: a text that ends with a zero and is there as long as the file is loaded.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
     Ok(PathBuf::from(name.to_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_wrote_to_a_block_is_noticed() {
+        let mut block = Block::new(100);
+        block.fill();
+        assert!(block.is_filled());
+        block.write_each(3);
+        assert!(block.is_filled(), "the same is written to each word");
+        // SAFETY: the block has twelve words.
+        let last = unsafe { block.0.add(11) };
+        // SAFETY: as above.
+        unsafe { last.write_volatile(0) };
+        assert!(!block.is_filled());
+        block.free();
+    }
+
+    #[test]
+    fn a_block_knows_what_was_asked_for() {
+        for (asked, bytes) in [(0, WORD), (1, WORD), (WORD, WORD), (100, 100)] {
+            let mut block = Block::new(asked);
+            assert_eq!(block.bytes(), bytes);
+            block.rewrite(2);
+            assert_eq!(block.bytes(), bytes);
+            let block = block.resized(5 * PAGE);
+            assert_eq!(block.bytes(), 5 * PAGE);
+            block.free();
+        }
+        let mut block = Block::zeroed(3 * PAGE);
+        block.touch_pages();
+        let words = [1, PAGE / WORD, 2 * PAGE / WORD].map(|index| block.word(index) != 0);
+        assert_eq!(words, [false, true, true]);
+        block.free();
+    }
+
+    #[test]
+    fn a_slot_gives_each_block_once() {
+        let slot = Slot::default();
+        assert!(slot.swap(Some(Block::new(1))).is_none());
+        let first = slot.swap(Some(Block::new(20))).unwrap();
+        let second = slot.swap(None).unwrap();
+        assert_eq!((first.bytes(), second.bytes()), (WORD, 20));
+        assert!(slot.swap(None).is_none());
+        first.free();
+        second.free();
+    }
 }

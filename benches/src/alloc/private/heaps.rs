@@ -33,7 +33,7 @@ pub(super) struct Missing {
 
 /// All of them.
 #[derive(Debug)]
-pub(in super::super) struct Heaps {
+pub(crate) struct Heaps {
     pub(super) ours: Heap,
     pub(super) peers: Vec<Heap>,
     pub(super) missing: Vec<Missing>,
@@ -51,10 +51,7 @@ struct Listed {
 
 impl Heaps {
     /// The subject at `ours`, and what stands in `peer_list`; without one, the C library alone.
-    pub(in super::super) fn find(
-        ours: Option<&Path>,
-        peer_list: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn find(ours: Option<&Path>, peer_list: Option<&Path>) -> anyhow::Result<Self> {
         let mut heaps = Self {
             ours: Heap::ours(ours)?,
             peers: Vec::new(),

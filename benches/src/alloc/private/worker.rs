@@ -127,7 +127,7 @@ impl Line {
             line.threads
         );
         ensure!(
-            line.operations > 0 && line.wall_ns > 0 && line.cpu_ns > 0,
+            line.operations > 0 && line.wall_ns > 0,
             "a worker did nothing: {line:?}"
         );
         Ok(line)
@@ -191,9 +191,11 @@ mod tests {
     #[test]
     fn a_worker_that_ran_without_the_preload_is_refused() {
         let program = std::env::current_exe().unwrap();
-        let text = serde_json::to_string(&told(Path::new("/lib/libc.so.6"))).unwrap();
-        let refused = Line::read(&text, &asked(Some(program.clone())));
-        assert!(refused.is_err(), "{refused:?}");
+        let libc = heap::library_of_calls().unwrap();
+        let text = serde_json::to_string(&told(&libc)).unwrap();
+        let refused = Line::read(&text, &asked(Some(program.clone()))).unwrap_err();
+        assert!(refused.to_string().contains("not that of"), "{refused}");
+        assert!(Line::read(&text, &asked(None)).is_ok());
         let text = serde_json::to_string(&told(&program)).unwrap();
         assert!(Line::read(&text, &asked(Some(program))).is_ok());
         assert!(Line::read(&text, &asked(None)).is_err());

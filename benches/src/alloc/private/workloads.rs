@@ -101,7 +101,7 @@ pub(super) const WORKLOADS: [Workload; 17] = [
         "blocks that outlive their thread"),
     workload!("xmalloc", [2, 4], 4_000_000, xmalloc::BATCH, xmalloc::run, ALL,
         "blocks given back by a thread that takes none"),
-    workload!("threadtest", [1, 2], 20_000_000, threadtest::OBJECTS, threadtest::run, BOTH,
+    workload!("threadtest", [1, 2], 20_000_000, threadtest::OBJECTS, threadtest::run, TIME,
         "many of the smallest"),
     workload!("sh6", [1, 2], 10_000_000, shbench::ROUND, shbench::sh6, TIME,
         "runs of one size, back and forth"),
@@ -145,17 +145,17 @@ pub(crate) struct Run {
 
 impl Run {
     /// All of it.
-    pub(in super::super) const WHOLE: Self = Self {
+    pub(crate) const WHOLE: Self = Self {
         part: 1,
         timed: false,
     };
     /// A third of it.
-    pub(in super::super) const QUICK: Self = Self {
+    pub(crate) const QUICK: Self = Self {
         part: 3,
         timed: false,
     };
     /// As little as there is.
-    pub(in super::super) const SMOKE: Self = Self {
+    pub(crate) const SMOKE: Self = Self {
         part: u64::MAX,
         timed: false,
     };
