@@ -38,6 +38,9 @@ pub(crate) const META_FRAMES: usize = 64;
 pub(crate) const META_BYTES: usize = META_FRAMES * FRAME_BYTES;
 /// Frames of data in a chunk.
 pub(crate) const DATA_FRAMES: usize = FRAMES - META_FRAMES;
+/// A huge page, and how many frames it has.
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_FRAMES: usize = HUGE_PAGE_BYTES / FRAME_BYTES;
 /// The operating system's page.
 pub(crate) const PAGE_BYTES: usize = 4 << 10;
 
@@ -65,5 +68,5 @@ const _: () = {
     // A guard follows the arrays.
     assert!(MAPPED_META.end < META_BYTES);
     // Data begins where a huge page may.
-    assert!(META_BYTES.is_multiple_of(2 << 20));
+    assert!(META_BYTES.is_multiple_of(HUGE_PAGE_BYTES));
 };

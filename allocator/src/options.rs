@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `TIERPOOL_IDLE_MIB` | how much memory may be kept that nobody uses | 32 |
 //! | `TIERPOOL_NODES` | of which nodes memory is: `bind:1`, `prefer:1`, `interleave:0,1` | all |
+//! | `TIERPOOL_HUGE_PAGES` | whether to ask for huge pages, past the first 4 MiB: 0 or 1 | 1 |
 //!
 //! A node is one of NUMA: a memory tier that the kernel shows as such is named this way.
 //!
@@ -12,17 +13,25 @@
 
 use core::ffi::CStr;
 
-use pool_core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use pool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::system::{self, Policy};
 
 const IDLE: &CStr = c"TIERPOOL_IDLE_MIB";
 const NODES: &CStr = c"TIERPOOL_NODES";
+const HUGE: &CStr = c"TIERPOOL_HUGE_PAGES";
 
 /// What may be idle where nothing is said: 32 MiB.
 const USUAL_IDLE_BYTES: usize = 32 << 20;
 
 static IDLE_BYTES: AtomicUsize = AtomicUsize::new(USUAL_IDLE_BYTES);
+
+static HUGE_PAGES: AtomicBool = AtomicBool::new(true);
+
+/// Whether to ask for huge pages.
+pub(crate) fn huge_pages() -> bool {
+    HUGE_PAGES.load(Relaxed)
+}
 
 /// How many bytes may be kept that nobody uses, however little is in use.
 pub(crate) fn idle_bytes() -> usize {
@@ -36,6 +45,11 @@ pub(crate) fn read() -> Option<(Policy, u64)> {
             Some(bytes) => IDLE_BYTES.store(bytes, Relaxed),
             None => refuse(IDLE, b" is to be a number of MiB\n"),
         }
+    }
+    match system::environment(HUGE) {
+        None | Some(b"1") => {}
+        Some(b"0") => HUGE_PAGES.store(false, Relaxed),
+        Some(_) => refuse(HUGE, b" is to be 0 or 1\n"),
     }
     let value = system::environment(NODES)?;
     let policy = policy(value);

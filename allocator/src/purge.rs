@@ -15,7 +15,7 @@ use pool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::bits;
 use crate::frame::ChunkHead;
-use crate::layout::{FRAME_BYTES, FRAMES};
+use crate::layout::{FRAME_BYTES, FRAMES, HUGE_PAGE_FRAMES};
 use crate::window::{WINDOW, Window};
 use crate::{options, system};
 
@@ -52,19 +52,38 @@ fn is_due() -> bool {
             .is_ok()
 }
 
+/// The bits of those huge pages of which all bits are set.
+fn whole_huge_pages(idle: u64) -> u64 {
+    let page = bits::below(HUGE_PAGE_FRAMES);
+    (0..64 / HUGE_PAGE_FRAMES)
+        .map(|index| page << (index * HUGE_PAGE_FRAMES))
+        .filter(|&page| idle & page == page)
+        .fold(0, |all, page| all | page)
+}
+
 impl Window {
-    /// Gives the memory of `frames` idle frames back, from the end of the window.
+    /// Gives the memory of `frames` idle frames back, from the end of the window. Whole huge pages
+    /// first: what is left of one whose part is given back may take as much memory as before.
     pub(crate) fn purge(&self, frames: usize) {
+        let left = self.purge_among(frames, whole_huge_pages);
+        self.purge_among(left, |idle| idle);
+    }
+
+    /// Gives back `frames` idle frames of those that `choose` leaves of each word; how many fewer
+    /// they were.
+    fn purge_among(&self, frames: usize, choose: impl Fn(u64) -> u64) -> usize {
         let mut left = frames;
         for (chunk, head) in self.heads().rev() {
             for index in (0..FRAMES / 64).rev() {
                 if left == 0 {
-                    return;
+                    return 0;
                 }
                 let idle = head.dirty[index].load(Relaxed) & !head.taken[index].load(Relaxed);
-                left = left.saturating_sub(self.purge_word(chunk, head, index, idle));
+                let done = self.purge_word(chunk, head, index, choose(idle));
+                left = left.saturating_sub(done);
             }
         }
+        left
     }
 
     /// Gives back the frames of word `index` that are in `idle`, in as few calls as that takes.

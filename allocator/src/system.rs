@@ -58,6 +58,12 @@ pub(crate) unsafe fn discard(range: &Range<usize>) -> bool {
     unsafe { libc::madvise(pointer(range.start), range.len(), libc::MADV_DONTNEED) == 0 }
 }
 
+/// Asks for huge pages in `range`. Where there are none to be had, it is of small ones.
+pub(crate) fn advise_huge(range: &Range<usize>) {
+    // SAFETY: changes of what size the pages are that are not there yet.
+    unsafe { libc::madvise(pointer(range.start), range.len(), libc::MADV_HUGEPAGE) };
+}
+
 /// Makes `range` what it was when it was reserved.
 ///
 /// # Safety

@@ -24,7 +24,8 @@ use pool_core::sync::atomic::{
 use crate::bits;
 use crate::frame::{ChunkHead, Frame};
 use crate::layout::{
-    CHUNK_BYTES, DATA_FRAMES, FRAME_BYTES, FRAMES, MAPPED_META, META_BYTES, META_FRAMES,
+    CHUNK_BYTES, DATA_FRAMES, FRAME_BYTES, FRAMES, HUGE_PAGE_BYTES, MAPPED_META, META_BYTES,
+    META_FRAMES,
 };
 use crate::owner::{Kind, Owner};
 use crate::{left, options, purge, system};
@@ -35,6 +36,9 @@ const MAX_CHUNKS: usize = 1 << 20;
 const USUAL_BYTES: usize = 1 << 40;
 /// How often a place is looked for in one chunk that others take from at the same time.
 const TRIES: usize = 4;
+
+/// What of the first chunk has small pages.
+const SMALL_PAGES_BYTES: usize = 2 * HUGE_PAGE_BYTES;
 
 const NONE: u8 = 0;
 const FRAMES_KIND: u8 = 1;
@@ -357,6 +361,11 @@ impl Window {
             self.drop_chunks(&(index..index + 1));
             return None;
         }
+        if options::huge_pages() {
+            // A small process is to stay small.
+            let small = if index == 0 { SMALL_PAGES_BYTES } else { 0 };
+            system::advise_huge(&(data.start + small..data.end));
+        }
         // SAFETY: its metadata was just mapped.
         let head = unsafe { ChunkHead::at(chunk) };
         head.taken[0].store(u64::MAX, Relaxed);
@@ -404,6 +413,9 @@ impl Window {
         if !system::commit(&descriptors) || !system::commit(&data) {
             self.drop_chunks(&(index..index + chunks));
             return None;
+        }
+        if options::huge_pages() {
+            system::advise_huge(&data);
         }
         // SAFETY: its descriptor was just mapped.
         let head = unsafe { Frame::of(data.start) };

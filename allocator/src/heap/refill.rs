@@ -149,7 +149,10 @@ impl Heap {
             return false;
         }
         self.shelve(slab, class);
-        self.drain(slab, class);
+        // Where it is not set, whoever frees a block of it from now on finds this heap.
+        if slab.queue().queued.load(Acquire) != 0 {
+            self.drain(slab, class);
+        }
         true
     }
 
