@@ -32,6 +32,8 @@
 pub mod global;
 #[cfg(not(loom))]
 pub mod malloc;
+#[cfg(not(loom))]
+pub mod stats;
 
 mod bits;
 #[cfg(not(loom))]

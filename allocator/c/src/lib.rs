@@ -10,6 +10,7 @@
 //! This library allocates from itself: the allocator of its Rust code is the same heap.
 
 mod names;
+mod stats;
 
 #[global_allocator]
 static HEAP: allocator::PrivateHeap = allocator::PrivateHeap;
