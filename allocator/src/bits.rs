@@ -5,6 +5,7 @@
 
 use core::ops::Range;
 
+use pool_core::planted;
 use pool_core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -70,9 +71,16 @@ pub(crate) fn reserve(taken: &[AtomicU64], range: &Range<usize>) -> bool {
         let mask = mask(range, index);
         let before = taken[index].fetch_or(mask, AcqRel);
         if before & mask != 0 {
-            taken[index].fetch_and(!(mask & !before), Release);
+            let own = if planted!("bits.clears_what_others_have") {
+                mask
+            } else {
+                mask & !before
+            };
+            taken[index].fetch_and(!own, Release);
             let done = range.start..(index * WORD).max(range.start);
-            clear(taken, &done);
+            if !planted!("bits.keeps_what_it_gives_up") {
+                clear(taken, &done);
+            }
             return false;
         }
     }

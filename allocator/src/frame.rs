@@ -7,15 +7,20 @@
 //! 2. Metadata is reached through shared references to atomics, so that no thread breaks a
 //!    reference of another by what it writes.
 //! 3. Zeroed metadata is that of a free frame.
+//!
+//! In a model a frame is the same number, and its metadata is what [`model`] has: there alone it
+//! is not where the number says.
+
+#[cfg(loom)]
+pub(crate) mod model;
 
 use core::num::NonZeroUsize;
 
 use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::layout::{
-    ALLOC_ARRAY, ARRAY_BYTES, CHUNK_BYTES, FRAME_SHIFT, FRAMES, LINE_ARRAYS, LINE_BYTES,
-    LINE_SHIFT, META_FRAMES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY,
-};
+#[cfg(not(loom))]
+use crate::layout::{ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY};
+use crate::layout::{ARRAY_BYTES, CHUNK_BYTES, FRAME_SHIFT, FRAMES, LINE_SHIFT, META_FRAMES};
 use crate::owner::Owner;
 
 /// What is known of one frame, or of the slab, run or block that begins there.
@@ -67,6 +72,7 @@ pub(crate) struct ChunkHead {
     pub(crate) free: AtomicU32,
 }
 
+#[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Descriptor>() == LINE_BYTES);
     assert!(size_of::<Queue>() == LINE_BYTES);
@@ -135,6 +141,7 @@ impl Frame {
         NonZeroUsize::new(place).filter(|_| is_data).map(Self)
     }
 
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn descriptor(self) -> &'static Descriptor {
         let place: *const Descriptor = core::ptr::with_exposed_provenance(self.0.get());
@@ -142,6 +149,7 @@ impl Frame {
         unsafe { &*place }
     }
 
+    #[cfg(not(loom))]
     #[inline]
     pub(crate) fn queue(self) -> &'static Queue {
         let place = self.0.get().wrapping_add(QUEUE_ARRAY * ARRAY_BYTES);
@@ -151,17 +159,20 @@ impl Frame {
     }
 
     /// Word `word`, below 64, of its bitmap of allocated blocks.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn allocated(self, word: usize) -> &'static AtomicU64 {
         self.word(ALLOC_ARRAY, word)
     }
 
     /// Word `word`, below 64, of its bitmap of blocks that others freed.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn remote(self, word: usize) -> &'static AtomicU64 {
         self.word(REMOTE_ARRAY, word)
     }
 
+    #[cfg(not(loom))]
     #[inline(always)]
     fn word(self, array: usize, word: usize) -> &'static AtomicU64 {
         let line = ((word >> 3) & 7).wrapping_mul(LINE_ARRAYS * ARRAY_BYTES);
@@ -199,6 +210,7 @@ impl ChunkHead {
     ///
     /// # Safety
     /// The metadata of that chunk is mapped.
+    #[cfg(not(loom))]
     pub(crate) unsafe fn at(chunk: usize) -> &'static Self {
         let place = chunk.wrapping_add(QUEUE_ARRAY * ARRAY_BYTES);
         let place: *const Self = core::ptr::with_exposed_provenance(place);

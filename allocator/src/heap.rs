@@ -39,6 +39,7 @@ use crate::size_class::{self, CLASSES, SMALL};
 use crate::slot::{self, Posted};
 use crate::window::{Bounds, WINDOW};
 
+#[cfg(not(loom))]
 pub(crate) use leave::recover_after_fork;
 
 /// What a heap has of one class, and looks at for each block.

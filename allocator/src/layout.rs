@@ -31,10 +31,18 @@
 pub(crate) const FRAME_BYTES: usize = 64 << 10;
 pub(crate) const FRAME_SHIFT: u32 = 16;
 /// What is committed at once.
+#[cfg(not(loom))]
 pub(crate) const CHUNK_BYTES: usize = 64 << 20;
+/// In a model: two words of frames.
+#[cfg(loom)]
+pub(crate) const CHUNK_BYTES: usize = 8 << 20;
 pub(crate) const FRAMES: usize = CHUNK_BYTES / FRAME_BYTES;
 /// Frames at the start of a chunk whose addresses are the metadata.
+#[cfg(not(loom))]
 pub(crate) const META_FRAMES: usize = 64;
+/// In a model: so many that the first frames of data are of both words.
+#[cfg(loom)]
+pub(crate) const META_FRAMES: usize = 62;
 pub(crate) const META_BYTES: usize = META_FRAMES * FRAME_BYTES;
 /// Frames of data in a chunk.
 pub(crate) const DATA_FRAMES: usize = FRAMES - META_FRAMES;
@@ -60,6 +68,7 @@ const ARRAYS: usize = 2 + LINE_ARRAYS * LINES;
 /// What of the metadata may be mapped.
 pub(crate) const MAPPED_META: core::ops::Range<usize> = PAGE_BYTES..ARRAYS * ARRAY_BYTES;
 
+#[cfg(not(loom))]
 const _: () = {
     // The descriptors of the metadata frames are exactly the page that is not mapped.
     assert!(META_FRAMES * LINE_BYTES == PAGE_BYTES);

@@ -16,6 +16,7 @@
 //! 3. *A slab that was popped and pushed again meanwhile is not taken for what it was*: the head
 //!    of a stack counts its changes, 22 bits of them.
 
+use pool_core::planted;
 use pool_core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -30,12 +31,22 @@ const LOW: u64 = (1 << LOW_BITS) - 1;
 const HIGH_SHIFT: u32 = 48;
 const ADDRESS: u64 = !LOW & ((1 << HIGH_SHIFT) - 1);
 
+#[cfg(not(loom))]
 static HEADS: [AtomicU64; CLASSES] = [const { AtomicU64::new(0) }; CLASSES];
+
+#[cfg(loom)]
+pool_core::sync::lazy_static! {
+    static ref HEADS: [AtomicU64; CLASSES] = core::array::from_fn(|_| AtomicU64::new(0));
+}
 
 /// A head after `before` that points to `address`.
 fn successor(before: u64, address: u64) -> u64 {
     let count = (before & LOW) | (before >> HIGH_SHIFT) << LOW_BITS;
-    let count = count.wrapping_add(1);
+    let count = if planted!("left.counts_nothing") {
+        count
+    } else {
+        count.wrapping_add(1)
+    };
     (address & ADDRESS) | (count & LOW) | (count >> LOW_BITS) << HIGH_SHIFT
 }
 
@@ -67,7 +78,9 @@ pub(crate) fn pop(class: usize) -> Option<Frame> {
         let new = successor(head, slab.queue().below.load(Relaxed));
         match HEADS[class].compare_exchange_weak(head, new, AcqRel, Acquire) {
             Ok(_) => {
-                slab.queue().stacked.swap(0, AcqRel);
+                if !planted!("left.clears_after_the_look") {
+                    slab.queue().stacked.swap(0, AcqRel);
+                }
                 return Some(slab);
             }
             Err(now) => head = now,
@@ -77,7 +90,7 @@ pub(crate) fn pop(class: usize) -> Option<Frame> {
 
 /// Empties all stacks, whose slabs are pushed anew. Only while no other thread runs.
 pub(crate) fn forget() {
-    for head in &HEADS {
+    for head in &HEADS[..] {
         head.store(0, Relaxed);
     }
 }

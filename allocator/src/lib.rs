@@ -28,6 +28,14 @@
 //! reaches the metadata that `layout` places; `owner` says what its first word means. `thread` is
 //! who has which heap; `purge` gives memory back; `options` is what the environment says.
 
+#![cfg_attr(
+    loom,
+    expect(
+        dead_code,
+        reason = "models reach what threads share, and not the faces of it"
+    )
+)]
+
 #[cfg(not(loom))]
 pub mod global;
 #[cfg(not(loom))]
@@ -36,42 +44,34 @@ pub mod malloc;
 pub mod stats;
 
 mod bits;
-#[cfg(not(loom))]
 mod frame;
-#[cfg(not(loom))]
 mod heap;
 mod layout;
-#[cfg(not(loom))]
 mod left;
-#[cfg(not(loom))]
 mod list;
 #[cfg(not(loom))]
 mod lock;
-#[cfg(not(loom))]
+#[cfg(loom)]
+mod model;
+#[cfg_attr(loom, path = "model/options.rs")]
 mod options;
 #[cfg(not(loom))]
 mod outside;
 mod owner;
-#[cfg(not(loom))]
 mod place;
 #[cfg(not(loom))]
 mod private;
-#[cfg(not(loom))]
 mod purge;
-#[cfg(not(loom))]
 mod report;
-#[cfg(not(loom))]
 mod run;
 mod size_class;
-#[cfg(not(loom))]
 mod slot;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "model/system.rs")]
 mod system;
 #[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
 mod tls;
-#[cfg(not(loom))]
 mod window;
 
 #[cfg(not(loom))]

@@ -11,6 +11,7 @@
 
 use core::ops::Range;
 
+use pool_core::planted;
 use pool_core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::bits;
@@ -22,9 +23,16 @@ use crate::{options, system};
 /// Over which time the least that was idle is taken.
 const PERIOD_MS: u64 = 1_000;
 
+#[cfg(not(loom))]
 static LAST_MS: AtomicU64 = AtomicU64::new(0);
 /// The least frames that were idle since then.
+#[cfg(not(loom))]
 static LEAST: AtomicUsize = AtomicUsize::new(0);
+#[cfg(loom)]
+pool_core::sync::lazy_static! {
+    static ref LAST_MS: AtomicU64 = AtomicU64::new(0);
+    static ref LEAST: AtomicUsize = AtomicUsize::new(0);
+}
 
 /// To be called after frames were given back.
 pub(crate) fn after_release() {
@@ -110,9 +118,14 @@ impl Window {
         if is_gone {
             self.idle
                 .fetch_sub(bits::count(&head.dirty, range), Relaxed);
-            bits::clear(&head.dirty, range);
+            if !planted!("purge.is_clean_late") {
+                bits::clear(&head.dirty, range);
+            }
         }
         self.put_back(chunk, head, range);
+        if planted!("purge.is_clean_late") {
+            bits::clear(&head.dirty, range);
+        }
         if is_gone { range.len() } else { 0 }
     }
 }

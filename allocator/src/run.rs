@@ -4,6 +4,7 @@
 //! They have no owner. Whoever frees one takes it by exchanging its owner word, so that of two
 //! threads that free it one is told that it is free already.
 
+use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use crate::frame::Frame;
@@ -105,6 +106,9 @@ pub(crate) fn resize_huge(head: Frame, bytes: usize) -> Option<usize> {
 /// Takes what begins at `head`, to free it.
 fn take(head: Frame, kind: Owner) {
     let owner = &head.descriptor().owner;
+    if planted!("run.takes_by_a_store") && owner.load(Relaxed) == kind.0 {
+        return owner.store(Owner::FREEING.0, Release);
+    }
     let taken = owner.compare_exchange(kind.0, Owner::FREEING.0, AcqRel, Relaxed);
     if taken.is_err() {
         misuse(Misuse::DoubleFree, head.start());

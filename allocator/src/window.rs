@@ -14,8 +14,12 @@
 //! Nobody: frames and chunks are taken by setting bits. Threads that take the same place at once
 //! look for another one. Two threads that both find no room may both commit a chunk.
 
+#[cfg(loom)]
+mod model;
+
 use core::ops::Range;
 
+use pool_core::planted;
 use pool_core::sync::atomic::{
     AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -31,8 +35,13 @@ use crate::owner::{Kind, Owner};
 use crate::{left, options, purge, system};
 
 /// The most chunks that a window has, whatever memory there is: 64 TiB.
+#[cfg(not(loom))]
 const MAX_CHUNKS: usize = 1 << 20;
+/// In a model: the one that it begins with.
+#[cfg(loom)]
+const MAX_CHUNKS: usize = 1;
 /// What is reserved where the machine has not much more memory than that: 1 TiB.
+#[cfg(not(loom))]
 const USUAL_BYTES: usize = 1 << 40;
 /// How often a place is looked for in one chunk that others take from at the same time.
 const TRIES: usize = 4;
@@ -49,7 +58,7 @@ pub(crate) struct Window {
     base: AtomicUsize,
     bytes: AtomicUsize,
     /// Chunks that somebody has.
-    taken: [AtomicU64; MAX_CHUNKS / 64],
+    taken: [AtomicU64; MAX_CHUNKS.div_ceil(64)],
     kinds: [AtomicU8; MAX_CHUNKS],
     /// No chunk of frames is at this index or after it.
     end: AtomicUsize,
@@ -61,7 +70,13 @@ pub(crate) struct Window {
 }
 
 /// The window of this process.
+#[cfg(not(loom))]
 pub(crate) static WINDOW: Window = Window::new();
+
+#[cfg(loom)]
+pool_core::sync::lazy_static! {
+    pub(crate) static ref WINDOW: Window = Window::of_model();
+}
 
 /// The addresses of a window.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +101,7 @@ pub(crate) struct Claim {
 }
 
 impl Window {
+    #[cfg(not(loom))]
     const fn new() -> Self {
         Self {
             base: AtomicUsize::new(0),
@@ -102,6 +118,7 @@ impl Window {
     /// Reserves the window. To be called once, before anything else.
     ///
     /// What there is not room for is halved: a process may be bounded in its addresses.
+    #[cfg(not(loom))]
     pub(crate) fn open(&self) {
         let wanted = system::machine_bytes()
             .saturating_mul(4)
@@ -263,28 +280,37 @@ impl Window {
     /// slab or a run by now.
     pub(crate) fn release(&self, head: Frame) {
         let frames = head.descriptor().frames.load(Relaxed) as usize;
-        let range = head.index()..head.index() + frames;
-        self.make_free(head, frames);
-        let chunk = head.head();
-        bits::set(&chunk.dirty, &range);
-        self.put_back(head.chunk(), chunk, &range);
-        self.idle.fetch_add(frames, Relaxed);
-        self.used.fetch_sub(frames, Relaxed);
+        self.release_range(head, head.index()..head.index() + frames);
     }
 
     /// Gives back the last frames of what begins at `head`, all but `keep`.
     pub(crate) fn release_end(&self, head: Frame, keep: usize) {
         let frames = head.descriptor().frames.load(Relaxed) as usize;
-        let range = head.index() + keep..head.index() + frames;
         head.descriptor().frames.store(count(keep), Relaxed);
-        if let Some(first) = head.sibling(range.start) {
-            self.make_free(first, range.len());
-        }
+        self.release_range(head, head.index() + keep..head.index() + frames);
+    }
+
+    /// Gives back frames of the chunk of `head`.
+    ///
+    /// They are free, dirty and counted as idle before anybody can take them: whoever does changes
+    /// all three.
+    fn release_range(&self, head: Frame, range: Range<usize>) {
         let chunk = head.head();
-        bits::set(&chunk.dirty, &range);
-        self.put_back(head.chunk(), chunk, &range);
+        if !planted!("window.frees_what_it_let_go") {
+            self.make_free(head, &range);
+        }
+        if !planted!("window.is_dirty_late") {
+            bits::set(&chunk.dirty, &range);
+        }
         self.idle.fetch_add(range.len(), Relaxed);
         self.used.fetch_sub(range.len(), Relaxed);
+        self.put_back(head.chunk(), chunk, &range);
+        if planted!("window.frees_what_it_let_go") {
+            self.make_free(head, &range);
+        }
+        if planted!("window.is_dirty_late") {
+            bits::set(&chunk.dirty, &range);
+        }
     }
 
     /// Takes the frames that follow, so that what begins at `head` has `frames` of them.
@@ -312,9 +338,9 @@ impl Window {
         Some(dirty == 0)
     }
 
-    fn make_free(&self, first: Frame, frames: usize) {
-        for index in (first.index()..first.index() + frames).rev() {
-            if let Some(frame) = first.sibling(index) {
+    fn make_free(&self, head: Frame, range: &Range<usize>) {
+        for index in range.clone().rev() {
+            if let Some(frame) = head.sibling(index) {
                 frame.descriptor().owner.store(Owner::FREE.0, Relaxed);
             }
         }
@@ -501,6 +527,7 @@ fn count(frames: usize) -> u32 {
 }
 
 /// Reserves `bytes` at a multiple of a chunk.
+#[cfg(not(loom))]
 fn reserve_aligned(bytes: usize) -> Option<usize> {
     let place = system::reserve(bytes.checked_add(CHUNK_BYTES)?)?;
     let base = place.next_multiple_of(CHUNK_BYTES);

@@ -5,6 +5,7 @@
 //! is found by the owner words and made whole from the bitmaps: their lists may be half changed.
 //! A block that such a thread was about to be given, or was about to free, stays allocated.
 
+use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::frame::Frame;
@@ -22,20 +23,20 @@ impl Heap {
     /// Gives everything up. The heap may be used for another thread by [`Heap::begin`].
     pub(crate) fn end(&mut self) {
         self.tell_all();
-        while !self.posted.is_empty() || self.slot().has_mail() {
-            self.hear(0);
-        }
-        for class in 1..CLASSES {
-            self.put_back_ready(class);
-            self.abandon_all(class);
-        }
-        // Nothing is posted here any more; what was, is of others or was abandoned just now.
-        for slab in self.slot().close() {
-            self.look_at(slab);
-        }
-        // To look at it may have been to adopt it.
-        for class in 1..CLASSES {
-            self.abandon_all(class);
+        loop {
+            while !self.posted.is_empty() || self.slot().has_mail() {
+                self.hear(0);
+            }
+            for class in 1..CLASSES {
+                self.put_back_ready(class);
+                self.abandon_all(class);
+            }
+            // What was posted meanwhile is of others or was abandoned just now. To look at it may
+            // be to adopt it, so the mailbox is open until there is nothing in it: else whoever
+            // frees a block of such a slab would have to wait until it is abandoned again.
+            if planted!("leave.leaves_the_mailbox_open") || self.slot().close() {
+                break;
+            }
         }
         slot::give_back(self.slot);
     }
@@ -83,10 +84,24 @@ impl Heap {
 
 /// Leaves a slab of the calling heap, or of one that is gone, to whoever needs it.
 pub(super) fn let_go(slab: Frame, class: usize) {
+    let order = if planted!("leave.abandons_relaxed") {
+        Relaxed
+    } else {
+        Release
+    };
+    if planted!("leave.stacks_before_it_abandons") {
+        left::push(slab, class);
+    }
     // Release pairs with whoever adopts it.
     let owner = &slab.descriptor().owner;
-    owner.store(Owner::abandoned(class).0, Release);
-    left::push(slab, class);
+    owner.store(Owner::abandoned(class).0, order);
+    if planted!("leave.abandons_before_it_unlinks") {
+        let none = Membership::None as u32;
+        slab.descriptor().list.store(none, Relaxed);
+    }
+    if !planted!("leave.stacks_before_it_abandons") {
+        left::push(slab, class);
+    }
 }
 
 /// Leaves all slabs of slots that are not `kept` to whoever needs them, and makes what is known of
@@ -114,9 +129,11 @@ pub(crate) fn recover_after_fork(
     });
     for index in gone() {
         // What was posted there was looked at above.
-        for slab in slot::slot(index).close() {
+        for slab in slot::slot(index).take_all() {
             debug_assert!(slab.owner().slot() != Some(index));
         }
+        let is_closed = slot::slot(index).close();
+        debug_assert!(is_closed);
         slot::give_back(index);
     }
 }

@@ -3,7 +3,8 @@
 //! In this order: the next word of its slab, what others freed, another slab with free blocks, a
 //! slab that a thread left behind, new frames.
 
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use pool_core::planted;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::bits;
 use crate::frame::Frame;
@@ -90,6 +91,10 @@ impl Heap {
         let Some(slab) = self.bins[class].slab.take() else {
             return;
         };
+        // Nothing is held from here on: where there is no other slab, blocks that are freed go to
+        // the bitmap, where whoever has the slab next finds them.
+        debug_assert_eq!(self.bins[class].free, 0);
+        self.bins[class].held = 0;
         self.shelve(slab, class);
     }
 
@@ -133,6 +138,9 @@ impl Heap {
             if let (true, Kind::Slab(other)) = (owner.is_abandoned(), owner.kind()) {
                 left::push(slab, other);
             }
+            if planted!("left.clears_after_the_look") {
+                slab.queue().stacked.swap(0, AcqRel);
+            }
         }
         true
     }
@@ -142,7 +150,9 @@ impl Heap {
         let (old, new) = (Owner::abandoned(class), self.owner.slab(class));
         let owner = &slab.descriptor().owner;
         // Acquire pairs with the store by which its last owner gave it up.
-        if owner
+        if planted!("refill.adopts_by_a_store") && owner.load(Acquire) == old.0 {
+            owner.store(new.0, Relaxed);
+        } else if owner
             .compare_exchange(old.0, new.0, Acquire, Relaxed)
             .is_err()
         {
@@ -150,7 +160,8 @@ impl Heap {
         }
         self.shelve(slab, class);
         // Where it is not set, whoever frees a block of it from now on finds this heap.
-        if slab.queue().queued.load(Acquire) != 0 {
+        let is_told = slab.queue().queued.load(Acquire) != 0;
+        if is_told && !planted!("refill.adopts_without_draining") {
             self.drain(slab, class);
         }
         true

@@ -5,12 +5,13 @@
 //! One word of each class may be gathered, of blocks of up to [`GATHERED_BYTES`]; it is told when
 //! another word comes, and when the heap next lacks blocks of that class.
 
+use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use crate::frame::Frame;
 use crate::heap::{Heap, local};
 use crate::list::{self, Membership};
-use crate::owner::Kind;
+use crate::owner::{Kind, Owner};
 use crate::report::{Misuse, misuse};
 use crate::slot;
 
@@ -66,41 +67,70 @@ impl Heap {
 
     /// Sets the bits of freed blocks, and sees to it that the owner looks.
     fn tell(&mut self, slab: Frame, class: usize, word: usize, mask: u64) {
+        let order = if planted!("remote.tells_relaxed") {
+            Relaxed
+        } else {
+            AcqRel
+        };
+        // Release pairs with the owner, who gives the blocks to somebody else.
+        let before = slab.remote(word).fetch_or(mask, order);
+        if before & mask != 0 && !planted!("remote.tells_of_no_second_free") {
+            self.refuse(slab, class, word, before & mask);
+        }
         if slab.owner() == self.owner.slab(class) {
             // The slab became this heap's own in the meantime.
-            slab.remote(word).fetch_or(mask, Relaxed);
             self.drain(slab, class);
-            return;
+        } else {
+            self.notify(slab);
         }
-        // Release pairs with the owner, who gives the blocks to somebody else.
-        let before = slab.remote(word).fetch_or(mask, AcqRel);
-        if before & mask != 0 {
-            let index = word * 64 + (before & mask).trailing_zeros() as usize;
-            let bytes = self.bins[class].bytes as usize;
-            misuse(Misuse::DoubleFree, slab.start().wrapping_add(index * bytes));
-        }
-        self.notify(slab);
+    }
+
+    /// Ends the process, for the first of `blocks` of a word was free when it was freed.
+    #[cold]
+    fn refuse(&self, slab: Frame, class: usize, word: usize, blocks: u64) -> ! {
+        let index = word * 64 + blocks.trailing_zeros() as usize;
+        let bytes = self.bins[class].bytes as usize;
+        misuse(Misuse::DoubleFree, slab.start().wrapping_add(index * bytes))
     }
 
     /// Sees to it that whoever owns the slab looks at what others freed.
     pub(super) fn notify(&mut self, slab: Frame) {
-        if slab.queue().queued.swap(1, AcqRel) != 0 {
-            return;
+        while slab.queue().queued.swap(1, AcqRel) == 0 {
+            if self.post(slab) {
+                return;
+            }
+            slab.queue().queued.swap(0, AcqRel);
+            // Who set a bit meanwhile found it queued, and left the rest to this thread.
+            let owner = slab.owner();
+            match owner.kind() {
+                _ if planted!("remote.leaves_what_came_meanwhile") => return,
+                Kind::Slab(class) if owner == self.owner.slab(class) => {
+                    if !planted!("refill.adopts_without_draining") {
+                        self.drain(slab, class);
+                    }
+                    return;
+                }
+                Kind::Slab(_) => {}
+                _ => return,
+            }
         }
+    }
+
+    /// Posts the slab to its owner. False where that is this heap now, or where there is no slab.
+    fn post(&mut self, slab: Frame) -> bool {
         loop {
             // Acquire pairs with whoever adopts or abandons it.
-            let owner = crate::owner::Owner(slab.descriptor().owner.load(Acquire));
+            let owner = Owner(slab.descriptor().owner.load(Acquire));
             let Kind::Slab(class) = owner.kind() else {
-                break;
+                return false;
             };
             match owner.slot() {
-                Some(index) if slot::slot(index).push(slab) => return,
+                Some(index) if slot::slot(index).push(slab) => return true,
                 Some(_) => {}
-                None if owner.is_abandoned() && self.adopt(slab, class) => break,
+                None if owner.is_abandoned() && self.adopt(slab, class) => return false,
                 None => {}
             }
         }
-        slab.queue().queued.swap(0, AcqRel);
     }
 
     /// Looks at slabs that were posted, until one of `class` has blocks.
@@ -116,6 +146,9 @@ impl Heap {
                 return;
             };
             self.look_at(slab);
+            if planted!("mailbox.clears_after_the_look") {
+                slab.queue().queued.swap(0, AcqRel);
+            }
             if !self.slabs[class].partial.is_empty() {
                 return;
             }
@@ -131,7 +164,7 @@ impl Heap {
         };
         if owner == self.owner.slab(class) {
             self.drain(slab, class);
-        } else {
+        } else if !planted!("remote.drops_the_mail_of_others") {
             self.notify(slab);
         }
     }
@@ -150,10 +183,13 @@ impl Heap {
             }
             let allocated = slab.allocated(word);
             let taken = allocated.load(Relaxed);
-            if freed & !taken != 0 {
-                let index = word * 64 + (freed & !taken).trailing_zeros() as usize;
-                let bytes = self.bins[class].bytes as usize;
-                misuse(Misuse::DoubleFree, slab.start().wrapping_add(index * bytes));
+            // What was not given out is marked as allocated while its word is held.
+            let free = !taken | self.held(class, core::ptr::from_ref(allocated).addr());
+            if freed & free != 0 {
+                self.refuse(slab, class, word, freed & free);
+            }
+            if planted!("remote.drains_in_the_wrong_order") {
+                slab.remote(word).fetch_and(!freed, AcqRel);
             }
             allocated.store(taken & !freed, Relaxed);
             slab.remote(word).fetch_and(!freed, AcqRel);
