@@ -31,10 +31,8 @@ use crate::owner::Owner;
 pub(crate) struct Descriptor {
     /// See [`crate::owner`].
     pub(crate) owner: AtomicU64,
-    /// Bit w: word w of the bitmap may have free blocks.
+    /// Bit w: word w of the bitmap may have free blocks that were given out before.
     pub(crate) summary: AtomicU64,
-    /// Bit w: the blocks of word w were never handed out, and are zero.
-    pub(crate) virgin: AtomicU64,
     /// The next and the one before in the list of its heap; addresses of descriptors, 0 is none.
     pub(crate) next: AtomicU64,
     pub(crate) previous: AtomicU64,
@@ -44,6 +42,10 @@ pub(crate) struct Descriptor {
     pub(crate) frames: AtomicU32,
     /// Whether it is in a list, and in which.
     pub(crate) list: AtomicU32,
+    /// How many blocks were given out before: the first ones.
+    pub(crate) opened: AtomicU32,
+    /// 1 where the others are zero.
+    pub(crate) is_zero: AtomicU32,
 }
 
 /// How others find a slab, and the owner what they did. In a line of its own: they write it.

@@ -5,8 +5,9 @@
 //! blocks, the *held* word. When it takes a word it marks all 64 blocks as allocated in the bitmap
 //! and keeps those that were free in [`Bin::free`]; from then on a block is the lowest bit of that
 //! number. No atomic operation, and neither the bitmap nor the block is touched. Words are held in
-//! turns, through a slab and then through all slabs that have free blocks, so that each has as
-//! long as can be to gather free blocks.
+//! turns, so that each has as long as can be to gather free blocks: through all of a slab that was
+//! given out before, then a few blocks that were not, and so on until the slab is *open* as a
+//! whole; then through the next slab that has free blocks.
 //!
 //! # How a block is freed
 //! By its owner into the *front* of the class while that has room, from where blocks are given
@@ -20,7 +21,9 @@
 //! 3. Bits of the bitmap for which the slab has no block are never set.
 //! 4. A block that others freed is in the bitmap until the owner has looked, so that a slab whose
 //!    bitmap is empty has nothing to be told.
-//! 5. A bit in `summary` that is clear stands for a word without a free block, unless it is held.
+//! 5. A word of which a block is free that was given out before has its bit in `summary` set,
+//!    unless it is held.
+//! 6. The first `opened` blocks of a slab were given out before, and no others.
 //!
 //! # Files
 //! [`refill`]: a bin without blocks. [`local`]: freeing what is the heap's own. [`remote`]: freeing
@@ -62,8 +65,10 @@ pub(crate) struct Bin {
     reciprocal: u32,
     /// The slab that the held word is of.
     slab: Option<Frame>,
-    /// Words of the slab before this one had their turn; the one before it is held.
+    /// Words of the slab before this one had their turn.
     next_word: u32,
+    /// Which word of the slab is held.
+    word: u32,
     /// Whether the blocks in `free` are zero.
     is_zero: bool,
 }

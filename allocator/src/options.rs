@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `TIERPOOL_IDLE_MIB` | how much memory may be kept that nobody uses | 32 |
 //! | `TIERPOOL_NODES` | of which nodes memory is: `bind:1`, `prefer:1`, `interleave:0,1` | all |
-//! | `TIERPOOL_HUGE_PAGES` | whether to ask for huge pages, past the first 4 MiB: 0 or 1 | 1 |
+//! | `TIERPOOL_HUGE_PAGES` | whether to ask for huge pages, where it pays: 0 or 1 | 1 |
 //!
 //! A node is one of NUMA: a memory tier that the kernel shows as such is named this way.
 //!

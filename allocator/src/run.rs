@@ -9,11 +9,11 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use crate::frame::Frame;
 use crate::heap::Block;
-use crate::layout::{CHUNK_BYTES, FRAME_BYTES, META_BYTES, PAGE_BYTES};
+use crate::layout::{CHUNK_BYTES, FRAME_BYTES, HUGE_PAGE_BYTES, META_BYTES, PAGE_BYTES};
 use crate::owner::Owner;
 use crate::report::{Misuse, misuse};
-use crate::system;
 use crate::window::WINDOW;
+use crate::{options, system};
 
 /// The largest run: half a chunk. Larger blocks have chunks of their own.
 pub(crate) const RUN_BYTES: usize = 32 << 20;
@@ -22,6 +22,11 @@ pub(crate) const RUN_BYTES: usize = 32 << 20;
 pub(crate) fn allocate(heap: Owner, bytes: usize, align: usize) -> Option<Block> {
     let frames = bytes.div_ceil(FRAME_BYTES).max(1);
     let claim = WINDOW.claim(heap, frames, align.div_ceil(FRAME_BYTES).max(1))?;
+    let data = claim.head.start()..claim.head.start() + frames * FRAME_BYTES;
+    // A page that is there already stays what it is.
+    if claim.is_zero && data.len() >= HUGE_PAGE_BYTES && options::huge_pages() {
+        system::advise_huge(&data);
+    }
     claim.head.descriptor().owner.store(Owner::RUN.0, Release);
     Some(Block {
         address: claim.head.start(),

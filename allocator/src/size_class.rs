@@ -38,7 +38,7 @@ pub(crate) const CLASSES: usize = of(SLAB_BYTES) + 1;
 /// The last class of slabs of one frame.
 pub(crate) const SMALL: usize = of(SMALL_BYTES);
 /// The last class of slabs of eight frames.
-pub(crate) const MIDDLE: usize = of(MIDDLE_BYTES);
+const MIDDLE: usize = of(MIDDLE_BYTES);
 
 /// The class for `size` bytes, which are at most [`SLAB_BYTES`].
 pub(crate) const fn of(size: usize) -> usize {

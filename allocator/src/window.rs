@@ -28,8 +28,7 @@ use pool_core::sync::atomic::{
 use crate::bits;
 use crate::frame::{ChunkHead, Frame};
 use crate::layout::{
-    CHUNK_BYTES, DATA_FRAMES, FRAME_BYTES, FRAMES, HUGE_PAGE_BYTES, MAPPED_META, META_BYTES,
-    META_FRAMES,
+    CHUNK_BYTES, DATA_FRAMES, FRAME_BYTES, FRAMES, MAPPED_META, META_BYTES, META_FRAMES,
 };
 use crate::owner::{Kind, Owner};
 use crate::{left, options, purge, system};
@@ -45,9 +44,6 @@ const MAX_CHUNKS: usize = 1;
 const USUAL_BYTES: usize = 1 << 40;
 /// How often a place is looked for in one chunk that others take from at the same time.
 const TRIES: usize = 4;
-
-/// What of the first chunk has small pages.
-const SMALL_PAGES_BYTES: usize = 2 * HUGE_PAGE_BYTES;
 
 const NONE: u8 = 0;
 const FRAMES_KIND: u8 = 1;
@@ -387,10 +383,9 @@ impl Window {
             self.drop_chunks(&(index..index + 1));
             return None;
         }
-        if options::huge_pages() {
-            // A small process is to stay small.
-            let small = if index == 0 { SMALL_PAGES_BYTES } else { 0 };
-            system::advise_huge(&(data.start + small..data.end));
+        // The first chunk has small pages: a small process is to stay small.
+        if options::huge_pages() && index != 0 {
+            system::advise_huge(&data);
         }
         // SAFETY: its metadata was just mapped.
         let head = unsafe { ChunkHead::at(chunk) };

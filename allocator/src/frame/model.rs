@@ -50,12 +50,13 @@ impl Metadata {
             descriptor: Descriptor {
                 owner: zero(),
                 summary: zero(),
-                virgin: zero(),
                 next: zero(),
                 previous: zero(),
                 bytes: zero(),
                 frames: AtomicU32::new(0),
                 list: AtomicU32::new(0),
+                opened: AtomicU32::new(0),
+                is_zero: AtomicU32::new(0),
             },
             queue: Queue {
                 queued: AtomicU32::new(0),

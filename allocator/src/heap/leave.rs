@@ -10,7 +10,7 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::frame::Frame;
 use crate::heap::Heap;
-use crate::heap::refill::valid;
+use crate::heap::refill::among;
 use crate::left;
 use crate::list::Membership;
 use crate::owner::{Kind, MAX_SLOTS, Owner};
@@ -49,7 +49,7 @@ impl Heap {
         if let Some(slab) = bin.slab
             && free != 0
         {
-            let word = bin.next_word.wrapping_sub(1) & 63;
+            let word = bin.word & 63;
             let allocated = slab.allocated(word as usize);
             allocated.store(allocated.load(Relaxed) & !free, Relaxed);
             let summary = &slab.descriptor().summary;
@@ -140,6 +140,7 @@ pub(crate) fn recover_after_fork(
 
 /// Makes what is known of a slab anew from its bitmaps, whose owner is gone.
 fn make_whole(slab: Frame, class: usize, held: impl Fn(usize) -> u64) {
+    let opened = slab.descriptor().opened.load(Relaxed) as usize;
     let mut summary = 0;
     for word in 0..Heap::words(class) {
         let (allocated, remote) = (slab.allocated(word), slab.remote(word));
@@ -148,11 +149,10 @@ fn make_whole(slab: Frame, class: usize, held: impl Fn(usize) -> u64) {
         let taken = allocated.load(Relaxed) & !freed & !held(address);
         allocated.store(taken, Relaxed);
         remote.fetch_and(!freed, AcqRel);
-        summary |= u64::from(!taken & valid(class, word) != 0) << word;
+        summary |= u64::from(!taken & among(opened, word) != 0) << word;
     }
     let descriptor = slab.descriptor();
     descriptor.summary.store(summary, Relaxed);
-    descriptor.virgin.store(0, Relaxed);
     descriptor.list.store(Membership::None as u32, Relaxed);
     slab.queue().queued.store(0, Relaxed);
 }

@@ -9,7 +9,7 @@ use crate::list::{self, Membership};
 use crate::owner::Owner;
 use crate::purge;
 use crate::report::{Misuse, misuse};
-use crate::size_class::MIDDLE;
+use crate::size_class::SMALL;
 use crate::window::WINDOW;
 
 impl Heap {
@@ -77,8 +77,8 @@ impl Heap {
             slabs.full.remove(slab);
             slabs.partial.push(slab, Membership::Partial);
         }
-        // One slab without blocks is kept, for those that come and go. The largest are not.
-        let may_go = class > MIDDLE || !slabs.partial.is_single();
+        // One slab without blocks is kept, for those that come and go. Large ones are not.
+        let may_go = class > SMALL || !slabs.partial.is_single();
         if may_go && slab.is_empty(Self::words(class)) {
             slabs.partial.remove(slab);
             give_up(slab);

@@ -15,13 +15,17 @@ use crate::owner::{Kind, Owner};
 use crate::size_class::{slab_blocks, slab_frames};
 use crate::window::{Claim, WINDOW};
 
-/// The bits of a word of a slab of `class` for which there are blocks.
-pub(super) fn valid(class: usize, word: usize) -> u64 {
-    bits::below(slab_blocks(class) - word * 64)
+/// How many bytes of a slab are opened at once: four pages, and one block at least.
+const OPENED_BYTES: usize = 16 << 10;
+
+/// The bits of word `word` that stand for the first `blocks` blocks of a slab.
+pub(super) fn among(blocks: usize, word: usize) -> u64 {
+    bits::below(blocks.saturating_sub(word * 64))
 }
 
 impl Bin {
-    /// Holds the next word of the slab with a free block; false where none follows.
+    /// Holds some free blocks of the slab: those of the next word that has any, and once all words
+    /// had their turn, blocks that were never given out. False where there are none.
     ///
     /// Only with `free` 0: then nothing of the word that was held is forgotten.
     fn take_word(&mut self, class: usize) -> bool {
@@ -32,30 +36,49 @@ impl Bin {
             let summary = descriptor.summary.load(Relaxed);
             let ahead = summary & (u64::MAX << self.next_word);
             if ahead == 0 {
-                return false;
+                break;
             }
             let word = ahead.trailing_zeros();
             self.next_word = word + 1;
             descriptor.summary.store(summary & !(1 << word), Relaxed);
-            let allocated = slab.allocated(word as usize);
-            let taken = allocated.load(Relaxed);
-            let free = !taken & valid(class, word as usize);
+            let opened = descriptor.opened.load(Relaxed) as usize;
+            let taken = slab.allocated(word as usize).load(Relaxed);
+            let free = !taken & among(opened, word as usize);
             if free != 0 {
-                allocated.store(taken | free, Relaxed);
-                self.hold(slab, word, free);
+                self.hold(slab, word, free, false);
                 return true;
             }
         }
-        false
+        self.open(slab, class)
     }
 
-    fn hold(&mut self, slab: Frame, word: u32, free: u64) {
+    /// Holds blocks that were never given out; false where all were.
+    fn open(&mut self, slab: Frame, class: usize) -> bool {
         let descriptor = slab.descriptor();
-        let virgin = descriptor.virgin.load(Relaxed);
-        self.is_zero = virgin >> word & 1 == 1;
-        descriptor.virgin.store(virgin & !(1 << word), Relaxed);
+        let opened = descriptor.opened.load(Relaxed);
+        let (word, first) = (opened / 64, opened as usize % 64);
+        let left = (slab_blocks(class) - opened as usize).min(64 - first);
+        if left == 0 {
+            return false;
+        }
+        let count = (OPENED_BYTES / self.bytes as usize).clamp(1, left);
+        let is_zero = descriptor.is_zero.load(Relaxed) != 0;
+        self.hold(slab, word, bits::below(count) << first, is_zero);
+        // Those that are freed meanwhile have their turn before more is opened.
+        self.next_word = 0;
+        let opened = opened.wrapping_add(self.free.count_ones());
+        descriptor.opened.store(opened, Relaxed);
+        true
+    }
+
+    /// Holds the blocks `free` of a word: from here on they are allocated in the bitmap.
+    fn hold(&mut self, slab: Frame, word: u32, free: u64, is_zero: bool) {
+        let allocated = slab.allocated(word as usize);
+        allocated.store(allocated.load(Relaxed) | free, Relaxed);
         self.free = free;
-        self.held = core::ptr::from_ref(slab.allocated(word as usize)).addr();
+        self.is_zero = is_zero;
+        self.word = word;
+        self.held = core::ptr::from_ref(allocated).addr();
         let offset = (word as usize * 64).wrapping_mul(self.bytes as usize);
         self.base = slab.start().wrapping_add(offset);
     }
@@ -101,7 +124,9 @@ impl Heap {
     /// Puts a slab of this heap, which is in no list, into the one where it belongs.
     pub(super) fn shelve(&mut self, slab: Frame, class: usize) {
         let slabs = &mut self.slabs[class];
-        if slab.descriptor().summary.load(Relaxed) == 0 {
+        let descriptor = slab.descriptor();
+        let is_open = descriptor.opened.load(Relaxed) as usize == slab_blocks(class);
+        if is_open && descriptor.summary.load(Relaxed) == 0 {
             slabs.full.push(slab, Membership::Full);
         } else {
             slabs.partial.push(slab, Membership::Partial);
@@ -113,11 +138,9 @@ impl Heap {
         let frames = slab_frames(class);
         let Claim { head, is_zero } = WINDOW.claim(self.owner, frames, frames)?;
         let descriptor = head.descriptor();
-        let all = bits::below(Self::words(class));
-        descriptor.summary.store(all, Relaxed);
-        descriptor
-            .virgin
-            .store(if is_zero { all } else { 0 }, Relaxed);
+        descriptor.summary.store(0, Relaxed);
+        descriptor.opened.store(0, Relaxed);
+        descriptor.is_zero.store(u32::from(is_zero), Relaxed);
         descriptor.list.store(Membership::None as u32, Relaxed);
         // Release pairs with the load of whoever frees a block of it.
         descriptor.owner.store(self.owner.slab(class).0, Release);
