@@ -1,21 +1,28 @@
 /*
- * A malloc with one bug, for the checks to catch: the C library's, and in front of it a mistake that
- * is chosen as the file is compiled (-DCALLOC_IS_DIRTY). With none chosen it is sound.
+ * A malloc with one bug, for the checks to catch: the C library's, and in front of it a mistake
+ * that is chosen as the file is compiled (-DCALLOC_IS_DIRTY). With none chosen it is sound.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+/* One mistake has three faces. */
+#if defined(NOTHING_GOES_BACK) || defined(DOUBLE_FREE_IS_IGNORED)
+#define NOTHING_IS_FREED
+#endif
+
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 /* The size of a chunk of the C library's stands before it, with three flags. */
-#define USABLE(block) ((((size_t *)(block))[-1] & ~(size_t)7) - (((size_t *)(block))[-1] & 2 ? 16 : 8))
+#define HEADER(block) (((size_t *)(block))[-1])
+#define USABLE(block) ((HEADER(block) & ~(size_t)7) - (HEADER(block) & 2 ? 16 : 8))
 
 #ifdef FORK_LEAVES_THE_LOCK
 static int lock_word;
@@ -39,6 +46,33 @@ static void thread_ends(void *unused)
 __attribute__((constructor)) static void watch_threads(void)
 {
     pthread_key_create(&key, thread_ends);
+}
+#endif
+
+#ifdef BLOCKS_END_WITH_THEIR_THREAD
+static __thread void *latest __attribute__((tls_model("initial-exec")));
+static pthread_key_t key;
+static void thread_ends(void *unused)
+{
+    (void)unused;
+    if (latest)
+        memset(latest, 0, 1);
+    __libc_free(latest);
+}
+__attribute__((constructor)) static void watch_threads(void)
+{
+    pthread_key_create(&key, thread_ends);
+}
+#endif
+
+#ifdef INSTALLS_A_HANDLER
+static void ignore(int signal)
+{
+    (void)signal;
+}
+__attribute__((constructor)) static void install(void)
+{
+    signal(SIGSEGV, ignore);
 }
 #endif
 
@@ -90,6 +124,10 @@ void *malloc(size_t size)
     LOCK;
     void *block = __libc_malloc(size);
     UNLOCK;
+#ifdef BLOCKS_END_WITH_THEIR_THREAD
+    latest = block;
+    pthread_setspecific(key, &key);
+#endif
 #ifdef NO_ENOMEM
     errno = error;
 #endif
@@ -121,6 +159,9 @@ void free(void *block)
 #ifdef MISALIGNED_BY_EIGHT
     if ((uintptr_t)block % 16)
         block = (char *)block - 8;
+#endif
+#ifdef BLOCKS_END_WITH_THEIR_THREAD
+    latest = latest == block ? NULL : latest;
 #endif
     LOCK;
     __libc_free(block);

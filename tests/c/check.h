@@ -37,8 +37,8 @@
 
 /* How long a process may take before it is taken for hung, in seconds: far more than it needs. */
 #define PATIENCE 240
-/* The same for a child, of which a case has many. */
-#define CHILD_PATIENCE 20
+/* The same for a child, of which a case has many. CHECK_PATIENCE is another number of seconds. */
+#define CHILD_PATIENCE 60
 /* How a case ends that another allocator has not promised. */
 #define NOT_PROMISED 77
 
@@ -114,7 +114,7 @@ UNUSED static inline uint64_t content(size_t index, size_t seed)
 /* Writes contents to the bytes `from..to` of a block. */
 UNUSED static void fill(void *block, size_t from, size_t to, size_t seed)
 {
-    unsigned char *bytes = block;
+    unsigned char *bytes = (unsigned char *)block;
     for (size_t i = from; i < to;) {
         uint64_t word = content(i, seed);
         size_t part = i % 8, count = to - i < 8 - part ? to - i : 8 - part;
@@ -129,7 +129,7 @@ UNUSED static void fill(void *block, size_t from, size_t to, size_t seed)
 /* Whether the first `count` bytes of a block hold what `fill` wrote. */
 UNUSED static int holds(const void *block, size_t count, size_t seed)
 {
-    const unsigned char *bytes = block;
+    const unsigned char *bytes = (const unsigned char *)block;
     uint64_t wrong = 0, found, word;
     size_t i = 0;
     for (; i + 8 <= count; i += 8) {
@@ -143,7 +143,7 @@ UNUSED static int holds(const void *block, size_t count, size_t seed)
 /* Whether the first `count` bytes of a block are zero. */
 UNUSED static int is_zero(const void *block, size_t count)
 {
-    const unsigned char *bytes = block;
+    const unsigned char *bytes = (const unsigned char *)block;
     /* Each byte is that before it, and the first is zero. */
     return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
 }
@@ -182,6 +182,13 @@ UNUSED static void pause_briefly(void)
 {
     struct timespec moment = { 0, 10 * 1000 * 1000 };
     nanosleep(&moment, NULL);
+}
+
+/* Ends this process, which is a child of the case's, where it hangs. */
+UNUSED static void child_alarm(void)
+{
+    const char *patience = getenv("CHECK_PATIENCE");
+    alarm(patience ? (unsigned)atoi(patience) : CHILD_PATIENCE);
 }
 
 /* Waits for a child, which must end well. */

@@ -20,7 +20,7 @@ static void every_usable_byte_is_kept_by_realloc(void)
         EXPECT(usable >= size, "%zu usable bytes (%zu)", size, usable);
         fill(block, 0, usable, size);
         memset(next, 0xee, size < MIB ? size : 1);
-        EXPECT(holds(block, usable, size), "%zu bytes of one's own in a block of %zu", usable, size);
+        EXPECT(holds(block, usable, size), "%zu bytes of one's own for %zu", usable, size);
         block = realloc(block, usable + 1 + size / 2);
         EXPECT(block && holds(block, usable, size), "that realloc keeps %zu bytes", usable);
         free(block);

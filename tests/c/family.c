@@ -164,7 +164,7 @@ static void wrong_alignments_are_refused(void)
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         void *untouched = &untouched;
         int error = posix_memalign(&untouched, opaque(wrong[i]), 64);
-        EXPECT(error == EINVAL, "EINVAL from posix_memalign at alignment %zu (%d)", wrong[i], error);
+        EXPECT(error == EINVAL, "EINVAL from posix_memalign at %zu (%d)", wrong[i], error);
         EXPECT(untouched == &untouched, "that a refused posix_memalign stores nothing");
     }
     void *block = NULL;

@@ -31,6 +31,9 @@ static BUILT: Mutex<BTreeMap<Product, Result<PathBuf, NoCompiler>>> = Mutex::new
 impl Product {
     /// The file of it, built when first asked for. What does not compile fails the test.
     pub(crate) fn path(&self) -> Result<PathBuf, NoCompiler> {
+        if let Some(library) = self.needs() {
+            library.path()?;
+        }
         let mut built = lock(&BUILT);
         if let Some(known) = built.get(self) {
             return known.clone();
@@ -56,9 +59,9 @@ impl Product {
         command.args(["-O2", "-g", "-w", "-fno-builtin", "-pthread"]);
         match self {
             Self::Program(_) => {
-                // The one that brings a library along. It names it without a path.
-                if *self == Self::Program("linked") {
-                    Self::Module("early").path_in(&mut command)?;
+                if let Some(library) = self.needs() {
+                    command.arg(folder.join(library.file()));
+                    command.arg("-Wl,-rpath,$ORIGIN");
                 }
                 command.args(["-ldl", "-lrt"]);
             }
@@ -85,10 +88,9 @@ impl Product {
         Ok(target)
     }
 
-    /// Links what `command` builds with this module, which is found beside it.
-    fn path_in(&self, command: &mut Command) -> Result<(), NoCompiler> {
-        command.arg(self.path()?).arg("-Wl,-rpath,$ORIGIN");
-        Ok(())
+    /// The library that it is linked with, and finds beside it.
+    fn needs(&self) -> Option<Self> {
+        (*self == Self::Program("linked")).then_some(Self::Module("early"))
     }
 
     fn file(&self) -> String {

@@ -39,7 +39,7 @@ impl Outcome {
 
 /// The case `name` of `program`, under the library that is tested.
 pub(crate) fn case(program: &'static str, name: &str) {
-    let outcome = match outcome(Library::under_test(), program, name) {
+    let outcome = match outcome(Library::under_test(), program, name, &[]) {
         Ok(outcome) => outcome,
         Err(NoCompiler(why)) => return skipped(&format!("preload::{program}::{name}"), &why),
     };
@@ -61,16 +61,18 @@ pub(crate) fn has_the_cases(program: &'static str, known: &[&str]) {
     assert_eq!(listed.lines().collect::<Vec<_>>(), known, "of {program}");
 }
 
-/// Runs a case with `library` loaded.
+/// Runs a case with `library` loaded, and with more variables in its environment.
 pub(crate) fn outcome(
     library: &Library,
     program: &'static str,
     name: &str,
+    variables: &[(&str, &str)],
 ) -> Result<Outcome, NoCompiler> {
     let mut command = Command::new(Product::Program(program).path()?);
     command
         .arg(name)
         .env("CHECK_MODULE", Product::Module("module").path()?);
+    command.envs(variables.iter().copied());
     library.load_into(&mut command);
     Ok(ended(&mut command))
 }
