@@ -35,6 +35,7 @@ mod uncontended;
 
 use domain::{Domain, Shape};
 use partner::{Partner, Side};
+pub(crate) use pthread::version as libc_version;
 
 const SUITE: &str = "coherence";
 /// The domain of small units.
@@ -146,7 +147,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         plot::write(folder, SUITE, measured)?;
     }
     if let Some(folder) = &arguments.results {
-        results::write(folder, &report, rounds, &claims::CLAIMS)?;
+        let tables = results::table(report.results())?;
+        results::write(folder, &report, rounds, &tables, &claims::CLAIMS)?;
     }
     Ok(())
 }

@@ -78,21 +78,21 @@ impl Case {
     }
 }
 
-/// One side of a contest.
-pub(crate) struct Contender<'a> {
+/// One side of a contest. What a run yields is a number, or several of them.
+pub(crate) struct Contender<'a, T = f64> {
     name: &'static str,
     version: &'static str,
-    run: Box<dyn FnMut() -> anyhow::Result<f64> + 'a>,
+    run: Box<dyn FnMut() -> anyhow::Result<T> + 'a>,
 }
 
-impl fmt::Debug for Contender<'_> {
+impl<T> fmt::Debug for Contender<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-impl<'a> Contender<'a> {
-    pub(crate) fn new(name: &'static str, run: impl FnMut() -> anyhow::Result<f64> + 'a) -> Self {
+impl<'a, T> Contender<'a, T> {
+    pub(crate) fn new(name: &'static str, run: impl FnMut() -> anyhow::Result<T> + 'a) -> Self {
         Self {
             name,
             version: env!("CARGO_PKG_VERSION"),
@@ -107,7 +107,7 @@ impl<'a> Contender<'a> {
 }
 
 /// The name of a contender, and its version.
-type Named = (&'static str, &'static str);
+pub(crate) type Named = (&'static str, &'static str);
 
 /// The runs of one contender.
 #[derive(Debug, Clone, Serialize)]
@@ -166,7 +166,7 @@ impl Result {
 
 /// The subject of every case.
 pub(crate) const OURS: &str = "tierpool";
-const OURS_AGAIN: &str = "tierpool again";
+pub(crate) const OURS_AGAIN: &str = "tierpool again";
 /// What the name of the control of a case ends with.
 pub(crate) const CONTROL: &str = " (A/A)";
 
@@ -184,11 +184,12 @@ pub(crate) fn hold<'a>(
         Contender::new(OURS_AGAIN, again),
     ];
     all.extend(peers);
-    let mut sides: Vec<Side> = Vec::new();
-    for (contender, runs) in take_turns(&mut all, rounds)? {
-        sides.push(Side::of(contender, runs));
-    }
-    let mut sides = sides.into_iter();
+    compare(case, take_turns(&mut all, rounds)?)
+}
+
+/// Compares the first, the subject, with the others: the second is the subject again.
+pub(crate) fn compare(case: &Case, sides: Vec<(Named, Vec<f64>)>) -> anyhow::Result<Vec<Result>> {
+    let mut sides = sides.into_iter().map(|(name, runs)| Side::of(name, runs));
     let (Some(ours), Some(again)) = (sides.next(), sides.next()) else {
         anyhow::bail!("a contest has its subject twice");
     };
@@ -205,11 +206,15 @@ pub(crate) fn hold<'a>(
     Ok(results)
 }
 
-fn take_turns(
-    contenders: &mut [Contender<'_>],
+/// Lets contenders take turns, and throws the first round away.
+pub(crate) fn take_turns<T>(
+    contenders: &mut [Contender<'_, T>],
     rounds: usize,
-) -> anyhow::Result<Vec<(Named, Vec<f64>)>> {
-    let mut runs = vec![Vec::with_capacity(rounds); contenders.len()];
+) -> anyhow::Result<Vec<(Named, Vec<T>)>> {
+    let mut runs: Vec<_> = contenders
+        .iter()
+        .map(|_| Vec::with_capacity(rounds))
+        .collect();
     let count = contenders.len();
     for round in 0..=rounds {
         for turn in 0..count {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -17,6 +18,8 @@ pub(crate) struct Machine {
     virtualised: bool,
     /// Huge pages set aside by the operator.
     hugetlb_pages: u64,
+    /// To whom the kernel gives huge pages on its own: `always`, `madvise` or `never`.
+    transparent_huge_pages: String,
     /// Processes that wanted a CPU when the run began, over one minute: the neighbours.
     load: f64,
     profile: &'static str,
@@ -38,6 +41,7 @@ impl Machine {
             virtualised: field(&cpuinfo, "flags")
                 .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             hugetlb_pages: amount(&meminfo, "HugePages_Total")?,
+            transparent_huge_pages: transparent_huge_pages()?,
             load: load.parse()?,
             profile: if cfg!(debug_assertions) {
                 "debug"
@@ -57,6 +61,7 @@ impl fmt::Display for Machine {
             kernel,
             virtualised,
             hugetlb_pages,
+            transparent_huge_pages,
             load,
             profile,
         } = self;
@@ -68,13 +73,30 @@ impl fmt::Display for Machine {
         write!(
             f,
             "{cpus} x {cpu}{guest}, {memory_mib} MiB, {hugetlb_pages} huge pages set aside, \
-             Linux {kernel}, load {load}, {profile} build"
+             transparent ones: {transparent_huge_pages}, Linux {kernel}, load {load}, \
+             {profile} build"
         )
     }
 }
 
 fn read(path: &str) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}
+
+fn transparent_huge_pages() -> anyhow::Result<String> {
+    let path = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+    if !path.exists() {
+        return Ok("none".to_owned());
+    }
+    let choices = fs::read_to_string(path)?;
+    let chosen = chosen(&choices).with_context(|| format!("{}: {choices:?}", path.display()))?;
+    Ok(chosen.to_owned())
+}
+
+/// The one of several words that is in brackets.
+fn chosen(words: &str) -> Option<&str> {
+    let (_, rest) = words.split_once('[')?;
+    Some(rest.split_once(']')?.0)
 }
 
 /// The first `name: value` of a file of `/proc`.
@@ -101,5 +123,11 @@ mod tests {
     fn an_amount_is_read_without_its_unit() {
         assert_eq!(amount("A: 1 kB\nVmRSS:\t  42 kB\n", "VmRSS").unwrap(), 42);
         assert!(amount("A: 1 kB\n", "B").is_err());
+    }
+
+    #[test]
+    fn the_choice_is_the_word_in_brackets() {
+        assert_eq!(chosen("always [madvise] never\n"), Some("madvise"));
+        assert_eq!(chosen("always\n"), None);
     }
 }

@@ -10,11 +10,13 @@
 //! which [`daemon`] runs as the real process that it is; [`bare`] is what it is compared with:
 //! another process of ours that passes descriptors and does nothing else. [`modelled`] is what this
 //! machine has not the memory for. [`coherence`] is the suite of leases, of two processes that map
-//! one domain; [`lock_file`] says of which version its peers are.
+//! one domain; [`lock_file`] says of which version its peers are. [`alloc`] is the suite of the
+//! allocator, whose contenders are libraries that one program is run with.
 
-// One file calls the C library: `coherence/pthread.rs`.
+// Two files call the C library: `alloc/private/heap.rs` and `coherence/pthread.rs`.
 #![deny(unsafe_code)]
 
+mod alloc;
 mod bare;
 mod coherence;
 mod contest;
@@ -47,6 +49,11 @@ enum Suite {
     Pool(pool::Arguments),
     /// Leases: acquiring, releasing, publishing, handing over; alone and contended.
     Coherence(coherence::Arguments),
+    /// The allocator: the classic workloads against the allocators that people use.
+    Alloc(alloc::Arguments),
+    /// One workload over the heap that was preloaded.
+    #[command(hide = true)]
+    AllocWorker(alloc::worker::Arguments),
     /// The other member of a domain.
     #[command(hide = true)]
     Partner(coherence::partner::Arguments),
@@ -69,6 +76,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().suite {
         Suite::Pool(arguments) => pool::run(&arguments),
         Suite::Coherence(arguments) => coherence::run(&arguments),
+        Suite::Alloc(arguments) => alloc::run(&arguments),
+        Suite::AllocWorker(arguments) => alloc::worker::serve(&arguments),
         Suite::Partner(arguments) => coherence::partner::serve(&arguments),
         Suite::Bare { socket } => bare::serve(&socket),
         Suite::Hold(holder) => holder.hold(),

@@ -105,10 +105,24 @@ impl Report {
         Ok(())
     }
 
+    /// The same, where the suite itself tells what is under way.
+    pub(crate) fn add_quietly(&mut self, results: Vec<Result>) -> anyhow::Result<()> {
+        if self.format == Format::Json {
+            return self.add(results);
+        }
+        self.results.extend(results);
+        Ok(())
+    }
+
     /// Prints what was held back.
     pub(crate) fn finish(&self) -> anyhow::Result<&[Result]> {
+        self.finish_with(&self.table().to_string())
+    }
+
+    /// The same, with tables of the suite's own.
+    pub(crate) fn finish_with(&self, tables: &str) -> anyhow::Result<&[Result]> {
         if self.format == Format::Table {
-            print(&self.table().to_string())?;
+            print(tables)?;
             for left_out in &self.left_out {
                 print(&left_out.to_string())?;
             }

@@ -29,11 +29,12 @@ pub(crate) struct Claim {
     pub(crate) why: &'static str,
 }
 
-/// Writes both files into `folder`.
+/// Writes both files into `folder`; `tables` is how the results are shown.
 pub(crate) fn write(
     folder: &Path,
     report: &Report,
     rounds: usize,
+    tables: &str,
     claims: &[Claim],
 ) -> anyhow::Result<()> {
     let mut lines = report.json_lines()?.join("\n");
@@ -41,7 +42,7 @@ pub(crate) fn write(
     fs::write(folder.join(format!("{}.jsonl", report.suite())), lines)?;
     let path = folder.join(format!("{}.md", report.suite()));
     let before = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-    let measured = measured(report, rounds, claims)?;
+    let measured = measured(report, rounds, tables, claims)?;
     let after = replaced(&before, &measured)
         .with_context(|| format!("{} has no place for figures", path.display()))?;
     Ok(fs::write(path, after)?)
@@ -54,13 +55,18 @@ fn replaced(text: &str, measured: &str) -> Option<String> {
     Some(format!("{head}{BEGIN}{measured}{END}{tail}"))
 }
 
-fn measured(report: &Report, rounds: usize, claims: &[Claim]) -> anyhow::Result<String> {
+fn measured(
+    report: &Report,
+    rounds: usize,
+    tables: &str,
+    claims: &[Claim],
+) -> anyhow::Result<String> {
     let mut text = String::new();
     writeln!(text, "\n{rounds} rounds. Machine: {}.\n", report.machine())?;
     for left_out in report.left_out() {
         writeln!(text, "{left_out}.\n")?;
     }
-    text.push_str(&table(report.results())?);
+    text.push_str(tables);
     text.push_str("\n## Predicted and measured\n\n");
     text.push_str(
         "| case | against | target | predicted | because | measured | A/A | outcome |\n\
@@ -73,7 +79,8 @@ fn measured(report: &Report, rounds: usize, claims: &[Claim]) -> anyhow::Result<
     Ok(text)
 }
 
-fn table(results: &[Result]) -> anyhow::Result<String> {
+/// One row for each result.
+pub(crate) fn table(results: &[Result]) -> anyhow::Result<String> {
     let mut text = String::from(
         "| case | unit | ours: median (min..max) | peer | version | peer: median (min..max) | \
          ratio | A/A |\n|---|---|---|---|---|---|---|---|\n",
@@ -144,7 +151,7 @@ fn outcome(claim: &Claim, found: &Result, ratio: f64) -> String {
     )
 }
 
-fn is_control(result: &Result) -> bool {
+pub(crate) fn is_control(result: &Result) -> bool {
     result.case.name.ends_with(CONTROL)
 }
 

@@ -11,10 +11,13 @@
 //! `core::sync::atomic::AtomicU64` anywhere else is an error of the gate.
 //!
 //! # What differs under loom
-//! loom's atomics have no `const fn new` and are larger than their value. No static may hold one,
-//! and a pointer into mapped memory cannot become one: [`crate::mem`] and [`crate::futex`] are left
-//! out of such a build.
+//! loom's atomics have no `const fn new` and are larger than their value. A static holds one only
+//! by `lazy_static`, which there is in such a build alone: it is new in each schedule. A pointer
+//! into mapped memory cannot become one: [`crate::mem`] and [`crate::futex`] are left out of such a
+//! build.
 
+#[cfg(loom)]
+pub use loom::lazy_static;
 #[cfg(loom)]
 pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 #[cfg(loom)]

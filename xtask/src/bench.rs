@@ -4,12 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::ensure;
+
 use crate::command::{cargo, run as run_command, target_directory};
+
+mod peers;
+
+/// The suite whose contenders are libraries.
+const ALLOC: &str = "alloc";
 
 /// What to measure, and how to show it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The suite, as `pool`.
+    /// The suite: `pool`, `coherence` or `alloc`.
     suite: String,
     /// Print one JSON object a line instead of a table.
     #[arg(long)]
@@ -18,9 +25,21 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
     /// Leave out the peers that take long to build or need more than Rust and a C linker: iceoryx2,
-    /// whose build needs libclang. The output says so.
+    /// whose build needs libclang (the output says so), and all allocators but the C library's.
     #[arg(long)]
     no_peers: bool,
+    /// In the suite `alloc`: only these peers of glibc, mimalloc2, mimalloc3, snmalloc, jemalloc,
+    /// tcmalloc. Their build needs a C and a C++ compiler, and apt-get and dpkg for the last two.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        conflicts_with = "no_peers"
+    )]
+    peers: Vec<String>,
+    /// In the suite `alloc`: measure this library instead of the one that is built here.
+    #[arg(long, value_name = "FILE")]
+    ours: Option<PathBuf>,
     /// What the suite itself takes, as `--rounds 3`.
     #[arg(last = true)]
     suite_arguments: Vec<String>,
@@ -28,6 +47,11 @@ pub(crate) struct Arguments {
 
 /// Runs the suite; its output is the program's own.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    let is_alloc = arguments.suite == ALLOC;
+    ensure!(
+        is_alloc || (arguments.peers.is_empty() && arguments.ours.is_none()),
+        "--peers and --ours are for the suite `{ALLOC}`"
+    );
     let mut build = cargo(root);
     build.args(["build", "--release", "--quiet"]);
     // Together, so that both are built from the same tree with the same features.
@@ -36,8 +60,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         build.args(["--features", "tierpool-benches/peers"]);
     }
     run_command(&mut build)?;
-    let program = target_directory(root)?.join("release/tierpool-benches");
-    let mut command = Command::new(program);
+    let target = target_directory(root)?;
+    let mut command = Command::new(target.join("release/tierpool-benches"));
     command.arg(&arguments.suite);
     if arguments.json {
         command.arg("--json");
@@ -45,6 +69,31 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(folder) = &arguments.plot {
         command.arg("--plot").arg(folder);
     }
+    if is_alloc {
+        match &arguments.ours {
+            Some(library) => drop(command.arg("--ours").arg(library)),
+            // Alone, so that the features of what else is built here are not its own.
+            None => run_command(cargo(root).args([
+                "build",
+                "--release",
+                "--quiet",
+                "--package",
+                "tierpool-c",
+            ]))?,
+        }
+        let list = peers::make(root, &target, &arguments.wanted_peers())?;
+        command.arg("--peer-list").arg(list);
+    }
     command.args(&arguments.suite_arguments);
     run_command(&mut command)
+}
+
+impl Arguments {
+    /// All where it is empty.
+    fn wanted_peers(&self) -> Vec<String> {
+        if self.no_peers {
+            return vec!["glibc".to_owned()];
+        }
+        self.peers.clone()
+    }
 }

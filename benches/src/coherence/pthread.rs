@@ -76,7 +76,7 @@ impl<'a> RobustMutex<'a> {
 }
 
 /// The C library that the mutex is of.
-pub(super) fn version() -> &'static str {
+pub(crate) fn version() -> &'static str {
     // SAFETY: takes nothing.
     let version = unsafe { libc::gnu_get_libc_version() };
     // SAFETY: a text that ends with a zero and is there as long as the process.

@@ -4,8 +4,10 @@
 //! tests benches xtask     anything
 //! clients/*            -> client-sdk, pool-core
 //! poolctl              -> client-sdk, pool-core, pool-proto
-//! client-sdk           -> coherence, pool-core, pool-proto
+//! allocator/c          -> allocator, client-sdk, pool-core
+//! client-sdk           -> allocator, coherence, pool-core, pool-proto
 //! pool-daemon          -> coherence, pool-core, pool-proto
+//! allocator            -> coherence, pool-core
 //! coherence            -> pool-core
 //! pool-core pool-proto -> nothing
 //! ```
@@ -23,7 +25,13 @@ use super::Finding;
 use crate::command::{cargo, output};
 
 /// Members that reach no asynchronous runtime.
-const RUNTIME_FREE: [&str; 3] = ["pool-core", "coherence", "client-sdk"];
+const RUNTIME_FREE: [&str; 5] = [
+    "pool-core",
+    "coherence",
+    "allocator",
+    "client-sdk",
+    "tierpool-c",
+];
 /// What a runtime-free member must not reach.
 const RUNTIMES: [&str; 2] = ["tokio", "tonic"];
 
@@ -79,7 +87,10 @@ fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
     match folder {
         "pool-core" | "pool-proto" => Ok(Some(&[])),
         "coherence" => Ok(Some(&["pool-core"])),
-        "pool-daemon" | "client-sdk" => Ok(Some(&["coherence", "pool-core", "pool-proto"])),
+        "allocator" => Ok(Some(&["coherence", "pool-core"])),
+        "allocator/c" => Ok(Some(&["allocator", "client-sdk", "pool-core"])),
+        "client-sdk" => Ok(Some(&["allocator", "coherence", "pool-core", "pool-proto"])),
+        "pool-daemon" => Ok(Some(&["coherence", "pool-core", "pool-proto"])),
         "poolctl" => Ok(Some(&["client-sdk", "pool-core", "pool-proto"])),
         "tests" | "benches" | "xtask" => Ok(None),
         _ if folder.starts_with("clients/") => Ok(Some(&["client-sdk", "pool-core"])),

@@ -1,0 +1,16 @@
+//! `libtierpool.so`: the private heap under the names of C's malloc family.
+//!
+//! A program that is linked with it, or started with `LD_PRELOAD=libtierpool.so`, has the private
+//! heap of Tierpool in place of the C library's. It needs no daemon.
+//!
+//! The operators `new` and `delete` of C++ are left to the C++ library, which makes all of them of
+//! this family: so handlers that a program sets are called, and `std::bad_alloc` is thrown, by the
+//! code that is made for it.
+//!
+//! This library allocates from itself: the allocator of its Rust code is the same heap.
+
+mod names;
+mod stats;
+
+#[global_allocator]
+static HEAP: allocator::PrivateHeap = allocator::PrivateHeap;

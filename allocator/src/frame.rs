@@ -1,0 +1,220 @@
+//! The one door to the metadata of a frame.
+//!
+//! # Invariants
+//! 1. A [`Frame`] is the address of a descriptor of a frame of data, in a chunk whose metadata is
+//!    mapped. Chunks of slabs and runs are never unmapped; whoever has the frame of a block of its
+//!    own chunks has it only as long as that block lives.
+//! 2. Metadata is reached through shared references to atomics, so that no thread breaks a
+//!    reference of another by what it writes.
+//! 3. Zeroed metadata is that of a free frame.
+//!
+//! In a model a frame is the same number, and its metadata is what [`model`] has: there alone it
+//! is not where the number says.
+
+#[cfg(loom)]
+pub(crate) mod model;
+
+use core::num::NonZeroUsize;
+
+use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+#[cfg(not(loom))]
+use crate::layout::{ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY};
+use crate::layout::{ARRAY_BYTES, CHUNK_BYTES, FRAME_SHIFT, FRAMES, LINE_SHIFT, META_FRAMES};
+use crate::owner::Owner;
+
+/// What is known of one frame, or of the slab, run or block that begins there.
+///
+/// All but `owner` is written by its owner alone, and by whoever makes or frees it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Descriptor {
+    /// See [`crate::owner`].
+    pub(crate) owner: AtomicU64,
+    /// Bit w: word w of the bitmap may have free blocks.
+    pub(crate) summary: AtomicU64,
+    /// Bit w: the blocks of word w were never handed out, and are zero.
+    pub(crate) virgin: AtomicU64,
+    /// The next and the one before in the list of its heap; addresses of descriptors, 0 is none.
+    pub(crate) next: AtomicU64,
+    pub(crate) previous: AtomicU64,
+    /// Of a block of its own chunks, how many bytes it has; of a run as well.
+    pub(crate) bytes: AtomicU64,
+    /// How many frames it has.
+    pub(crate) frames: AtomicU32,
+    /// Whether it is in a list, and in which.
+    pub(crate) list: AtomicU32,
+}
+
+/// How others find a slab, and the owner what they did. In a line of its own: they write it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Queue {
+    /// 1 from the moment somebody takes it on to post the slab until its owner takes it up.
+    pub(crate) queued: AtomicU32,
+    /// The next in the mailbox.
+    pub(crate) next: AtomicU64,
+    /// 1 while it is in a stack of abandoned slabs: see [`crate::left`].
+    pub(crate) stacked: AtomicU32,
+    /// The one below it in that stack.
+    pub(crate) below: AtomicU64,
+}
+
+/// What is known of a chunk. All of it can be made anew from the owner words.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct ChunkHead {
+    /// Frames that somebody has, or is about to.
+    pub(crate) taken: [AtomicU64; FRAMES / 64],
+    /// Frames that may hold other than zeros.
+    pub(crate) dirty: [AtomicU64; FRAMES / 64],
+    /// How many frames of data are free.
+    pub(crate) free: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Descriptor>() == LINE_BYTES);
+    assert!(size_of::<Queue>() == LINE_BYTES);
+    // The head of a chunk is where the queue lines of the metadata frames would be.
+    assert!(size_of::<ChunkHead>() <= META_FRAMES * LINE_BYTES);
+    assert!(QUEUE_ARRAY * ARRAY_BYTES >= PAGE_BYTES);
+};
+
+/// A frame of data, by the address of its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frame(NonZeroUsize);
+
+impl Frame {
+    /// The frame that the address lies in.
+    ///
+    /// # Safety
+    /// `address` is in the data of a chunk whose metadata is mapped.
+    #[inline(always)]
+    pub(crate) unsafe fn of(address: usize) -> Self {
+        let chunk = address & !(CHUNK_BYTES - 1);
+        let index = (address >> FRAME_SHIFT) & (FRAMES - 1);
+        // SAFETY: no data lies in the chunk at address 0.
+        Self(unsafe { NonZeroUsize::new_unchecked(chunk | (index << LINE_SHIFT)) })
+    }
+
+    /// The frame that was put into a list as `address`, unless it is the end of the list.
+    ///
+    /// # Safety
+    /// `address` is 0, or was made by [`Frame::address`] of a frame that is still one.
+    #[inline]
+    pub(crate) unsafe fn from_list(address: u64) -> Option<Self> {
+        NonZeroUsize::new(usize::try_from(address).unwrap_or(0)).map(Self)
+    }
+
+    /// The frame as a number for a list.
+    #[inline]
+    pub(crate) fn address(self) -> u64 {
+        self.0.get() as u64
+    }
+
+    /// Where its data begins.
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        self.chunk() | (self.index() << FRAME_SHIFT)
+    }
+
+    /// Where its chunk begins.
+    #[inline(always)]
+    pub(crate) fn chunk(self) -> usize {
+        self.0.get() & !(CHUNK_BYTES - 1)
+    }
+
+    /// Which frame of its chunk it is.
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        (self.0.get() & (ARRAY_BYTES - 1)) >> LINE_SHIFT
+    }
+
+    /// The frame of the same chunk with `index`.
+    ///
+    /// Null where `index` is that of metadata or of another chunk.
+    #[inline]
+    pub(crate) fn sibling(self, index: usize) -> Option<Self> {
+        let is_data = (META_FRAMES..FRAMES).contains(&index);
+        let place = self.chunk() | (index << LINE_SHIFT);
+        NonZeroUsize::new(place).filter(|_| is_data).map(Self)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn descriptor(self) -> &'static Descriptor {
+        let place: *const Descriptor = core::ptr::with_exposed_provenance(self.0.get());
+        // SAFETY: by invariant 1 it is mapped, by invariant 2 nothing in it is not an atomic.
+        unsafe { &*place }
+    }
+
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn queue(self) -> &'static Queue {
+        let place = self.0.get().wrapping_add(QUEUE_ARRAY * ARRAY_BYTES);
+        let place: *const Queue = core::ptr::with_exposed_provenance(place);
+        // SAFETY: by invariant 1 it is mapped, by invariant 2 nothing in it is not an atomic.
+        unsafe { &*place }
+    }
+
+    /// Word `word`, below 64, of its bitmap of allocated blocks.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn allocated(self, word: usize) -> &'static AtomicU64 {
+        self.word(ALLOC_ARRAY, word)
+    }
+
+    /// Word `word`, below 64, of its bitmap of blocks that others freed.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn remote(self, word: usize) -> &'static AtomicU64 {
+        self.word(REMOTE_ARRAY, word)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn word(self, array: usize, word: usize) -> &'static AtomicU64 {
+        let line = ((word >> 3) & 7).wrapping_mul(LINE_ARRAYS * ARRAY_BYTES);
+        let place = self
+            .0
+            .get()
+            .wrapping_add(array * ARRAY_BYTES)
+            .wrapping_add(line)
+            .wrapping_add((word & 7) << 3);
+        let place: *const AtomicU64 = core::ptr::with_exposed_provenance(place);
+        // SAFETY: by invariant 1 it is mapped; an atomic by invariant 2.
+        unsafe { &*place }
+    }
+
+    /// The head of its chunk.
+    #[inline]
+    pub(crate) fn head(self) -> &'static ChunkHead {
+        // SAFETY: by invariant 1 the metadata of the chunk is mapped.
+        unsafe { ChunkHead::at(self.chunk()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn owner(self) -> Owner {
+        Owner(self.descriptor().owner.load(Relaxed))
+    }
+
+    /// Whether none of the first `words` words of its bitmap has an allocated block.
+    pub(crate) fn is_empty(self, words: usize) -> bool {
+        (0..words).all(|word| self.allocated(word).load(Relaxed) == 0)
+    }
+}
+
+impl ChunkHead {
+    /// The head of the chunk that begins at `chunk`.
+    ///
+    /// # Safety
+    /// The metadata of that chunk is mapped.
+    #[cfg(not(loom))]
+    pub(crate) unsafe fn at(chunk: usize) -> &'static Self {
+        let place = chunk.wrapping_add(QUEUE_ARRAY * ARRAY_BYTES);
+        let place: *const Self = core::ptr::with_exposed_provenance(place);
+        // SAFETY: it is mapped, says the caller; nothing in it is not an atomic.
+        unsafe { &*place }
+    }
+}

@@ -1,0 +1,82 @@
+//! The face for Rust: `#[global_allocator]`.
+
+use core::alloc::{GlobalAlloc, Layout};
+
+use crate::private;
+
+/// The private heap, as the allocator of a Rust program.
+///
+/// Needs no daemon, and no set-up.
+///
+/// ```
+/// use allocator::PrivateHeap;
+///
+/// #[global_allocator]
+/// static HEAP: PrivateHeap = PrivateHeap;
+///
+/// let squares: Vec<u64> = (0..1_000).map(|n| n * n).collect();
+/// assert_eq!(squares.iter().sum::<u64>(), 332_833_500);
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PrivateHeap;
+
+fn pointer(address: Option<usize>) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(address.unwrap_or(0))
+}
+
+#[cold]
+#[inline(never)]
+fn allocate_slowly(layout: Layout) -> *mut u8 {
+    pointer(private::allocate_aligned(layout.size(), layout.align()))
+}
+
+// SAFETY: blocks are at multiples of what was asked for, have as many bytes, are of nobody else
+// until they are freed, and stay where they are. It never unwinds.
+unsafe impl GlobalAlloc for PrivateHeap {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= private::ALIGN
+            && let Some(address) = private::allocate_fast(layout.size())
+        {
+            return pointer(Some(address));
+        }
+        allocate_slowly(layout)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, pointer: *mut u8, _: Layout) {
+        // SAFETY: the caller says that nobody uses it.
+        unsafe { private::free(pointer.expose_provenance()) };
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= private::ALIGN {
+            return pointer(private::allocate_zeroed(layout.size()));
+        }
+        // SAFETY: as the caller of this function says.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: it has as many bytes.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        if layout.align() <= private::ALIGN {
+            // SAFETY: the caller says that nobody else uses it.
+            return pointer(unsafe { private::reallocate(block.expose_provenance(), bytes) });
+        }
+        // SAFETY: the caller says that the new layout is a valid one.
+        let new = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
+        // SAFETY: as above.
+        let place = unsafe { self.alloc(new) };
+        if !place.is_null() {
+            // SAFETY: both have as many bytes, and are not the same.
+            unsafe { place.copy_from_nonoverlapping(block, layout.size().min(bytes)) };
+            // SAFETY: the caller says that nobody else uses it.
+            unsafe { self.dealloc(block, layout) };
+        }
+        place
+    }
+}

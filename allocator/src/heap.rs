@@ -1,0 +1,195 @@
+//! The heap of one thread: from where it takes blocks, and to where it frees them.
+//!
+//! # How a block is found
+//! Of each class the heap has one slab that it takes blocks from, and of that slab one word of 64
+//! blocks, the *held* word. When it takes a word it marks all 64 blocks as allocated in the bitmap
+//! and keeps those that were free in [`Bin::free`]; from then on a block is the lowest bit of that
+//! number. No atomic operation, and neither the bitmap nor the block is touched. Words are held in
+//! turns, through a slab and then through all slabs that have free blocks, so that each has as
+//! long as can be to gather free blocks.
+//!
+//! # How a block is freed
+//! By its owner into the *front* of the class while that has room, from where blocks are given
+//! out first, the last one before the others. Else into `free`, if it is of the held word, and else
+//! by clearing its bit. By others see [`remote`].
+//!
+//! # Invariants
+//! 1. A slab that a heap owns is in one of three places: the slab of its bin, or in its list of
+//!    slabs with free blocks, or in its list of full ones.
+//! 2. Only the owner of a slab changes its bitmap of allocated blocks.
+//! 3. Bits of the bitmap for which the slab has no block are never set.
+//! 4. A block that others freed is in the bitmap until the owner has looked, so that a slab whose
+//!    bitmap is empty has nothing to be told.
+//! 5. A bit in `summary` that is clear stands for a word without a free block, unless it is held.
+//!
+//! # Files
+//! [`refill`]: a bin without blocks. [`local`]: freeing what is the heap's own. [`remote`]: freeing
+//! what is not, and hearing of what others freed. [`leave`]: the end of a thread, and of the others
+//! in a child after a fork.
+
+mod leave;
+mod local;
+mod refill;
+mod remote;
+
+use crate::frame::Frame;
+use crate::list::List;
+use crate::owner::Owner;
+use crate::size_class::{self, CLASSES, SMALL};
+use crate::slot::{self, Posted};
+use crate::window::{Bounds, WINDOW};
+
+#[cfg(not(loom))]
+pub(crate) use leave::recover_after_fork;
+
+/// What a heap has of one class, and looks at for each block.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Bin {
+    /// How many blocks are in front.
+    ready: u32,
+    /// How many may be.
+    most: u32,
+    /// Blocks of the held word that may be given out.
+    free: u64,
+    /// Where the first block of the held word is.
+    base: usize,
+    /// The address of the held word; 0 before there is one.
+    held: usize,
+    /// The size of a block.
+    bytes: u32,
+    /// See [`size_class::reciprocal`]; 0 in classes that are not small.
+    reciprocal: u32,
+    /// The slab that the held word is of.
+    slab: Option<Frame>,
+    /// Words of the slab before this one had their turn; the one before it is held.
+    next_word: u32,
+    /// Whether the blocks in `free` are zero.
+    is_zero: bool,
+}
+
+const _: () = assert!(size_of::<Bin>() == 64);
+
+/// The slabs of one class that a heap owns, but for the one in the bin.
+#[derive(Debug)]
+struct Slabs {
+    partial: List,
+    full: List,
+}
+
+/// How many blocks of a class may be in front, and how many bytes of them.
+const FRONT: usize = 32;
+const FRONT_BYTES: usize = 32 << 10;
+
+/// A block that was given out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) address: usize,
+    /// Whether it is known to be zero.
+    pub(crate) is_zero: bool,
+}
+
+/// See the module. Zeroed memory becomes one by [`Heap::begin`].
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Heap {
+    /// The owner word of this heap, with kind 0.
+    pub(crate) owner: Owner,
+    /// Where the window is: what [`Window::bounds`](crate::window::Window::bounds) says.
+    pub(crate) window: Bounds,
+    bins: [Bin; CLASSES],
+    /// Blocks that were freed last, of each class.
+    fronts: [[usize; FRONT]; SMALL + 1],
+    slabs: [Slabs; CLASSES],
+    /// Blocks of others that are free, and were not told to them yet.
+    away: [remote::Away; SMALL + 1],
+    slot: usize,
+    /// What was in the mailbox and was not looked at yet.
+    posted: Posted,
+}
+
+impl Bin {
+    #[inline(always)]
+    fn pop_held(&mut self) -> Option<usize> {
+        let free = self.free;
+        if free == 0 {
+            return None;
+        }
+        self.free = free & free.wrapping_sub(1);
+        let index = free.trailing_zeros() as usize;
+        Some(
+            self.base
+                .wrapping_add(index.wrapping_mul(self.bytes as usize)),
+        )
+    }
+}
+
+impl Heap {
+    /// Makes it the heap of `slot`, whose `generation`th thread has it now.
+    pub(crate) fn begin(&mut self, slot: usize, generation: u32) {
+        self.owner = Owner::heap(slot, generation);
+        self.slot = slot;
+        self.posted = Posted::default();
+        self.window = WINDOW.bounds();
+        for (class, bin) in self.bins.iter_mut().enumerate().skip(1) {
+            bin.bytes = u32::try_from(size_class::block_bytes(class)).unwrap_or(0);
+            bin.reciprocal = if class <= SMALL {
+                size_class::reciprocal(class)
+            } else {
+                0
+            };
+            bin.ready = 0;
+            bin.most = if class <= SMALL {
+                u32::try_from(FRONT.min(FRONT_BYTES / size_class::block_bytes(class))).unwrap_or(0)
+            } else {
+                0
+            };
+            bin.free = 0;
+            bin.held = 0;
+            bin.slab = None;
+        }
+    }
+
+    /// A block of `class`, if its bin has one.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, class: usize) -> Option<usize> {
+        let bin = &mut self.bins[class];
+        let ready = bin.ready;
+        if ready != 0 {
+            bin.ready = ready.wrapping_sub(1);
+            return Some(self.fronts[class][ready as usize - 1]);
+        }
+        bin.pop_held()
+    }
+
+    /// A block of `class`; none where there is no memory.
+    pub(crate) fn allocate(&mut self, class: usize) -> Option<Block> {
+        loop {
+            let bin = &mut self.bins[class];
+            let is_zero = bin.ready == 0 && bin.is_zero;
+            let block = if class <= SMALL {
+                self.pop(class)
+            } else {
+                bin.pop_held()
+            };
+            if let Some(address) = block {
+                return Some(Block { address, is_zero });
+            }
+            if !self.refill(class) {
+                return None;
+            }
+        }
+    }
+
+    /// Which blocks were not given out, of the word of `class` at the address `word`.
+    pub(crate) fn held(&self, class: usize, word: usize) -> u64 {
+        self.bins
+            .get(class)
+            .filter(|bin| bin.held == word)
+            .map_or(0, |bin| bin.free)
+    }
+
+    fn slot(&self) -> &'static slot::Slot {
+        slot::slot(self.slot)
+    }
+}

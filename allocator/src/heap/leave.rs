@@ -1,0 +1,158 @@
+//! The end of a thread: its slabs are left to whoever needs them.
+//!
+//! # After a fork
+//! In the child the other threads are gone, each at some instruction of its own. What they owned
+//! is found by the owner words and made whole from the bitmaps: their lists may be half changed.
+//! A block that such a thread was about to be given, or was about to free, stays allocated.
+
+use pool_core::planted;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::frame::Frame;
+use crate::heap::Heap;
+use crate::heap::refill::valid;
+use crate::left;
+use crate::list::Membership;
+use crate::owner::{Kind, MAX_SLOTS, Owner};
+use crate::place::{self, Place};
+use crate::size_class::CLASSES;
+use crate::slot;
+use crate::window::WINDOW;
+
+impl Heap {
+    /// Gives everything up. The heap may be used for another thread by [`Heap::begin`].
+    pub(crate) fn end(&mut self) {
+        self.tell_all();
+        loop {
+            while !self.posted.is_empty() || self.slot().has_mail() {
+                self.hear(0);
+            }
+            for class in 1..CLASSES {
+                self.put_back_ready(class);
+                self.abandon_all(class);
+            }
+            // What was posted meanwhile is of others or was abandoned just now. To look at it may
+            // be to adopt it, so the mailbox is open until there is nothing in it: else whoever
+            // frees a block of such a slab would have to wait until it is abandoned again.
+            if planted!("leave.leaves_the_mailbox_open") || self.slot().close() {
+                break;
+            }
+        }
+        slot::give_back(self.slot);
+    }
+
+    /// Makes the blocks free that the bin had ready.
+    fn put_back_ready(&mut self, class: usize) {
+        let bin = &mut self.bins[class];
+        let free = core::mem::take(&mut bin.free);
+        bin.held = 0;
+        if let Some(slab) = bin.slab
+            && free != 0
+        {
+            let word = bin.next_word.wrapping_sub(1) & 63;
+            let allocated = slab.allocated(word as usize);
+            allocated.store(allocated.load(Relaxed) & !free, Relaxed);
+            let summary = &slab.descriptor().summary;
+            summary.store(summary.load(Relaxed) | 1 << word, Relaxed);
+        }
+        self.free_front(class);
+    }
+
+    /// Frees the blocks that are in front.
+    pub(super) fn free_front(&mut self, class: usize) {
+        let ready = core::mem::take(&mut self.bins[class].ready) as usize;
+        for index in 0..ready {
+            let address = self.fronts[class][index];
+            if let Some(Place::Slab { slab, index, .. }) = place::of(address) {
+                self.free_block(slab, class, index, address);
+            }
+        }
+    }
+
+    fn abandon_all(&mut self, class: usize) {
+        loop {
+            let slabs = &mut self.slabs[class];
+            let slab = self.bins[class].slab.take();
+            let next = slab
+                .or_else(|| slabs.partial.pop())
+                .or_else(|| slabs.full.pop());
+            let Some(slab) = next else { return };
+            self.abandon(slab, class);
+        }
+    }
+}
+
+/// Leaves a slab of the calling heap, or of one that is gone, to whoever needs it.
+pub(super) fn let_go(slab: Frame, class: usize) {
+    let order = if planted!("leave.abandons_relaxed") {
+        Relaxed
+    } else {
+        Release
+    };
+    if planted!("leave.stacks_before_it_abandons") {
+        left::push(slab, class);
+    }
+    // Release pairs with whoever adopts it.
+    let owner = &slab.descriptor().owner;
+    owner.store(Owner::abandoned(class).0, order);
+    if planted!("leave.abandons_before_it_unlinks") {
+        let none = Membership::None as u32;
+        slab.descriptor().list.store(none, Relaxed);
+    }
+    if !planted!("leave.stacks_before_it_abandons") {
+        left::push(slab, class);
+    }
+}
+
+/// Leaves all slabs of slots that are not `kept` to whoever needs them, and makes what is known of
+/// the chunks anew. Only in a child, which has one thread.
+///
+/// `held(slot, class, word)` are the blocks of that word that the slot had not given out.
+pub(crate) fn recover_after_fork(
+    kept: impl Fn(usize) -> bool,
+    held: impl Fn(usize, usize, usize) -> u64,
+) {
+    let gone = || (0..MAX_SLOTS).filter(|&index| slot::is_taken(index) && !kept(index));
+    if gone().next().is_none() {
+        return;
+    }
+    WINDOW.make_anew(|slab| {
+        let owner = slab.owner();
+        if let (Kind::Slab(class), Some(slot)) = (owner.kind(), owner.slot())
+            && !kept(slot)
+        {
+            make_whole(slab, class, |word| held(slot, class, word));
+            slab.descriptor()
+                .owner
+                .store(Owner::abandoned(class).0, Release);
+        }
+    });
+    for index in gone() {
+        // What was posted there was looked at above.
+        for slab in slot::slot(index).take_all() {
+            debug_assert!(slab.owner().slot() != Some(index));
+        }
+        let is_closed = slot::slot(index).close();
+        debug_assert!(is_closed);
+        slot::give_back(index);
+    }
+}
+
+/// Makes what is known of a slab anew from its bitmaps, whose owner is gone.
+fn make_whole(slab: Frame, class: usize, held: impl Fn(usize) -> u64) {
+    let mut summary = 0;
+    for word in 0..Heap::words(class) {
+        let (allocated, remote) = (slab.allocated(word), slab.remote(word));
+        let freed = remote.load(Acquire);
+        let address = core::ptr::from_ref(allocated).addr();
+        let taken = allocated.load(Relaxed) & !freed & !held(address);
+        allocated.store(taken, Relaxed);
+        remote.fetch_and(!freed, AcqRel);
+        summary |= u64::from(!taken & valid(class, word) != 0) << word;
+    }
+    let descriptor = slab.descriptor();
+    descriptor.summary.store(summary, Relaxed);
+    descriptor.virgin.store(0, Relaxed);
+    descriptor.list.store(Membership::None as u32, Relaxed);
+    slab.queue().queued.store(0, Relaxed);
+}

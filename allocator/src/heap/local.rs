@@ -1,0 +1,94 @@
+//! Freeing a block of a slab that the heap owns.
+
+use pool_core::sync::atomic::Ordering::{Relaxed, Release};
+
+use crate::frame::Frame;
+use crate::heap::{FRONT, Heap};
+use crate::layout::FRAME_BYTES;
+use crate::list::{self, Membership};
+use crate::owner::Owner;
+use crate::purge;
+use crate::report::{Misuse, misuse};
+use crate::size_class::MIDDLE;
+use crate::window::WINDOW;
+
+impl Heap {
+    /// Frees the block at `address` of the small slab `slab`, which this heap owns.
+    #[inline(always)]
+    pub(crate) fn free_small(&mut self, slab: Frame, class: usize, address: usize) {
+        let bin = &mut self.bins[class];
+        let offset = address & (FRAME_BYTES - 1);
+        let index = (offset as u64).wrapping_mul(u64::from(bin.reciprocal)) >> 32;
+        let index = index as usize;
+        if index.wrapping_mul(bin.bytes as usize) != offset {
+            misuse(Misuse::InvalidFree, address);
+        }
+        if bin.ready < bin.most {
+            // What is in front is allocated by the bitmap: only what others do not have gets there.
+            let allocated = slab.allocated(index >> 6).load(Relaxed);
+            if allocated >> (index & 63) & 1 == 0 {
+                misuse(Misuse::DoubleFree, address);
+            }
+            self.fronts[class][bin.ready as usize % FRONT] = address;
+            bin.ready = bin.ready.wrapping_add(1);
+        } else {
+            self.free_block(slab, class, index, address);
+        }
+    }
+
+    /// Frees block `index` of `slab`, which this heap owns, past the front.
+    #[inline(always)]
+    pub(crate) fn free_block(&mut self, slab: Frame, class: usize, index: usize, address: usize) {
+        let bin = &mut self.bins[class];
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        let allocated = slab.allocated(word);
+        let taken = allocated.load(Relaxed);
+        let is_held = bin.held == core::ptr::from_ref(allocated).addr();
+        if taken & bit == 0 || (is_held && bin.free & bit != 0) {
+            misuse(Misuse::DoubleFree, address);
+        }
+        if is_held {
+            bin.free |= bit;
+            bin.is_zero = false;
+            return;
+        }
+        let left = taken & !bit;
+        allocated.store(left, Relaxed);
+        let descriptor = slab.descriptor();
+        let summary = descriptor.summary.load(Relaxed);
+        descriptor
+            .summary
+            .store(summary | 1 << (word & 63), Relaxed);
+        // A slab that was full is in the wrong list; one without blocks may go.
+        if summary == 0 || left == 0 {
+            self.settle(slab, class);
+        }
+    }
+
+    /// Puts a slab where it belongs that has a free block now.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn settle(&mut self, slab: Frame, class: usize) {
+        if self.bins[class].slab == Some(slab) {
+            return;
+        }
+        let slabs = &mut self.slabs[class];
+        if list::is_in(slab, Membership::Full) {
+            slabs.full.remove(slab);
+            slabs.partial.push(slab, Membership::Partial);
+        }
+        // One slab without blocks is kept, for those that come and go. The largest are not.
+        let may_go = class > MIDDLE || !slabs.partial.is_single();
+        if may_go && slab.is_empty(Self::words(class)) {
+            slabs.partial.remove(slab);
+            give_up(slab);
+        }
+    }
+}
+
+/// Makes a slab that its heap owns, is in no list and has no blocks, free frames.
+pub(super) fn give_up(slab: Frame) {
+    slab.descriptor().owner.store(Owner::FREEING.0, Release);
+    WINDOW.release(slab);
+    purge::after_release();
+}

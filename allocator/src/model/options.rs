@@ -1,0 +1,11 @@
+//! What a model has for the environment: nothing is said there.
+
+/// Whether to ask for huge pages.
+pub(crate) fn huge_pages() -> bool {
+    false
+}
+
+/// How many bytes may be kept that nobody uses. All: a model that gives memory back says so.
+pub(crate) fn idle_bytes() -> usize {
+    usize::MAX >> 1
+}
