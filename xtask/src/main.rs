@@ -11,6 +11,7 @@ mod demo;
 mod dist;
 mod gate;
 mod loom;
+mod preload;
 mod test;
 mod tidy;
 
@@ -35,6 +36,11 @@ enum Command {
     Gate,
     /// Measure one suite against its peers, in one run.
     Bench(bench::Arguments),
+    /// Run real programs over the preloaded allocator, and compare them with themselves.
+    Preload(preload::Arguments),
+    /// Run one command of those programs, and write down how it went.
+    #[command(hide = true)]
+    Measure(preload::measure::Arguments),
     /// Build the Debian package with its man pages and completions.
     Dist,
 }
@@ -59,6 +65,8 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Tidy => tidy::run(&root),
         Command::Gate => gate::run(&root),
         Command::Bench(arguments) => bench::run(&root, arguments),
+        Command::Preload(arguments) => preload::run(&root, arguments),
+        Command::Measure(arguments) => preload::measure::run(arguments),
         Command::Dist => dist::run(&root),
     }
 }
