@@ -18,8 +18,8 @@
 //!
 //! # Files
 //! [`frames`]: bits, frames, runs and idle memory. [`remote`]: blocks that others free. [`leave`]:
-//! the same with threads that end. [`left`]: how others find their slabs. [`misuse`]: blocks that
-//! are freed twice.
+//! the same with threads that end. [`left`]: how others find what they left. [`misuse`]: blocks
+//! that are freed twice.
 
 #[cfg(test)]
 mod frames;
