@@ -1,6 +1,9 @@
 /*
  * Blocks freed twice, and pointers that are none: the process ends with SIGABRT, and the standard
  * error says what happened and to which pointer. A promise of Tierpool's, in this form.
+ *
+ * A block freed twice is seen where it is the one before, or where its thread has freed more of its
+ * size since than it keeps at hand.
  */
 #include "check.h"
 #include <ctype.h>
@@ -63,12 +66,26 @@ static void ends(void (*body)(void), const char *word, const char *other)
 #define TWICE_OR_NONE "double free", "invalid"
 #define NONE "invalid", "invalid"
 
+/* More than the blocks of a size that a thread keeps at hand. */
+enum { AT_HAND = 80 };
+
+/* A block of `size` that was freed, between many others: it is not at hand. */
+static void *freed(size_t size)
+{
+    void *block = malloc(size), *others[2 * AT_HAND];
+    for (int i = 0; i < 2 * AT_HAND; i++)
+        others[i] = malloc(size);
+    for (int i = 0; i < AT_HAND; i++)
+        free(others[i]);
+    free(block);
+    for (int i = AT_HAND; i < 2 * AT_HAND; i++)
+        free(others[i]);
+    return kept(block);
+}
+
 static void free_twice(size_t size)
 {
-    void *block = malloc(size), *other = malloc(size);
-    free(block);
-    free(other);
-    free(misused(block));
+    free(misused(freed(size)));
 }
 
 static void small_twice(void)
@@ -98,10 +115,22 @@ static void at_once_twice(void)
     free(misused(block));
 }
 
-static void aligned_twice(void)
+static void aligned_at_once_twice(void)
 {
     void *block = memalign(4096, 64);
     free(block);
+    free(misused(block));
+}
+
+/* It was freed first, and many others after it. */
+static void long_after_twice(void)
+{
+    void *block = malloc(200), *others[2 * AT_HAND];
+    for (int i = 0; i < 2 * AT_HAND; i++)
+        others[i] = malloc(200);
+    free(block);
+    for (int i = 0; i < 2 * AT_HAND; i++)
+        free(others[i]);
     free(misused(block));
 }
 
@@ -114,8 +143,7 @@ static void *free_it(void *block)
 static void twice_by_two_threads(void)
 {
     pthread_t thread;
-    void *block = malloc(100);
-    free(block);
+    void *block = freed(100);
     EXPECT(pthread_create(&thread, NULL, free_it, misused(block)) == 0, "a thread");
     pthread_join(thread, NULL);
 }
@@ -131,24 +159,35 @@ static void twice_by_another_thread(void)
 
 static void twice_by_realloc(void)
 {
-    void *block = malloc(100);
-    free(block);
-    free(realloc(misused(block), 5000));
+    free(realloc(misused(freed(100)), 5000));
 }
 
 static void a_double_free_is_named(void)
 {
-    ends(at_once_twice, TWICE);
-    ends(small_twice, TWICE);
-    ends(medium_twice, TWICE);
-    ends(aligned_twice, TWICE);
+    ends(small_twice, TWICE_OR_NONE);
+    ends(medium_twice, TWICE_OR_NONE);
     ends(large_twice, TWICE_OR_NONE);
     ends(huge_twice, TWICE_OR_NONE);
 }
 
-static void a_double_free_between_threads_is_named(void)
+static void a_double_free_at_once_is_named(void)
+{
+    ends(at_once_twice, TWICE);
+    ends(aligned_at_once_twice, TWICE);
+}
+
+static void a_double_free_long_after_is_named(void)
+{
+    ends(long_after_twice, TWICE);
+}
+
+static void a_double_free_by_another_thread_is_named(void)
 {
     ends(twice_by_two_threads, TWICE);
+}
+
+static void a_double_free_after_another_thread_s_is_named(void)
+{
     ends(twice_by_another_thread, TWICE);
 }
 
@@ -242,8 +281,7 @@ static void a_pointer_that_is_no_block_is_named(void)
 
 static void twice_without_standard_error(void)
 {
-    void *block = malloc(64);
-    free(block);
+    void *block = freed(64);
     close(2);
     misused(block);
     free(kept(block));
@@ -268,7 +306,9 @@ static void a_double_free_ends_a_process_without_standard_error(void)
     EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "SIGABRT (%#x)", (unsigned)status);
 }
 
-CHECKS(OURS(a_double_free_is_named), OURS(a_double_free_between_threads_is_named),
+CHECKS(OURS(a_double_free_is_named), OURS(a_double_free_at_once_is_named),
+       OURS(a_double_free_long_after_is_named), OURS(a_double_free_by_another_thread_is_named),
+       OURS(a_double_free_after_another_thread_s_is_named),
        OURS(a_realloc_of_a_freed_block_is_named), OURS(an_interior_pointer_is_named),
        OURS(a_pointer_that_is_no_block_is_named),
        OURS(a_double_free_ends_a_process_without_standard_error))

@@ -113,7 +113,7 @@ cases! { signals:
 
 cases! { exhaustion:
     a_limit_from_the_start_is_kept;
-    a_limit_set_later_is_kept;
+    a_limit_set_later_harms_nothing;
     threads_run_out_together;
     a_new_thread_finds_no_memory;
 }
@@ -129,7 +129,10 @@ cases! { memory:
 
 cases! { misuse:
     a_double_free_is_named;
-    a_double_free_between_threads_is_named;
+    a_double_free_at_once_is_named;
+    a_double_free_long_after_is_named;
+    a_double_free_by_another_thread_is_named;
+    a_double_free_after_another_thread_s_is_named;
     a_realloc_of_a_freed_block_is_named;
     an_interior_pointer_is_named;
     a_pointer_that_is_no_block_is_named;

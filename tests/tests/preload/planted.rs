@@ -95,7 +95,7 @@ planted! {
     a_handler_of_its_own_is_caught: INSTALLS_A_HANDLER signals blocked_signals_change_nothing;
     a_descriptor_of_its_own_is_caught: HOLDS_A_DESCRIPTOR ending the_library_holds_no_descriptor;
     an_end_instead_of_a_refusal_is_caught:
-        EXHAUSTION_ENDS_THE_PROCESS exhaustion a_limit_set_later_is_kept;
+        EXHAUSTION_ENDS_THE_PROCESS exhaustion a_limit_from_the_start_is_kept;
     memory_that_is_kept_is_caught: NOTHING_GOES_BACK memory small_blocks_go_back;
     a_double_free_that_goes_unseen_is_caught: DOUBLE_FREE_IS_IGNORED misuse a_double_free_is_named;
 }
