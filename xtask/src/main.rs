@@ -9,9 +9,11 @@ mod bench;
 mod command;
 mod demo;
 mod dist;
+mod endure;
 mod gate;
 mod loom;
 mod preload;
+mod sanitize;
 mod test;
 mod tidy;
 
@@ -29,6 +31,10 @@ enum Command {
     Test,
     /// Run every model under all schedules, and with each planted bug that it must catch.
     Loom(loom::Arguments),
+    /// Run the tests of the private heap under AddressSanitizer.
+    Sanitize,
+    /// Run the private heap under loads that shift, and hold its memory to theirs.
+    Endure(endure::Arguments),
     /// Check the rules that no compiler knows: sizes, text, unsafe files, directions, promises,
     /// planted bugs.
     Tidy,
@@ -62,6 +68,8 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(&root, arguments),
         Command::Test => test::run(&root),
         Command::Loom(arguments) => loom::run(&root, arguments),
+        Command::Sanitize => sanitize::run(&root),
+        Command::Endure(arguments) => endure::run(&root, arguments),
         Command::Tidy => tidy::run(&root),
         Command::Gate => gate::run(&root),
         Command::Bench(arguments) => bench::run(&root, arguments),
