@@ -101,6 +101,15 @@ pub(crate) fn clear(bits: &[AtomicU64], range: &Range<usize>) {
     }
 }
 
+/// The indices of the bits that are set, from the lowest.
+pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
+        bit
+    })
+}
+
 /// How many bits of `range` are set.
 pub(crate) fn count(bits: &[AtomicU64], range: &Range<usize>) -> usize {
     words(range)

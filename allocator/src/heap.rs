@@ -26,16 +26,18 @@
 //! 6. The first `opened` blocks of a slab were given out before, and no others.
 //!
 //! # Files
-//! [`refill`]: a bin without blocks. [`local`]: freeing what is the heap's own. [`remote`]: freeing
+//! [`front`]: blocks that were freed last. [`refill`]: a bin without blocks. [`local`]: freeing what is the heap's own. [`remote`]: freeing
 //! what is not, and hearing of what others freed. [`leave`]: the end of a thread, and of the others
 //! in a child after a fork.
 
+mod front;
 mod leave;
 mod local;
 mod refill;
 mod remote;
 
 use crate::frame::Frame;
+use crate::heap::front::FRONT;
 use crate::list::List;
 use crate::owner::Owner;
 use crate::size_class::{self, CLASSES, SMALL};
@@ -81,10 +83,6 @@ struct Slabs {
     partial: List,
     full: List,
 }
-
-/// How many blocks of a class may be in front, and how many bytes of them.
-const FRONT: usize = 32;
-const FRONT_BYTES: usize = 32 << 10;
 
 /// A block that was given out.
 #[derive(Debug, Clone, Copy)]
@@ -144,11 +142,7 @@ impl Heap {
                 0
             };
             bin.ready = 0;
-            bin.most = if class <= SMALL {
-                u32::try_from(FRONT.min(FRONT_BYTES / size_class::block_bytes(class))).unwrap_or(0)
-            } else {
-                0
-            };
+            bin.most = front::most(class);
             bin.free = 0;
             bin.held = 0;
             bin.slab = None;
@@ -162,7 +156,8 @@ impl Heap {
         let ready = bin.ready;
         if ready != 0 {
             bin.ready = ready.wrapping_sub(1);
-            return Some(self.fronts[class][ready as usize - 1]);
+            let last = ready.wrapping_sub(1) as usize % FRONT;
+            return Some(self.fronts[class][last]);
         }
         bin.pop_held()
     }

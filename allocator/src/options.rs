@@ -5,6 +5,7 @@
 //! | `TIERPOOL_IDLE_MIB` | how much memory may be kept that nobody uses | 32 |
 //! | `TIERPOOL_NODES` | of which nodes memory is: `bind:1`, `prefer:1`, `interleave:0,1` | all |
 //! | `TIERPOOL_HUGE_PAGES` | whether to ask for huge pages, where it pays: 0 or 1 | 1 |
+//! | `TIERPOOL_CHECK` | whether to see every double free, more slowly: 0 or 1 | 0 |
 //!
 //! A node is one of NUMA: a memory tier that the kernel shows as such is named this way.
 //!
@@ -20,6 +21,7 @@ use crate::system::{self, Policy};
 const IDLE: &CStr = c"TIERPOOL_IDLE_MIB";
 const NODES: &CStr = c"TIERPOOL_NODES";
 const HUGE: &CStr = c"TIERPOOL_HUGE_PAGES";
+const CHECK: &CStr = c"TIERPOOL_CHECK";
 
 /// What may be idle where nothing is said: 32 MiB.
 const USUAL_IDLE_BYTES: usize = 32 << 20;
@@ -27,6 +29,13 @@ const USUAL_IDLE_BYTES: usize = 32 << 20;
 static IDLE_BYTES: AtomicUsize = AtomicUsize::new(USUAL_IDLE_BYTES);
 
 static HUGE_PAGES: AtomicBool = AtomicBool::new(true);
+
+static CHECKS_ALL: AtomicBool = AtomicBool::new(false);
+
+/// Whether every double free is to be seen.
+pub(crate) fn checks_all() -> bool {
+    CHECKS_ALL.load(Relaxed)
+}
 
 /// Whether to ask for huge pages.
 pub(crate) fn huge_pages() -> bool {
@@ -46,11 +55,8 @@ pub(crate) fn read() -> Option<(Policy, u64)> {
             None => refuse(IDLE, b" is to be a number of MiB\n"),
         }
     }
-    match system::environment(HUGE) {
-        None | Some(b"1") => {}
-        Some(b"0") => HUGE_PAGES.store(false, Relaxed),
-        Some(_) => refuse(HUGE, b" is to be 0 or 1\n"),
-    }
+    read_switch(HUGE, &HUGE_PAGES);
+    read_switch(CHECK, &CHECKS_ALL);
     let value = system::environment(NODES)?;
     let policy = policy(value);
     if policy.is_none() {
@@ -68,6 +74,15 @@ pub(crate) fn refuse_nodes() -> ! {
         NODES,
         b" names a node that this machine does not have, or may not be used\n",
     )
+}
+
+fn read_switch(name: &CStr, switch: &AtomicBool) {
+    match system::environment(name) {
+        None => {}
+        Some(b"1") => switch.store(true, Relaxed),
+        Some(b"0") => switch.store(false, Relaxed),
+        Some(_) => refuse(name, b" is to be 0 or 1\n"),
+    }
 }
 
 fn refuse(name: &CStr, what: &[u8]) -> ! {

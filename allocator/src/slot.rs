@@ -72,9 +72,12 @@ pub(crate) fn give_back(index: usize) {
     bits::clear(&TAKEN[..], &(index..index + 1));
 }
 
-/// Whether some thread has the slot.
-pub(crate) fn is_taken(index: usize) -> bool {
-    bits::count(&TAKEN[..], &(index..index + 1)) != 0
+/// The slots that threads have.
+pub(crate) fn taken() -> impl Iterator<Item = usize> {
+    TAKEN
+        .iter()
+        .enumerate()
+        .flat_map(|(index, word)| bits::ones(word.load(Relaxed)).map(move |bit| index * 64 + bit))
 }
 
 pub(crate) fn slot(index: usize) -> &'static Slot {

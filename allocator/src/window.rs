@@ -222,7 +222,7 @@ impl Window {
             return None;
         }
         for _ in 0..TRIES {
-            let start = if frames == 1 {
+            let start = if frames == 1 && align == 1 {
                 // What is dirty is there already, and in the caches perhaps.
                 bits::find_one(&head.taken, |word| head.dirty[word].load(Relaxed))
                     .or_else(|| bits::find_one(&head.taken, |_| u64::MAX))
@@ -380,7 +380,7 @@ impl Window {
         let data = chunk + META_BYTES..chunk + CHUNK_BYTES;
         let metadata = chunk + MAPPED_META.start..chunk + MAPPED_META.end;
         if !system::commit(&metadata) || !system::commit(&data) {
-            self.drop_chunks(&(index..index + 1));
+            self.drop_chunks(&(index..index + 1), 0);
             return None;
         }
         // The first chunk has small pages: a small process is to stay small.
@@ -410,12 +410,13 @@ impl Window {
         None
     }
 
-    /// Makes chunks a mere reservation again. Where the kernel refuses that, they are lost.
-    fn drop_chunks(&self, range: &Range<usize>) {
+    /// Makes chunks a mere reservation again, but for the first `kept` bytes. Where the kernel
+    /// refuses that, they are lost.
+    fn drop_chunks(&self, range: &Range<usize>, kept: usize) {
         for index in range.clone() {
             self.kinds[index].store(NONE, Release);
         }
-        let addresses = self.chunk(range.start)..self.chunk(range.end);
+        let addresses = self.chunk(range.start) + kept..self.chunk(range.end);
         // SAFETY: the caller has them, and nobody uses what is in them.
         if unsafe { system::decommit(&addresses) } {
             bits::clear(&self.taken, range);
@@ -432,7 +433,7 @@ impl Window {
         let descriptors = chunk + MAPPED_META.start..chunk + FRAME_BYTES;
         let data = chunk + offset..chunk + offset + bytes;
         if !system::commit(&descriptors) || !system::commit(&data) {
-            self.drop_chunks(&(index..index + chunks));
+            self.drop_chunks(&(index..index + chunks), 0);
             return None;
         }
         if options::huge_pages() {
@@ -504,10 +505,24 @@ impl Window {
     }
 
     /// Gives a block of its own chunks back.
+    ///
+    /// Its descriptor stays mapped, and is that of a free frame: whoever frees the block again is
+    /// to be told, and looks there.
     pub(crate) fn drop_huge(&self, head: Frame) {
         let chunks = head.descriptor().frames.load(Relaxed) as usize;
-        let index = self.index(head.chunk());
-        self.drop_chunks(&(index..index + chunks));
+        let chunk = head.chunk();
+        let descriptors = chunk + MAPPED_META.start..chunk + FRAME_BYTES;
+        // SAFETY: the block is gone, and nobody else looks at what is known of it.
+        let is_free = unsafe { system::discard(&descriptors) };
+        if !is_free {
+            // Locked memory: then by hand.
+            let descriptor = head.descriptor();
+            descriptor.bytes.store(0, Relaxed);
+            descriptor.frames.store(0, Relaxed);
+            descriptor.owner.store(Owner::FREE.0, Relaxed);
+        }
+        let index = self.index(chunk);
+        self.drop_chunks(&(index..index + chunks), FRAME_BYTES);
     }
 }
 

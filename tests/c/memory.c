@@ -50,12 +50,12 @@ struct node {
     struct node *before;
 };
 
-/* 1 GiB of blocks of up to 4000 bytes, as a list. */
-static struct node *gibibyte(void)
+/* So many bytes in blocks of up to 4000, as a list. */
+static struct node *nodes_of(size_t bytes)
 {
     struct node *last = NULL;
     uint64_t state = 5;
-    for (size_t sum = 0; sum < GIB;) {
+    for (size_t sum = 0; sum < bytes;) {
         size_t size = random_from(&state) % 4000 + sizeof(struct node);
         struct node *next = malloc(size);
         EXPECT(next, "a block");
@@ -81,13 +81,13 @@ static void *free_nodes(void *nodes)
 static void *make_nodes(void *unused)
 {
     (void)unused;
-    return gibibyte();
+    return nodes_of(GIB);
 }
 
 static void small_blocks_go_back(void)
 {
     size_t before = resident();
-    free_nodes(gibibyte());
+    free_nodes(nodes_of(GIB));
     falls_to(before + MAY_STAY, "1 GiB of small blocks");
 }
 
@@ -106,9 +106,11 @@ static void blocks_freed_elsewhere_go_back(void)
 {
     pthread_t thread;
     size_t before = resident();
-    struct node *nodes = gibibyte();
+    struct node *nodes = nodes_of(GIB);
     EXPECT(pthread_create(&thread, NULL, free_nodes, nodes) == 0, "a thread");
     EXPECT(pthread_join(thread, NULL) == 0, "its end");
+    /* Whose they were looks when it needs more than it has at hand. */
+    free_nodes(nodes_of(128 * MIB));
     falls_to(before + MAY_STAY, "1 GiB that another thread freed");
 }
 

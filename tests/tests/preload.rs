@@ -130,9 +130,9 @@ cases! { memory:
 cases! { misuse:
     a_double_free_is_named;
     a_double_free_at_once_is_named;
-    a_double_free_long_after_is_named;
+    a_double_free_long_after_is_named_where_all_are_checked;
     a_double_free_by_another_thread_is_named;
-    a_double_free_after_another_thread_s_is_named;
+    a_double_free_after_another_thread_s_is_named_where_all_are_checked;
     a_realloc_of_a_freed_block_is_named;
     an_interior_pointer_is_named;
     a_pointer_that_is_no_block_is_named;

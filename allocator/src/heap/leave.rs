@@ -13,8 +13,7 @@ use crate::heap::Heap;
 use crate::heap::refill::among;
 use crate::left;
 use crate::list::Membership;
-use crate::owner::{Kind, MAX_SLOTS, Owner};
-use crate::place::{self, Place};
+use crate::owner::{Kind, Owner};
 use crate::size_class::CLASSES;
 use crate::slot;
 use crate::window::WINDOW;
@@ -55,18 +54,7 @@ impl Heap {
             let summary = &slab.descriptor().summary;
             summary.store(summary.load(Relaxed) | 1 << word, Relaxed);
         }
-        self.free_front(class);
-    }
-
-    /// Frees the blocks that are in front.
-    pub(super) fn free_front(&mut self, class: usize) {
-        let ready = core::mem::take(&mut self.bins[class].ready) as usize;
-        for index in 0..ready {
-            let address = self.fronts[class][index];
-            if let Some(Place::Slab { slab, index, .. }) = place::of(address) {
-                self.free_block(slab, class, index, address);
-            }
-        }
+        self.clear_front(class);
     }
 
     fn abandon_all(&mut self, class: usize) {
@@ -112,7 +100,7 @@ pub(crate) fn recover_after_fork(
     kept: impl Fn(usize) -> bool,
     held: impl Fn(usize, usize, usize) -> u64,
 ) {
-    let gone = || (0..MAX_SLOTS).filter(|&index| slot::is_taken(index) && !kept(index));
+    let gone = || slot::taken().filter(|&index| !kept(index));
     if gone().next().is_none() {
         return;
     }

@@ -3,7 +3,8 @@
 use pool_core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::frame::Frame;
-use crate::heap::{FRONT, Heap};
+use crate::heap::Heap;
+use crate::heap::front::FRONT;
 use crate::layout::FRAME_BYTES;
 use crate::list::{self, Membership};
 use crate::owner::Owner;
@@ -23,17 +24,23 @@ impl Heap {
         if index.wrapping_mul(bin.bytes as usize) != offset {
             misuse(Misuse::InvalidFree, address);
         }
-        if bin.ready < bin.most {
-            // What is in front is allocated by the bitmap: only what others do not have gets there.
-            let allocated = slab.allocated(index >> 6).load(Relaxed);
-            if allocated >> (index & 63) & 1 == 0 {
+        if bin.ready >= bin.most {
+            // With no front all is checked, what another thread freed as well.
+            if bin.most == 0 && slab.remote(index >> 6).load(Relaxed) >> (index & 63) & 1 != 0 {
                 misuse(Misuse::DoubleFree, address);
             }
-            self.fronts[class][bin.ready as usize % FRONT] = address;
-            bin.ready = bin.ready.wrapping_add(1);
-        } else {
             self.free_block(slab, class, index, address);
+            return;
         }
+        // What is in front is allocated by the bitmap: only what others do not have gets there.
+        let allocated = slab.allocated(index >> 6).load(Relaxed);
+        let front = &mut self.fronts[class];
+        let last = front[bin.ready.wrapping_sub(1) as usize % FRONT];
+        if allocated >> (index & 63) & 1 == 0 || (bin.ready != 0 && last == address) {
+            misuse(Misuse::DoubleFree, address);
+        }
+        front[bin.ready as usize % FRONT] = address;
+        bin.ready = bin.ready.wrapping_add(1);
     }
 
     /// Frees block `index` of `slab`, which this heap owns, past the front.
@@ -54,13 +61,11 @@ impl Heap {
         }
         let left = taken & !bit;
         allocated.store(left, Relaxed);
-        let descriptor = slab.descriptor();
-        let summary = descriptor.summary.load(Relaxed);
-        descriptor
-            .summary
-            .store(summary | 1 << (word & 63), Relaxed);
+        let summary = &slab.descriptor().summary;
+        let before = summary.load(Relaxed);
+        summary.store(before | 1 << (word & 63), Relaxed);
         // A slab that was full is in the wrong list; one without blocks may go.
-        if summary == 0 || left == 0 {
+        if before == 0 || left == 0 {
             self.settle(slab, class);
         }
     }

@@ -92,9 +92,7 @@ impl Heap {
         self.tell_away(class);
         while !self.bins[class].take_word(class) {
             self.put_by(class);
-            if self.slabs[class].partial.is_empty() {
-                self.hear(class);
-            }
+            self.hear(class);
             let mut slab = self.slabs[class].partial.pop();
             if slab.is_none() && self.adopt_any(class) {
                 slab = self.slabs[class].partial.pop();

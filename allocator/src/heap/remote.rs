@@ -18,6 +18,10 @@ use crate::slot;
 /// Larger blocks are told of at once: they are worth it.
 const GATHERED_BYTES: u32 = 1 << 10;
 
+/// How many slabs are looked at once: so many that mail does not pile up, and so few that nobody
+/// waits for long.
+const LOOKS: usize = 8;
+
 /// Blocks of one word that are free and were not told to their owner.
 #[derive(Debug, Default)]
 pub(super) struct Away {
@@ -133,8 +137,10 @@ impl Heap {
         }
     }
 
-    /// Looks at slabs that were posted, until one of `class` has blocks.
+    /// Looks at slabs that were posted: at [`LOOKS`] of them, and at more until one of `class` has
+    /// blocks.
     pub(super) fn hear(&mut self, class: usize) {
+        let mut looks = 0;
         loop {
             if self.posted.is_empty() {
                 if !self.slot().has_mail() {
@@ -149,7 +155,8 @@ impl Heap {
             if planted!("mailbox.clears_after_the_look") {
                 slab.queue().queued.swap(0, AcqRel);
             }
-            if !self.slabs[class].partial.is_empty() {
+            looks += 1;
+            if looks >= LOOKS && !self.slabs[class].partial.is_empty() {
                 return;
             }
         }

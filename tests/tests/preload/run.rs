@@ -39,7 +39,12 @@ impl Outcome {
 
 /// The case `name` of `program`, under the library that is tested.
 pub(crate) fn case(program: &'static str, name: &str) {
-    let outcome = match outcome(Library::under_test(), program, name, &[]) {
+    let checked: &[_] = if name.ends_with("where_all_are_checked") {
+        &[("TIERPOOL_CHECK", "1")]
+    } else {
+        &[]
+    };
+    let outcome = match outcome(Library::under_test(), program, name, checked) {
         Ok(outcome) => outcome,
         Err(NoCompiler(why)) => return skipped(&format!("preload::{program}::{name}"), &why),
     };
