@@ -78,7 +78,7 @@ pub(crate) struct Bin {
 const _: () = assert!(size_of::<Bin>() == 64);
 
 /// The slabs of one class that a heap owns, but for the one in the bin.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slabs {
     partial: List,
     full: List,
@@ -129,11 +129,20 @@ impl Bin {
 
 impl Heap {
     /// Makes it the heap of `slot`, whose `generation`th thread has it now.
+    ///
+    /// It may hold anything that a heap holds: the thread that had it before may have been gone all
+    /// at once, in a fork.
     pub(crate) fn begin(&mut self, slot: usize, generation: u32) {
         self.owner = Owner::heap(slot, generation);
         self.slot = slot;
         self.posted = Posted::default();
         self.window = WINDOW.bounds();
+        for slabs in &mut self.slabs {
+            *slabs = Slabs::default();
+        }
+        for away in &mut self.away {
+            *away = remote::Away::default();
+        }
         for (class, bin) in self.bins.iter_mut().enumerate().skip(1) {
             bin.bytes = u32::try_from(size_class::block_bytes(class)).unwrap_or(0);
             bin.reciprocal = if class <= SMALL {

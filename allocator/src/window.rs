@@ -471,6 +471,12 @@ impl Window {
         mut counts: Remade,
     ) -> Remade {
         bits::clear(&head.taken, &(META_FRAMES..FRAMES));
+        // Whatever a frame is now, it may have been a slab in a stack.
+        for frame in (META_FRAMES..FRAMES).filter_map(|index| self.frame_at(chunk, index)) {
+            if frame.queue().stacked.load(Relaxed) != 0 {
+                frame.queue().stacked.store(0, Relaxed);
+            }
+        }
         let (mut index, mut free) = (META_FRAMES, 0);
         while let Some(frame) = (index < FRAMES)
             .then(|| self.frame_at(chunk, index))
@@ -492,7 +498,6 @@ impl Window {
             }
             repair(frame);
             bits::set(&head.taken, &(index..(index + frames).min(FRAMES)));
-            frame.queue().stacked.store(0, Relaxed);
             if let Kind::Slab(class) = kind
                 && frame.owner().is_abandoned()
             {
