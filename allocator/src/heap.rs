@@ -26,9 +26,9 @@
 //! 6. The first `opened` blocks of a slab were given out before, and no others.
 //!
 //! # Files
-//! [`front`]: blocks that were freed last. [`refill`]: a bin without blocks. [`local`]: freeing what
-//! is the heap's own. [`remote`]: freeing what is not, and hearing of what others freed. [`leave`]:
-//! the end of a thread, and of the others in a child after a fork.
+//! [`front`]: blocks that were freed last. [`refill`]: a bin without blocks. [`local`]: freeing
+//! what is the heap's own. [`remote`]: freeing what is not, and hearing of what others freed.
+//! [`leave`]: the end of a thread, and of the others in a child after a fork.
 
 mod front;
 mod leave;
