@@ -411,4 +411,13 @@ pub enum ProtocolError {
     /// A segment is not where it was, or not in the window.
     #[error("a segment is at another address than it can be")]
     Place,
+    /// A new segment does not begin where it was asked to. It was given back. The daemon may be of
+    /// before there was [`align`](crate::Create::align).
+    #[error("a segment that was to begin at a multiple of {align} begins at {addr}")]
+    Misaligned {
+        /// Where it begins.
+        addr: PoolAddr,
+        /// What that was to be a multiple of.
+        align: Bytes,
+    },
 }

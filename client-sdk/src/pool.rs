@@ -17,7 +17,7 @@ use crate::attach::AttachOptions;
 use crate::domain::{Domain, DomainOptions};
 use crate::error::{Error, ProtocolError};
 use crate::event::Events;
-use crate::info::{SegmentList, TierInfo};
+use crate::info::{SegmentInfo, SegmentList, TierInfo};
 use crate::reserve::Reserve;
 use crate::segment::Segment;
 use crate::session::unwanted;
@@ -179,16 +179,24 @@ fn take(
         if shared.find(grant.info.id).is_some() {
             return Err(ProtocolError::Field("segment_id").into());
         }
-        if grant.info.bytes.get() < ask.bytes {
-            shared.queue(unwanted);
-            return Err(ProtocolError::Field("bytes").into());
-        }
-        if grant.info.domain.is_some() != ask.coherence.is_some() {
-            shared.queue(unwanted);
-            return Err(ProtocolError::Field("coherence").into());
-        }
+        is_as_asked(ask, &grant.info).inspect_err(|_| shared.queue(unwanted))?;
     }
     shared.hold(grant, unwanted)
+}
+
+/// Whether a new segment is what was asked for.
+fn is_as_asked(ask: &session::Create, info: &SegmentInfo) -> Result<(), ProtocolError> {
+    if info.bytes.get() < ask.bytes {
+        return Err(ProtocolError::Field("bytes"));
+    }
+    if info.domain.is_some() != ask.coherence.is_some() {
+        return Err(ProtocolError::Field("coherence"));
+    }
+    let (addr, align) = (info.addr, Bytes::new(ask.align));
+    if ask.align > 0 && !addr.get().is_multiple_of(ask.align) {
+        return Err(ProtocolError::Misaligned { addr, align });
+    }
+    Ok(())
 }
 
 /// A segment to be created.
@@ -229,6 +237,25 @@ impl Create {
     #[must_use]
     pub fn capacity(mut self, bytes: Bytes) -> Self {
         self.ask.capacity_bytes = bytes.get();
+        self
+    }
+
+    /// Beginning at a multiple of `bytes`: a power of two, from an extent of 2 MiB to the size of
+    /// the window. Of 0, and where nothing is said, it begins at any extent.
+    ///
+    /// It is the address that is the multiple, in every process and for as long as the segment
+    /// lives: also where it grows or moves, and after the daemon was started anew. So where all
+    /// segments of a kind are as large as they are aligned, the address of a byte tells which one
+    /// it is in. Of a domain it is the directory that begins there; the units lie behind it.
+    ///
+    /// # Errors
+    /// Of the call that creates it: [`Reason::OutOfRange`](crate::Reason::OutOfRange) where `bytes`
+    /// cannot be had, [`Reason::WindowFull`](crate::Reason::WindowFull) where no gap between other
+    /// segments has such a place with the capacity behind it, and [`ProtocolError::Misaligned`]
+    /// where the daemon knows of no alignment.
+    #[must_use]
+    pub fn align(mut self, bytes: Bytes) -> Self {
+        self.ask.align = bytes.get();
         self
     }
 

@@ -18,6 +18,8 @@ pub struct DeviceSetup {
 pub struct Setup {
     /// The memory: by default one small device in each of `hbm`, `ddr` and `pooled`.
     pub devices: Vec<DeviceSetup>,
+    /// Where the window begins, if not where it does by default.
+    pub window_base: Option<u64>,
     /// The NUMA node that the memory is bound to, if any.
     pub numa_node: Option<u32>,
     /// Where descriptors wait: `keeper` or `clients`.
@@ -43,6 +45,7 @@ impl Default for Setup {
                 device("ddr0", "ddr", 256),
                 device("pooled0", "pooled", 128),
             ],
+            window_base: None,
             numa_node: None,
             store: "keeper",
             on_stop: "keep",
@@ -100,6 +103,9 @@ impl Setup {
              memory_floor = \"64 MiB\"\n",
             self.store, self.on_stop, self.grace_ms, self.pressure_ms
         );
+        if let Some(base) = self.window_base {
+            put(&mut text, format_args!("[window]\nbase = \"{base:#x}\"\n"));
+        }
         let mut tiers: Vec<&str> = self.devices.iter().map(|device| device.tier).collect();
         tiers.dedup();
         for tier in tiers {

@@ -348,6 +348,57 @@ fn a_grant_of_less_than_was_asked_for_is_not_believed() {
     wait_until(|| fake.model().asked(is_close).len() == 2);
 }
 
+#[test]
+fn a_segment_begins_at_a_multiple_of_what_was_asked() {
+    let (fake, pool) = attached();
+    let _before = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    for align in [8, 1, 16] {
+        let create = Create::new("ddr", EXTENT).align(extents(align));
+        let segment = pool.create(&create).unwrap();
+        let (addr, align) = (segment.addr().get(), extents(align).get());
+        assert!(addr.is_multiple_of(align), "{addr:#x} for {align}");
+        assert_eq!(last_align(&fake), align);
+    }
+    pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    assert_eq!(
+        last_align(&fake),
+        0,
+        "it is not asked for where nothing is said"
+    );
+}
+
+/// What the last create asked for.
+fn last_align(fake: &Fake) -> u64 {
+    let model = fake.model();
+    let mut asked = model.log.iter().filter_map(|(_, body)| match body {
+        request::Body::Create(ask) => Some(ask.align),
+        _ => None,
+    });
+    asked.next_back().unwrap()
+}
+
+#[test]
+fn a_grant_at_another_place_than_was_asked_for_is_not_believed_and_given_back() {
+    let (fake, pool) = attached();
+    let _before = pool.create(&Create::new("ddr", EXTENT)).unwrap();
+    fake.model().ignores_align = true;
+    let addr = fake.model().next_addr();
+    let held = Create::new("ddr", EXTENT).align(extents(8));
+    let error = pool.create(&held).unwrap_err();
+    let align = extents(8);
+    let misaligned = |addr, align| Error::from(ProtocolError::Misaligned { addr, align });
+    assert_eq!(error, misaligned(addr, align));
+    assert_eq!(error.class(), ErrorClass::Corrupt);
+    wait_until(|| fake.model().asked(is_close).len() == 1);
+    // Nobody could free by hand what is kept without a holder.
+    let kept = held.clone().name("kept").persistent();
+    let addr = fake.model().next_addr();
+    assert_eq!(pool.create(&kept).unwrap_err(), misaligned(addr, align));
+    wait_until(|| fake.model().asked(is_free).len() == 1);
+    wait_until(|| fake.model().held.len() == 1);
+    assert!(fake.model().unclean.is_empty());
+}
+
 fn inner(granted: &mut session::Granted) -> &mut common::Segment {
     granted.segment.as_mut().unwrap()
 }

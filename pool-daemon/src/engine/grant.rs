@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     pub(super) tier: usize,
     pub(super) extents: Extents,
     capacity: Extents,
+    /// Its address is to be a multiple of this.
+    align: Extents,
     piece_max: u32,
     name: String,
     lifetime: Lifetime,
@@ -71,6 +73,7 @@ impl Engine {
             }
             bytes => self.extents_of("capacity_bytes", bytes)?,
         };
+        let align = self.alignment(ask.align)?;
         let piece_max = match ask.piece_bytes {
             0 => 0,
             bytes => self.extents_of("piece_bytes", bytes)?.get(),
@@ -94,6 +97,7 @@ impl Engine {
             tier,
             extents,
             capacity,
+            align,
             piece_max,
             name: ask.name.clone(),
             lifetime,
@@ -164,12 +168,7 @@ impl Engine {
         // An id that is not used after all is no loss; addresses would be.
         let id = take_id!(self, segment);
         let incarnation = self.next_incarnation()?;
-        let range = self
-            .window
-            .take_run(wanted.capacity.get())
-            .ok_or(Refusal::WindowFull {
-                asked: wanted.capacity.bytes(),
-            })?;
+        let range = self.take_place(wanted.capacity, wanted.align)?;
         let fresh = self.carve(id, wanted.tenant, layout)?;
         self.begin_segment(id, incarnation, range, wanted, &fresh);
         let (purpose, unbuilt, failure) = (Purpose::Create, fresh.len(), None);

@@ -45,6 +45,7 @@ mod holding;
 mod job;
 mod mend;
 mod operate;
+mod place;
 pub mod plan;
 mod pressure;
 mod recall;

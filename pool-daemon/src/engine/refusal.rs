@@ -1,7 +1,7 @@
 //! Why a request was refused: always before anything was changed.
 
 use coherence::{LayoutError, LeaseError};
-use pool_core::{Bytes, Extents, limits};
+use pool_core::{Bytes, EXTENT_BYTES, Extents, limits};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
 use super::command::WorldError;
@@ -95,11 +95,29 @@ pub enum Refusal {
         /// What was asked.
         asked: Bytes,
     },
-    /// The window has no gap that is long enough.
-    #[error("the window has no gap of {asked}: free segments, or configure a larger window")]
+    /// A segment cannot be asked to begin at a multiple of that.
+    #[error(
+        "align is {} bytes, and must be a power of two from {least} to {most}, or 0 for any place",
+        asked.get()
+    )]
+    Unaligned {
+        /// What was asked.
+        asked: Bytes,
+        /// The least.
+        least: Bytes,
+        /// The most: no larger power of two fits the window.
+        most: Bytes,
+    },
+    /// The window has no gap that is long enough, where it was asked for.
+    #[error(
+        "the window has no gap of {asked}{}: free segments, or configure a larger window",
+        at_multiples(*align)
+    )]
     WindowFull {
         /// What was asked.
         asked: Bytes,
+        /// What it was to begin at a multiple of.
+        align: Bytes,
     },
     /// The addresses behind the segment belong to another one.
     #[error(
@@ -269,6 +287,7 @@ impl Refusal {
             Self::OutOfRange { .. } | Self::Layout(_) | Self::PartOfExtent { .. } => {
                 (Caller, R::OutOfRange)
             }
+            Self::Unaligned { .. } => (Caller, R::OutOfRange),
             Self::BadName(_) => (Caller, R::BadName),
             Self::NameTaken(_) => (Caller, R::NameTaken),
             Self::NotFound { .. } => (Caller, R::NotFound),
@@ -305,6 +324,7 @@ impl Refusal {
                 asked.get(),
             ),
             Self::OutOfRange { most, asked, .. } => (*most, 0, *asked),
+            Self::Unaligned { most, asked, .. } => (most.get(), 0, asked.get()),
             Self::LostUnit { unit, last_good } => (0, *last_good, u64::from(*unit)),
             Self::PartOfExtent { asked } => (0, 0, asked.get()),
             Self::Limit { limit, .. } => (*limit, *limit, 1),
@@ -352,6 +372,14 @@ fn also_check(what: &str) -> &'static str {
         "segment" => ", and that it is shared with your tenant",
         _ => "",
     }
+}
+
+/// Where a gap was looked for, where not every extent would do.
+fn at_multiples(align: Bytes) -> String {
+    if align.get() <= EXTENT_BYTES {
+        return String::new();
+    }
+    format!(" that begins at a multiple of {align}")
 }
 
 fn on_draining(free: Bytes) -> String {

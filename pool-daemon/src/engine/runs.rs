@@ -1,7 +1,9 @@
 //! A set of numbers kept as runs: the free extents of a device, the free addresses of the window.
 //!
 //! Every operation costs the logarithm of the number of runs, however fragmented the set is; taking
-//! several runs costs that for each.
+//! several runs costs that for each. Taking an aligned one looks besides at runs that are long
+//! enough and have no aligned place: these are all shorter than what is taken and the alignment
+//! together.
 //!
 //! # Invariants
 //! 1. Runs are not empty, do not overlap and do not touch: neighbours are merged.
@@ -153,8 +155,21 @@ impl RunSet {
 
     /// Takes `count` neighbours out: of the shortest run that has them, the lowest of these.
     pub fn take_run(&mut self, count: u32) -> Option<Run> {
-        let &(_, first) = self.by_count.range((count, 0)..).next()?;
-        let run = Run { first, count };
+        self.take_aligned(count, 1, 0)
+    }
+
+    /// Takes `count` neighbours out of which the lowest and `phase` add up to a multiple of
+    /// `align`, for which 0 is as good as 1: of the shortest run that has them, the lowest of
+    /// these.
+    pub fn take_aligned(&mut self, count: u32, align: u32, phase: u32) -> Option<Run> {
+        let place_in = |&(length, first): &(u32, u32)| {
+            let place = u64::from(first) + u64::from(phase);
+            let skipped = place.next_multiple_of(u64::from(align.max(1))) - place;
+            let skipped = u32::try_from(skipped).ok()?;
+            let first = first.checked_add(skipped)?;
+            (length.checked_sub(skipped)? >= count).then_some(Run { first, count })
+        };
+        let run = self.by_count.range((count, 0)..).find_map(place_in)?;
         self.remove(run).ok()?;
         Some(run)
     }
@@ -215,24 +230,87 @@ mod tests {
         runs.iter().flat_map(|r| r.first..r.end()).collect()
     }
 
+    /// Each number of each run is tried: the lowest that will do, of the shortest run.
+    fn aligned_place(set: &RunSet, count: u32, align: u32, phase: u32) -> Option<Run> {
+        let fits = |run: Run| {
+            let places = (run.first..run.end()).filter(|n| (n + phase).is_multiple_of(align));
+            let mut long_enough = places.filter(|n| run.end() - n >= count);
+            let first = long_enough.next()?;
+            Some((run.count, Run { first, count }))
+        };
+        let best = set.iter().filter_map(fits).min();
+        best.map(|(_, run)| run)
+    }
+
     #[derive(Debug, Clone)]
     enum Op {
         Insert(Run),
         Remove(Run),
-        TakeRun(u32),
+        TakeAligned(u32, u32, u32),
         Take(u32),
         TakeHighest(u32),
     }
 
     fn op() -> impl Strategy<Value = Op> {
         let run = (0..60_u32, 0..12_u32).prop_map(|(first, count)| Run { first, count });
+        let aligns = (0..6_u32).prop_map(|shift| 1 << shift);
         prop_oneof![
             3 => run.clone().prop_map(Op::Insert),
             2 => run.prop_map(Op::Remove),
-            1 => (1..12_u32).prop_map(Op::TakeRun),
+            1 => (1..12_u32).prop_map(|count| Op::TakeAligned(count, 1, 0)),
+            2 => (1..12_u32, aligns, 0..32_u32).prop_map(|(n, a, p)| Op::TakeAligned(n, a, p)),
             1 => (1..24_u32).prop_map(Op::Take),
             1 => (1..24_u32).prop_map(Op::TakeHighest),
         ]
+    }
+
+    fn set_of(runs: &[(u32, u32)]) -> RunSet {
+        let mut set = RunSet::default();
+        for &(first, count) in runs {
+            set.insert(Run { first, count }).unwrap();
+        }
+        set
+    }
+
+    #[test]
+    fn what_is_aligned_is_taken_of_the_shortest_run_that_has_a_place_for_it() {
+        // Of the first one, 5 to 8, only the last is a multiple of 4.
+        let mut set = set_of(&[(5, 4), (17, 8), (33, 16)]);
+        let run = |first, count| Some(Run { first, count });
+        assert_eq!(set.take_aligned(4, 4, 0), run(20, 4));
+        assert_eq!(
+            set.take_aligned(4, 4, 3),
+            run(5, 4),
+            "5 and 3 are a multiple of 4"
+        );
+        assert_eq!(set.take_aligned(8, 8, 0), run(40, 8));
+        assert_eq!(
+            set.take_aligned(8, 8, 0),
+            None,
+            "what is left is too short or has no place"
+        );
+        assert_eq!(set.iter().count(), 4);
+        assert_eq!(set.take_aligned(7, 0, 9), run(33, 7), "0 is as good as 1");
+    }
+
+    #[test]
+    fn an_aligned_place_at_the_end_of_the_numbers_is_none_that_wraps() {
+        let last = u32::MAX - 1;
+        let mut set = set_of(&[(last, 1)]);
+        for (align, phase) in [
+            (4, 0),
+            (1 << 31, 0),
+            (1 << 31, u32::MAX),
+            (u32::MAX, u32::MAX),
+        ] {
+            assert_eq!(set.take_aligned(1, align, phase), None, "{align} {phase}");
+        }
+        let due = Run {
+            first: last,
+            count: 1,
+        };
+        assert_eq!(set.take_aligned(1, 1 << 31, 2), Some(due));
+        assert_eq!(set.count(), 0);
     }
 
     proptest! {
@@ -253,10 +331,15 @@ mod tests {
                         prop_assert_eq!(set.remove(run).is_ok(), fits);
                         if fits { oracle.retain(|n| !wanted.contains(n)); }
                     }
-                    Op::TakeRun(count) => if let Some(run) = set.take_run(count) {
-                        prop_assert_eq!(run.count, count);
-                        for n in numbers(&[run]) { prop_assert!(oracle.remove(&n)); }
-                    },
+                    Op::TakeAligned(count, align, phase) => {
+                        let due = aligned_place(&set, count, align, phase);
+                        let taken = match align {
+                            1 => set.take_run(count),
+                            align => set.take_aligned(count, align, phase),
+                        };
+                        prop_assert_eq!(taken, due);
+                        for n in numbers(taken.as_slice()) { prop_assert!(oracle.remove(&n)); }
+                    }
                     Op::Take(count) | Op::TakeHighest(count) => {
                         let highest = matches!(op, Op::TakeHighest(_));
                         let taken = if highest { set.take_highest(count) } else { set.take(count) };

@@ -73,6 +73,14 @@ fn creates(window: u64) -> Vec<Row> {
     for piece in [window + 1, u64::MAX] {
         rows.push((create(|ask| ask.piece_bytes = piece), OutOfRange));
     }
+    for align in [1, 4096, EXTENT - 1, EXTENT / 2, EXTENT + 1, 3 * EXTENT] {
+        rows.push((create(|ask| ask.align = align), OutOfRange));
+    }
+    for align in [2 * window, 1 << 63, u64::MAX] {
+        rows.push((create(|ask| ask.align = align), OutOfRange));
+    }
+    // The window begins at the one multiple that is in it, where another segment lies.
+    rows.push((create(|ask| ask.align = window), WindowFull));
     let pieces = |ask: &mut session::Create| {
         ask.bytes = (SEGMENT_PIECES_MAX as u64 + 1) * EXTENT;
         ask.piece_bytes = 1;

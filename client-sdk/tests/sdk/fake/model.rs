@@ -50,6 +50,8 @@ pub(crate) struct Model {
     last: BTreeMap<u64, (u64, Option<u64>)>,
     clients: u64,
     next_id: u64,
+    /// As one of before there was alignment: it does not know the field.
+    pub(crate) ignores_align: bool,
     /// In extents from the base; never given out twice unless set back.
     pub(crate) next_extent: u64,
     /// Those that are served, by their number.
@@ -99,6 +101,7 @@ impl Model {
             last: BTreeMap::new(),
             clients: 0,
             next_id: 1,
+            ignores_align: false,
             next_extent: 0,
             connections: BTreeMap::new(),
             last_connection: 0,
@@ -285,10 +288,14 @@ impl Model {
         let bytes = directory + ask.bytes.next_multiple_of(EXTENT_BYTES);
         let capacity = ask.capacity_bytes.max(bytes).next_multiple_of(EXTENT_BYTES);
         let segment = self.take_id();
+        if ask.align > 0 && !self.ignores_align {
+            let aligned = self.next_addr().get().next_multiple_of(ask.align);
+            self.next_extent = (aligned - self.window_base) / EXTENT_BYTES;
+        }
         let message = common::Segment {
             segment_id: segment,
             incarnation: self.take_id(),
-            addr: self.window_base + self.next_extent * EXTENT_BYTES,
+            addr: self.next_addr().get(),
             bytes: 0,
             capacity_bytes: capacity,
             name: ask.name.clone(),

@@ -190,6 +190,8 @@ fn every_field_of_a_request_is_bounded() {
         (with(&|c| c.capacity_bytes = 1), R::OutOfRange),
         (with(&|c| c.capacity_bytes = u64::MAX), R::OutOfRange),
         (with(&|c| c.piece_bytes = u64::MAX), R::OutOfRange),
+        (with(&|c| c.align = 1), R::OutOfRange),
+        (with(&|c| c.align = u64::MAX), R::OutOfRange),
         (with(&|c| c.lifetime = 3), R::Malformed),
         (with(&|c| c.lifetime = -1), R::Malformed),
         (with(&|c| c.lifetime = 2), R::Malformed),

@@ -16,6 +16,7 @@
 //! 10. A refusal changes nothing.
 //! 11. A restart loses nothing that was granted, and another restart changes nothing but the epoch.
 //! 12. What is sealed stays sealed, with the contents that were sealed.
+//! 13. A segment begins at a multiple of what its creator asked for, whatever becomes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,8 @@ pub(super) struct Memory {
     incarnations: BTreeMap<u64, (u64, Option<u64>)>,
     /// Segment to what was in it when it was sealed.
     sealed: BTreeMap<u64, Vec<u64>>,
+    /// Every alignment that a segment was granted with.
+    pub(super) aligned: BTreeSet<u64>,
     spawned: usize,
 }
 
@@ -469,6 +472,16 @@ pub(super) fn of_grant(
                 "law 7: pages of {backing} can vanish"
             );
         }
+    }
+}
+
+/// Law 13, of the answer to whoever created a segment. [`changed`] says that it stays there.
+pub(super) fn of_create(world: &mut World, ask: &session::Create, granted: &session::Granted) {
+    let segment = granted.segment.as_ref().unwrap();
+    if ask.align > 0 {
+        let beyond = segment.addr % ask.align;
+        assert_eq!(beyond, 0, "law 13: {:#x} for {}", segment.addr, ask.align);
+        world.laws.aligned.insert(ask.align);
     }
 }
 

@@ -13,6 +13,7 @@ mod evictions;
 mod holding;
 mod laws;
 mod ops;
+mod placing;
 mod plans;
 mod pressure;
 mod process;

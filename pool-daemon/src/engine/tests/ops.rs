@@ -94,9 +94,10 @@ fn create() -> impl Strategy<Value = session::Create> {
     let shape = (1..8_u32, spare, piece, 0..NAMES.len());
     let wait_ms = prop_oneof![1 => Just(0), 1 => 1..5_000_u64];
     let weighted = proptest::bool::weighted;
-    let rest = (weighted(0.2), any::<bool>(), wait_ms, weighted(0.3));
+    let align = prop_oneof![3 => Just(0), 2 => (0..7_u32).prop_map(|shift| extents(1 << shift))];
+    let rest = (weighted(0.2), any::<bool>(), wait_ms, weighted(0.3), align);
     (shape, rest).prop_map(
-        |((count, spare, piece, name), (pooled, kept, wait_ms, shared))| {
+        |((count, spare, piece, name), (pooled, kept, wait_ms, shared, align))| {
             let coherence = ask::create_domain("", 1).coherence;
             session::Create {
                 tier: if pooled { "pooled" } else { "ddr" }.into(),
@@ -111,6 +112,7 @@ fn create() -> impl Strategy<Value = session::Create> {
                 piece_bytes: extents(piece),
                 wait_ms,
                 coherence: coherence.filter(|_| shared),
+                align,
             }
         },
     )
@@ -163,8 +165,9 @@ fn word() -> impl Strategy<Value = String> {
 /// Requests that no library would send.
 fn nonsense() -> impl Strategy<Value = Option<Body>> {
     let number = any::<i32>;
-    let create = (word(), edge(), edge(), word(), number(), edge(), edge()).prop_map(
-        |(tier, bytes, capacity_bytes, name, lifetime, piece_bytes, wait_ms)| {
+    let numbers = (edge(), edge(), number(), edge(), edge(), edge());
+    let create = (word(), word(), numbers).prop_map(
+        |(tier, name, (bytes, capacity_bytes, lifetime, piece_bytes, wait_ms, align))| {
             Body::Create(session::Create {
                 tier,
                 bytes,
@@ -180,6 +183,7 @@ fn nonsense() -> impl Strategy<Value = Option<Body>> {
                     one_host: true,
                     ..Coherence::default()
                 }),
+                align,
             })
         },
     );

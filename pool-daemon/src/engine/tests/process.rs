@@ -334,6 +334,10 @@ impl World {
         }
         if let reply::Body::Granted(granted) = &body {
             laws::of_grant(self, pid, granted, files);
+            let asked = self.processes[&pid].sent.get(&reply.request_id);
+            if let Some(request::Body::Create(ask)) = asked.cloned() {
+                laws::of_create(self, &ask, granted);
+            }
             self.has_slot(client, granted);
             self.map(pid, granted, files);
         }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use coherence::Epoch;
-use pool_core::{BackingId, SegmentId};
+use pool_core::{BackingId, PoolAddr, SegmentId, WindowRange};
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1 as session;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -16,7 +16,7 @@ use session::request::Body;
 use super::ask;
 use super::laws;
 use super::ops::{Ask, NAMES, Op, op};
-use super::plans::{ALPHA, BETA, GAMMA, plan};
+use super::plans::{ALPHA, BETA, GAMMA, extents, plan};
 use super::process::Pid;
 use super::world::{Loss, World};
 use crate::engine::command::{Command, Operation, Seen, WorldError};
@@ -49,6 +49,15 @@ const KINDS: [&str; 17] = [
 /// What the world does unasked must happen, too.
 const RECOVERY: &str = "the recovery of a domain";
 
+/// So must a grant at each alignment that fits the window: from one extent to 64.
+fn alignments() -> impl Iterator<Item = String> {
+    (0..7_u32).map(|shift| aligned(extents(1 << shift)))
+}
+
+fn aligned(align: u64) -> String {
+    format!("a grant at a multiple of {align}")
+}
+
 /// A world that is driven by [`Op`]s.
 struct Play {
     world: World,
@@ -56,7 +65,11 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let mut world = World::new(plan());
+        let mut plan = plan();
+        // At no multiple of any alignment but an extent's.
+        let (base, len) = (plan.window.base().get() + extents(5), plan.window.len());
+        plan.window = WindowRange::new(PoolAddr::new(base), len).unwrap();
+        let mut world = World::new(plan);
         world.prompt = false;
         let mut play = Self { world };
         (0..5).for_each(|user| play.spawn(user, user != 3));
@@ -442,6 +455,8 @@ fn whatever_happens_the_laws_hold_and_everything_comes_back() {
         happened
             .borrow_mut()
             .extend(play.world.published.iter().cloned());
+        let aligns = play.world.laws.aligned.iter();
+        happened.borrow_mut().extend(aligns.copied().map(aligned));
         if !play.world.domains.recovered.is_empty() {
             happened.borrow_mut().insert(RECOVERY.to_owned());
         }
@@ -452,7 +467,8 @@ fn whatever_happens_the_laws_hold_and_everything_comes_back() {
         panic!("{failed}");
     }
     // What never happened was not tested.
-    for kind in KINDS.into_iter().chain([RECOVERY]) {
-        assert!(happened.borrow().contains(kind), "{kind} never happened");
+    let kinds = KINDS.into_iter().chain([RECOVERY]).map(str::to_owned);
+    for kind in kinds.chain(alignments()) {
+        assert!(happened.borrow().contains(&kind), "{kind} never happened");
     }
 }
