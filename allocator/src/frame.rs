@@ -19,7 +19,9 @@ use core::num::NonZeroUsize;
 use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 #[cfg(not(loom))]
-use crate::layout::{ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY};
+use crate::layout::{
+    ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, LINE_WORDS, LINES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY,
+};
 use crate::layout::{ARRAY_BYTES, CHUNK_BYTES, FRAME_SHIFT, FRAMES, LINE_SHIFT, META_FRAMES};
 use crate::owner::Owner;
 
@@ -177,13 +179,15 @@ impl Frame {
     #[cfg(not(loom))]
     #[inline(always)]
     fn word(self, array: usize, word: usize) -> &'static AtomicU64 {
-        let line = ((word >> 3) & 7).wrapping_mul(LINE_ARRAYS * ARRAY_BYTES);
+        debug_assert!(word < LINES * LINE_WORDS);
+        // Words follow each other in a line; the next line is some arrays further on.
+        let lines_gap = LINE_ARRAYS * ARRAY_BYTES - LINE_BYTES;
         let place = self
             .0
             .get()
             .wrapping_add(array * ARRAY_BYTES)
-            .wrapping_add(line)
-            .wrapping_add((word & 7) << 3);
+            .wrapping_add(word << 3)
+            .wrapping_add((word / LINE_WORDS).wrapping_mul(lines_gap));
         let place: *const AtomicU64 = core::ptr::with_exposed_provenance(place);
         // SAFETY: by invariant 1 it is mapped; an atomic by invariant 2.
         unsafe { &*place }

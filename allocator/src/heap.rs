@@ -11,7 +11,7 @@
 //!
 //! # How a block is freed
 //! By its owner into the *front* of the class while that has room, from where blocks are given
-//! out first, the last one before the others. Else into `free`, if it is of the held word, and else
+//! out first. Else into `free`, if it is of the held word, and else
 //! by clearing its bit. By others see [`remote`].
 //!
 //! # Invariants
@@ -37,7 +37,7 @@ mod refill;
 mod remote;
 
 use crate::frame::Frame;
-use crate::heap::front::FRONT;
+use crate::heap::front::{FRONT, HALF};
 use crate::list::List;
 use crate::owner::Owner;
 use crate::size_class::{self, CLASSES, SMALL};
@@ -51,10 +51,15 @@ pub(crate) use leave::recover_after_fork;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Bin {
-    /// How many blocks are in front.
+    /// How many blocks of the front may be given out, and how many were freed into it since.
     ready: u32,
-    /// How many may be.
+    freed: u32,
+    /// Where the half of the front begins that blocks are given out of: 0 or [`HALF`].
+    half: u32,
+    /// How many blocks each half may have.
     most: u32,
+    /// The block that was freed into the front last, while it is among those freed.
+    last: usize,
     /// Blocks of the held word that may be given out.
     free: u64,
     /// Where the first block of the held word is.
@@ -65,11 +70,7 @@ pub(crate) struct Bin {
     bytes: u32,
     /// See [`size_class::reciprocal`]; 0 in classes that are not small.
     reciprocal: u32,
-    /// The slab that the held word is of.
-    slab: Option<Frame>,
-    /// Words of the slab before this one had their turn.
-    next_word: u32,
-    /// Which word of the slab is held.
+    /// Which word of its slab is held.
     word: u32,
     /// Whether the blocks in `free` are zero.
     is_zero: bool,
@@ -77,9 +78,13 @@ pub(crate) struct Bin {
 
 const _: () = assert!(size_of::<Bin>() == 64);
 
-/// The slabs of one class that a heap owns, but for the one in the bin.
+/// The slabs of one class that a heap owns.
 #[derive(Debug, Default)]
 struct Slabs {
+    /// The one that blocks are taken from.
+    current: Option<Frame>,
+    /// Words of it before this one had their turn.
+    next_word: u32,
     partial: List,
     full: List,
 }
@@ -112,6 +117,15 @@ pub(crate) struct Heap {
 }
 
 impl Bin {
+    /// Lets the blocks that were freed into the front be given out.
+    #[inline(always)]
+    fn turn(&mut self) {
+        self.ready = self.freed;
+        self.freed = 0;
+        self.half ^= HALF;
+        self.last = 0;
+    }
+
     #[inline(always)]
     fn pop_held(&mut self) -> Option<usize> {
         let free = self.free;
@@ -151,10 +165,12 @@ impl Heap {
                 0
             };
             bin.ready = 0;
+            bin.freed = 0;
+            bin.half = 0;
+            bin.last = 0;
             bin.most = front::most(class);
             bin.free = 0;
             bin.held = 0;
-            bin.slab = None;
         }
     }
 
@@ -162,20 +178,22 @@ impl Heap {
     #[inline(always)]
     pub(crate) fn pop(&mut self, class: usize) -> Option<usize> {
         let bin = &mut self.bins[class];
-        let ready = bin.ready;
-        if ready != 0 {
-            bin.ready = ready.wrapping_sub(1);
-            let last = ready.wrapping_sub(1) as usize % FRONT;
-            return Some(self.fronts[class][last]);
+        if bin.ready == 0 {
+            if bin.freed == 0 {
+                return bin.pop_held();
+            }
+            bin.turn();
         }
-        bin.pop_held()
+        bin.ready = bin.ready.wrapping_sub(1);
+        let place = (bin.half | bin.ready) as usize % FRONT;
+        Some(self.fronts[class][place])
     }
 
     /// A block of `class`; none where there is no memory.
     pub(crate) fn allocate(&mut self, class: usize) -> Option<Block> {
         loop {
             let bin = &mut self.bins[class];
-            let is_zero = bin.ready == 0 && bin.is_zero;
+            let is_zero = bin.ready == 0 && bin.freed == 0 && bin.is_zero;
             let block = if class <= SMALL {
                 self.pop(class)
             } else {

@@ -63,7 +63,9 @@ pub(crate) const ALLOC_ARRAY: usize = 2;
 pub(crate) const REMOTE_ARRAY: usize = 3;
 /// From line k of a bitmap to line k + 1, in arrays.
 pub(crate) const LINE_ARRAYS: usize = 3;
-const LINES: usize = 8;
+pub(crate) const LINES: usize = 8;
+/// How many words a line has.
+pub(crate) const LINE_WORDS: usize = LINE_BYTES / 8;
 const ARRAYS: usize = 2 + LINE_ARRAYS * LINES;
 /// What of the metadata may be mapped.
 pub(crate) const MAPPED_META: core::ops::Range<usize> = PAGE_BYTES..ARRAYS * ARRAY_BYTES;

@@ -45,7 +45,7 @@ impl Heap {
         let bin = &mut self.bins[class];
         let free = core::mem::take(&mut bin.free);
         bin.held = 0;
-        if let Some(slab) = bin.slab
+        if let Some(slab) = self.slabs[class].current
             && free != 0
         {
             let word = bin.word & 63;
@@ -60,7 +60,7 @@ impl Heap {
     fn abandon_all(&mut self, class: usize) {
         loop {
             let slabs = &mut self.slabs[class];
-            let slab = self.bins[class].slab.take();
+            let slab = slabs.current.take();
             let next = slab
                 .or_else(|| slabs.partial.pop())
                 .or_else(|| slabs.full.pop());

@@ -4,7 +4,7 @@ use pool_core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::frame::Frame;
 use crate::heap::Heap;
-use crate::heap::front::FRONT;
+use crate::heap::front::{FRONT, HALF};
 use crate::layout::FRAME_BYTES;
 use crate::list::{self, Membership};
 use crate::owner::Owner;
@@ -24,7 +24,7 @@ impl Heap {
         if index.wrapping_mul(bin.bytes as usize) != offset {
             misuse(Misuse::InvalidFree, address);
         }
-        if bin.ready >= bin.most {
+        if bin.freed >= bin.most {
             // With no front all is checked, what another thread freed as well.
             if bin.most == 0 && slab.remote(index >> 6).load(Relaxed) >> (index & 63) & 1 != 0 {
                 misuse(Misuse::DoubleFree, address);
@@ -34,13 +34,13 @@ impl Heap {
         }
         // What is in front is allocated by the bitmap: only what others do not have gets there.
         let allocated = slab.allocated(index >> 6).load(Relaxed);
-        let front = &mut self.fronts[class];
-        let last = front[bin.ready.wrapping_sub(1) as usize % FRONT];
-        if allocated >> (index & 63) & 1 == 0 || (bin.ready != 0 && last == address) {
+        if allocated >> (index & 63) & 1 == 0 || bin.last == address {
             misuse(Misuse::DoubleFree, address);
         }
-        front[bin.ready as usize % FRONT] = address;
-        bin.ready = bin.ready.wrapping_add(1);
+        let place = ((bin.half ^ HALF) | bin.freed) as usize % FRONT;
+        bin.last = address;
+        bin.freed = bin.freed.wrapping_add(1);
+        self.fronts[class][place] = address;
     }
 
     /// Frees block `index` of `slab`, which this heap owns, past the front.
@@ -74,7 +74,7 @@ impl Heap {
     #[cold]
     #[inline(never)]
     pub(super) fn settle(&mut self, slab: Frame, class: usize) {
-        if self.bins[class].slab == Some(slab) {
+        if self.slabs[class].current == Some(slab) {
             return;
         }
         let slabs = &mut self.slabs[class];

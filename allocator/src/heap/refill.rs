@@ -8,7 +8,7 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::bits;
 use crate::frame::Frame;
-use crate::heap::{Bin, Heap};
+use crate::heap::{Bin, Heap, Slabs};
 use crate::left;
 use crate::list::Membership;
 use crate::owner::{Kind, Owner};
@@ -28,18 +28,20 @@ impl Bin {
     /// had their turn, blocks that were never given out. False where there are none.
     ///
     /// Only with `free` 0: then nothing of the word that was held is forgotten.
-    fn take_word(&mut self, class: usize) -> bool {
+    fn take_word(&mut self, slabs: &mut Slabs, class: usize) -> bool {
         debug_assert_eq!(self.free, 0);
-        let Some(slab) = self.slab else { return false };
+        let Some(slab) = slabs.current else {
+            return false;
+        };
         let descriptor = slab.descriptor();
-        while self.next_word < 64 {
+        while slabs.next_word < 64 {
             let summary = descriptor.summary.load(Relaxed);
-            let ahead = summary & (u64::MAX << self.next_word);
+            let ahead = summary & (u64::MAX << slabs.next_word);
             if ahead == 0 {
                 break;
             }
             let word = ahead.trailing_zeros();
-            self.next_word = word + 1;
+            slabs.next_word = word + 1;
             descriptor.summary.store(summary & !(1 << word), Relaxed);
             let opened = descriptor.opened.load(Relaxed) as usize;
             let taken = slab.allocated(word as usize).load(Relaxed);
@@ -49,6 +51,8 @@ impl Bin {
                 return true;
             }
         }
+        // Those that are freed meanwhile have their turn before more is opened.
+        slabs.next_word = 0;
         self.open(slab, class)
     }
 
@@ -64,8 +68,6 @@ impl Bin {
         let count = (OPENED_BYTES / self.bytes as usize).clamp(1, left);
         let is_zero = descriptor.is_zero.load(Relaxed) != 0;
         self.hold(slab, word, bits::below(count) << first, is_zero);
-        // Those that are freed meanwhile have their turn before more is opened.
-        self.next_word = 0;
         let opened = opened.wrapping_add(self.free.count_ones());
         descriptor.opened.store(opened, Relaxed);
         true
@@ -90,7 +92,7 @@ impl Heap {
     #[inline(never)]
     pub(crate) fn refill(&mut self, class: usize) -> bool {
         self.tell_away(class);
-        while !self.bins[class].take_word(class) {
+        while !self.bins[class].take_word(&mut self.slabs[class], class) {
             self.put_by(class);
             self.hear(class);
             let mut slab = self.slabs[class].partial.pop();
@@ -100,16 +102,16 @@ impl Heap {
             let Some(slab) = slab.or_else(|| self.new_slab(class)) else {
                 return false;
             };
-            let bin = &mut self.bins[class];
-            bin.slab = Some(slab);
-            bin.next_word = 0;
+            let slabs = &mut self.slabs[class];
+            slabs.current = Some(slab);
+            slabs.next_word = 0;
         }
         true
     }
 
     /// Puts the slab of the bin with the others of its class.
     fn put_by(&mut self, class: usize) {
-        let Some(slab) = self.bins[class].slab.take() else {
+        let Some(slab) = self.slabs[class].current.take() else {
             return;
         };
         // Nothing is held from here on: where there is no other slab, blocks that are freed go to
