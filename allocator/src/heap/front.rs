@@ -1,9 +1,8 @@
 //! Blocks that were freed last, kept ready to be given out first.
 //!
-//! A front has two halves. Blocks are given out of one and freed into the other; they change places
-//! when the first is empty. So a block that is freed and one that is allocated next do not wait for
-//! each other in the processor, as they would at the two ends of one stack, and no branch depends on
-//! in which order blocks come and go.
+//! A front has two halves. Blocks are given out of one and freed into the other; they change
+//! places when the first is empty. So what is stored by who frees a block is not what the next one
+//! to allocate has to wait for, as it would be on one stack.
 //!
 //! By the bitmap a block in front is allocated. So whoever frees it again is told only where it is
 //! the one freed last, and with no front (`TIERPOOL_CHECK=1`) always.
