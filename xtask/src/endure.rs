@@ -10,7 +10,7 @@ use crate::command::{cargo, run as run_command};
 /// How long to go on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Minutes; no less than two cycles of the load, which take 20 seconds.
+    /// Minutes; no less than eight cycles of the load, which take 20 seconds.
     #[arg(long, value_name = "N", default_value_t = 10)]
     minutes: u64,
 }

@@ -21,6 +21,8 @@ const GATHERED_BYTES: u32 = 1 << 10;
 /// How many slabs are looked at once: so many that mail does not pile up, and so few that nobody
 /// waits for long.
 const LOOKS: usize = 8;
+/// At how many slabs that were posted a heap looks when it adopts one: more than come to it so.
+const HEARD: usize = 2;
 
 /// Blocks of one word that are free and were not told to their owner.
 #[derive(Debug, Default)]
@@ -84,8 +86,14 @@ impl Heap {
         if slab.owner() == self.owner.slab(class) {
             // The slab became this heap's own in the meantime.
             self.drain(slab, class);
-        } else {
-            self.notify(slab);
+        } else if self.notify(slab) {
+            // A heap that frees what others left, and lacks nothing, would never hear, and the
+            // slabs that come to it this way would stay for ever.
+            for _ in 0..HEARD {
+                if let Some(slab) = self.posted() {
+                    self.look_at(slab);
+                }
+            }
         }
     }
 
@@ -97,27 +105,29 @@ impl Heap {
         misuse(Misuse::DoubleFree, slab.start().wrapping_add(index * bytes))
     }
 
-    /// Sees to it that whoever owns the slab looks at what others freed.
-    pub(super) fn notify(&mut self, slab: Frame) {
+    /// Sees to it that whoever owns the slab looks at what others freed. Whether this heap owns it,
+    /// and has looked.
+    pub(super) fn notify(&mut self, slab: Frame) -> bool {
         while slab.queue().queued.swap(1, AcqRel) == 0 {
             if self.post(slab) {
-                return;
+                return false;
             }
             slab.queue().queued.swap(0, AcqRel);
             // Who set a bit meanwhile found it queued, and left the rest to this thread.
             let owner = slab.owner();
             match owner.kind() {
-                _ if planted!("remote.leaves_what_came_meanwhile") => return,
+                _ if planted!("remote.leaves_what_came_meanwhile") => return false,
                 Kind::Slab(class) if owner == self.owner.slab(class) => {
                     if !planted!("refill.adopts_without_draining") {
                         self.drain(slab, class);
                     }
-                    return;
+                    return true;
                 }
                 Kind::Slab(_) => {}
-                _ => return,
+                _ => return false,
             }
         }
+        false
     }
 
     /// Posts the slab to its owner. False where that is this heap now, or where there is no slab.
@@ -139,18 +149,9 @@ impl Heap {
 
     /// Looks at slabs that were posted: at [`LOOKS`] of them, and at more until one of `class` has
     /// blocks.
-    pub(super) fn hear(&mut self, class: usize) {
+    pub(crate) fn hear(&mut self, class: usize) {
         let mut looks = 0;
-        loop {
-            if self.posted.is_empty() {
-                if !self.slot().has_mail() {
-                    return;
-                }
-                self.posted = self.slot().take_all();
-            }
-            let Some(slab) = self.posted.next() else {
-                return;
-            };
+        while let Some(slab) = self.posted() {
             self.look_at(slab);
             if planted!("mailbox.clears_after_the_look") {
                 slab.queue().queued.swap(0, AcqRel);
@@ -160,6 +161,14 @@ impl Heap {
                 return;
             }
         }
+    }
+
+    /// The next slab that was posted here.
+    fn posted(&mut self) -> Option<Frame> {
+        if self.posted.is_empty() && self.slot().has_mail() {
+            self.posted = self.slot().take_all();
+        }
+        self.posted.next()
     }
 
     /// Takes up what others freed of a slab that was posted here.

@@ -62,14 +62,15 @@ fn no_bit_of_two_freers_is_overlooked_by_who_adopts() {
         let class = of_eight();
         let mut owner = heap();
         let mut blocks = take_all(&mut owner, class);
-        let freers = [3, 4].map(|place| {
-            let (block, mut other) = (blocks.swap_remove(place), heap());
+        let blocks_of_freers = [3, 4].map(|place| blocks.swap_remove(place));
+        owner.end();
+        let freers = blocks_of_freers.map(|block| {
+            let mut other = heap();
             start.spawn(move || {
                 free(&mut other, block);
                 other
             })
         });
-        owner.end();
         let mut found = Found::default().and(blocks);
         for mut other in freers.map(|freer| freer.join().unwrap()) {
             found = found.and_of(&mut other, class);

@@ -41,9 +41,9 @@ const WORKERS: usize = 4;
 const BUDGET: usize = 16 * MIB;
 /// How often the workers of a phase are others.
 const TURNS: u64 = 3;
-const TURN: Nanos = Nanos::from_millis(400);
-/// How many cycles there are at least: what grows is seen in the second one.
-const CYCLES: usize = 2;
+const TURN: Nanos = Nanos::from_millis(80);
+/// How many cycles there are at least: with some hundred threads in each, what grows is seen.
+const CYCLES: usize = 8;
 /// Of how many blocks one is left for the next phase.
 const LEFT: usize = 16;
 
