@@ -5,9 +5,8 @@
 //! larger below.
 //!
 //! # Layout
-//! Class 0 is none. Classes 1 to [`SMALL`] have blocks of up to 8 KiB and slabs of one frame; the
-//! next ones, up to 64 KiB, have slabs of 8 frames; the last ones, up to 512 KiB, of 64 frames.
-//! Every slab has 8 blocks or more, and no more than 64 words of 64 blocks.
+//! Class 0 is none. Classes 1 to [`SMALL`] have blocks of up to 8 KiB and slabs of one frame, of 8 to
+//! 4,096 blocks; the others have slabs of as many frames as 8 blocks take, so of fewer than 16.
 //!
 //! # Invariants
 //! 1. `block_bytes` rises with the class, and is a multiple of 16.
@@ -19,8 +18,6 @@ use crate::layout::FRAME_BYTES;
 pub(crate) const MIN_BLOCK: usize = 16;
 /// The largest block of a slab of one frame.
 pub(crate) const SMALL_BYTES: usize = 8 << 10;
-/// The largest block of a slab of eight frames.
-const MIDDLE_BYTES: usize = 64 << 10;
 /// The largest block of any slab.
 pub(crate) const SLAB_BYTES: usize = 512 << 10;
 
@@ -37,8 +34,6 @@ const STEPS_SHIFT: usize = 3;
 pub(crate) const CLASSES: usize = of(SLAB_BYTES) + 1;
 /// The last class of slabs of one frame.
 pub(crate) const SMALL: usize = of(SMALL_BYTES);
-/// The last class of slabs of eight frames.
-const MIDDLE: usize = of(MIDDLE_BYTES);
 
 /// The class for `size` bytes, which are at most [`SLAB_BYTES`].
 pub(crate) const fn of(size: usize) -> usize {
@@ -89,14 +84,16 @@ pub(crate) const fn block_bytes(class: usize) -> usize {
     (LINEAR_BYTES << doubling) + ((step + 1) << (doubling + LINEAR_SHIFT - STEPS_SHIFT))
 }
 
-/// How many frames a slab of `class` has.
+/// How many blocks a slab has at least.
+const FEWEST_BLOCKS: usize = 8;
+
+/// How many frames a slab of `class` has: one, or what the fewest blocks take. A larger slab would
+/// be memory that a few blocks hold.
 pub(crate) const fn slab_frames(class: usize) -> usize {
     if class <= SMALL {
         1
-    } else if class <= MIDDLE {
-        8
     } else {
-        64
+        (FEWEST_BLOCKS * block_bytes(class)).div_ceil(FRAME_BYTES)
     }
 }
 
@@ -157,7 +154,7 @@ mod tests {
         for class in 1..CLASSES {
             assert!(slab_blocks(class) >= 8, "{class}");
             assert!(slab_blocks(class) <= 64 * 64, "{class}");
-            assert!(class <= SMALL || slab_blocks(class) <= 64, "{class}");
+            assert!(class <= SMALL || slab_blocks(class) < 16, "{class}");
         }
     }
 

@@ -166,6 +166,14 @@ extern "C" fn in_child() {
         let heap = slot::slot(index).heap.load(Relaxed);
         Some(heap) == own || (common != 0 && heap == common)
     };
+    for address in [own.unwrap_or(0), common] {
+        let heap: *mut Heap = core::ptr::with_exposed_provenance_mut(address);
+        // SAFETY: by invariant 3 it is mapped; no other thread is there, and this one is in no
+        // call of the heap.
+        if let Some(heap) = unsafe { heap.as_mut() } {
+            heap.forget_mail();
+        }
+    }
     heap::recover_after_fork(is_alone, |index, class, word| {
         let address = slot::slot(index).heap.load(Relaxed);
         let heap: *const Heap = core::ptr::with_exposed_provenance(address);

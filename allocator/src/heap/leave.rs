@@ -15,10 +15,15 @@ use crate::left;
 use crate::list::Membership;
 use crate::owner::{Kind, Owner};
 use crate::size_class::CLASSES;
-use crate::slot;
+use crate::slot::{self, Posted};
 use crate::window::WINDOW;
 
 impl Heap {
+    /// Forgets what was posted and not looked at yet. Only where it is posted again.
+    pub(crate) fn forget_mail(&mut self) {
+        self.posted = Posted::default();
+    }
+
     /// Gives everything up. The heap may be used for another thread by [`Heap::begin`].
     pub(crate) fn end(&mut self) {
         self.tell_all();
@@ -95,6 +100,8 @@ pub(super) fn let_go(slab: Frame, class: usize) {
 /// Leaves all slabs of slots that are not `kept` to whoever needs them, and makes what is known of
 /// the chunks anew. Only in a child, which has one thread.
 ///
+/// The kept heaps have forgotten what they were told: [`Heap::forget_mail`].
+///
 /// `held(slot, class, word)` are the blocks of that word that the slot had not given out.
 pub(crate) fn recover_after_fork(
     kept: impl Fn(usize) -> bool,
@@ -104,25 +111,37 @@ pub(crate) fn recover_after_fork(
     if gone().next().is_none() {
         return;
     }
+    // Mail is made anew as well: who was about to post a slab is gone.
+    for index in slot::taken() {
+        slot::slot(index).take_all().for_each(drop);
+    }
     WINDOW.make_anew(|slab| {
         let owner = slab.owner();
-        if let (Kind::Slab(class), Some(slot)) = (owner.kind(), owner.slot())
-            && !kept(slot)
-        {
-            make_whole(slab, class, |word| held(slot, class, word));
-            slab.descriptor()
-                .owner
-                .store(Owner::abandoned(class).0, Release);
+        match (owner.kind(), owner.slot()) {
+            (Kind::Slab(class), Some(slot)) if kept(slot) => post_again(slab, class, slot),
+            (Kind::Slab(class), Some(slot)) => {
+                make_whole(slab, class, |word| held(slot, class, word));
+                slab.descriptor()
+                    .owner
+                    .store(Owner::abandoned(class).0, Release);
+            }
+            _ => {}
         }
     });
     for index in gone() {
-        // What was posted there was looked at above.
-        for slab in slot::slot(index).take_all() {
-            debug_assert!(slab.owner().slot() != Some(index));
-        }
         let is_closed = slot::slot(index).close();
         debug_assert!(is_closed);
         slot::give_back(index);
+    }
+}
+
+/// Has the owner of a slab look at it where others freed blocks of it.
+fn post_again(slab: Frame, class: usize, slot: usize) {
+    let is_told = (0..Heap::words(class)).any(|word| slab.remote(word).load(Acquire) != 0);
+    slab.queue().queued.store(u32::from(is_told), Relaxed);
+    if is_told {
+        let is_posted = slot::slot(slot).push(slab);
+        debug_assert!(is_posted);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use pool_core::sync::atomic::fence;
 
 use crate::bits;
 use crate::frame::Frame;
@@ -76,13 +77,18 @@ impl Bin {
     /// Holds the blocks `free` of a word: from here on they are allocated in the bitmap.
     fn hold(&mut self, slab: Frame, word: u32, free: u64, is_zero: bool) {
         let allocated = slab.allocated(word as usize);
+        // Another thread may fork at any time. Its child must not find the blocks of one word beside
+        // the name of another: it would take them for blocks that were not given out.
+        self.held = 0;
+        fence(Release);
         allocated.store(allocated.load(Relaxed) | free, Relaxed);
         self.free = free;
         self.is_zero = is_zero;
         self.word = word;
-        self.held = core::ptr::from_ref(allocated).addr();
         let offset = (word as usize * 64).wrapping_mul(self.bytes as usize);
         self.base = slab.start().wrapping_add(offset);
+        fence(Release);
+        self.held = core::ptr::from_ref(allocated).addr();
     }
 }
 
@@ -136,7 +142,7 @@ impl Heap {
     /// Makes a slab of frames that nobody has.
     fn new_slab(&mut self, class: usize) -> Option<Frame> {
         let frames = slab_frames(class);
-        let Claim { head, is_zero } = WINDOW.claim(self.owner, frames, frames)?;
+        let Claim { head, is_zero } = WINDOW.claim(self.owner, frames, 1)?;
         let descriptor = head.descriptor();
         descriptor.summary.store(0, Relaxed);
         descriptor.opened.store(0, Relaxed);
