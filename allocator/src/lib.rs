@@ -18,9 +18,11 @@
 //! 3. A block that was freed by any thread is given out again, whatever becomes of that thread.
 //! 4. Metadata lies apart from blocks: who writes over the end of a block, or into one that is
 //!    free, changes blocks, never what the heap believes of them.
-//! 5. Freeing what is free, or what no block is, ends the process with a message that says so: at
-//!    once, unless the block has been given out again, or another thread freed it.
-//! 6. Where there is no memory the answer is null; nothing panics, nothing waits for a thread.
+//! 5. Freeing what is free, or what no block is, ends the process with a message that says so, but
+//!    for what `docs/allocator.md` names.
+//! 6. Where there is no memory the answer is null, and nothing panics. Threads wait for each other
+//!    at the first allocation of the process, for blocks outside of the window, and where they have
+//!    no heap: at their end, and beyond 65,535 of them.
 //!
 //! # From outside to inside
 //! [`global`] and the C library are the faces of `private`; it picks a class, a run or chunks.

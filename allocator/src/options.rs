@@ -13,8 +13,9 @@
 //! than it was told to is worse than one that does not start.
 
 use core::ffi::CStr;
+use core::ops::Range;
 
-use pool_core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use pool_core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::system::{self, Policy};
 
@@ -47,8 +48,26 @@ pub(crate) fn idle_bytes() -> usize {
     IDLE_BYTES.load(Relaxed)
 }
 
-/// Reads the environment. Of which nodes the window is to be, if that is said.
-pub(crate) fn read() -> Option<(Policy, u64)> {
+/// The nodes that memory is to be of, by their bits; 0 where nothing is said.
+static NODES_SAID: AtomicU64 = AtomicU64::new(0);
+/// The policy for them, as a number.
+static POLICY: AtomicU32 = AtomicU32::new(0);
+
+/// Has `range`, which was just mapped, be of the nodes that were asked for. False where the kernel
+/// refuses.
+#[must_use]
+pub(crate) fn place(range: &Range<usize>) -> bool {
+    let nodes = NODES_SAID.load(Relaxed);
+    let policy = match POLICY.load(Relaxed) {
+        0 => Policy::Bind,
+        1 => Policy::Prefer,
+        _ => Policy::Interleave,
+    };
+    nodes == 0 || system::place(range, policy, nodes)
+}
+
+/// Reads the environment.
+pub(crate) fn read() {
     if let Some(value) = system::environment(IDLE) {
         match number(value).and_then(|mebibytes| mebibytes.checked_mul(1 << 20)) {
             Some(bytes) => IDLE_BYTES.store(bytes, Relaxed),
@@ -57,15 +76,19 @@ pub(crate) fn read() -> Option<(Policy, u64)> {
     }
     read_switch(HUGE, &HUGE_PAGES);
     read_switch(CHECK, &CHECKS_ALL);
-    let value = system::environment(NODES)?;
-    let policy = policy(value);
-    if policy.is_none() {
-        refuse(
+    let Some(value) = system::environment(NODES) else {
+        return;
+    };
+    match policy(value) {
+        Some((policy, nodes)) => {
+            NODES_SAID.store(nodes, Relaxed);
+            POLICY.store(policy as u32, Relaxed);
+        }
+        None => refuse(
             NODES,
             b" is to be bind:N, prefer:N or interleave:N,M with nodes below 64\n",
-        );
+        ),
     }
-    policy
 }
 
 /// Ends the process, for it was told something that it cannot do.

@@ -6,7 +6,7 @@ use pool_core::sync::UnsafeCell;
 use crate::heap::Block;
 use crate::layout::PAGE_BYTES;
 use crate::lock::Lock;
-use crate::system;
+use crate::{options, system};
 
 /// The most such blocks at a time.
 const ENTRIES: usize = 1_024;
@@ -60,6 +60,11 @@ pub(crate) fn allocate(bytes: usize, align: usize) -> Option<Block> {
     let bytes = bytes.max(1).checked_next_multiple_of(PAGE_BYTES)?;
     let mapped = bytes.checked_add(align)?;
     let mapping = system::map(mapped)?;
+    if !options::place(&(mapping..mapping + mapped)) {
+        // SAFETY: nobody has seen it.
+        unsafe { system::unmap(mapping..mapping + mapped) };
+        return None;
+    }
     let address = mapping.next_multiple_of(align);
     let entry = Entry {
         address,

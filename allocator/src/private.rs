@@ -1,12 +1,12 @@
 //! The private heap: malloc and its family, for blocks that only this process has.
 //!
 //! Addresses are numbers here; the faces make pointers of them. Nothing here allocates but from
-//! the heap itself, waits for another thread or panics.
+//! the heap itself, or panics.
 
 use pool_core::sync::atomic::Ordering::Relaxed;
 
 use crate::frame::Frame;
-use crate::heap::Block;
+use crate::heap::{Block, Heap};
 use crate::layout::{CHUNK_BYTES, FRAME_BYTES, PAGE_BYTES};
 use crate::place::{self, Place};
 use crate::report::{Misuse, misuse};
@@ -163,6 +163,9 @@ pub(crate) fn usable_bytes(address: usize) -> usize {
 /// # Safety
 /// Nobody else uses the block.
 pub(crate) unsafe fn reallocate(address: usize, bytes: usize) -> Option<usize> {
+    if bytes > MOST_BYTES {
+        return None;
+    }
     if address == 0 {
         return allocate(bytes);
     }
@@ -209,11 +212,10 @@ fn resize(address: usize, bytes: usize) -> Option<usize> {
     }
 }
 
-/// Gives all idle memory back to the system, with what others freed of this thread's slabs. Whether
-/// there was any.
+/// Gives all idle memory back to the system, with what this thread keeps ready and what others
+/// freed of its slabs. Whether there was any.
 pub(crate) fn trim() -> bool {
-    // No class has number 0, so this looks at all that was posted.
-    thread::with_heap(|heap| heap.hear(0));
+    thread::with_heap(Heap::rest);
     let idle = WINDOW.idle.load(Relaxed);
     WINDOW.purge(idle);
     idle != 0

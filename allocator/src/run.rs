@@ -87,10 +87,16 @@ pub(crate) fn resize_huge(head: Frame, bytes: usize) -> Option<usize> {
     let chunks = head.descriptor().frames.load(Relaxed) as usize;
     if start + new <= head.chunk() + chunks * CHUNK_BYTES {
         let is_done = if new > old {
-            system::commit(&(start + old..start + new))
+            let more = start + old..start + new;
+            if options::huge_pages() {
+                // As what is before it: one mapping can be moved, two cannot.
+                system::advise_huge(&more);
+            }
+            system::commit(&more)
         } else {
+            let less = start + new..start + old;
             // SAFETY: the end of a block that the caller has, who gives it up.
-            new == old || unsafe { system::decommit(&(start + new..start + old)) }
+            new == old || unsafe { system::decommit(&less) } && options::place(&less)
         };
         head.descriptor()
             .bytes

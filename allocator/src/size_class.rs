@@ -5,8 +5,8 @@
 //! larger below.
 //!
 //! # Layout
-//! Class 0 is none. Classes 1 to [`SMALL`] have blocks of up to 8 KiB and slabs of one frame, of 8 to
-//! 4,096 blocks; the others have slabs of as many frames as 8 blocks take, so of fewer than 16.
+//! Class 0 is none. Classes 1 to [`SMALL`] have blocks of up to 8 KiB and slabs of one frame, of 8
+//! to 4,096 blocks; the others have slabs of as many frames as 8 blocks take, so of fewer than 16.
 //!
 //! # Invariants
 //! 1. `block_bytes` rises with the class, and is a multiple of 16.

@@ -5,6 +5,18 @@
 use core::ffi::c_void;
 use core::ops::Range;
 
+/// Calls the kernel, and leaves `errno` as it was: whoever frees a block finds it so.
+fn quietly<R>(call: impl FnOnce() -> R) -> R {
+    // SAFETY: the place of `errno` of this thread is always valid.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above, and nobody else uses it.
+    let before = unsafe { place.read() };
+    let answer = call();
+    // SAFETY: as above.
+    unsafe { place.write(before) };
+    answer
+}
+
 fn pointer(address: usize) -> *mut c_void {
     core::ptr::with_exposed_provenance_mut(address)
 }
@@ -34,7 +46,7 @@ pub(crate) fn map(bytes: usize) -> Option<usize> {
 /// The range is a whole number of pages that came from there, and nobody uses any of it.
 pub(crate) unsafe fn unmap(range: Range<usize>) {
     // SAFETY: it is ours and unused, says the caller. It cannot fail for a whole mapping.
-    let failed = unsafe { libc::munmap(pointer(range.start), range.len()) };
+    let failed = quietly(|| unsafe { libc::munmap(pointer(range.start), range.len()) });
     debug_assert_eq!(failed, 0);
 }
 
@@ -55,13 +67,15 @@ pub(crate) fn commit(range: &Range<usize>) -> bool {
 #[must_use]
 pub(crate) unsafe fn discard(range: &Range<usize>) -> bool {
     // SAFETY: nobody has it, says the caller.
-    unsafe { libc::madvise(pointer(range.start), range.len(), libc::MADV_DONTNEED) == 0 }
+    quietly(|| unsafe {
+        libc::madvise(pointer(range.start), range.len(), libc::MADV_DONTNEED) == 0
+    })
 }
 
 /// Asks for huge pages in `range`. Where there are none to be had, it is of small ones.
 pub(crate) fn advise_huge(range: &Range<usize>) {
     // SAFETY: changes of what size the pages are that are not there yet.
-    unsafe { libc::madvise(pointer(range.start), range.len(), libc::MADV_HUGEPAGE) };
+    quietly(|| unsafe { libc::madvise(pointer(range.start), range.len(), libc::MADV_HUGEPAGE) });
 }
 
 /// Makes `range` what it was when it was reserved.
@@ -73,7 +87,7 @@ pub(crate) unsafe fn decommit(range: &Range<usize>) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     let place = pointer(range.start);
     // SAFETY: nobody has it, says the caller.
-    let new = unsafe { libc::mmap(place, range.len(), libc::PROT_NONE, flags, -1, 0) };
+    let new = quietly(|| unsafe { libc::mmap(place, range.len(), libc::PROT_NONE, flags, -1, 0) });
     new != libc::MAP_FAILED
 }
 
@@ -184,7 +198,9 @@ pub(crate) fn place(range: &Range<usize>, policy: Policy, nodes: u64) -> bool {
     // The kernel takes one bit less than it is told.
     let bits = u64::BITS + 1;
     // SAFETY: reads the mask; changes where pages come from that are not there yet.
-    let failed = unsafe { libc::syscall(libc::SYS_mbind, start, range.len(), mode, mask, bits, 0) };
+    let failed = quietly(|| unsafe {
+        libc::syscall(libc::SYS_mbind, start, range.len(), mode, mask, bits, 0)
+    });
     failed == 0
 }
 

@@ -25,7 +25,7 @@ use crate::{outside, slot, system, tls};
 
 /// Guards the common heap.
 static COMMON_LOCK: Lock = Lock::new();
-/// Where the common heap is, once somebody needed it.
+/// Where the common heap is: made with the window, before anybody has a block.
 static COMMON: AtomicUsize = AtomicUsize::new(0);
 
 const CLOSED: u32 = 0;
@@ -91,9 +91,7 @@ fn common_heap() -> Option<NonNull<Heap>> {
         return NonNull::new(core::ptr::with_exposed_provenance_mut(address));
     }
     open();
-    let heap = make_heap()?;
-    COMMON.store(heap.as_ptr().expose_provenance(), Relaxed);
-    Some(heap)
+    NonNull::new(core::ptr::with_exposed_provenance_mut(COMMON.load(Relaxed)))
 }
 
 /// Opens the window, if nobody has, and waits until it is open.
@@ -106,6 +104,10 @@ fn open() {
         .is_ok()
     {
         WINDOW.open();
+        // Now, so that whoever has a block to free has a heap to free it by.
+        if let Some(heap) = make_heap() {
+            COMMON.store(heap.as_ptr().expose_provenance(), Relaxed);
+        }
         let mut key = 0;
         // SAFETY: writes the key, and keeps the function.
         if unsafe { libc::pthread_key_create(&raw mut key, Some(leave)) } == 0 {
@@ -166,6 +168,12 @@ extern "C" fn in_child() {
         let heap = slot::slot(index).heap.load(Relaxed);
         Some(heap) == own || (common != 0 && heap == common)
     };
+    if slot::taken().all(is_alone) {
+        // Nothing was under way. Mail is whole, and stays.
+        outside::lock().let_go();
+        COMMON_LOCK.let_go();
+        return;
+    }
     for address in [own.unwrap_or(0), common] {
         let heap: *mut Heap = core::ptr::with_exposed_provenance_mut(address);
         // SAFETY: by invariant 3 it is mapped; no other thread is there, and this one is in no

@@ -126,10 +126,8 @@ impl Window {
         }
         while bytes >= CHUNK_BYTES {
             if let Some(base) = reserve_aligned(bytes) {
-                let nodes = options::read();
-                if let Some((policy, nodes)) = nodes
-                    && !system::place(&(base..base + bytes), policy, nodes)
-                {
+                options::read();
+                if !options::place(&(base..base + bytes)) {
                     options::refuse_nodes();
                 }
                 self.base.store(base, Relaxed);
@@ -205,8 +203,11 @@ impl Window {
                 }
             }
         }
-        let (chunk, head) = self.add_chunk()?;
-        self.claim_in(chunk, head, heap, frames, align)
+        let start = META_FRAMES.next_multiple_of(align);
+        let range = start..start + frames;
+        let (chunk, head) = self.add_chunk(&range)?;
+        self.used.fetch_add(frames, Relaxed);
+        self.make_owned(chunk, head, heap, &range)
     }
 
     fn claim_in(
@@ -373,8 +374,9 @@ impl Window {
         }
     }
 
-    /// Commits one more chunk of frames.
-    fn add_chunk(&self) -> Option<(usize, &'static ChunkHead)> {
+    /// Commits one more chunk of frames, of which the caller has those of `range`: others may take
+    /// all that it has as soon as they see it.
+    fn add_chunk(&self, range: &Range<usize>) -> Option<(usize, &'static ChunkHead)> {
         let index = self.take_chunks(1)?;
         let chunk = self.chunk(index);
         let data = chunk + META_BYTES..chunk + CHUNK_BYTES;
@@ -390,7 +392,8 @@ impl Window {
         // SAFETY: its metadata was just mapped.
         let head = unsafe { ChunkHead::at(chunk) };
         head.taken[0].store(u64::MAX, Relaxed);
-        head.free.store(count(DATA_FRAMES), Relaxed);
+        bits::set(&head.taken, range);
+        head.free.store(count(DATA_FRAMES - range.len()), Relaxed);
         self.kinds[index].store(FRAMES_KIND, Release);
         self.end.fetch_max(index + 1, AcqRel);
         Some((chunk, head))
@@ -398,7 +401,7 @@ impl Window {
 
     fn take_chunks(&self, chunks: usize) -> Option<usize> {
         let all = self.bytes.load(Relaxed) / CHUNK_BYTES;
-        for _ in 0..TRIES {
+        loop {
             let index = bits::find(&self.taken, chunks, 1, 0)?;
             if index + chunks > all {
                 return None;
@@ -407,7 +410,6 @@ impl Window {
                 return Some(index);
             }
         }
-        None
     }
 
     /// Makes chunks a mere reservation again, but for the first `kept` bytes. Where the kernel
@@ -418,7 +420,8 @@ impl Window {
         }
         let addresses = self.chunk(range.start) + kept..self.chunk(range.end);
         // SAFETY: the caller has them, and nobody uses what is in them.
-        if unsafe { system::decommit(&addresses) } {
+        let is_reserved = unsafe { system::decommit(&addresses) };
+        if is_reserved && options::place(&addresses) {
             bits::clear(&self.taken, range);
         }
     }
@@ -471,10 +474,14 @@ impl Window {
         mut counts: Remade,
     ) -> Remade {
         bits::clear(&head.taken, &(META_FRAMES..FRAMES));
-        // Whatever a frame is now, it may have been a slab in a stack.
+        // Whatever a frame is now, it may have been a slab in a stack, or one that somebody posted.
         for frame in (META_FRAMES..FRAMES).filter_map(|index| self.frame_at(chunk, index)) {
-            if frame.queue().stacked.load(Relaxed) != 0 {
-                frame.queue().stacked.store(0, Relaxed);
+            let line = frame.queue();
+            // Looked at first: what is not written is not copied for the child.
+            for mark in [&line.stacked, &line.queued] {
+                if mark.load(Relaxed) != 0 {
+                    mark.store(0, Relaxed);
+                }
             }
         }
         let (mut index, mut free) = (META_FRAMES, 0);

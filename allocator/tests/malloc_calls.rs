@@ -27,3 +27,8 @@ fn threads_that_free_each_other_s_blocks_lose_none() {
 fn each_block_is_of_one_thing_whatever_the_order_of_frees() {
     laws::free_out_of_order();
 }
+
+#[test]
+fn more_than_there_can_be_is_refused_and_the_block_stays() {
+    laws::refuse_the_impossible();
+}

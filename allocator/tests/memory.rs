@@ -54,6 +54,20 @@ fn grows_by_threads() -> usize {
     after[59].saturating_sub(after[9])
 }
 
+/// What a thread keeps ready of large sizes goes back when it is asked for.
+fn stays_ready_until_it_is_asked_for(before: usize) {
+    for bytes in (66..512).step_by(8).map(|kib| kib << 10) {
+        let blocks: Vec<_> = (0..8).map(|_| touched(bytes)).collect();
+        free(blocks);
+    }
+    malloc::trim();
+    let left = resident_bytes();
+    assert!(
+        left < before + 24 * MIB,
+        "{before} before, {left} after large blocks"
+    );
+}
+
 #[test]
 fn memory_comes_back_as_the_load_falls() {
     let before = resident_bytes();
@@ -80,4 +94,5 @@ fn memory_comes_back_as_the_load_falls() {
         left < before + 24 * MIB,
         "{before} before, {left} after all"
     );
+    stays_ready_until_it_is_asked_for(left);
 }

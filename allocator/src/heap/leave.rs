@@ -9,8 +9,8 @@ use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::frame::Frame;
-use crate::heap::Heap;
 use crate::heap::refill::among;
+use crate::heap::{Heap, local};
 use crate::left;
 use crate::list::Membership;
 use crate::owner::{Kind, Owner};
@@ -43,6 +43,27 @@ impl Heap {
             }
         }
         slot::give_back(self.slot);
+    }
+
+    /// Keeps nothing ready: what has no blocks is given up, and what others freed is looked at.
+    pub(crate) fn rest(&mut self) {
+        self.tell_all();
+        // No class has number 0, so this looks at all that was posted.
+        self.hear(0);
+        for class in 1..CLASSES {
+            self.put_back_ready(class);
+            let slabs = &mut self.slabs[class];
+            let current = slabs.current.take();
+            // The one that is kept although it has no blocks.
+            let kept = slabs.partial.is_single().then(|| slabs.partial.pop());
+            for slab in [current, kept.flatten()].into_iter().flatten() {
+                if slab.is_empty(Self::words(class)) {
+                    local::give_up(slab);
+                } else {
+                    self.shelve(slab, class);
+                }
+            }
+        }
     }
 
     /// Makes the blocks free that the bin had ready.
@@ -108,9 +129,6 @@ pub(crate) fn recover_after_fork(
     held: impl Fn(usize, usize, usize) -> u64,
 ) {
     let gone = || slot::taken().filter(|&index| !kept(index));
-    if gone().next().is_none() {
-        return;
-    }
     // Mail is made anew as well: who was about to post a slab is gone.
     for index in slot::taken() {
         slot::slot(index).take_all().for_each(drop);
@@ -125,6 +143,7 @@ pub(crate) fn recover_after_fork(
                     .owner
                     .store(Owner::abandoned(class).0, Release);
             }
+            (Kind::Slab(class), None) => make_whole(slab, class, |_| 0),
             _ => {}
         }
     });

@@ -32,7 +32,7 @@ impl Heap {
             self.free_block(slab, class, index, address);
             return;
         }
-        // What is in front is allocated by the bitmap: only what others do not have gets there.
+        // What is in front is allocated by the bitmap.
         let allocated = slab.allocated(index >> 6).load(Relaxed);
         if allocated >> (index & 63) & 1 == 0 || bin.last == address {
             misuse(Misuse::DoubleFree, address);

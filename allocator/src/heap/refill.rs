@@ -77,7 +77,7 @@ impl Bin {
     /// Holds the blocks `free` of a word: from here on they are allocated in the bitmap.
     fn hold(&mut self, slab: Frame, word: u32, free: u64, is_zero: bool) {
         let allocated = slab.allocated(word as usize);
-        // Another thread may fork at any time. Its child must not find the blocks of one word beside
+        // Another thread may fork at any time. Its child must not find the blocks of one word with
         // the name of another: it would take them for blocks that were not given out.
         self.held = 0;
         fence(Release);

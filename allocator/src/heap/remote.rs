@@ -11,6 +11,7 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::frame::Frame;
 use crate::heap::{Heap, local};
 use crate::list::{self, Membership};
+use crate::options;
 use crate::owner::{Kind, Owner};
 use crate::report::{Misuse, misuse};
 use crate::slot;
@@ -39,7 +40,7 @@ impl Heap {
         if slab.allocated(word).load(Relaxed) & bit == 0 {
             misuse(Misuse::DoubleFree, address);
         }
-        if self.bins[class].bytes > GATHERED_BYTES {
+        if self.bins[class].bytes > GATHERED_BYTES || options::checks_all() {
             self.tell(slab, class, word, bit);
             return;
         }

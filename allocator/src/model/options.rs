@@ -14,3 +14,9 @@ pub(crate) fn idle_bytes() -> usize {
 pub(crate) fn checks_all() -> bool {
     false
 }
+
+/// There are no nodes.
+#[must_use]
+pub(crate) fn place(_: &core::ops::Range<usize>) -> bool {
+    true
+}

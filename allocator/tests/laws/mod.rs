@@ -248,3 +248,19 @@ pub(crate) fn free_out_of_order() {
     assert_apart(&blocks);
     blocks.into_iter().for_each(Held::free);
 }
+
+/// More than there can be is refused, and the block that was to have it stays what it is.
+pub(crate) fn refuse_the_impossible() {
+    for bytes in [10, 5_000, 100 << 10, 1 << 20, 40 << 20] {
+        let held = allocate(bytes, 1, false, 7);
+        for impossible in [usize::MAX, usize::MAX - 4_096, isize::MAX as usize + 1] {
+            // SAFETY: nobody else uses the block.
+            let refused = unsafe { malloc::realloc(held.pointer(), impossible) };
+            assert!(refused.is_null(), "{bytes} to {impossible}");
+            assert!(malloc::malloc(impossible).is_null());
+            assert!(malloc::calloc(impossible, 1).is_null());
+            assert!(malloc::memalign(64, impossible).is_null());
+        }
+        held.free();
+    }
+}
