@@ -1,22 +1,22 @@
 //! The heap of one thread: from where it takes blocks, and to where it frees them.
 //!
 //! # How a block is found
-//! Of each class the heap has one slab that it takes blocks from, and of that slab one word of 64
-//! blocks, the *held* word. When it takes a word it marks all 64 blocks as allocated in the bitmap
-//! and keeps those that were free in [`Bin::free`]; from then on a block is the lowest bit of that
-//! number. No atomic operation, and neither the bitmap nor the block is touched. Words are held in
-//! turns, so that each has as long as can be to gather free blocks: through all of a slab that was
-//! given out before, then a few blocks that were not, and so on until the slab is *open* as a
-//! whole; then through the next slab that has free blocks.
+//! Of each class the heap has one *current* slab, and of that slab one word of 64 blocks, the *held*
+//! word. When it takes a word it marks the blocks of it that are free as allocated in the bitmap,
+//! and keeps them in [`Bin::free`]; from then on a block is the lowest bit of that number. No atomic
+//! operation, and neither the bitmap nor the block is touched. Words are held in turns, so that
+//! each has as long as can be to gather free blocks: through all of a slab that was given out
+//! before, then a few blocks that were not, and so on until the slab is *open* as a whole; then
+//! through the next slab that has free blocks.
 //!
 //! # How a block is freed
-//! By its owner into the *front* of the class while that has room, from where blocks are given
-//! out first. Else into `free`, if it is of the held word, and else
-//! by clearing its bit. By others see [`remote`].
+//! By its owner into the *front* of the class while that has room, from where blocks are given out
+//! first. Else into `free`, if it is of the held word, and else by clearing its bit. By others see
+//! [`remote`].
 //!
 //! # Invariants
-//! 1. A slab that a heap owns is in one of three places: the slab of its bin, or in its list of
-//!    slabs with free blocks, or in its list of full ones.
+//! 1. A slab that a heap owns is the current one of its class, or in its list of slabs with free
+//!    blocks, or in its list of full ones.
 //! 2. Only the owner of a slab changes its bitmap of allocated blocks.
 //! 3. Bits of the bitmap for which the slab has no block are never set.
 //! 4. A block that others freed is in the bitmap until the owner has looked, so that a slab whose
