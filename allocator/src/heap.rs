@@ -1,12 +1,12 @@
 //! The heap of one thread: from where it takes blocks, and to where it frees them.
 //!
 //! # How a block is found
-//! Of each class the heap has one *current* slab, and of that slab one word of 64 blocks, the *held*
-//! word. When it takes a word it marks the blocks of it that are free as allocated in the bitmap,
-//! and keeps them in [`Bin::free`]; from then on a block is the lowest bit of that number. No atomic
-//! operation, and neither the bitmap nor the block is touched. Words are held in turns, so that
-//! each has as long as can be to gather free blocks: through all of a slab that was given out
-//! before, then a few blocks that were not, and so on until the slab is *open* as a whole; then
+//! Of each class the heap has one *current* slab, and of that slab one word of 64 blocks, the
+//! *held* word. When it takes a word it marks the blocks of it that are free as allocated in the
+//! bitmap, and keeps them in [`Bin::free`]; from then on a block is the lowest bit of that number.
+//! No atomic operation, and neither the bitmap nor the block is touched. Words are held in turns,
+//! so that each has as long as can be to gather free blocks: through all of a slab that was given
+//! out before, then a few blocks that were not, and so on until the slab is *open* as a whole; then
 //! through the next slab that has free blocks.
 //!
 //! # How a block is freed
