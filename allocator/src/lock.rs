@@ -1,7 +1,7 @@
 //! A lock for what is rare: a flag, and giving way to whoever holds it.
 //!
-//! Neither the locks of the standard library nor of libc can be had here: they may allocate, and
-//! a fork leaves them to nobody. This one is taken before a fork, and let go on both sides of it.
+//! The locks of the standard library and of libc are let go by who took them, and by nobody else.
+//! This one is taken by the handler before a fork, and let go by other handlers on both sides.
 
 use pool_core::sync::atomic::{
     AtomicBool,

@@ -6,9 +6,6 @@
 use crate::layout::PAGE_BYTES;
 use crate::{private, system};
 
-/// The most bytes that a block may have: what fits a difference of pointers.
-const MOST_BYTES: usize = isize::MAX as usize;
-
 #[inline(always)]
 fn answer(block: Option<usize>) -> *mut u8 {
     match block {
@@ -43,7 +40,7 @@ fn malloc_slowly(bytes: usize) -> *mut u8 {
 #[inline(always)]
 #[must_use]
 pub fn calloc(count: usize, bytes: usize) -> *mut u8 {
-    match count.checked_mul(bytes).filter(|&all| all <= MOST_BYTES) {
+    match count.checked_mul(bytes) {
         Some(all) => answer(private::allocate_zeroed(all)),
         None => no_memory(),
     }

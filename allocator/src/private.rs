@@ -15,7 +15,7 @@ use crate::size_class::{self, MIN_BLOCK, SLAB_BYTES, SMALL, SMALL_BYTES, block_b
 use crate::window::WINDOW;
 use crate::{outside, purge, system, thread, tls};
 
-/// The largest block that anybody may ask for.
+/// The most bytes that a block may have: what fits a difference of pointers.
 const MOST_BYTES: usize = isize::MAX as usize;
 /// What every block is at a multiple of.
 pub(crate) const ALIGN: usize = MIN_BLOCK;
@@ -128,7 +128,7 @@ fn free_slowly(address: usize) {
                 }
             });
             if done.is_none() {
-                // Without memory for a heap nobody has a block to free.
+                // There is a common heap wherever there is a block.
                 misuse(Misuse::InvalidFree, address);
             }
         }

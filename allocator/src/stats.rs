@@ -42,7 +42,7 @@ pub struct Stats {
     pub used_bytes: usize,
     /// Bytes that nobody uses and that were not given back to the system.
     pub idle_bytes: usize,
-    /// Blocks larger than a class has, and smaller than a chunk, and their bytes.
+    /// Blocks of more than 512 KiB and up to 32 MiB, and their bytes.
     pub runs: usize,
     /// See [`Self::runs`].
     pub run_bytes: usize,

@@ -56,7 +56,7 @@ fn first_heap() -> Option<NonNull<Heap>> {
     if tls::has_left() {
         return None;
     }
-    open();
+    open()?;
     let heap = make_heap()?;
     tls::set_heap(heap);
     // From here on this thread may allocate, and what follows may.
@@ -86,39 +86,42 @@ fn make_heap() -> Option<NonNull<Heap>> {
 
 /// The common heap. The lock is held.
 fn common_heap() -> Option<NonNull<Heap>> {
-    let address = COMMON.load(Relaxed);
-    if address != 0 {
-        return NonNull::new(core::ptr::with_exposed_provenance_mut(address));
-    }
-    open();
+    open()?;
     NonNull::new(core::ptr::with_exposed_provenance_mut(COMMON.load(Relaxed)))
 }
 
-/// Opens the window, if nobody has, and waits until it is open.
-fn open() {
-    if STATE.load(Acquire) == OPEN {
-        return;
-    }
-    if STATE
-        .compare_exchange(CLOSED, OPENING, Acquire, Acquire)
-        .is_ok()
-    {
-        WINDOW.open();
-        // Now, so that whoever has a block to free has a heap to free it by.
-        if let Some(heap) = make_heap() {
-            COMMON.store(heap.as_ptr().expose_provenance(), Relaxed);
-        }
-        let mut key = 0;
-        // SAFETY: writes the key, and keeps the function.
-        if unsafe { libc::pthread_key_create(&raw mut key, Some(leave)) } == 0 {
-            KEY.store(key as usize + 1, Relaxed);
-        }
-        // Release pairs with the loads of those that wait.
-        STATE.store(OPEN, Release);
-    }
+/// Opens the window, if nobody has, and waits while somebody does.
+///
+/// None where there is no memory for the common heap: then nobody has a block either, and the next
+/// to ask tries again.
+fn open() -> Option<()> {
     while STATE.load(Acquire) != OPEN {
-        system::give_way();
+        let is_mine = STATE.compare_exchange(CLOSED, OPENING, Acquire, Relaxed);
+        if is_mine.is_err() {
+            system::give_way();
+            continue;
+        }
+        let is_open = open_alone().is_some();
+        // Release pairs with the loads of those that wait.
+        STATE.store(if is_open { OPEN } else { CLOSED }, Release);
+        if !is_open {
+            return None;
+        }
     }
+    Some(())
+}
+
+/// The same, by the one thread that does.
+fn open_alone() -> Option<()> {
+    WINDOW.open();
+    let heap = make_heap()?;
+    COMMON.store(heap.as_ptr().expose_provenance(), Relaxed);
+    let mut key = 0;
+    // SAFETY: writes the key, and keeps the function.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(leave)) } == 0 {
+        KEY.store(key as usize + 1, Relaxed);
+    }
+    Some(())
 }
 
 /// Has `heap` given up at the end of this thread; also prepares the process for forks, once.

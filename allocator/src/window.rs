@@ -111,11 +111,14 @@ impl Window {
         }
     }
 
-    /// Reserves the window. To be called once, before anything else.
+    /// Reserves the window, unless that was done. To be called before anything else, by one thread.
     ///
     /// What there is not room for is halved: a process may be bounded in its addresses.
     #[cfg(not(loom))]
     pub(crate) fn open(&self) {
+        if self.bytes.load(Relaxed) != 0 {
+            return;
+        }
         let wanted = system::machine_bytes()
             .saturating_mul(4)
             .next_power_of_two();

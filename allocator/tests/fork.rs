@@ -1,7 +1,7 @@
 //! The private heap in a child of a process that had several threads: they are gone there, and
 //! what they had is the child's.
 
-#[expect(dead_code, reason = "other tests use the rest of it")]
+#[expect(dead_code, unused_macros, reason = "other tests use the rest of it")]
 mod laws;
 
 use std::panic::catch_unwind;

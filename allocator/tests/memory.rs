@@ -1,23 +1,15 @@
 //! How much memory the private heap has: the only test of its process, which it measures.
 
+mod resident;
+
 use allocator::{PrivateHeap, malloc};
 use pool_core::sync::thread;
+use resident::resident_bytes;
 
 #[global_allocator]
 static HEAP: PrivateHeap = PrivateHeap;
 
 const MIB: usize = 1 << 20;
-
-/// How much memory this process has, in bytes.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    let kib: usize = number
-        .and_then(|kib| kib.parse().ok())
-        .expect("a number of KiB");
-    kib << 10
-}
 
 fn touched(bytes: usize) -> usize {
     let block = malloc::malloc(bytes);

@@ -29,6 +29,24 @@ pub(crate) struct Claim {
     pub(crate) why: &'static str,
 }
 
+impl Claim {
+    pub(crate) const fn new(
+        case: &'static str,
+        peer: &'static str,
+        target: Option<f64>,
+        predicted: f64,
+        why: &'static str,
+    ) -> Self {
+        Self {
+            case,
+            peer,
+            target,
+            predicted,
+            why,
+        }
+    }
+}
+
 /// Writes both files into `folder`; `tables` is how the results are shown.
 pub(crate) fn write(
     folder: &Path,

@@ -52,7 +52,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Puts together `target/dist/c`, of the library that was built in `built`.
-pub(crate) fn write_library(built: &Path, root: &Path) -> anyhow::Result<()> {
+fn write_library(built: &Path, root: &Path) -> anyhow::Result<()> {
     let place = root.join("target/dist/c");
     let source = root.join("allocator/c");
     for (from, to) in [

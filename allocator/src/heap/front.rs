@@ -39,6 +39,5 @@ impl Heap {
                 }
             }
         }
-        self.bins[class].ready = 0;
     }
 }

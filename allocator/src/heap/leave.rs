@@ -128,7 +128,6 @@ pub(crate) fn recover_after_fork(
     kept: impl Fn(usize) -> bool,
     held: impl Fn(usize, usize, usize) -> u64,
 ) {
-    let gone = || slot::taken().filter(|&index| !kept(index));
     // Mail is made anew as well: who was about to post a slab is gone.
     for index in slot::taken() {
         slot::slot(index).take_all().for_each(drop);
@@ -147,7 +146,7 @@ pub(crate) fn recover_after_fork(
             _ => {}
         }
     });
-    for index in gone() {
+    for index in slot::taken().filter(|&index| !kept(index)) {
         let is_closed = slot::slot(index).close();
         debug_assert!(is_closed);
         slot::give_back(index);

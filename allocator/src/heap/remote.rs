@@ -186,7 +186,7 @@ impl Heap {
         }
     }
 
-    /// Makes free what others freed of a slab of this heap, which is in a list or its bin's slab.
+    /// Makes free what others freed of a slab of this heap, which is in a list or the current one.
     ///
     /// A block is first cleared in the bitmap and then in the bits of the others: who is killed in
     /// between leaves what the next to do this does once more.

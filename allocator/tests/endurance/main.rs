@@ -20,6 +20,8 @@
 //! 3. When all is freed, at the end of a cycle, and memory was asked back, what is left does not
 //!    grow from cycle to cycle by more than [`GROWTH_BYTES`].
 
+#[path = "../resident/mod.rs"]
+mod resident;
 mod worker;
 
 use std::sync::mpsc;
@@ -29,6 +31,7 @@ use pool_core::Nanos;
 use pool_core::clock::{self, Deadline};
 use pool_core::sync::thread;
 
+use resident::resident_bytes;
 use worker::{Block, Shift, Worker};
 
 #[global_allocator]
@@ -65,17 +68,6 @@ const PROGRAM_BYTES: usize = 96 * MIB;
 const IDLE_BYTES: usize = 128 * MIB;
 /// What may be left by each cycle.
 const GROWTH_BYTES: usize = 16 * MIB;
-
-/// How much memory this process has, in bytes.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    let kib: usize = number
-        .and_then(|kib| kib.parse().ok())
-        .expect("a number of KiB");
-    kib << 10
-}
 
 /// How long to go on, as the environment says.
 fn span() -> Nanos {

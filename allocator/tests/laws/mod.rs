@@ -264,3 +264,37 @@ pub(crate) fn refuse_the_impossible() {
         held.free();
     }
 }
+
+/// All of it as tests, for each binary that has the heap in a setting of its own.
+macro_rules! tests_of_the_laws {
+    () => {
+        proptest::proptest! {
+            #![proptest_config(proptest::prelude::ProptestConfig {
+                cases: 64,
+                ..proptest::prelude::ProptestConfig::default()
+            })]
+
+            #[test]
+            fn every_block_is_one_s_own_and_keeps_what_it_holds(
+                steps in proptest::prelude::prop::collection::vec(laws::steps(), 1..250),
+            ) {
+                laws::run(steps);
+            }
+        }
+
+        #[test]
+        fn threads_that_free_each_other_s_blocks_lose_none() {
+            laws::hand_round();
+        }
+
+        #[test]
+        fn each_block_is_of_one_thing_whatever_the_order_of_frees() {
+            laws::free_out_of_order();
+        }
+
+        #[test]
+        fn more_than_there_can_be_is_refused_and_the_block_stays() {
+            laws::refuse_the_impossible();
+        }
+    };
+}

@@ -2,67 +2,51 @@
 
 use crate::results::Claim;
 
-const fn claim(
-    case: &'static str,
-    peer: &'static str,
-    target: Option<f64>,
-    predicted: f64,
-    why: &'static str,
-) -> Claim {
-    Claim {
-        case,
-        peer,
-        target,
-        predicted,
-        why,
-    }
-}
-
 /// Ratios, ours to the peer's.
 pub(super) const CLAIMS: [Claim; 7] = [
-    claim(
+    Claim::new(
         "geometric mean: CPU",
         "mimalloc3",
         Some(1.0),
         1.05,
         "a pair takes a bit of a word that the thread holds, one step more than a list's head",
     ),
-    claim(
+    Claim::new(
         "geometric mean: wall",
         "mimalloc3",
         Some(1.0),
         1.05,
         "the same; threads wait for each other in few workloads",
     ),
-    claim(
+    Claim::new(
         "geometric mean: peak memory",
         "mimalloc3",
         Some(1.1),
         1.0,
         "as many size classes; what others give back is there at once",
     ),
-    claim(
+    Claim::new(
         "geometric mean: CPU",
         "glibc",
         None,
         0.6,
         "mimalloc 2 took 1/1.74 of it in an earlier set of workloads",
     ),
-    claim(
+    Claim::new(
         "lifo, 1 thread: CPU",
         "mimalloc3",
         None,
         1.3,
         "a list in the block itself is the shortest way there is",
     ),
-    claim(
+    Claim::new(
         "xmalloc, 2 threads: CPU",
         "mimalloc3",
         None,
         0.9,
         "one bit set for each block given back, merged by words; mimalloc is weakest here",
     ),
-    claim(
+    Claim::new(
         "fragmentation, 2 threads: peak memory",
         "mimalloc3",
         None,
