@@ -21,6 +21,14 @@ static void *misused(void *pointer)
     return kept(pointer);
 }
 
+/* What a child does that is to end by SIGABRT: it leaves nothing behind. */
+static void is_to_abort(void)
+{
+    struct rlimit none = { 0, 0 };
+    setrlimit(RLIMIT_CORE, &none);
+    child_alarm();
+}
+
 /* Runs `body` in a child, which must end as it should; `word` or `other` must be in its message. */
 static void ends(void (*body)(void), const char *word, const char *other)
 {
@@ -31,9 +39,7 @@ static void ends(void (*body)(void), const char *word, const char *other)
     pid_t child = fork();
     EXPECT(child >= 0, "a child");
     if (child == 0) {
-        struct rlimit none = { 0, 0 };
-        setrlimit(RLIMIT_CORE, &none);
-        child_alarm();
+        is_to_abort();
         dup2(errors[1], 2);
         told = pointers[1];
         close(errors[0]);
@@ -300,9 +306,7 @@ static void a_double_free_ends_a_process_without_standard_error(void)
     pid_t child = fork();
     EXPECT(child >= 0, "a child");
     if (child == 0) {
-        struct rlimit none = { 0, 0 };
-        setrlimit(RLIMIT_CORE, &none);
-        child_alarm();
+        is_to_abort();
         twice_without_standard_error();
         _exit(0);
     }

@@ -7,6 +7,7 @@
 
 mod bench;
 mod command;
+mod debian;
 mod demo;
 mod dist;
 mod endure;

@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::command::{cargo, output, shown};
+use crate::debian;
 
 /// What makes a library a heap that a program can be run with.
 const CALLS: [&str; 7] = [
@@ -59,11 +60,11 @@ const PEERS: [Peer; 5] = [
     },
     Peer {
         name: "jemalloc",
-        made: |_, folder| debian(folder, "libjemalloc2", "libjemalloc.so.2"),
+        made: |_, folder| of_debian(folder, "libjemalloc2", "libjemalloc.so.2"),
     },
     Peer {
         name: "tcmalloc",
-        made: |_, folder| debian(folder, "libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
+        made: |_, folder| of_debian(folder, "libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
     },
 ];
 
@@ -207,44 +208,18 @@ fn compile(command: &mut Command, library: &Path) -> anyhow::Result<()> {
     Ok(fs::write(note, words)?)
 }
 
-/// Unpacks a package of Debian's: the newest that this machine's lists have, as long as it is not
-/// there yet.
-fn debian(folder: &Path, package: &str, library: &str) -> anyhow::Result<Made> {
-    let archive = match archive_in(folder, package)? {
-        Some(archive) => archive,
-        None => {
-            let mut download = Command::new("apt-get");
-            download.args(["download", "--quiet", package]);
-            output(download.current_dir(folder))?;
-            archive_in(folder, package)?.context("apt-get has downloaded nothing")?
-        }
-    };
-    let tree = folder.join("unpacked");
-    output(Command::new("dpkg").arg("-x").arg(&archive).arg(&tree))?;
-    let mut version = Command::new("dpkg-deb");
-    let version = output(version.arg("--field").arg(&archive).arg("Version"))?;
-    let folders = fs::read_dir(tree.join("usr/lib"))?;
+/// A library out of a package of Debian's.
+fn of_debian(folder: &Path, package: &str, library: &str) -> anyhow::Result<Made> {
+    let root = debian::unpack(folder, &[package])?;
+    let folders = fs::read_dir(root.join("usr/lib"))?;
     let found = folders
         .filter_map(|folder| Some(folder.ok()?.path().join(library)))
         .find(|path| path.is_file());
     let library = found.with_context(|| format!("{package} holds no {library}"))?;
     Ok(Made {
-        version: version.trim().to_owned(),
+        version: debian::version(folder, package)?,
         library,
     })
-}
-
-/// The archive of a package, where it was downloaded.
-fn archive_in(folder: &Path, package: &str) -> anyhow::Result<Option<PathBuf>> {
-    let begins = format!("{package}_");
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&begins) && name.ends_with(".deb") {
-            return Ok(Some(entry.path()));
-        }
-    }
-    Ok(None)
 }
 
 /// Fails unless `library` defines the whole family: what is missing the C library would do, with

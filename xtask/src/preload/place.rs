@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::programs::Program;
 use crate::command::output;
+use crate::debian;
 
 /// The bytes that an executable file of the system begins with.
 const ELF: &[u8] = b"\x7fELF";
@@ -39,7 +40,7 @@ impl Place {
         if program.packages.is_empty() {
             return Err(format!("{missing} is not installed"));
         }
-        let unpacked = fetch(program.packages, target)
+        let unpacked = fetch(program, target)
             .map_err(|why| format!("{missing} is not installed, and not to be had: {why}"))?;
         match unpacked.missing(program) {
             None => Ok(unpacked),
@@ -98,30 +99,10 @@ fn is_elf(file: &Path) -> bool {
     read.is_ok() && start == ELF
 }
 
-/// Unpacks packages into the target folder, without installing them.
-fn fetch(packages: &[&str], target: &Path) -> Result<Place, String> {
-    let folder = target.join("preload/packages");
-    let root = folder.join("root");
-    let told = |error: anyhow::Error| format!("{error:#}");
-    if !root.is_dir() {
-        let downloads = folder.join("downloads");
-        fs::create_dir_all(&downloads).map_err(|error| error.to_string())?;
-        let mut download = Command::new("apt-get");
-        download
-            .current_dir(&downloads)
-            .arg("download")
-            .args(packages);
-        output(download.stdin(Stdio::null())).map_err(told)?;
-        // A folder that is half full is never taken for the whole.
-        let fresh = folder.join("fresh");
-        let entries = fs::read_dir(&downloads).map_err(|error| error.to_string())?;
-        for entry in entries.flatten() {
-            let mut unpack = Command::new("dpkg-deb");
-            unpack.arg("-x").arg(entry.path()).arg(&fresh);
-            output(&mut unpack).map_err(told)?;
-        }
-        fs::rename(&fresh, &root).map_err(|error| error.to_string())?;
-    }
+/// Unpacks the packages of a program into the target folder.
+fn fetch(program: &Program, target: &Path) -> Result<Place, String> {
+    let folder = target.join("preload/packages").join(program.name);
+    let root = debian::unpack(&folder, program.packages).map_err(|error| format!("{error:#}"))?;
     let mut path = root.join("usr/bin").into_os_string();
     path.push(":");
     path.push(Place::installed().path);
