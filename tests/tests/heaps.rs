@@ -51,7 +51,7 @@ fn blocks(heap: &PoolHeap) -> (usize, usize) {
 
 #[test]
 fn processes_reach_and_free_each_others_blocks_at_the_same_addresses() {
-    let (daemon, pool) = start(512, 16);
+    let (daemon, pool) = start(512, 1);
     let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
     run(&daemon, "link");
     assert_eq!(run(&daemon, "sum"), "499500\n");
@@ -68,7 +68,7 @@ fn processes_reach_and_free_each_others_blocks_at_the_same_addresses() {
 
 #[test]
 fn a_killed_process_leaves_what_it_published_and_nothing_else() {
-    let (daemon, pool) = start(512, 48);
+    let (daemon, pool) = start(512, 17);
     let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
     let mut hang = heir(&daemon, "hang");
     let mut hang = hang
@@ -100,7 +100,7 @@ fn a_killed_process_leaves_what_it_published_and_nothing_else() {
 
 #[test]
 fn a_heap_is_there_again_after_all_that_had_it_and_the_daemon_ended() {
-    let (mut daemon, pool) = start(512, 32);
+    let (mut daemon, pool) = start(512, 33);
     let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
     run(&daemon, "link");
     drop((heap, pool));
@@ -115,7 +115,7 @@ fn a_heap_is_there_again_after_all_that_had_it_and_the_daemon_ended() {
 
 #[test]
 fn a_quota_is_an_error_of_the_call_and_a_leased_heap_ends_with_its_last_holder() {
-    let (daemon, pool) = start(160, 64);
+    let (daemon, pool) = start(160, 49);
     let options = HeapOptions::new("scratch").leased();
     let heap = pool.create_heap(&options).unwrap();
     let mut mine = heap.thread().unwrap();
@@ -147,7 +147,7 @@ fn a_quota_is_an_error_of_the_call_and_a_leased_heap_ends_with_its_last_holder()
 
 #[test]
 fn tiers_are_used_by_preference_and_share_and_a_missing_one_is_an_error() {
-    let (_daemon, pool) = start(512, 96);
+    let (_daemon, pool) = start(512, 65);
     let missing = pool.create_heap(&HeapOptions::new("h").tier("ddr").tier("hbm9"));
     assert_eq!(
         missing.unwrap_err(),
@@ -167,4 +167,54 @@ fn tiers_are_used_by_preference_and_share_and_a_missing_one_is_an_error() {
         (placement[0].tier.as_str(), placement[0].chunks),
         ("ddr", 1)
     );
+}
+
+#[test]
+fn the_operator_is_told_what_a_heap_has_and_may_trim_recover_and_remove_it() {
+    let (daemon, pool) = start(512, 97);
+    let operator = |arguments: &[&str]| {
+        let mut operator = Command::new(env!("CARGO_BIN_EXE_operator"));
+        operator.args(["heap", "jobs", "--tenant", "a", "--clients"]);
+        operator.arg(daemon.session_socket()).args(arguments);
+        let output = operator.output().expect("it starts");
+        let text = String::from_utf8([output.stdout, output.stderr].concat());
+        (output.status.code(), text.expect("it says text"))
+    };
+    let (code, said) = operator(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("poolctl: heap jobs: "), "{said}");
+    let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
+    run(&daemon, "link");
+    let (code, said) = operator(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    for part in ["1 chunk in 998 frames", "ddr", "list", "\n   16 "] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    let (_, said) = operator(&["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(told["classes"][0]["published"], 1000);
+    assert_eq!(told["roots"][0]["name"], "list");
+    let (_, said) = operator(&["dump"]);
+    assert_eq!(
+        said.lines()
+            .filter(|line| line.ends_with(" 16 published"))
+            .count(),
+        1000
+    );
+    run(&daemon, "end");
+    assert_eq!(
+        operator(&["recover"]),
+        (Some(0), "0 threads recovered\n".into())
+    );
+    assert_eq!(
+        operator(&["trim"]),
+        (Some(0), "1 chunk given back\n".into())
+    );
+    drop(heap);
+    assert_eq!(operator(&["remove"]), (Some(0), "jobs is removed\n".into()));
+    assert_eq!(
+        pool.open_heap("jobs").unwrap_err().reason(),
+        Some(Reason::NotFound)
+    );
+    daemon.balanced();
 }
