@@ -340,11 +340,13 @@ impl Local {
         if owner == Owner::abandoned(class) {
             self.adopt(on, slab, class);
         } else if !owner.is_abandoned() {
-            let bit = slab.index()..slab.index() + 1;
-            bits::clear(&slab.head().left, &bit);
-            // Who left it meanwhile set the bit before or after it was cleared.
+            let (word, bit) = (slab.index() / 64, 1_u64 << (slab.index() % 64));
+            let left = &slab.head().left[word];
+            // Acquire pairs with `leave`: who left it meanwhile sets the bit after it is cleared,
+            // or is seen to have left it.
+            left.fetch_and(!bit, AcqRel);
             if slab.owner().is_abandoned() {
-                bits::set(&slab.head().left, &bit);
+                left.fetch_or(bit, AcqRel);
             }
         }
     }
