@@ -1,10 +1,9 @@
 //! What a process has of a pool heap: the mapping of what is shared, and which slots are its own.
 
 use pool_core::crash_point;
-use pool_core::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+#[cfg(not(loom))]
+use pool_core::sync::atomic::AtomicU32;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::{Mutex, lock};
 
 use super::chunks::{Chunks, Wanted};
@@ -18,7 +17,20 @@ use crate::owner::Owner;
 use crate::window::Claim;
 
 /// How often this process was forked, seen from inside of it.
+#[cfg(not(loom))]
 static FORKS: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(not(loom))]
+#[inline(always)]
+fn forks() -> u32 {
+    FORKS.load(Relaxed)
+}
+
+/// Models do not fork.
+#[cfg(loom)]
+fn forks() -> u32 {
+    0
+}
 
 /// Counts forks from now on.
 #[cfg(not(loom))]
@@ -61,7 +73,7 @@ impl Process {
             member,
             era,
             keeper: Mutex::new(None),
-            forks: FORKS.load(Relaxed),
+            forks: forks(),
             slots: Mutex::new(()),
         }
     }
@@ -77,7 +89,7 @@ impl Process {
 
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
-        FORKS.load(Relaxed) != self.forks
+        forks() != self.forks
     }
 
     /// Maps what others added.
@@ -120,17 +132,20 @@ impl Process {
 
     /// Lets go of a slot that owns nothing any more.
     pub(crate) fn free_slot(&self, index: usize) {
-        let (member, word, bit) = Control::place_of(index);
+        let (place, word, bit) = Control::place_of(index);
         let (Some(slot), Some(member)) =
-            (self.control.slot(index), self.control.members.get(member))
+            (self.control.slot(index), self.control.members.get(place))
         else {
             return;
         };
         Member::unmark(&member.retiring, word, bit);
-        slot.helped.recoverer.store(0, Relaxed);
         slot.era.store(0, Release);
         crash_point!("heap.slot_freed");
-        // Somebody may take it from here on, and mark it: of its own process, under the lock.
+        // Somebody may take it from here on, and mark it: a thread of the member's own process. So
+        // only there, under the lock, is it known that nobody has. Other processes let it be marked.
+        if place != self.member {
+            return;
+        }
         let _alone = lock(&self.slots);
         if slot.era.load(Acquire) == 0 {
             Member::unmark(&member.taken, word, bit);

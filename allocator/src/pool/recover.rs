@@ -48,14 +48,16 @@ impl Process {
         }
         crash_point!("heap.recovery_claimed");
         // Somebody may have been faster, and have gone again.
-        if slot.era.load(Acquire) != era || self.refresh().is_err() {
-            slot.helped.recoverer.store(0, Release);
-            return false;
+        let is_still = slot.era.load(Acquire) == era && self.refresh().is_ok();
+        if is_still {
+            self.make_good(index, slot);
+            self.control.recovered.fetch_add(1, Relaxed);
+            self.free_slot(index);
         }
-        self.make_good(index, slot);
-        self.control.recovered.fetch_add(1, Relaxed);
-        self.free_slot(index);
-        true
+        // Release pairs with `claim_slot`: whoever claims it next finds the era gone. Not before it
+        // is: somebody would recover the slot while another thread takes it.
+        slot.helped.recoverer.store(0, Release);
+        is_still
     }
 
     /// Claims the recovery of a slot.
