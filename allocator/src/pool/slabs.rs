@@ -78,7 +78,14 @@ impl Local {
             }
             let number = match self.slabs[class].partial.pop() {
                 Some(number) => number,
-                None => self.new_slab(on, class)?,
+                None => match self.new_slab(on, class) {
+                    Ok(number) => number,
+                    Err(error) => {
+                        // It recovered the dead: what they had may be in slabs that nobody owns.
+                        self.adopt_any(on, class);
+                        self.slabs[class].partial.pop().ok_or(error)?
+                    }
+                },
             };
             if let Some(own) = self.own_mut(number) {
                 own.shelf = Shelf::Current;
