@@ -96,6 +96,10 @@ impl Local {
         } else {
             AcqRel
         };
+        if planted!("pool.hints_before_it_tells") {
+            hint(on, slab, slab.owner());
+            return slab.remote(word).fetch_or(mask, order) & mask;
+        }
         // Release pairs with the owner, who gives the blocks to somebody else.
         let before = slab.remote(word).fetch_or(mask, order);
         crash_point!("heap.told");
@@ -200,7 +204,7 @@ impl Local {
         pending.store(pending.load(Relaxed) & !freed_once, Release);
         crash_point!("heap.drained_pending");
         let before = slab.remote(word).fetch_and(!freed, AcqRel);
-        if before & !freed != 0 {
+        if before & !freed != 0 && !planted!("pool.forgets_what_came_meanwhile") {
             hint(on, slab, self.owner);
         }
     }

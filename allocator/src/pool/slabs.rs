@@ -314,7 +314,7 @@ impl Local {
     }
 
     /// Takes slabs of `class` over that nobody owns, until one has free blocks.
-    fn adopt_any(&mut self, on: &Process, class: usize) {
+    pub(super) fn adopt_any(&mut self, on: &Process, class: usize) {
         let mut scans = 0;
         let chunks: Vec<_> = on.chunks.all().collect();
         let words = crate::layout::FRAMES / 64;
@@ -352,7 +352,7 @@ impl Local {
             // Acquire pairs with `leave`: who left it meanwhile sets the bit after it is cleared,
             // or is seen to have left it.
             left.fetch_and(!bit, AcqRel);
-            if slab.owner().is_abandoned() {
+            if slab.owner().is_abandoned() && !planted!("pool.hides_what_was_left_meanwhile") {
                 left.fetch_or(bit, AcqRel);
             }
         }
