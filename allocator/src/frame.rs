@@ -25,7 +25,7 @@ use crate::layout::{
     QUEUE_ARRAY, REMOTE_ARRAY,
 };
 use crate::layout::{
-    ARRAY_BYTES, CHUNK_BYTES, FEWEST_META_FRAMES, FRAME_SHIFT, FRAMES, LINE_SHIFT,
+    ARRAY_BYTES, CHUNK_BYTES, DATA_END, FEWEST_META_FRAMES, FRAME_SHIFT, FRAMES, LINE_SHIFT,
 };
 use crate::owner::Owner;
 
@@ -148,7 +148,7 @@ impl Frame {
     /// Null where `index` is that of metadata in every kind of chunk, or of another chunk.
     #[inline]
     pub(crate) fn sibling(self, index: usize) -> Option<Self> {
-        let is_data = (FEWEST_META_FRAMES..FRAMES).contains(&index);
+        let is_data = (FEWEST_META_FRAMES..DATA_END).contains(&index);
         let place = self.chunk() | (index << LINE_SHIFT);
         NonZeroUsize::new(place).filter(|_| is_data).map(Self)
     }

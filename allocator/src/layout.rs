@@ -53,6 +53,12 @@ pub(crate) const META_BYTES: usize = META_FRAMES * FRAME_BYTES;
 pub(crate) const FEWEST_META_FRAMES: usize = Cut::Ordinary.meta_frames();
 #[cfg(loom)]
 pub(crate) const FEWEST_META_FRAMES: usize = META_FRAMES;
+/// The end of the frames of data in a chunk.
+#[cfg(not(loom))]
+pub(crate) const DATA_END: usize = FRAMES;
+/// In a model there is no metadata of later ones.
+#[cfg(loom)]
+pub(crate) const DATA_END: usize = META_FRAMES + 4;
 /// Frames of data in a chunk.
 pub(crate) const DATA_FRAMES: usize = FRAMES - META_FRAMES;
 /// A huge page, and how many frames it has.

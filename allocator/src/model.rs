@@ -71,7 +71,7 @@ pool_core::sync::lazy_static! {
 }
 
 /// An access to a block of 8 KiB, by who has it. Others are not watched.
-fn touch(block: usize, class: usize) {
+pub(crate) fn touch(block: usize, class: usize) {
     if class == of_eight() {
         BLOCKS[(block - Frame::of_model(0).start()) / block_bytes(class)].touch();
     }

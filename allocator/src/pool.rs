@@ -48,6 +48,8 @@ mod ground;
 #[cfg(not(loom))]
 mod heap;
 mod local;
+#[cfg(loom)]
+mod model;
 mod process;
 mod recover;
 mod remote;

@@ -18,6 +18,10 @@
 //! A simulation of many members in one process sees each passing of a point by [`observe`], where
 //! it may let another thread go on or unwind this one, and says what the time is by [`set_time`].
 //!
+//! # Models
+//! In a model a thread ends at a crash point by `stopping_at`: what it did until then is there, and
+//! the others go on.
+//!
 //! # Lines
 //! What is dropped from caches cannot be seen from outside. [`lines_dropped`] counts it.
 //!
@@ -37,20 +41,24 @@ mod lines;
 mod plan;
 #[cfg(feature = "fault")]
 mod simulated;
+#[cfg(loom)]
+mod stop;
 #[cfg(any(loom, feature = "fault"))]
 pub use bug::{plant, planted};
 #[cfg(all(feature = "fault", not(loom)))]
 pub(crate) use lines::dropped;
 #[cfg(all(feature = "fault", not(loom)))]
 pub use lines::lines_dropped;
+#[cfg(all(feature = "fault", not(loom)))]
+pub use plan::crash_point;
 #[cfg(feature = "fault")]
-pub use plan::{
-    CRASH_STATUS, FAILURE_TOLD, arm_crash, arm_failure, crash_point, disarm, passed, reached,
-};
+pub use plan::{CRASH_STATUS, FAILURE_TOLD, arm_crash, arm_failure, disarm, passed, reached};
 #[cfg(feature = "fault")]
 pub(crate) use simulated::time;
 #[cfg(feature = "fault")]
 pub use simulated::{observe, set_time};
+#[cfg(loom)]
+pub use stop::{crash_point, stopping_at};
 
 /// A kind of system call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +152,7 @@ pub const fn planted(_name: &'static str) -> bool {
 }
 
 /// Passes the point `name`; use [`crate::crash_point!`].
-#[cfg(not(feature = "fault"))]
+#[cfg(not(any(loom, feature = "fault")))]
 #[inline(always)]
 pub const fn crash_point(_name: &'static str) {}
 

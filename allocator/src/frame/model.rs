@@ -12,11 +12,12 @@ use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::{ChunkHead, Descriptor, Frame, Queue};
 use crate::bits;
-use crate::layout::{CHUNK_BYTES, FRAMES, META_FRAMES};
+use crate::layout::{CHUNK_BYTES, DATA_END, FRAMES, META_FRAMES};
 use crate::model::Watch;
+use crate::owner::Owner;
 
 /// How many frames of data there are.
-pub(crate) const FRAMES_OF_MODEL: usize = 4;
+pub(crate) const FRAMES_OF_MODEL: usize = DATA_END - META_FRAMES;
 /// How many words the bitmap of a slab has.
 const WORDS: usize = 2;
 /// Where the chunk would begin.
@@ -147,10 +148,14 @@ impl ChunkHead {
     }
 }
 
-/// Lets the first `frames` frames be had. To be called once, before there is a second thread.
+/// Lets the first `frames` frames be had; the rest are somebody's, for ever. To be called once,
+/// before there is a second thread.
 pub(crate) fn begin(frames: usize) {
     assert!(frames <= FRAMES_OF_MODEL);
     bits::clear(&HEAD.taken, &(META_FRAMES..META_FRAMES + frames));
+    for rest in &METADATA[frames..] {
+        rest.descriptor.owner.store(Owner::RUN.0, Relaxed);
+    }
     let count = u32::try_from(frames).unwrap_or(0);
     HEAD.free.store(count, Relaxed);
 }

@@ -196,6 +196,10 @@ impl Process {
             return Ok(()); // It was done meanwhile.
         };
         let slot = self.control.slot(slot_of(mark));
+        if planted!("cell.notes_after_it_changes") {
+            let _ = cell.compare_exchange(mark, plan.value, AcqRel, Relaxed);
+            crash_point!("heap.help_noted");
+        }
         if let (Some(slot), false) = (slot, planted!("cell.helps_without_a_note")) {
             // Before the cell: a recovery that finds it changed finds this.
             slot.helped.number.fetch_max(plan.number, AcqRel);
@@ -212,7 +216,7 @@ impl Process {
         let slot = self.control.slot(slot_of(with));
         let plan = slot.and_then(|slot| slot.intent.read().ok().flatten());
         // After the intent: where the mark is still there, it was there when the intent was read.
-        if cell.load(Acquire) != with {
+        if cell.load(Acquire) != with && !planted!("cell.believes_at_once") {
             return Ok(None);
         }
         let fits = |plan: &Plan| {
@@ -248,6 +252,10 @@ impl Local {
         };
         let number = slot.intent.begin(LINK, address, block, block as u64);
         let mark = mark(self.slot, number);
+        if planted!("cell.publishes_before_it_links") {
+            self.publish(on, block)?;
+            crash_point!("heap.linked");
+        }
         if let Err(error) = on.change(cell, expected, mark) {
             slot.intent.end();
             return Err(error);
@@ -294,6 +302,9 @@ impl Local {
             Place::Run(head) | Place::Huge(head) => !take_run(head, self.owner),
         };
         crash_point!("heap.retired");
+        if planted!("cell.ends_before_it_changes") {
+            slot.intent.end();
+        }
         finish(cell, mark, value);
         slot.intent.end();
         match place {

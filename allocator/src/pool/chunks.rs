@@ -42,7 +42,7 @@ use super::error::HeapError;
 use super::ground::Ground;
 use crate::bits;
 use crate::frame::{ChunkHead, Frame};
-use crate::layout::{CHUNK_BYTES, Cut, FRAME_BYTES, FRAMES};
+use crate::layout::{CHUNK_BYTES, Cut, DATA_END, FRAME_BYTES, FRAMES};
 use crate::owner::{Kind, Owner};
 use crate::window::Claim;
 
@@ -107,7 +107,7 @@ impl Seen {
 
     /// The indices of its frames of data.
     pub(crate) fn data(self) -> Range<usize> {
-        self.entry.cut().meta_frames()..FRAMES
+        self.entry.cut().meta_frames()..DATA_END
     }
 
     /// Its frame of data `index`.
@@ -397,8 +397,12 @@ fn take_frames(
         };
         if !take(seen.frame(index), new) {
             // Its own bit stays set, for somebody has it.
-            give_back(seen, start..index);
-            clear_free(seen.frame(start), start..start + frames);
+            if !planted!("frames.keeps_what_it_gives_up") {
+                give_back(seen, start..index);
+            }
+            if !planted!("frames.hides_what_it_gives_up") {
+                clear_free(seen.frame(start), start..start + frames);
+            }
             return None;
         }
         crash_point!("heap.frame_taken");
@@ -449,6 +453,9 @@ pub(crate) fn extent(head: Frame) -> usize {
 /// Makes the frames free that begin at `head`. Its word says that the caller does so.
 pub(crate) fn release(head: Frame) {
     let frames = extent(head);
+    if planted!("frames.frees_the_head_first") {
+        head.descriptor().owner.store(Owner::FREE.0, Release);
+    }
     release_end(head, 1);
     crash_point!("heap.tails_released");
     head.descriptor().owner.store(Owner::FREE.0, Release);

@@ -17,6 +17,9 @@
 //!
 //! All of it is writable by each process of the heap: what is read here is checked before use.
 
+#[cfg(loom)]
+mod model;
+
 use core::fmt;
 
 use pool_core::sync::atomic::{
@@ -31,30 +34,46 @@ pub const CONTROL_BYTES: usize = 2 << 20;
 /// The most chunks of one heap: as many segments as a client may hold, less some for others.
 #[cfg(not(loom))]
 pub const MOST_CHUNKS: usize = 960;
+/// The same in a model.
 #[cfg(loom)]
 pub const MOST_CHUNKS: usize = 1;
 /// The most tiers of one heap.
+#[cfg(not(loom))]
 pub const MOST_TIERS: usize = 8;
+/// The same in a model.
+#[cfg(loom)]
+pub const MOST_TIERS: usize = 1;
 /// The most bytes of the name of a tier or a root.
+#[cfg(not(loom))]
 pub const NAME_BYTES: usize = 48;
+/// The same in a model.
+#[cfg(loom)]
+pub const NAME_BYTES: usize = 8;
 /// The most roots of one heap.
 #[cfg(not(loom))]
 pub const MOST_ROOTS: usize = 1024;
+/// The same in a model.
 #[cfg(loom)]
-pub const MOST_ROOTS: usize = 2;
+pub const MOST_ROOTS: usize = 1;
 /// Members of a domain, the daemon included.
 #[cfg(not(loom))]
 pub(crate) const MEMBERS: usize = 32;
+/// The same in a model.
 #[cfg(loom)]
 pub(crate) const MEMBERS: usize = 4;
 /// How many threads of one process may have the heap at a time.
 #[cfg(not(loom))]
 pub const MEMBER_THREADS: usize = 128;
+/// The same in a model.
 #[cfg(loom)]
 pub const MEMBER_THREADS: usize = 1;
 pub(crate) const SLOTS: usize = MEMBERS * MEMBER_THREADS;
 /// What a slab is told by: see [`Slot::hints`].
+#[cfg(not(loom))]
 pub(crate) const HINTS: usize = 512;
+/// The same in a model.
+#[cfg(loom)]
+pub(crate) const HINTS: usize = 64;
 
 /// The format of this page, and that it is one.
 const MAGIC: u64 = u64::from_le_bytes(*b"TPHEAP\0\x01");

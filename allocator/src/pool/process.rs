@@ -1,11 +1,10 @@
 //! What a process has of a pool heap: the mapping of what is shared, and which slots are its own.
 
-use pool_core::crash_point;
 use pool_core::sync::Mutex;
-use pool_core::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+#[cfg(not(loom))]
+use pool_core::sync::atomic::AtomicU32;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use pool_core::{crash_point, planted};
 
 use super::chunks::{Chunks, Wanted};
 use super::control::{Control, MEMBER_THREADS, Member};
@@ -18,7 +17,20 @@ use crate::owner::Owner;
 use crate::window::Claim;
 
 /// How often this process was forked, seen from inside of it.
+#[cfg(not(loom))]
 static FORKS: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(not(loom))]
+#[inline(always)]
+fn forks() -> u32 {
+    FORKS.load(Relaxed)
+}
+
+/// Models do not fork.
+#[cfg(loom)]
+fn forks() -> u32 {
+    0
+}
 
 /// Counts forks from now on.
 #[cfg(not(loom))]
@@ -59,7 +71,7 @@ impl Process {
             member,
             era,
             keeper: Mutex::new(None),
-            forks: FORKS.load(Relaxed),
+            forks: forks(),
         }
     }
 
@@ -74,7 +86,7 @@ impl Process {
 
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
-        FORKS.load(Relaxed) != self.forks
+        forks() != self.forks
     }
 
     /// Maps what others added.
@@ -121,13 +133,16 @@ impl Process {
 
     /// Lets go of a slot that owns nothing any more.
     pub(crate) fn free_slot(&self, index: usize) {
-        let (member, word, bit) = Control::place_of(index);
-        let member = self.control.members.get(member);
+        let (place, word, bit) = Control::place_of(index);
+        let member = self.control.members.get(place);
         if let (Some(slot), Some(member)) = (self.control.slot(index), member) {
             Member::unmark(&member.retiring, word, bit);
-            slot.helped.recoverer.store(0, Relaxed);
             slot.era.store(0, Release);
             crash_point!("heap.slot_freed");
+            // Somebody may take it from here on, and have marked it.
+            if planted!("recover.unmarks_a_slot_of_others") {
+                Member::unmark(&member.taken, word, bit);
+            }
         }
     }
 

@@ -37,7 +37,7 @@ impl Process {
     }
 
     /// Recovers a slot, if its owner is dead and nobody else does.
-    fn recover(&self, index: usize) -> bool {
+    pub(super) fn recover(&self, index: usize) -> bool {
         let (member, ..) = Control::place_of(index);
         let Some(slot) = self.control.slot(index) else {
             return false;
@@ -48,14 +48,19 @@ impl Process {
         }
         crash_point!("heap.recovery_claimed");
         // Somebody may have been faster, and have gone again.
-        if slot.era.load(Acquire) != era || self.refresh().is_err() {
-            slot.helped.recoverer.store(0, Release);
-            return false;
+        let is_still = slot.era.load(Acquire) == era && self.refresh().is_ok();
+        if is_still {
+            self.make_good(index, slot);
+            self.control.recovered.fetch_add(1, Relaxed);
+            if planted!("recover.lets_go_of_the_claim_early") {
+                slot.helped.recoverer.store(0, Release);
+            }
+            self.free_slot(index);
         }
-        self.make_good(index, slot);
-        self.control.recovered.fetch_add(1, Relaxed);
-        self.free_slot(index);
-        true
+        // Release pairs with `claim_slot`: whoever claims it next finds the era gone. Not before it
+        // is: somebody would recover the slot while another thread takes it.
+        slot.helped.recoverer.store(0, Release);
+        is_still
     }
 
     /// Claims the recovery of a slot.
@@ -66,6 +71,10 @@ impl Process {
         let member = usize::try_from(now & ((1 << MEMBER_BITS) - 1)).unwrap_or(0);
         if now == own || (now != 0 && self.ground.lives(member, now >> MEMBER_BITS)) {
             return false;
+        }
+        if planted!("recover.claims_by_a_store") {
+            recoverer.store(own, Release);
+            return true;
         }
         recoverer
             .compare_exchange(now, own, AcqRel, Relaxed)
@@ -101,7 +110,7 @@ impl Process {
                 self.control.recovered_blocks.fetch_add(1, Relaxed);
                 chunks::release(frame);
             }
-            Kind::Between => chunks::release(frame),
+            Kind::Between if !planted!("recover.leaves_what_is_between") => chunks::release(frame),
             _ => {}
         }
     }

@@ -10,6 +10,9 @@
 //!    the hint after it. Both change the hint by operations that read and write: where the owner's
 //!    comes later it reads from the other's, and sees the bit; where it comes earlier the hint is
 //!    set for the next time.
+//!    Whoever finds a bit in the word sets no hint. So the owner, where a bit came between its look
+//!    at the word and its change of it, hints to itself: whoever set that bit may have found those
+//!    that are cleared.
 //! 2. *Whoever adopts a slab overlooks none either*: it has the slab first, and then looks at each
 //!    word of bits by an operation that reads and writes. A bit that it does not see was set by
 //!    somebody who sees the new owner.
@@ -93,6 +96,10 @@ impl Local {
         } else {
             AcqRel
         };
+        if planted!("pool.hints_before_it_tells") {
+            hint(on, slab, slab.owner());
+            return slab.remote(word).fetch_or(mask, order) & mask;
+        }
         // Release pairs with the owner, who gives the blocks to somebody else.
         let before = slab.remote(word).fetch_or(mask, order);
         crash_point!("heap.told");
@@ -207,7 +214,10 @@ impl Local {
         crash_point!("heap.drained");
         pending.store(pending.load(Relaxed) & !freed_once, Release);
         crash_point!("heap.drained_pending");
-        slab.remote(word).fetch_and(!freed, AcqRel);
+        let before = slab.remote(word).fetch_and(!freed, AcqRel);
+        if before & !freed != 0 && !planted!("pool.forgets_what_came_meanwhile") {
+            hint(on, slab, self.owner);
+        }
     }
 }
 

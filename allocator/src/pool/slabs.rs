@@ -80,7 +80,14 @@ impl Local {
             }
             let number = match self.slabs[class].partial.pop() {
                 Some(number) => number,
-                None => self.new_slab(on, class)?,
+                None => match self.new_slab(on, class) {
+                    Ok(number) => number,
+                    Err(error) => {
+                        // It recovered the dead: what they had may be in slabs that nobody owns.
+                        self.adopt_any(on, class);
+                        self.slabs[class].partial.pop().ok_or(error)?
+                    }
+                },
             };
             if let Some(own) = self.own_mut(number) {
                 own.shelf = Shelf::Current;
@@ -310,7 +317,7 @@ impl Local {
     }
 
     /// Takes slabs of `class` over that nobody owns, until one has free blocks.
-    fn adopt_any(&mut self, on: &Process, class: usize) {
+    pub(super) fn adopt_any(&mut self, on: &Process, class: usize) {
         let _scan = on.chunks.scan();
         let mut scans = 0;
         let chunks: Vec<_> = on.chunks.all().collect();
@@ -344,11 +351,13 @@ impl Local {
         if owner == Owner::abandoned(class) {
             self.adopt(on, slab, class);
         } else if !owner.is_abandoned() {
-            let bit = slab.index()..slab.index() + 1;
-            bits::clear(&slab.head().left, &bit);
-            // Who left it meanwhile set the bit before or after it was cleared.
-            if slab.owner().is_abandoned() {
-                bits::set(&slab.head().left, &bit);
+            let (word, bit) = (slab.index() / 64, 1_u64 << (slab.index() % 64));
+            let left = &slab.head().left[word];
+            // Acquire pairs with `leave`: who left it meanwhile sets the bit after it is cleared,
+            // or is seen to have left it.
+            left.fetch_and(!bit, AcqRel);
+            if slab.owner().is_abandoned() && !planted!("pool.hides_what_was_left_meanwhile") {
+                left.fetch_or(bit, AcqRel);
             }
         }
     }
