@@ -95,6 +95,11 @@ impl Seen {
         self.entry.cut().meta_frames()..FRAMES
     }
 
+    /// Its frames of data.
+    pub(crate) fn frames(self) -> impl Iterator<Item = Frame> {
+        self.data().map(move |index| self.frame(index))
+    }
+
     /// Its frame of data `index`.
     pub(crate) fn frame(self, index: usize) -> Frame {
         debug_assert!(self.data().contains(&index));
@@ -409,6 +414,10 @@ pub(crate) fn extent(head: Frame) -> usize {
 /// Makes the frames free that begin at `head`. Its word says that the caller does so.
 pub(crate) fn release(head: Frame) {
     let frames = extent(head);
+    if planted!("pool.frees_the_head_first") {
+        head.descriptor().owner.store(Owner::FREE.0, Release);
+        crash_point!("heap.frame_released");
+    }
     release_end(head, 1);
     crash_point!("heap.tails_released");
     head.descriptor().owner.store(Owner::FREE.0, Release);

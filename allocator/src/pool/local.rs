@@ -299,6 +299,7 @@ impl Local {
         let left = allocated.load(Relaxed) & !bit;
         if planted!("pool.unmarks_before_it_frees") {
             pending.store(marks & !bit, Release);
+            pool_core::crash_point!("heap.freed_pending");
         }
         allocated.store(left, Release);
         pool_core::crash_point!("heap.freed_pending");

@@ -120,19 +120,21 @@ impl Process {
 
     /// Lets go of a slot that owns nothing any more.
     pub(crate) fn free_slot(&self, index: usize) {
-        let (member, word, bit) = Control::place_of(index);
-        let (Some(slot), Some(member)) =
-            (self.control.slot(index), self.control.members.get(member))
+        let (of, word, bit) = Control::place_of(index);
+        let (Some(slot), Some(member)) = (self.control.slot(index), self.control.members.get(of))
         else {
             return;
         };
         Member::unmark(&member.retiring, word, bit);
-        slot.helped.recoverer.store(0, Relaxed);
         slot.era.store(0, Release);
         crash_point!("heap.slot_freed");
-        // Somebody may take it from here on, and mark it: of its own process, under the lock.
+        // A claim ends after the era: who could claim the slot in between would recover it once
+        // more, and take it from whoever has it by then. A claim of another one stays.
+        self.unclaim(slot);
+        // Somebody may take it from here on, and mark it: of its own process, under the lock. So
+        // another process leaves the bit, which costs a look at the era.
         let _alone = lock(&self.slots);
-        if slot.era.load(Acquire) == 0 {
+        if of == self.member && slot.era.load(Acquire) == 0 {
             Member::unmark(&member.taken, word, bit);
         }
     }
@@ -164,6 +166,7 @@ impl Process {
                 is_mended = true;
                 self.recover_dead();
                 self.tend_keeper();
+                self.collect();
                 self.chunks.mend();
                 continue;
             }
