@@ -167,6 +167,20 @@ impl Family {
         bytes.into()
     }
 
+    /// The word at `at` in the file.
+    #[must_use]
+    pub fn word(&self, at: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, at).expect(WHOLE);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Has it be `word`.
+    pub fn set_word(&self, at: u64, word: u64) {
+        let bytes = word.to_le_bytes();
+        self.file.write_all_at(&bytes, at).expect(WHOLE);
+    }
+
     /// All that there is, while nobody changes it.
     #[must_use]
     pub fn remember(&self) -> Memory {

@@ -15,6 +15,7 @@
 //! - [`lessee`]: a member of a domain in a process of its own.
 //! - [`points`]: the crash points that the sources name.
 //! - [`stepped`]: a process that goes on instruction by instruction.
+//! - [`rooted`]: a member of a heap that does everything at random.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
 //! A step that fails where the test does not expect it panics: it fails the test that made it.
@@ -45,6 +46,7 @@ pub mod pattern;
 pub mod points;
 pub mod puppet;
 pub mod random;
+pub mod rooted;
 pub mod setup;
 pub mod slot;
 pub mod stepped;

@@ -2,6 +2,8 @@
 
 mod heap {
     mod cases;
+    mod hostile;
+    mod kills;
     mod laws;
     mod planted;
     mod points;

@@ -6,8 +6,8 @@
 //! [`super::scene`] says; then it puts the copy back, and the kin takes its next step. What another
 //! member can see of a process that was killed there is the same: all that it had stored.
 //!
-//! As many moments of each act are looked at as a test may take, all in the first instructions: what
-//! comes later goes through frames that nobody has. With `TIERPOOL_EVERY_STEP=1` all are.
+//! As many moments of each act are looked at as a test may take, all in the first instructions:
+//! what comes later goes through frames that nobody has. With `TIERPOOL_EVERY_STEP=1` all are.
 
 use tierpool_tests::stepped::Stepped;
 

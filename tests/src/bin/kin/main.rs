@@ -8,9 +8,11 @@
 
 use allocator::pool::PoolHeap;
 use tierpool_tests::family::Member;
+use tierpool_tests::rooted::Rooted;
 
 mod acts;
 mod dies;
+mod survives;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,7 +20,18 @@ fn main() {
     let heap = PoolHeap::open(Box::new(Member::inherited())).unwrap();
     match words[..] {
         ["dies", ref act @ ..] => dies::dies(heap, act),
+        ["survives", seed] => survives::survives(heap, seed.parse().unwrap()),
+        ["works", which, seed] => works(&heap, which.parse().unwrap(), seed.parse().unwrap()),
         _ => panic!("kin ROLE [WORD...]"),
+    }
+}
+
+/// `works WHICH SEED`: does everything at random, until it is killed.
+fn works(heap: &PoolHeap, which: usize, seed: u64) {
+    let mut rooted = Rooted::new(heap, which, seed);
+    println!("ready");
+    loop {
+        rooted.step().unwrap();
     }
 }
 
