@@ -11,16 +11,19 @@
 
 #![expect(unsafe_code, reason = "a ground promises what a heap believes")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command};
 
 use allocator::pool::{CHUNK_BYTES, Ground, GroundError, PoolHeap};
 use coherence::era::Era;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::unistd::{Whence, lseek};
 use pool_core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Release},
@@ -33,6 +36,7 @@ const PLACES: usize = 24;
 const BOOK_AT: usize = 32 << 20;
 const FILE_BYTES: usize = CHUNK_BYTES * (1 + PLACES);
 const MEMBERS: usize = 32;
+const PAGE_BYTES: usize = 4096;
 const FIRST_PLACE: usize = 0x1000_0000_0000;
 
 /// What is in the book.
@@ -60,6 +64,13 @@ pub struct Member {
     family: Family,
     member: usize,
     era: u64,
+}
+
+/// All that a family had at some moment.
+#[derive(Debug)]
+pub struct Memory {
+    /// The parts of the file that are there, by where they begin.
+    parts: BTreeMap<u64, Box<[u8]>>,
 }
 
 /// A member in a process of its own.
@@ -136,6 +147,63 @@ impl Family {
         self.book().limit.store(chunks as u64, Release);
     }
 
+    /// The pages of the file that are there.
+    fn pages(&self) -> Vec<u64> {
+        let mut pages = Vec::new();
+        let mut at = 0;
+        let seek = |at: u64, whence| lseek(&self.file, at.cast_signed(), whence);
+        // An error: there is no more of it.
+        while let Ok(first) = seek(at, Whence::SeekData) {
+            let end = seek(first.cast_unsigned(), Whence::SeekHole).expect(WHOLE);
+            pages.extend((first.cast_unsigned()..end.cast_unsigned()).step_by(PAGE_BYTES));
+            at = end.cast_unsigned();
+        }
+        pages
+    }
+
+    fn page(&self, at: u64) -> Box<[u8]> {
+        let mut bytes = vec![0; PAGE_BYTES];
+        self.file.read_exact_at(&mut bytes, at).expect(WHOLE);
+        bytes.into()
+    }
+
+    /// The word at `at` in the file.
+    #[must_use]
+    pub fn word(&self, at: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, at).expect(WHOLE);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Has it be `word`.
+    pub fn set_word(&self, at: u64, word: u64) {
+        let bytes = word.to_le_bytes();
+        self.file.write_all_at(&bytes, at).expect(WHOLE);
+    }
+
+    /// All that there is, while nobody changes it.
+    #[must_use]
+    pub fn remember(&self) -> Memory {
+        let pages = self.pages().into_iter();
+        Memory {
+            parts: pages.map(|at| (at, self.page(at))).collect(),
+        }
+    }
+
+    /// Has everything be as it was, while nobody uses it.
+    pub fn restore(&self, memory: &Memory) {
+        for at in self.pages() {
+            if !memory.parts.contains_key(&at) {
+                punch(&self.file, at, PAGE_BYTES).expect(WHOLE);
+            }
+        }
+        for (&at, bytes) in &memory.parts {
+            if self.page(at) != *bytes {
+                self.file.write_all_at(bytes, at).expect(WHOLE);
+            }
+        }
+    }
+
     /// Starts `command` as `member`, which takes its place by [`Member::inherited`].
     #[must_use]
     pub fn spawn(&self, member: usize, command: &mut Command) -> Kin {
@@ -195,6 +263,14 @@ impl Member {
             era,
         }
     }
+}
+
+/// Has a part of a file be a hole.
+fn punch(file: &File, at: u64, bytes: usize) -> Result<(), GroundError> {
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let at = i64::try_from(at).map_err(GroundError::new)?;
+    let bytes = i64::try_from(bytes).map_err(GroundError::new)?;
+    fallocate(file.as_fd(), hole, at, bytes).map_err(GroundError::new)
 }
 
 fn book(base: usize) -> &'static Book {
@@ -270,10 +346,8 @@ unsafe impl Ground for Member {
 
     fn remove(&self, number: usize, chunk: usize) -> Result<(), GroundError> {
         let offset = chunk - self.family.base;
-        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let [offset, bytes] =
-            [offset, CHUNK_BYTES].map(|number| i64::try_from(number).unwrap_or(0));
-        fallocate(self.family.file.as_fd(), hole, offset, bytes).map_err(GroundError::new)?;
+        let offset = u64::try_from(offset).map_err(GroundError::new)?;
+        punch(&self.family.file, offset, CHUNK_BYTES)?;
         self.family.book().chunks[number].store(0, Release);
         Ok(())
     }

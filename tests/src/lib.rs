@@ -9,9 +9,13 @@
 //! - [`chain`]: pointers in a segment, which hold in every process.
 //! - [`churn`]: clients that do everything at random until they are killed.
 //! - [`contents`]: contents of a leased unit, and processes that exchange it.
+//! - [`blocks`]: what tests do with the blocks of a pool heap, by their addresses.
 //! - [`family`]: a pool heap without a daemon, in processes that share its memory.
+//! - [`kin`]: a member of such a heap in a process of its own.
 //! - [`lessee`]: a member of a domain in a process of its own.
 //! - [`points`]: the crash points that the sources name.
+//! - [`stepped`]: a process that goes on instruction by instruction.
+//! - [`rooted`]: a member of a heap that does everything at random.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
 //! A step that fails where the test does not expect it panics: it fails the test that made it.
@@ -28,6 +32,7 @@ use pool_core::clock::{Deadline, eventually};
 
 pub mod admin;
 pub mod attempt;
+pub mod blocks;
 pub mod chain;
 pub mod churn;
 pub mod client;
@@ -35,13 +40,16 @@ pub mod contents;
 pub mod daemon;
 pub mod domain;
 pub mod family;
+pub mod kin;
 pub mod lessee;
 pub mod pattern;
 pub mod points;
 pub mod puppet;
 pub mod random;
+pub mod rooted;
 pub mod setup;
 pub mod slot;
+pub mod stepped;
 pub mod users;
 
 /// What an extent has.

@@ -1,5 +1,12 @@
 //! The laws of a pool heap, between heaps of one process and of several.
 
 mod heap {
+    mod cases;
+    mod hostile;
+    mod kills;
     mod laws;
+    mod planted;
+    mod points;
+    mod scene;
+    mod steps;
 }

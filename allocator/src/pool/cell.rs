@@ -263,9 +263,16 @@ impl Local {
         crash_point!("heap.cell_marked");
         let published = self.publish(on, block);
         crash_point!("heap.linked");
+        if planted!("cell.clears_the_intent_first") {
+            slot.intent.end();
+        }
         finish(cell, mark, block as u64);
         slot.intent.end();
-        published
+        match published {
+            // A run that somebody has retired since it was marked: it was linked before.
+            Err(HeapError::NotPending { .. } | HeapError::NoBlock { .. }) => Ok(()),
+            published => published,
+        }
     }
 
     /// Makes the block at `block` unreachable through a cell, which has `value` then, and frees
@@ -277,8 +284,8 @@ impl Local {
         block: usize,
     ) -> Result<(), HeapError> {
         check_even(value)?;
-        let (cell, place) = (on.cell(address)?, place_of(on, block)?);
-        if let Place::Slab { slab, index, .. } = place
+        let cell = on.cell(address)?;
+        if let Place::Slab { slab, index, .. } = place_of(on, block)?
             && slab.allocated(index >> 6).load(Relaxed) >> (index & 63) & 1 == 0
         {
             return Err(HeapError::DoubleFree { address: block });
@@ -294,12 +301,16 @@ impl Local {
             return Err(error);
         }
         crash_point!("heap.cell_marked");
+        // Not before: another block may have been given out there meanwhile, and linked. From here
+        // on the block stays, because the intent stands.
+        let place = place_of(on, block);
         let is_twice = match place {
-            Place::Slab { slab, class, index } => {
+            Ok(Place::Slab { slab, class, index }) => {
                 let (word, bit) = (index >> 6, 1 << (index & 63));
                 self.tell(on, slab, (class, word), bit) != 0
             }
-            Place::Run(head) | Place::Huge(head) => !take_run(head, self.owner),
+            Ok(Place::Run(head) | Place::Huge(head)) => !take_run(head, self.owner),
+            Err(_) => true,
         };
         crash_point!("heap.retired");
         if planted!("cell.ends_before_it_changes") {
@@ -308,9 +319,9 @@ impl Local {
         finish(cell, mark, value);
         slot.intent.end();
         match place {
-            Place::Run(head) if !is_twice => chunks::release(head),
+            Ok(Place::Run(head)) if !is_twice => chunks::release(head),
             // It was spared while the intent stood: now the owner is to look.
-            Place::Slab { slab, .. } => super::remote::hint(on, slab, slab.owner()),
+            Ok(Place::Slab { slab, .. }) => super::remote::hint(on, slab, slab.owner()),
             _ => {}
         }
         if is_twice {

@@ -110,6 +110,11 @@ impl Seen {
         self.entry.cut().meta_frames()..DATA_END
     }
 
+    /// Its frames of data.
+    pub(crate) fn frames(self) -> impl Iterator<Item = Frame> {
+        self.data().map(move |index| self.frame(index))
+    }
+
     /// Its frame of data `index`.
     pub(crate) fn frame(self, index: usize) -> Frame {
         debug_assert!(self.data().contains(&index));
@@ -455,6 +460,7 @@ pub(crate) fn release(head: Frame) {
     let frames = extent(head);
     if planted!("frames.frees_the_head_first") {
         head.descriptor().owner.store(Owner::FREE.0, Release);
+        crash_point!("heap.frame_released");
     }
     release_end(head, 1);
     crash_point!("heap.tails_released");

@@ -230,6 +230,7 @@ impl PoolHeap {
     /// [`HeapError::Forked`].
     pub fn trim(&self) -> Result<usize, HeapError> {
         self.recover()?;
+        self.process.collect();
         let (slot, owner) = self.process.take_slot()?;
         let (chunks, control) = (&self.process.chunks, self.process.control);
         let mapped: Vec<_> = chunks.all().collect();

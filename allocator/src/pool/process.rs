@@ -173,6 +173,7 @@ impl Process {
                 is_mended = true;
                 self.recover_dead();
                 self.tend_keeper();
+                self.collect();
                 self.chunks.mend();
                 continue;
             }

@@ -15,8 +15,9 @@ use pool_core::sync::lock;
 use pool_core::{crash_point, planted};
 
 use super::cell;
-use super::chunks;
+use super::chunks::{self, Seen};
 use super::control::{Control, MEMBERS, Slot};
+use super::local::Local;
 use super::process::Process;
 use super::slabs::{among, leave, summary_of, words};
 use crate::frame::Frame;
@@ -66,7 +67,7 @@ impl Process {
     /// Claims the recovery of a slot.
     fn claim_slot(&self, slot: &Slot) -> bool {
         let recoverer = &slot.helped.recoverer;
-        let own = self.era << MEMBER_BITS | self.member as u64;
+        let own = self.claim_word();
         let now = recoverer.load(Acquire);
         let member = usize::try_from(now & ((1 << MEMBER_BITS) - 1)).unwrap_or(0);
         if now == own || (now != 0 && self.ground.lives(member, now >> MEMBER_BITS)) {
@@ -79,6 +80,10 @@ impl Process {
         recoverer
             .compare_exchange(now, own, AcqRel, Relaxed)
             .is_ok()
+    }
+
+    fn claim_word(&self) -> u64 {
+        self.era << MEMBER_BITS | self.member as u64
     }
 
     /// Frees what slot `index` had not published, and leaves the rest to others.
@@ -157,6 +162,34 @@ impl Process {
             allocated.store(allocated.load(Relaxed) & !freed, Release);
             crash_point!("heap.drained");
             slab.remote(word).fetch_and(!freed, AcqRel);
+        }
+    }
+
+    /// Frees the slabs that nobody owns and of which others freed all blocks.
+    pub(super) fn collect(&self) {
+        let is_told = |frame: &Frame, class| {
+            let left =
+                |word| frame.allocated(word).load(Acquire) & !frame.remote(word).load(Acquire);
+            (0..words(class)).all(|word| left(word) == 0)
+        };
+        let mut told = Vec::new();
+        for frame in self.chunks.all().flat_map(Seen::frames) {
+            let owner = frame.owner();
+            if let (Kind::Slab(class), true) = (owner.kind(), owner.is_abandoned())
+                && is_told(&frame, class)
+            {
+                told.push((frame, class));
+            }
+        }
+        // Where no slot is free the slabs stay as they are, which loses nothing.
+        if !told.is_empty()
+            && let Ok((slot, owner)) = self.take_slot()
+        {
+            let mut heap = Local::new(slot, owner, None);
+            for (slab, class) in told {
+                heap.adopt(self, slab, class);
+            }
+            heap.end(self);
         }
     }
 
