@@ -13,7 +13,8 @@ use pool_core::clock;
 use pool_core::sync::{Condvar, Mutex, lock, thread};
 use pool_core::units::Nanos;
 
-use super::calls::{Calls, Times};
+use super::super::times::Times;
+use super::calls::Calls;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, Copy)]
