@@ -24,8 +24,10 @@ mod shared;
 mod tables;
 mod times;
 mod turns;
+mod watch;
 
 pub(crate) use private::worker;
+pub(crate) use shared::ours as shared_worker;
 
 const SUITE: &str = "alloc";
 

@@ -54,6 +54,9 @@ enum Suite {
     /// One workload over the heap that was preloaded.
     #[command(hide = true)]
     AllocWorker(alloc::worker::Arguments),
+    /// One workload over our shared heap.
+    #[command(hide = true)]
+    AllocSharedWorker(alloc::shared_worker::Arguments),
     /// The other member of a domain.
     #[command(hide = true)]
     Partner(coherence::partner::Arguments),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Suite::Coherence(arguments) => coherence::run(&arguments),
         Suite::Alloc(arguments) => alloc::run(&arguments),
         Suite::AllocWorker(arguments) => alloc::worker::serve(&arguments),
+        Suite::AllocSharedWorker(arguments) => alloc::shared_worker::serve(&arguments),
         Suite::Partner(arguments) => coherence::partner::serve(&arguments),
         Suite::Bare { socket } => bare::serve(&socket),
         Suite::Hold(holder) => holder.hold(),

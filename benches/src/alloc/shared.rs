@@ -18,6 +18,7 @@ use crate::report::Report;
 
 mod heaps;
 mod line;
+pub(crate) mod ours;
 mod workloads;
 
 pub(super) use heaps::Heaps;

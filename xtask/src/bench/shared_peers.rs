@@ -1,5 +1,5 @@
-//! The shared heaps that the suite `alloc` measures against: a program for each, made of the sources
-//! in `benches/shared_peers`, which does the workloads over that heap.
+//! The shared heaps that the suite `alloc` measures against: a program for each, made of the
+//! sources in `benches/shared_peers`, which does the workloads over that heap.
 //!
 //! Boost.Interprocess and libpmemobj are those of Debian's packages, unpacked and not installed.
 //! mimalloc is no shared heap; it shows what is lost by being one.
