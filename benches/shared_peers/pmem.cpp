@@ -21,7 +21,8 @@ public:
     static constexpr bool THREADS = false;
     using Place = PMEMoid;
 
-    Heap(unsigned, std::size_t count) : file("/dev/shm/tierpool-bench-" + std::to_string(getpid())) {
+    Heap(unsigned, std::size_t count)
+        : file("/dev/shm/tierpool-bench-" + std::to_string(getpid())) {
         unlink(file.c_str());
         pool = pmemobj_create(file.c_str(), "bench", POOL_BYTES, 0600);
         if (!pool) throw std::runtime_error(pmemobj_errormsg());

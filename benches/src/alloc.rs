@@ -64,8 +64,8 @@ pub(crate) struct Arguments {
     /// A program to measure in the place of our shared heap; it does what those of the peers do.
     #[arg(long, value_name = "FILE")]
     ours_shared: Option<PathBuf>,
-    /// Only this half.
-    #[arg(long)]
+    /// Only this half; the files of results have both.
+    #[arg(long, conflicts_with = "results")]
     half: Option<Half>,
     /// Only these workloads, as `larson,xmalloc`.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
