@@ -2,6 +2,7 @@
 // mutex that it has by default. It maps wherever it can, so a block's name is its handle.
 
 #include <string>
+#include <vector>
 
 #include <boost/interprocess/managed_shared_memory.hpp>
 

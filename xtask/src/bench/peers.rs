@@ -97,6 +97,7 @@ pub(super) fn make(root: &Path, target: &Path, wanted: &[String]) -> anyhow::Res
         });
     }
     let path = target.join("peers/list.json");
+    fs::create_dir_all(target.join("peers"))?;
     fs::write(&path, serde_json::to_string_pretty(&list)?)?;
     Ok(path)
 }
