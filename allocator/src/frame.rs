@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! 1. A [`Frame`] is the address of a descriptor of a frame of data, in a chunk whose metadata is
-//!    mapped. Chunks of slabs and runs are never unmapped; whoever has the frame of a block of its
-//!    own chunks has it only as long as that block lives.
+//!    mapped. Chunks of slabs and runs of a private heap are never unmapped, those of a pool heap
+//!    while the process has the heap; whoever has the frame of a block of its own chunks has it
+//!    only as long as that block lives.
 //! 2. Metadata is reached through shared references to atomics, so that no thread breaks a
 //!    reference of another by what it writes.
 //! 3. Zeroed metadata is that of a free frame.
@@ -20,9 +21,12 @@ use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 #[cfg(not(loom))]
 use crate::layout::{
-    ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, LINE_WORDS, LINES, PAGE_BYTES, QUEUE_ARRAY, REMOTE_ARRAY,
+    ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, LINE_WORDS, LINES, PAGE_BYTES, PENDING_ARRAY,
+    QUEUE_ARRAY, REMOTE_ARRAY,
 };
-use crate::layout::{ARRAY_BYTES, CHUNK_BYTES, FRAME_SHIFT, FRAMES, LINE_SHIFT, META_FRAMES};
+use crate::layout::{
+    ARRAY_BYTES, CHUNK_BYTES, FEWEST_META_FRAMES, FRAME_SHIFT, FRAMES, LINE_SHIFT,
+};
 use crate::owner::Owner;
 
 /// What is known of one frame, or of the slab, run or block that begins there.
@@ -72,7 +76,11 @@ pub(crate) struct ChunkHead {
     pub(crate) taken: [AtomicU64; FRAMES / 64],
     /// Frames that may hold other than zeros.
     pub(crate) dirty: [AtomicU64; FRAMES / 64],
-    /// How many frames of data are free.
+    /// Frames of a pool heap at which slabs begin that nobody owns, as far as is known.
+    pub(crate) left: [AtomicU64; FRAMES / 64],
+    /// 1 once the chunk of a pool heap is about to be given back.
+    pub(crate) doomed: AtomicU32,
+    /// How many frames of data are free. In a private heap alone.
     pub(crate) free: AtomicU32,
 }
 
@@ -81,7 +89,7 @@ const _: () = {
     assert!(size_of::<Descriptor>() == LINE_BYTES);
     assert!(size_of::<Queue>() == LINE_BYTES);
     // The head of a chunk is where the queue lines of the metadata frames would be.
-    assert!(size_of::<ChunkHead>() <= META_FRAMES * LINE_BYTES);
+    assert!(size_of::<ChunkHead>() <= FEWEST_META_FRAMES * LINE_BYTES);
     assert!(QUEUE_ARRAY * ARRAY_BYTES >= PAGE_BYTES);
 };
 
@@ -137,10 +145,10 @@ impl Frame {
 
     /// The frame of the same chunk with `index`.
     ///
-    /// Null where `index` is that of metadata or of another chunk.
+    /// Null where `index` is that of metadata in every kind of chunk, or of another chunk.
     #[inline]
     pub(crate) fn sibling(self, index: usize) -> Option<Self> {
-        let is_data = (META_FRAMES..FRAMES).contains(&index);
+        let is_data = (FEWEST_META_FRAMES..FRAMES).contains(&index);
         let place = self.chunk() | (index << LINE_SHIFT);
         NonZeroUsize::new(place).filter(|_| is_data).map(Self)
     }
@@ -174,6 +182,13 @@ impl Frame {
     #[inline(always)]
     pub(crate) fn remote(self, word: usize) -> &'static AtomicU64 {
         self.word(REMOTE_ARRAY, word)
+    }
+
+    /// Word `word`, below 64, of its bitmap of pending blocks, in a pool heap.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn pending(self, word: usize) -> &'static AtomicU64 {
+        self.word(PENDING_ARRAY, word)
     }
 
     #[cfg(not(loom))]

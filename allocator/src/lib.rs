@@ -1,7 +1,8 @@
 //! The malloc engine of Tierpool.
 //!
 //! [`PrivateHeap`] is for blocks that one process has: it needs no daemon. [`malloc`] is the same
-//! for faces in other languages.
+//! for faces in other languages. [`pool`] is for blocks that several processes share, and that
+//! outlive those that die.
 //!
 //! # Words
 //! **Block**: what a caller gets. **Class**: blocks of one size. **Slab**: frames that are cut
@@ -61,6 +62,7 @@ mod options;
 mod outside;
 mod owner;
 mod place;
+pub mod pool;
 #[cfg(not(loom))]
 mod private;
 mod purge;

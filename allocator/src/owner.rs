@@ -24,6 +24,7 @@ const RUN: u64 = 0xf1;
 const HUGE: u64 = 0xf2;
 const TAIL: u64 = 0xf3;
 const FREEING: u64 = 0xf4;
+const PENDING_RUN: u64 = 0xf5;
 const KIND_MASK: u64 = 0xff;
 
 const _: () = assert!((CLASSES as u64) < CLAIMED);
@@ -48,6 +49,8 @@ pub(crate) enum Kind {
     Slab(usize),
     /// A run.
     Run,
+    /// A run of a pool heap that is not published.
+    PendingRun,
     /// A block of its own chunks.
     Huge,
     /// It belongs to what begins that many frames before.
@@ -84,6 +87,16 @@ impl Owner {
         Self(self.0 | CLAIMED)
     }
 
+    /// A frame that this heap is making free.
+    pub(crate) fn freeing(self) -> Self {
+        Self(self.0 | FREEING)
+    }
+
+    /// A run that this heap has not published.
+    pub(crate) fn pending_run(self) -> Self {
+        Self(self.0 | PENDING_RUN)
+    }
+
     pub(crate) fn tail(distance: usize) -> Self {
         Self(TAIL | (distance as u64) << HIGH_SHIFT)
     }
@@ -94,6 +107,7 @@ impl Owner {
             RUN => Kind::Run,
             HUGE => Kind::Huge,
             CLAIMED | FREEING => Kind::Between,
+            PENDING_RUN => Kind::PendingRun,
             TAIL => Kind::Tail(usize::try_from(self.0 >> HIGH_SHIFT).unwrap_or(usize::MAX)),
             class if class != 0 && class < CLASSES as u64 => {
                 Kind::Slab(usize::try_from(class).unwrap_or(0))

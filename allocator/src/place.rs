@@ -26,7 +26,11 @@ pub(crate) enum Place {
 ///
 /// Of a slab it is not said whether the block is allocated.
 pub(crate) fn of(address: usize) -> Option<Place> {
-    let frame = WINDOW.frame_of(address)?;
+    in_frame(WINDOW.frame_of(address)?, address)
+}
+
+/// The block of any heap that begins at `address`, which lies in `frame`.
+pub(crate) fn in_frame(frame: Frame, address: usize) -> Option<Place> {
     // Acquire pairs with whoever made the slab or the run.
     let owner = Owner(frame.descriptor().owner.load(Acquire));
     match owner.kind() {
@@ -38,7 +42,7 @@ pub(crate) fn of(address: usize) -> Option<Place> {
             };
             in_slab(head, class, address)
         }
-        Kind::Run if frame.start() == address => Some(Place::Run(frame)),
+        Kind::Run | Kind::PendingRun if frame.start() == address => Some(Place::Run(frame)),
         Kind::Huge if frame.start() == address => Some(Place::Huge(frame)),
         _ => None,
     }

@@ -9,6 +9,7 @@
 //! - [`chain`]: pointers in a segment, which hold in every process.
 //! - [`churn`]: clients that do everything at random until they are killed.
 //! - [`contents`]: contents of a leased unit, and processes that exchange it.
+//! - [`family`]: a pool heap without a daemon, in processes that share its memory.
 //! - [`lessee`]: a member of a domain in a process of its own.
 //! - [`points`]: the crash points that the sources name.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
@@ -33,6 +34,7 @@ pub mod client;
 pub mod contents;
 pub mod daemon;
 pub mod domain;
+pub mod family;
 pub mod lessee;
 pub mod pattern;
 pub mod points;

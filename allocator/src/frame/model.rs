@@ -28,6 +28,7 @@ struct Metadata {
     queue: Queue,
     allocated: [AtomicU64; WORDS],
     remote: [AtomicU64; WORDS],
+    pending: [AtomicU64; WORDS],
     /// Stands for the data: 0, or something else.
     content: AtomicU64,
     /// Tells of two accesses to the data of which neither comes before the other.
@@ -66,6 +67,7 @@ impl Metadata {
             },
             allocated: zeros(),
             remote: zeros(),
+            pending: zeros(),
             content: zero(),
             watch: Watch::default(),
         }
@@ -93,6 +95,10 @@ impl Frame {
         &self.metadata().remote[word]
     }
 
+    pub(crate) fn pending(self, word: usize) -> &'static AtomicU64 {
+        &self.metadata().pending[word]
+    }
+
     /// What its data is, for whoever has it.
     pub(crate) fn content(self) -> u64 {
         self.metadata().watch.touch();
@@ -117,6 +123,8 @@ impl ChunkHead {
         let head = Self {
             taken: zeros(),
             dirty: zeros(),
+            left: zeros(),
+            doomed: AtomicU32::new(0),
             free: AtomicU32::new(0),
         };
         bits::set(&head.taken, &(0..FRAMES));

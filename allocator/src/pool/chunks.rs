@@ -1,0 +1,461 @@
+//! The chunks of a pool heap as one process has them mapped, and who has which frames.
+//!
+//! # Protocol of frames
+//! A frame is had by whoever changed its owner word from free, by a compare-exchange; nothing else
+//! counts. The bitmap `taken` of a chunk says where it is worth trying. Of several frames the
+//! first one is had first and marked as being claimed, with the slot of whoever does it; then the
+//! others become its tails, one after the other. They become free in the reverse order, the first
+//! one last. So at any time the frames of one that is being claimed or made free are it and the
+//! tails that follow it without a gap, and whoever finds it finds them: a death in between is made
+//! good by freeing those.
+//!
+//! # Invariants
+//! 1. A frame that is a tail belongs to the nearest frame before it that is none.
+//! 2. A bit of `taken` that is clear may be of a frame that somebody has: who tries fails, and the
+//!    bit stays set. One that is set may be of a free frame where somebody died; it is cleared by
+//!    [`Chunks::mend`], which is called before a chunk is added.
+//! 3. A bit of `dirty` is set before its frame is used, and never cleared.
+//! 4. `kinds` and `seen` of this process name a chunk only while it is mapped. Its metadata and
+//!    data stay mapped until [`Chunks::refresh`] finds it gone from the table, which happens only
+//!    after one process had all of its frames: nobody has a block in it then.
+//!
+//! # A chunk that goes
+//! Whoever removes a chunk claims all its frames, clears its entry in the table, and then gives
+//! its memory back. Others may still look at the old mapping, which may read as zeros: frames that
+//! are free. So whoever claimed frames looks at the entry afterwards, and where it is another one,
+//! has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
+//! under a number that the table does not have is new, or doomed and to be given back.
+
+use core::ops::Range;
+
+use pool_core::sync::atomic::{
+    AtomicU8, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use pool_core::sync::{Mutex, lock};
+use pool_core::{crash_point, planted};
+
+use super::control::{Control, Entry, MOST_CHUNKS};
+use super::error::HeapError;
+use super::ground::Ground;
+use crate::bits;
+use crate::frame::{ChunkHead, Frame};
+use crate::layout::{CHUNK_BYTES, Cut, FRAME_BYTES, FRAMES};
+use crate::owner::{Kind, Owner};
+use crate::window::Claim;
+
+/// How often a place is looked for in one chunk that others take from at the same time.
+const TRIES: usize = 4;
+const CHUNK_SHIFT: u32 = CHUNK_BYTES.trailing_zeros();
+
+/// No chunk; else one more than the number of frames of its metadata.
+const NONE: u8 = 0;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    window: Range<usize>,
+    /// What is at each place of the window.
+    kinds: Box<[AtomicU8]>,
+    /// The entries of the chunks that are mapped, by number.
+    seen: Box<[AtomicU64]>,
+    /// The generation of the table that `seen` is as new as.
+    generation: AtomicU64,
+    /// No chunk is mapped at this number or after it.
+    end: AtomicUsize,
+    changes: Mutex<()>,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) frames: usize,
+    /// In frames.
+    pub(crate) align: usize,
+    pub(crate) cut: Cut,
+    /// Only in chunks of this tier.
+    pub(crate) tier: Option<usize>,
+}
+
+/// A chunk that is mapped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) number: usize,
+    pub(crate) entry: Entry,
+}
+
+impl Seen {
+    pub(crate) fn head(self) -> &'static ChunkHead {
+        // SAFETY: by invariant 4 of the module its metadata is mapped.
+        unsafe { ChunkHead::at(self.entry.chunk()) }
+    }
+
+    /// The indices of its frames of data.
+    pub(crate) fn data(self) -> Range<usize> {
+        self.entry.cut().meta_frames()..FRAMES
+    }
+
+    /// Its frame of data `index`.
+    pub(crate) fn frame(self, index: usize) -> Frame {
+        debug_assert!(self.data().contains(&index));
+        // SAFETY: the address is in the data of a chunk that is mapped, by invariant 4.
+        unsafe { Frame::of(self.entry.chunk() + index * FRAME_BYTES) }
+    }
+}
+
+impl Chunks {
+    pub(crate) fn new(window: Range<usize>) -> Self {
+        let places = window.len() >> CHUNK_SHIFT;
+        Self {
+            window,
+            kinds: (0..places).map(|_| AtomicU8::new(NONE)).collect(),
+            seen: (0..MOST_CHUNKS).map(|_| AtomicU64::new(0)).collect(),
+            generation: AtomicU64::new(0),
+            end: AtomicUsize::new(0),
+            changes: Mutex::new(()),
+        }
+    }
+
+    /// The frame that `address` lies in, if that is data of a chunk that is mapped.
+    #[inline(always)]
+    pub(crate) fn frame_of(&self, address: usize) -> Option<Frame> {
+        let place = address.wrapping_sub(self.window.start) >> CHUNK_SHIFT;
+        // Acquire pairs with the store in `note`: the chunk is mapped.
+        let kind = self.kinds.get(place)?.load(Acquire);
+        let index = address % CHUNK_BYTES / FRAME_BYTES;
+        if kind == NONE || index < usize::from(kind - 1) {
+            return None;
+        }
+        // SAFETY: the address is in the data of a chunk that is mapped, by invariant 4.
+        Some(unsafe { Frame::of(address) })
+    }
+
+    /// The chunks that are mapped.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Seen> + '_ {
+        let mapped = self.seen.iter().take(self.end.load(Acquire)).enumerate();
+        mapped.filter_map(|(number, entry)| {
+            let entry = Entry(entry.load(Acquire));
+            (entry.0 != 0).then_some(Seen { number, entry })
+        })
+    }
+
+    /// Maps what was added to the table since this was last called, and lets go of what went.
+    pub(crate) fn refresh(&self, control: &Control, ground: &dyn Ground) -> Result<(), HeapError> {
+        if control.generation.load(Acquire) == self.generation.load(Acquire) {
+            return Ok(());
+        }
+        let _changes = lock(&self.changes);
+        let generation = control.generation.load(Acquire);
+        for (number, place) in control.chunks.iter().enumerate() {
+            let entry = Entry(place.load(Acquire));
+            let old = Entry(self.seen[number].load(Relaxed));
+            if entry == old {
+                continue;
+            }
+            if old.0 != 0 {
+                self.note(number, Entry(0));
+                ground.unmap(number);
+            }
+            if entry.0 != 0 {
+                self.map(number, entry, ground, place)?;
+            }
+        }
+        // Acquire and release: what was mapped is mapped for whoever finds the generation.
+        self.generation.store(generation, Release);
+        Ok(())
+    }
+
+    /// Maps the chunk of an entry, unless that is another one by now.
+    fn map(
+        &self,
+        number: usize,
+        entry: Entry,
+        ground: &dyn Ground,
+        place: &AtomicU64,
+    ) -> Result<(), HeapError> {
+        let is_still = || Entry(place.load(Acquire)) == entry;
+        match ground.map(number) {
+            Ok(chunk) if chunk == entry.chunk() && is_still() => {
+                self.note(number, entry);
+                Ok(())
+            }
+            Ok(_) => {
+                ground.unmap(number);
+                if is_still() {
+                    let address = core::ptr::from_ref(place).addr();
+                    let what = "the entry of a chunk";
+                    return Err(HeapError::Damaged { what, address });
+                }
+                Ok(())
+            }
+            Err(error) if is_still() => Err(HeapError::Map(error)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes note of what is mapped as chunk `number`. Under the lock.
+    fn note(&self, number: usize, entry: Entry) {
+        let old = Entry(self.seen[number].swap(entry.0, AcqRel));
+        for (entry, is_there) in [(old, false), (entry, true)] {
+            let place = entry.chunk().wrapping_sub(self.window.start) >> CHUNK_SHIFT;
+            if let (true, Some(kind)) = (entry.0 != 0, self.kinds.get(place)) {
+                let frames = u8::try_from(entry.cut().meta_frames()).unwrap_or(u8::MAX - 1);
+                kind.store(if is_there { frames + 1 } else { NONE }, Release);
+            }
+        }
+        if entry.0 != 0 {
+            self.end.fetch_max(number + 1, AcqRel);
+        }
+    }
+
+    /// Takes frames of a chunk that is there. None where no chunk has them.
+    pub(crate) fn claim(&self, control: &Control, heap: Owner, wanted: &Wanted) -> Option<Claim> {
+        self.all()
+            .filter(|seen| seen.entry.cut() == wanted.cut)
+            .filter(|seen| wanted.tier.is_none_or(|tier| seen.entry.tier() == tier))
+            .find_map(|seen| claim_in(control, seen, heap, wanted))
+    }
+
+    /// Adds a chunk of `tier`, or maps the one that another process adds in its place.
+    pub(crate) fn add(
+        &self,
+        control: &Control,
+        ground: &dyn Ground,
+        (cut, tier): (Cut, usize),
+    ) -> Result<(), HeapError> {
+        self.refresh(control, ground)?;
+        let _changes = lock(&self.changes);
+        let free = |entry: &AtomicU64| entry.load(Acquire) == 0;
+        let Some(number) = control.chunks.iter().position(free) else {
+            return Err(HeapError::TooManyChunks);
+        };
+        let name = control.tiers[tier].name.read();
+        let chunk = add_memory(ground, number, &name)?;
+        crash_point!("heap.chunk_added");
+        let changes = control.generation.fetch_add(1, AcqRel);
+        let entry = Entry::new(chunk, cut, tier, changes);
+        let place = &control.chunks[number];
+        // Release pairs with `refresh`. Where another process was first it added the same memory.
+        let is_mine = place.compare_exchange(0, entry.0, AcqRel, Acquire);
+        crash_point!("heap.chunk_entered");
+        control.generation.fetch_add(1, AcqRel);
+        let entry = is_mine.map_or_else(Entry, |_| entry);
+        if entry.chunk() == chunk {
+            self.note(number, entry);
+        } else {
+            ground.unmap(number);
+        }
+        Ok(())
+    }
+
+    /// Gives a chunk back to the pool of which nobody has a frame; false where somebody has.
+    pub(crate) fn remove(
+        &self,
+        control: &Control,
+        ground: &dyn Ground,
+        seen: Seen,
+        heap: Owner,
+    ) -> Result<bool, HeapError> {
+        let all = Wanted {
+            frames: seen.data().len(),
+            align: 1,
+            cut: seen.entry.cut(),
+            tier: None,
+        };
+        if take_frames(control, seen, heap, seen.data().start, all.frames).is_none() {
+            return Ok(false);
+        }
+        crash_point!("heap.chunk_claimed");
+        seen.head().doomed.store(1, Release);
+        crash_point!("heap.chunk_doomed");
+        let _changes = lock(&self.changes);
+        let place = &control.chunks[seen.number];
+        let is_mine = place.compare_exchange(seen.entry.0, 0, AcqRel, Relaxed);
+        if is_mine.is_err() {
+            return Ok(false);
+        }
+        control.generation.fetch_add(1, AcqRel);
+        crash_point!("heap.chunk_left");
+        self.note(seen.number, Entry(0));
+        ground.remove(seen.number).map_err(HeapError::Map)?;
+        Ok(true)
+    }
+
+    /// Makes the hints of all chunks fit the owner words, where somebody died between the one and
+    /// the other: the bits of frames that are free, and of slabs that nobody owns.
+    pub(crate) fn mend(&self) {
+        for seen in self.all() {
+            for index in seen.data() {
+                let frame = seen.frame(index);
+                clear_free(frame, index..index + 1);
+                if frame.owner().is_abandoned() {
+                    bits::set(&seen.head().left, &(index..index + 1));
+                }
+            }
+        }
+    }
+}
+
+/// Clears the bits of `range`, in the chunk of `frame`, of frames that are free.
+fn clear_free(frame: Frame, range: Range<usize>) {
+    let taken = &frame.head().taken;
+    for index in range {
+        let is_set = taken[index / 64].load(Relaxed) >> (index % 64) & 1 != 0;
+        let is_free = || {
+            frame
+                .sibling(index)
+                .is_some_and(|it| it.owner() == Owner::FREE)
+        };
+        if is_set && is_free() {
+            bits::clear(taken, &(index..index + 1));
+        }
+    }
+}
+
+/// Memory for chunk `number` that is in no table. Where somebody died who was about to give memory
+/// back, that is done first.
+fn add_memory(ground: &dyn Ground, number: usize, tier: &str) -> Result<usize, HeapError> {
+    let chunk = ground.add(number, tier).map_err(HeapError::Exhausted)?;
+    // SAFETY: the metadata of a chunk that was just mapped.
+    let head = unsafe { ChunkHead::at(chunk) };
+    if head.doomed.load(Acquire) == 0 {
+        return Ok(chunk);
+    }
+    ground.remove(number).map_err(HeapError::Exhausted)?;
+    ground.add(number, tier).map_err(HeapError::Exhausted)
+}
+
+fn claim_in(control: &Control, seen: Seen, heap: Owner, wanted: &Wanted) -> Option<Claim> {
+    let taken = &seen.head().taken;
+    for _ in 0..TRIES {
+        let first = seen.data().start;
+        let start = bits::find(taken, wanted.frames, wanted.align, first)?;
+        let claim = take_frames(control, seen, heap, start, wanted.frames);
+        if claim.is_some() {
+            return claim;
+        }
+    }
+    None
+}
+
+/// Takes the frames from `start` on: all of them, or none.
+fn take_frames(
+    control: &Control,
+    seen: Seen,
+    heap: Owner,
+    start: usize,
+    frames: usize,
+) -> Option<Claim> {
+    let (chunk, range) = (seen.head(), start..start + frames);
+    bits::set(&chunk.taken, &range);
+    crash_point!("heap.frames_marked");
+    for index in range.clone() {
+        let new = if index == start {
+            heap.claimed()
+        } else {
+            Owner::tail(index - start)
+        };
+        if !take(seen.frame(index), new) {
+            // Its own bit stays set, for somebody has it.
+            give_back(seen, start..index);
+            clear_free(seen.frame(start), start..start + frames);
+            return None;
+        }
+        crash_point!("heap.frame_taken");
+    }
+    let dirty = bits::count(&chunk.dirty, &range);
+    bits::set(&chunk.dirty, &range);
+    // Acquire pairs with `remove`: where the chunk went, what was claimed is not its memory.
+    if control.chunks[seen.number].load(Acquire) != seen.entry.0 {
+        return None;
+    }
+    Some(Claim {
+        head: seen.frame(start),
+        is_zero: dirty == 0,
+    })
+}
+
+/// Has a free frame be `new`.
+fn take(frame: Frame, new: Owner) -> bool {
+    let owner = &frame.descriptor().owner;
+    if planted!("frames.taken_by_a_store") && owner.load(Acquire) == Owner::FREE.0 {
+        owner.store(new.0, Relaxed);
+        return true;
+    }
+    // Acquire pairs with the release of whoever made it free.
+    owner
+        .compare_exchange(Owner::FREE.0, new.0, AcqRel, Relaxed)
+        .is_ok()
+}
+
+/// Makes frames free that the caller has, the last one first.
+fn give_back(seen: Seen, range: Range<usize>) {
+    for index in range.clone().rev() {
+        let owner = &seen.frame(index).descriptor().owner;
+        owner.store(Owner::FREE.0, Release);
+    }
+    bits::clear(&seen.head().taken, &range);
+}
+
+/// How many frames begin at `head`: it, and the tails that follow.
+pub(crate) fn extent(head: Frame) -> usize {
+    let is_tail = |distance: &usize| {
+        let next = head.sibling(head.index() + distance);
+        next.is_some_and(|next| next.owner() == Owner::tail(*distance))
+    };
+    1 + (1..FRAMES).take_while(is_tail).count()
+}
+
+/// Makes the frames free that begin at `head`. Its word says that the caller does so.
+pub(crate) fn release(head: Frame) {
+    let frames = extent(head);
+    release_end(head, 1);
+    crash_point!("heap.tails_released");
+    head.descriptor().owner.store(Owner::FREE.0, Release);
+    crash_point!("heap.frame_released");
+    bits::clear(&head.head().taken, &(head.index()..head.index() + frames));
+}
+
+/// Makes the frames free that begin at `head`, all but the first `keep`, which is at least one.
+pub(crate) fn release_end(head: Frame, keep: usize) {
+    let frames = extent(head);
+    for distance in (keep..frames).rev() {
+        if let Some(tail) = head.sibling(head.index() + distance) {
+            tail.descriptor().owner.store(Owner::FREE.0, Release);
+            crash_point!("heap.tail_released");
+        }
+    }
+    bits::clear(
+        &head.head().taken,
+        &(head.index() + keep..head.index() + frames),
+    );
+}
+
+/// Has what begins at `head` have `frames` frames, more than it has. Whether it could: where not,
+/// it has as many as before.
+pub(crate) fn extend(head: Frame, frames: usize) -> bool {
+    let (old, chunk) = (extent(head), head.head());
+    let range = head.index() + old..head.index() + frames;
+    if range.end > FRAMES {
+        return false;
+    }
+    bits::set(&chunk.taken, &range);
+    for distance in old..frames {
+        let next = head.sibling(head.index() + distance);
+        if !next.is_some_and(|next| take(next, Owner::tail(distance))) {
+            release_end(head, old);
+            clear_free(head, range);
+            return false;
+        }
+        crash_point!("heap.frame_taken");
+    }
+    bits::set(&chunk.dirty, &range);
+    true
+}
+
+/// What begins at a frame, and how many frames it has: for whoever goes through a chunk.
+pub(crate) fn kind_at(frame: Frame) -> (Kind, usize) {
+    let kind = frame.owner().kind();
+    let frames = if kind == Kind::Free { 1 } else { extent(frame) };
+    (kind, frames)
+}

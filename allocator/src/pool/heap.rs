@@ -1,0 +1,320 @@
+//! What a process has of a pool heap.
+
+use std::ptr::NonNull;
+
+use pool_core::sync::Arc;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::audit::{self, Audit, BlockInfo};
+use super::control::{self, Control, MOST_TIERS, NAME_BYTES};
+use super::error::HeapError;
+use super::ground::Ground;
+use super::local::Local;
+use super::process::Process;
+use super::thread::ThreadHeap;
+use crate::layout::CHUNK_BYTES;
+
+/// What a process has of a pool heap. Clones are the same; all of them may be used by any thread.
+///
+/// Threads allocate and free through a [`ThreadHeap`] each: see [`PoolHeap::thread`].
+#[derive(Debug, Clone)]
+pub struct PoolHeap {
+    process: Arc<Process>,
+}
+
+/// A word in which the address of a block is kept for others: a root, or one in a block.
+///
+/// It holds an even number, at most 64 bits, most often a pointer or 0. Read it by
+/// [`PoolHeap::load`]: while a block is linked or retired it holds a mark, which is odd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    pub(super) address: usize,
+}
+
+/// A cell that is found by a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub cell: Cell,
+    /// What it holds.
+    pub value: u64,
+}
+
+/// How much of a heap lies in a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The tier.
+    pub tier: String,
+    /// Its share of new chunks, beside those of the others; 0 is what the others have no room for.
+    pub share: u32,
+    /// How many chunks of the heap are there.
+    pub chunks: usize,
+    /// How many bytes that is.
+    pub bytes: u64,
+}
+
+impl Cell {
+    /// The cell at `place`, in a block of the heap.
+    #[must_use]
+    pub fn at(place: NonNull<u64>) -> Self {
+        Self {
+            address: place.as_ptr().expose_provenance(),
+        }
+    }
+}
+
+impl PoolHeap {
+    /// Sets a new heap up, whose chunks are of `tiers`, each with its share of them. One with the
+    /// share 0 has chunks where the others have no room.
+    ///
+    /// # Errors
+    /// [`HeapError::Tiers`], [`HeapError::Name`].
+    pub fn create(ground: Box<dyn Ground>, tiers: &[(&str, u32)]) -> Result<Self, HeapError> {
+        let is_twice = |(index, (name, _)): (usize, &(&str, u32))| {
+            tiers.iter().take(index).any(|(other, _)| other == name)
+        };
+        if tiers.is_empty() || tiers.len() > MOST_TIERS || tiers.iter().enumerate().any(is_twice) {
+            return Err(HeapError::Tiers(tiers.len()));
+        }
+        for (name, _) in tiers {
+            check_name(name)?;
+        }
+        let control = control_of(&*ground);
+        for (tier, (name, share)) in control.tiers.iter().zip(tiers) {
+            tier.name.write(name);
+            tier.share.store(u64::from(*share) + 1, Relaxed);
+        }
+        control.set_up();
+        Self::open(ground)
+    }
+
+    /// Opens a heap that was set up.
+    ///
+    /// # Errors
+    /// [`HeapError::NotSetUp`], [`HeapError::OtherFormat`], [`HeapError::Map`].
+    pub fn open(ground: Box<dyn Ground>) -> Result<Self, HeapError> {
+        let control = control_of(&*ground);
+        match control.is_set_up() {
+            Some(true) => {}
+            Some(false) => return Err(HeapError::NotSetUp),
+            None => return Err(HeapError::OtherFormat),
+        }
+        let process = Process::new(control, ground);
+        process.refresh()?;
+        process.recover_dead();
+        Ok(Self {
+            process: Arc::new(process),
+        })
+    }
+
+    /// The heap for the calling thread, or another one that it is given to.
+    ///
+    /// # Errors
+    /// [`HeapError::TooManyThreads`], [`HeapError::Forked`].
+    pub fn thread(&self) -> Result<ThreadHeap, HeapError> {
+        ThreadHeap::new(Arc::clone(&self.process), None)
+    }
+
+    /// The same, with blocks of `tier` alone.
+    ///
+    /// # Errors
+    /// As [`PoolHeap::thread`]; [`HeapError::NoTier`].
+    pub fn thread_in(&self, tier: &str) -> Result<ThreadHeap, HeapError> {
+        let tiers = &self.process.control.tiers[..self.process.control.tier_count()];
+        let found = tiers.iter().position(|known| known.name.read() == tier);
+        let found = found.ok_or_else(|| HeapError::NoTier(tier.to_owned()))?;
+        ThreadHeap::new(Arc::clone(&self.process), Some(found))
+    }
+
+    /// The root of this name, which is made, with 0 in it, where there is none.
+    ///
+    /// # Errors
+    /// [`HeapError::Name`], [`HeapError::TooManyRoots`], [`HeapError::SameHash`],
+    /// [`HeapError::Forked`].
+    pub fn root(&self, name: &str) -> Result<Cell, HeapError> {
+        self.process.check_fork()?;
+        check_name(name)?;
+        let hash = xxh3_64(name.as_bytes()).max(1);
+        for root in &self.process.control.roots {
+            // A place that is free is this one's, or somebody's who was faster.
+            let found = root.hash.compare_exchange(0, hash, AcqRel, Acquire);
+            if found.is_ok() || found == Err(hash) {
+                return named(root, name);
+            }
+        }
+        Err(HeapError::TooManyRoots)
+    }
+
+    /// All roots.
+    ///
+    /// # Errors
+    /// [`HeapError::Forked`], [`HeapError::Damaged`].
+    pub fn roots(&self) -> Result<Vec<Root>, HeapError> {
+        self.process.check_fork()?;
+        let roots = self.process.control.roots.iter();
+        let known = roots.take_while(|root| root.hash.load(Acquire) != 0);
+        let told = known.map(|root| {
+            let cell = cell_of(root);
+            Ok(Root {
+                name: root.name.read(),
+                cell,
+                value: self.load(cell)?,
+            })
+        });
+        told.collect()
+    }
+
+    /// What a cell holds. What it points to is mapped.
+    ///
+    /// # Errors
+    /// [`HeapError::NoCell`], [`HeapError::Damaged`], [`HeapError::Map`], [`HeapError::Forked`].
+    pub fn load(&self, cell: Cell) -> Result<u64, HeapError> {
+        self.process.check_fork()?;
+        let value = self.process.load(cell.address)?;
+        self.process.refresh()?;
+        Ok(value)
+    }
+
+    /// Changes a cell from `old` to `new`, which is no block of its own, or one that is published.
+    ///
+    /// # Errors
+    /// [`HeapError::Changed`], [`HeapError::NoCell`], [`HeapError::OddValue`],
+    /// [`HeapError::Damaged`], [`HeapError::Forked`].
+    pub fn exchange(&self, cell: Cell, old: u64, new: u64) -> Result<(), HeapError> {
+        self.process.check_fork()?;
+        self.process.exchange(cell.address, old, new)
+    }
+
+    /// Maps what other processes added, so that any block of the heap may be read and written by
+    /// its address; the block at `address` among them.
+    ///
+    /// # Errors
+    /// [`HeapError::NoBlock`] where it is in no chunk of the heap, [`HeapError::Map`],
+    /// [`HeapError::Forked`].
+    pub fn resolve(&self, address: NonNull<u8>) -> Result<(), HeapError> {
+        self.process.check_fork()?;
+        self.process.frame_of(address.as_ptr().addr()).map(|_| ())
+    }
+
+    /// How many bytes the block at `address` has.
+    ///
+    /// # Errors
+    /// [`HeapError::NoBlock`] where none is allocated there, [`HeapError::Forked`].
+    pub fn usable_bytes(&self, address: NonNull<u8>) -> Result<usize, HeapError> {
+        self.process.check_fork()?;
+        Local::usable_bytes(&self.process, address.as_ptr().addr())
+    }
+
+    /// Frees what threads that died had not published, and says of how many threads. It happens by
+    /// itself whenever somebody needs more memory.
+    ///
+    /// # Errors
+    /// [`HeapError::Map`], [`HeapError::Forked`].
+    pub fn recover(&self) -> Result<usize, HeapError> {
+        self.process.check_fork()?;
+        self.process.refresh()?;
+        let recovered = self.process.recover_dead();
+        self.process.tend_keeper();
+        self.process.chunks.mend();
+        Ok(recovered)
+    }
+
+    /// Gives chunks without a block back to the pool, and says how many. Threads that keep blocks
+    /// ready have blocks: see [`ThreadHeap::rest`].
+    ///
+    /// # Errors
+    /// [`HeapError::TooManyThreads`], [`HeapError::Map`], [`HeapError::Forked`].
+    pub fn trim(&self) -> Result<usize, HeapError> {
+        self.recover()?;
+        let (slot, owner) = self.process.take_slot()?;
+        let (chunks, control) = (&self.process.chunks, self.process.control);
+        let mapped: Vec<_> = chunks.all().collect();
+        let removed = mapped.into_iter().try_fold(0, |removed, seen| {
+            let gone = chunks.remove(control, &*self.process.ground, seen, owner)?;
+            Ok(removed + usize::from(gone))
+        });
+        self.process.free_slot(slot);
+        removed
+    }
+
+    /// Where the heap lies.
+    ///
+    /// # Errors
+    /// [`HeapError::Map`], [`HeapError::Forked`].
+    pub fn placement(&self) -> Result<Vec<Placement>, HeapError> {
+        self.process.check_fork()?;
+        self.process.refresh()?;
+        let tiers = &self.process.control.tiers[..self.process.control.tier_count()];
+        let placement = tiers.iter().enumerate().map(|(index, tier)| {
+            let chunks = self.process.chunks.all();
+            let chunks = chunks.filter(|seen| seen.entry.tier() == index).count();
+            let share = tier.share.load(Relaxed).saturating_sub(1);
+            Placement {
+                tier: tier.name.read(),
+                share: u32::try_from(share).unwrap_or(u32::MAX),
+                chunks,
+                bytes: (chunks * CHUNK_BYTES) as u64,
+            }
+        });
+        Ok(placement.collect())
+    }
+
+    /// Looks at all that is known of the heap, and tells what does not fit. Exact while nobody
+    /// changes it.
+    ///
+    /// # Errors
+    /// [`HeapError::Map`], [`HeapError::Forked`].
+    pub fn audit(&self) -> Result<Audit, HeapError> {
+        self.process.check_fork()?;
+        self.process.refresh()?;
+        Ok(audit::audit(&self.process))
+    }
+
+    /// All blocks that are allocated, with those that a thread keeps ready.
+    ///
+    /// # Errors
+    /// As [`PoolHeap::audit`].
+    pub fn blocks(&self) -> Result<Vec<BlockInfo>, HeapError> {
+        self.process.check_fork()?;
+        self.process.refresh()?;
+        Ok(audit::blocks(&self.process))
+    }
+}
+
+fn control_of(ground: &dyn Ground) -> &'static Control {
+    // SAFETY: by the first promise of a ground; whoever has the answer has the ground as well.
+    unsafe { Control::at(ground.control()) }
+}
+
+fn check_name(name: &str) -> Result<(), HeapError> {
+    let is_one = (1..=NAME_BYTES).contains(&name.len()) && !name.contains('\0');
+    is_one
+        .then_some(())
+        .ok_or_else(|| HeapError::Name(name.to_owned()))
+}
+
+fn cell_of(root: &control::Root) -> Cell {
+    Cell {
+        address: core::ptr::from_ref(&root.cell).addr(),
+    }
+}
+
+/// The cell of a root with the hash of `name`, which is given its name where it has none yet.
+fn named(root: &control::Root, name: &str) -> Result<Cell, HeapError> {
+    let mut known = root.name.read();
+    if known.is_empty() {
+        // Whoever does so at the same time writes the same, but for names with the same hash.
+        root.name.write(name);
+        known = root.name.read();
+    }
+    if known != name {
+        return Err(HeapError::SameHash {
+            name: name.to_owned(),
+            other: known,
+        });
+    }
+    Ok(cell_of(root))
+}

@@ -1,0 +1,351 @@
+//! What one thread has of a pool heap: from where it takes blocks, and to where it frees them.
+//!
+//! It works as the heap of a thread of the private heap does (`heap.rs`), with these differences:
+//! - A block that is given out is *pending* until it is published. The thread that holds a word
+//!   marks its free blocks as pending first and as allocated then, so that to give one out changes
+//!   nothing that is shared.
+//! - There is no front. A block of the held word that is freed becomes pending again, and may be
+//!   given out next.
+//! - Lists are in memory of the process, by number; a slab has its number in its descriptor.
+//!   Nothing that another process writes is followed.
+//! - Whoever frees a block of another's slab sets a bit of a hint besides that of the block, and
+//!   the owner looks at slabs whose bits are set. A lost hint costs time and nothing else: each
+//!   time the heap wants frames it looks at some slabs that nobody told it of.
+//!
+//! # What a death leaves
+//! Of a thread that is killed between any two instructions: a block of a slab of its own is
+//! 1. free by the bitmap, pending or not: free;
+//! 2. allocated and pending: not given out, or not published: recovery frees it;
+//! 3. allocated and not pending: published, and as it was.
+//!
+//! # Invariants
+//! 1. Only the owner of a slab changes its bitmaps of allocated and of pending blocks, and whoever
+//!    recovers the slot of an owner that died.
+//! 2. A bit that is to be both becomes pending first, and one that is to be neither is first not
+//!    allocated: so that it is never allocated and published in between.
+//! 3. A slab with a block that is pending is not given to another process.
+//! 4. A word with a free block that was given out before has its bit in `summary`, unless it is
+//!    held.
+
+use pool_core::planted;
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::error::HeapError;
+use super::process::Process;
+use crate::frame::Frame;
+use crate::layout::FRAME_BYTES;
+use crate::owner::Owner;
+use crate::place::{self, Place};
+use crate::size_class::{self, CLASSES, SMALL, block_bytes};
+
+/// What a heap has of one class, and looks at for each block.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Bin {
+    /// Blocks of the held word that may be given out: allocated and pending.
+    pub(super) free: u64,
+    /// Where the first block of the held word is.
+    pub(super) base: usize,
+    /// The address of the held word of the bitmap; 0 before there is one.
+    pub(super) held: usize,
+    pub(super) bytes: u32,
+    /// See [`size_class::reciprocal`]; 0 in classes that are not small.
+    pub(super) reciprocal: u32,
+    /// Which word of its slab is held.
+    pub(super) word: u32,
+    pub(super) is_zero: bool,
+}
+
+/// The slabs of one class that a heap owns, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Slabs {
+    pub(super) current: Option<u32>,
+    /// Words of it before this one had their turn.
+    pub(super) next_word: u32,
+    pub(super) partial: Vec<u32>,
+}
+
+/// Where a slab of this heap is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shelf {
+    /// It is the one that blocks are taken from.
+    Current,
+    /// At this place of the partial ones.
+    Partial(u32),
+    /// It has no free block.
+    Full,
+}
+
+/// A slab of this heap.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    pub(super) slab: Frame,
+    pub(super) class: usize,
+    pub(super) shelf: Shelf,
+}
+
+/// Blocks of one word that are free and were not told to their owner.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Away {
+    pub(super) slab: Frame,
+    pub(super) word: usize,
+    pub(super) mask: u64,
+}
+
+/// A block that was given out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given {
+    pub(crate) address: usize,
+    pub(crate) is_zero: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// The owner word of this heap, with kind 0.
+    pub(crate) owner: Owner,
+    pub(crate) slot: usize,
+    /// The tier that its frames are of; any where none is named.
+    pub(super) tier: Option<usize>,
+    pub(super) bins: Box<[Bin]>,
+    pub(super) slabs: Box<[Slabs]>,
+    /// By number.
+    pub(super) own: Vec<Option<Own>>,
+    /// Numbers that no slab has.
+    pub(super) unused: Vec<u32>,
+    /// Where to look next for slabs that nobody told of, and for slabs that nobody owns.
+    pub(super) looked: usize,
+    pub(super) scanned: usize,
+    pub(super) away: Box<[Option<Away>]>,
+}
+
+impl Local {
+    pub(crate) fn new(slot: usize, owner: Owner, tier: Option<usize>) -> Self {
+        Self {
+            owner,
+            slot,
+            tier,
+            bins: (0..CLASSES).map(Bin::new).collect(),
+            slabs: (0..CLASSES).map(|_| Slabs::default()).collect(),
+            own: Vec::new(),
+            unused: Vec::new(),
+            looked: 0,
+            scanned: 0,
+            away: (0..CLASSES).map(|_| None).collect(),
+        }
+    }
+
+    /// A block of `class`, if its bin has one.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, class: usize) -> Option<usize> {
+        let bin = self.bins.get_mut(class)?;
+        let free = bin.free;
+        if free == 0 {
+            return None;
+        }
+        bin.free = free & free.wrapping_sub(1);
+        let index = free.trailing_zeros() as usize;
+        Some(
+            bin.base
+                .wrapping_add(index.wrapping_mul(bin.bytes as usize)),
+        )
+    }
+
+    /// A block of `class`, pending.
+    pub(crate) fn allocate(&mut self, on: &Process, class: usize) -> Result<Given, HeapError> {
+        loop {
+            let is_zero = self.bins[class].is_zero;
+            if let Some(address) = self.pop(class) {
+                return Ok(Given { address, is_zero });
+            }
+            self.refill(on, class)?;
+        }
+    }
+
+    /// Block and slab at `address`, where the slab is small and this heap's own.
+    #[inline(always)]
+    fn own_block(&self, on: &Process, address: usize) -> Option<(Frame, usize, usize)> {
+        let frame = on.chunks.frame_of(address)?;
+        let class = frame.owner().0 ^ self.owner.0;
+        if class.wrapping_sub(1) >= SMALL as u64 {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "compared just now")]
+        let class = class as usize;
+        let bin = self.bins.get(class)?;
+        let offset = address & (FRAME_BYTES - 1);
+        let index = (offset as u64).wrapping_mul(u64::from(bin.reciprocal)) >> 32;
+        let index = index as usize;
+        let is_block = index.wrapping_mul(bin.bytes as usize) == offset;
+        is_block.then_some((frame, class, index))
+    }
+
+    /// Whether a block that this heap owns was given out, and not freed since.
+    #[inline(always)]
+    fn is_given(&self, slab: Frame, class: usize, index: usize) -> bool {
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        let allocated = slab.allocated(word);
+        let is_allocated = allocated.load(Relaxed) & bit != 0;
+        is_allocated && self.held(class, allocated) & bit == 0
+    }
+
+    /// The blocks that were not given out, of a word of `class`.
+    #[inline(always)]
+    pub(super) fn held(&self, class: usize, word: &pool_core::sync::atomic::AtomicU64) -> u64 {
+        let bin = &self.bins[class];
+        if bin.held == core::ptr::from_ref(word).addr() {
+            bin.free
+        } else {
+            0
+        }
+    }
+
+    /// Publishes the block at `address`: from now on it outlives this thread.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        match self.own_block(on, address) {
+            Some((slab, class, index)) => self.publish_block(slab, class, index, address),
+            None => self.publish_slowly(on, address),
+        }
+    }
+
+    #[inline(always)]
+    fn publish_block(
+        &mut self,
+        slab: Frame,
+        class: usize,
+        index: usize,
+        address: usize,
+    ) -> Result<(), HeapError> {
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        let pending = slab.pending(word);
+        let marks = pending.load(Relaxed);
+        if marks & bit == 0 || !self.is_given(slab, class, index) {
+            return Err(HeapError::NotPending { address });
+        }
+        // Release: whoever recovers this slot finds the contents with the mark gone.
+        pending.store(marks & !bit, Release);
+        Ok(())
+    }
+
+    /// The same for blocks of larger classes, and runs.
+    #[cold]
+    #[inline(never)]
+    fn publish_slowly(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        let frame = on.frame_of(address)?;
+        match place::in_frame(frame, address) {
+            Some(Place::Slab { slab, class, index }) => {
+                if slab.owner() != self.owner.slab(class) {
+                    return Err(HeapError::NotOwner { address });
+                }
+                self.publish_block(slab, class, index, address)
+            }
+            Some(Place::Run(head)) => self.publish_run(head),
+            _ => Err(HeapError::NoBlock { address }),
+        }
+    }
+
+    /// Frees the block at `address`.
+    #[inline(always)]
+    pub(crate) fn free(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        match self.own_block(on, address) {
+            Some((slab, class, index)) => self.free_own(on, slab, class, index, address),
+            None => self.free_slowly(on, address),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_slowly(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        let frame = on.frame_of(address)?;
+        match place::in_frame(frame, address) {
+            Some(Place::Slab { slab, class, index }) => {
+                if slab.owner() == self.owner.slab(class) {
+                    self.free_own(on, slab, class, index, address)
+                } else {
+                    self.free_away(on, slab, class, index, address)
+                }
+            }
+            Some(Place::Run(head)) => self.free_run(head),
+            _ => Err(HeapError::NoBlock { address }),
+        }
+    }
+
+    /// Frees block `index` of `slab`, which this heap owns.
+    #[inline(always)]
+    fn free_own(
+        &mut self,
+        on: &Process,
+        slab: Frame,
+        class: usize,
+        index: usize,
+        address: usize,
+    ) -> Result<(), HeapError> {
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        let is_told = slab.remote(word).load(Relaxed) & bit != 0;
+        if is_told || !self.is_given(slab, class, index) {
+            return Err(HeapError::DoubleFree { address });
+        }
+        let (allocated, pending) = (slab.allocated(word), slab.pending(word));
+        let marks = pending.load(Relaxed);
+        let bin = &mut self.bins[class];
+        if bin.held == core::ptr::from_ref(allocated).addr() {
+            // One store: it was published or not, and is not given out from here on.
+            pending.store(marks | bit, Release);
+            bin.free |= bit;
+            bin.is_zero = false;
+            return Ok(());
+        }
+        let left = allocated.load(Relaxed) & !bit;
+        if planted!("pool.unmarks_before_it_frees") {
+            pending.store(marks & !bit, Release);
+        }
+        allocated.store(left, Release);
+        pool_core::crash_point!("heap.freed_pending");
+        if marks & bit != 0 {
+            pending.store(marks & !bit, Release);
+        }
+        let summary = &slab.descriptor().summary;
+        let before = summary.load(Relaxed);
+        summary.store(before | 1 << (word & 63), Relaxed);
+        if before == 0 || left == 0 {
+            self.settle(on, slab, class);
+        }
+        Ok(())
+    }
+
+    /// How many bytes the block at `address` has.
+    pub(crate) fn usable_bytes(on: &Process, address: usize) -> Result<usize, HeapError> {
+        let frame = on.frame_of(address)?;
+        match place::in_frame(frame, address) {
+            Some(Place::Slab { slab, class, index }) => {
+                // Acquire pairs with whoever gave it out and told us.
+                let word = slab.allocated(index >> 6).load(Acquire);
+                if word >> (index & 63) & 1 == 0 {
+                    return Err(HeapError::NoBlock { address });
+                }
+                Ok(block_bytes(class))
+            }
+            Some(Place::Run(head)) => Ok(super::chunks::extent(head) * FRAME_BYTES),
+            _ => Err(HeapError::NoBlock { address }),
+        }
+    }
+}
+
+impl Bin {
+    fn new(class: usize) -> Self {
+        Self {
+            free: 0,
+            base: 0,
+            held: 0,
+            bytes: u32::try_from(block_bytes(class)).unwrap_or(0),
+            reciprocal: if (1..=SMALL).contains(&class) {
+                size_class::reciprocal(class)
+            } else {
+                0
+            },
+            word: 0,
+            is_zero: false,
+        }
+    }
+}

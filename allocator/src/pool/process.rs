@@ -1,0 +1,218 @@
+//! What a process has of a pool heap: the mapping of what is shared, and which slots are its own.
+
+use pool_core::crash_point;
+use pool_core::sync::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use pool_core::sync::{Mutex, lock};
+
+use super::chunks::{Chunks, Wanted};
+use super::control::{Control, MEMBER_THREADS, Member};
+use super::error::HeapError;
+use super::ground::Ground;
+use super::local::Local;
+use crate::frame::Frame;
+use crate::layout::Cut;
+use crate::owner::Owner;
+use crate::window::Claim;
+
+/// How often this process was forked, seen from inside of it.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Counts forks from now on.
+#[cfg(not(loom))]
+fn count_forks() {
+    extern "C" fn count() {
+        FORKS.fetch_add(1, Relaxed);
+    }
+    static COUNTED: std::sync::Once = std::sync::Once::new();
+    COUNTED.call_once(|| {
+        // SAFETY: keeps a function that is there for as long as this library is.
+        unsafe { libc::pthread_atfork(None, None, Some(count)) };
+    });
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) control: &'static Control,
+    pub(crate) ground: Box<dyn Ground>,
+    pub(crate) chunks: Chunks,
+    pub(crate) member: usize,
+    pub(crate) era: u64,
+    /// Has the slabs of threads that ended and had blocks that were not published. None before
+    /// there was one.
+    pub(crate) keeper: Mutex<Option<Box<Local>>>,
+    forks: u32,
+    /// One thread at a time takes a slot.
+    slots: Mutex<()>,
+}
+
+impl Process {
+    pub(crate) fn new(control: &'static Control, ground: Box<dyn Ground>) -> Self {
+        #[cfg(not(loom))]
+        count_forks();
+        let (member, era) = ground.member();
+        Self {
+            control,
+            chunks: Chunks::new(ground.window()),
+            ground,
+            member,
+            era,
+            keeper: Mutex::new(None),
+            forks: FORKS.load(Relaxed),
+            slots: Mutex::new(()),
+        }
+    }
+
+    /// Whether this is still the process that opened the heap.
+    #[inline(always)]
+    pub(crate) fn check_fork(&self) -> Result<(), HeapError> {
+        if self.is_forked() {
+            return Err(HeapError::Forked);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_forked(&self) -> bool {
+        FORKS.load(Relaxed) != self.forks
+    }
+
+    /// Maps what others added.
+    pub(crate) fn refresh(&self) -> Result<(), HeapError> {
+        self.chunks.refresh(self.control, &*self.ground)
+    }
+
+    /// The frame that `address` lies in, which another process may have added just now.
+    pub(crate) fn frame_of(&self, address: usize) -> Result<Frame, HeapError> {
+        if let Some(frame) = self.chunks.frame_of(address) {
+            return Ok(frame);
+        }
+        self.refresh()?;
+        let frame = self.chunks.frame_of(address);
+        frame.ok_or(HeapError::NoBlock { address })
+    }
+
+    /// Takes a slot for the calling thread: its number, and the owner word of its heap.
+    pub(crate) fn take_slot(&self) -> Result<(usize, Owner), HeapError> {
+        let _alone = lock(&self.slots);
+        let first = self.member * MEMBER_THREADS;
+        let is_free = |slot: &super::control::Slot| slot.era.load(Acquire) == 0;
+        let slots = self.control.slots.iter().enumerate();
+        let mut own = slots.skip(first).take(MEMBER_THREADS);
+        let Some((index, slot)) = own.find(|(_, slot)| is_free(slot)) else {
+            return Err(HeapError::TooManyThreads);
+        };
+        let (_, word, bit) = Control::place_of(index);
+        Member::mark(&self.control.members[self.member].taken, word, bit);
+        crash_point!("heap.slot_marked");
+        let generation = slot.generation.fetch_add(1, Relaxed);
+        for hint in &slot.hints {
+            hint.store(0, Relaxed);
+        }
+        // Release pairs with whoever looks whether the slot is of somebody dead.
+        slot.era.store(self.era, Release);
+        crash_point!("heap.slot_taken");
+        Ok((index, Owner::heap(index, generation)))
+    }
+
+    /// Lets go of a slot that owns nothing any more.
+    pub(crate) fn free_slot(&self, index: usize) {
+        let (member, word, bit) = Control::place_of(index);
+        let (Some(slot), Some(member)) =
+            (self.control.slot(index), self.control.members.get(member))
+        else {
+            return;
+        };
+        Member::unmark(&member.retiring, word, bit);
+        slot.helped.recoverer.store(0, Relaxed);
+        slot.era.store(0, Release);
+        crash_point!("heap.slot_freed");
+        // Somebody may take it from here on, and mark it: of its own process, under the lock.
+        let _alone = lock(&self.slots);
+        if slot.era.load(Acquire) == 0 {
+            Member::unmark(&member.taken, word, bit);
+        }
+    }
+
+    /// Frames of any tier, or of `tier`; adds a chunk where there are none.
+    pub(crate) fn claim(
+        &self,
+        heap: Owner,
+        (frames, align): (usize, usize),
+        (cut, tier): (Cut, Option<usize>),
+    ) -> Result<Claim, HeapError> {
+        let wanted = Wanted {
+            frames,
+            align,
+            cut,
+            tier,
+        };
+        let mut is_mended = false;
+        loop {
+            if let Some(claim) = self.chunks.claim(self.control, heap, &wanted) {
+                return Ok(claim);
+            }
+            let before = self.control.generation.load(Acquire);
+            self.refresh()?;
+            if before != self.control.generation.load(Acquire) {
+                continue;
+            }
+            if !is_mended {
+                is_mended = true;
+                self.recover_dead();
+                self.tend_keeper();
+                self.chunks.mend();
+                continue;
+            }
+            self.add_chunk(cut, tier)?;
+        }
+    }
+
+    /// Adds a chunk, of the tier whose turn it is or the next that has room.
+    fn add_chunk(&self, cut: Cut, tier: Option<usize>) -> Result<(), HeapError> {
+        let mut failed = None;
+        for (turn, tier) in self.turns(tier).into_iter().enumerate() {
+            match self.chunks.add(self.control, &*self.ground, (cut, tier)) {
+                Ok(()) => {
+                    let is_fallback = u64::from(turn != 0);
+                    self.control.fallbacks.fetch_add(is_fallback, AcqRel);
+                    return Ok(());
+                }
+                // The first one says most: it is of the tier that was wanted.
+                Err(error @ HeapError::Exhausted(_)) => failed = failed.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        let none = || HeapError::NoTier(String::new());
+        Err(failed.unwrap_or_else(none))
+    }
+
+    /// The tiers for the next chunk, the best first: by how much of its share each has, those
+    /// without a share last, in the order in which the heap names them.
+    fn turns(&self, tier: Option<usize>) -> Vec<usize> {
+        if let Some(tier) = tier {
+            return vec![tier];
+        }
+        let mut counts = [0_u64; super::control::MOST_TIERS];
+        for seen in self.chunks.all() {
+            counts[seen.entry.tier()] += 1;
+        }
+        let share = |&tier: &usize| {
+            let share = self.control.tiers[tier]
+                .share
+                .load(Relaxed)
+                .saturating_sub(1);
+            // What it has of its share, in millionths.
+            counts[tier]
+                .saturating_mul(1_000_000)
+                .checked_div(share)
+                .unwrap_or(u64::MAX)
+        };
+        let mut tiers: Vec<usize> = (0..self.control.tier_count()).collect();
+        tiers.sort_by_key(share);
+        tiers
+    }
+}

@@ -1,0 +1,176 @@
+//! What becomes of the slots of threads that died.
+//!
+//! Whoever wants to recover a slot claims it first, by its member and era; a claim of somebody
+//! dead is taken over. Then it brings the intent of the slot to an end, goes through the owner
+//! words of all frames, and makes good what it finds of the slot. Then the slot is free. Each step
+//! may be the last one of whoever recovers: what is done is found done by the next, which goes
+//! through all of it once more. Nobody waits meanwhile: those that live have slots of their own.
+//!
+//! The intent comes first. A block that it retires is spared by whoever owns it until the intent
+//! is cleared, and one that it links is in a slab that nobody else has before it is left to
+//! others.
+
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use pool_core::sync::lock;
+use pool_core::{crash_point, planted};
+
+use super::cell;
+use super::chunks;
+use super::control::{Control, MEMBERS, Slot};
+use super::process::Process;
+use super::slabs::{among, leave, summary_of, words};
+use crate::frame::Frame;
+use crate::owner::{Kind, Owner};
+use crate::size_class::slab_blocks;
+
+/// A claim: the era above the member.
+const MEMBER_BITS: u32 = 6;
+
+impl Process {
+    /// Recovers the slots of all that died, and says how many.
+    ///
+    /// Slots that somebody else recovers, or that cannot be recovered because a chunk cannot be
+    /// mapped, are left as they are.
+    pub(crate) fn recover_dead(&self) -> usize {
+        let slots = (1..MEMBERS).flat_map(|member| self.control.taken(member));
+        slots.filter(|&index| self.recover(index)).count()
+    }
+
+    /// Recovers a slot, if its owner is dead and nobody else does.
+    fn recover(&self, index: usize) -> bool {
+        let (member, ..) = Control::place_of(index);
+        let Some(slot) = self.control.slot(index) else {
+            return false;
+        };
+        let era = slot.era.load(Acquire);
+        if era == 0 || self.ground.lives(member, era) || !self.claim_slot(slot) {
+            return false;
+        }
+        crash_point!("heap.recovery_claimed");
+        // Somebody may have been faster, and have gone again.
+        if slot.era.load(Acquire) != era || self.refresh().is_err() {
+            slot.helped.recoverer.store(0, Release);
+            return false;
+        }
+        self.make_good(index, slot);
+        self.control.recovered.fetch_add(1, Relaxed);
+        self.free_slot(index);
+        true
+    }
+
+    /// Claims the recovery of a slot.
+    fn claim_slot(&self, slot: &Slot) -> bool {
+        let recoverer = &slot.helped.recoverer;
+        let own = self.era << MEMBER_BITS | self.member as u64;
+        let now = recoverer.load(Acquire);
+        let member = usize::try_from(now & ((1 << MEMBER_BITS) - 1)).unwrap_or(0);
+        if now == own || (now != 0 && self.ground.lives(member, now >> MEMBER_BITS)) {
+            return false;
+        }
+        recoverer
+            .compare_exchange(now, own, AcqRel, Relaxed)
+            .is_ok()
+    }
+
+    /// Frees what slot `index` had not published, and leaves the rest to others.
+    pub(super) fn make_good(&self, index: usize, slot: &Slot) {
+        if !planted!("recover.sweeps_before_it_rolls") {
+            cell::roll(self, index, slot);
+        }
+        for seen in self.chunks.all() {
+            for at in seen.data() {
+                let frame = seen.frame(at);
+                if frame.owner().slot() == Some(index) {
+                    self.make_frame_good(frame, index);
+                }
+            }
+        }
+        if planted!("recover.sweeps_before_it_rolls") {
+            cell::roll(self, index, slot);
+        }
+    }
+
+    fn make_frame_good(&self, frame: Frame, index: usize) {
+        // The word of the dead one: whoever goes on after a death finds it as well.
+        let freeing = Owner::heap(index, 0).freeing();
+        match frame.owner().kind() {
+            Kind::Slab(class) => self.sweep(frame, class, freeing),
+            Kind::PendingRun => {
+                frame.descriptor().owner.store(freeing.0, Release);
+                self.control.recovered_blocks.fetch_add(1, Relaxed);
+                chunks::release(frame);
+            }
+            Kind::Between => chunks::release(frame),
+            _ => {}
+        }
+    }
+
+    /// Frees the blocks of a slab that were not published, and those that others freed, and leaves
+    /// the slab to others.
+    fn sweep(&self, slab: Frame, class: usize, freeing: Owner) {
+        for word in 0..words(class) {
+            let (allocated, pending) = (slab.allocated(word), slab.pending(word));
+            let taken = allocated.load(Acquire) & among(slab_blocks(class), word);
+            let marks = pending.load(Relaxed);
+            if planted!("recover.unmarks_before_it_frees") {
+                pending.store(0, Release);
+                crash_point!("heap.swept_word");
+            }
+            allocated.store(taken & !marks, Release);
+            crash_point!("heap.swept_word");
+            pending.store(0, Release);
+            let freed = u64::from((taken & marks).count_ones());
+            self.control.recovered_blocks.fetch_add(freed, Relaxed);
+        }
+        self.drain_swept(slab, class);
+        let summary = summary_of(slab, class);
+        slab.descriptor().summary.store(summary, Relaxed);
+        if slab.is_empty(words(class)) {
+            slab.descriptor().owner.store(freeing.0, Release);
+            crash_point!("heap.slab_freeing");
+            chunks::release(slab);
+        } else {
+            leave(slab, class);
+        }
+    }
+
+    /// Frees what others freed of a slab whose owner is dead.
+    fn drain_swept(&self, slab: Frame, class: usize) {
+        let mut freed = [0; 64];
+        for (word, freed) in freed.iter_mut().enumerate().take(words(class)) {
+            *freed = slab.remote(word).load(Acquire);
+        }
+        // What is spared stays told, for whoever adopts the slab.
+        cell::spare_in_flight(self.control, slab, class, &mut freed);
+        for (word, &freed) in freed.iter().enumerate().take(words(class)) {
+            let allocated = slab.allocated(word);
+            allocated.store(allocated.load(Relaxed) & !freed, Release);
+            crash_point!("heap.drained");
+            slab.remote(word).fetch_and(!freed, AcqRel);
+        }
+    }
+
+    /// Has the slabs of threads of this process that ended be everybody's, as far as all of their
+    /// blocks are published by now.
+    pub(super) fn tend_keeper(&self) {
+        if let Ok(mut keeper) = self.keeper.try_lock()
+            && let Some(keeper) = keeper.as_mut()
+        {
+            keeper.leave_published(self);
+        }
+    }
+}
+
+impl Drop for Process {
+    /// What no thread published is freed: there is none any more that could.
+    fn drop(&mut self) {
+        let keeper = lock(&self.keeper).take();
+        if let (Some(keeper), false) = (keeper, self.is_forked()) {
+            let slot = self.control.slot(keeper.slot);
+            if let Some(slot) = slot {
+                self.make_good(keeper.slot, slot);
+            }
+            self.free_slot(keeper.slot);
+        }
+    }
+}

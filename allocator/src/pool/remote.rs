@@ -1,0 +1,211 @@
+//! Freeing a block of a slab that another heap owns, and hearing of what others freed.
+//!
+//! # Protocol
+//! Whoever frees a block of a slab that is not its own sets the bit of the block in the slab, and
+//! then reads who owns the slab. Of that slot it sets the hint bit of the slab's number, unless
+//! the word of the block already had a bit. The owner takes hint bits by exchanging their word,
+//! and then reads the bits of the slabs that they stand for.
+//!
+//! 1. *No bit is overlooked while those that set bits live.* The first to set a bit of a word sets
+//!    the hint after it. Both change the hint by operations that read and write: where the owner's
+//!    comes later it reads from the other's, and sees the bit; where it comes earlier the hint is
+//!    set for the next time.
+//! 2. *Whoever adopts a slab overlooks none either*: it has the slab first, and then looks at each
+//!    word of bits by an operation that reads and writes. A bit that it does not see was set by
+//!    somebody who sees the new owner.
+//! 3. *A slab that nobody owns* is adopted by whoever frees a block of it, where it is of a tier
+//!    that its heap uses; otherwise it keeps the bit for whoever adopts it.
+//! 4. *A bit is cleared after the block is free in the bitmap.* Who is killed in between leaves
+//!    what the next to look does once more.
+//! 5. *A block that somebody retires* stays allocated while it stands in his intent: see
+//!    [`super::cell`]. So the free is repeated only while its bit is still set, or nobody was
+//!    given the block since.
+
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use pool_core::{crash_point, planted};
+
+use super::cell;
+use super::control::HINTS;
+use super::error::HeapError;
+use super::local::{Away, Local, Own};
+use super::process::Process;
+use super::slabs::{is_of, words};
+use crate::bits;
+use crate::frame::Frame;
+use crate::owner::Owner;
+use crate::size_class::block_bytes;
+
+/// Larger blocks are told of at once: they are worth it.
+const GATHERED_BYTES: usize = 1 << 10;
+
+impl Local {
+    /// Frees block `index` of `slab`, which is of `class` and not this heap's own.
+    pub(super) fn free_away(
+        &mut self,
+        on: &Process,
+        slab: Frame,
+        class: usize,
+        index: usize,
+        address: usize,
+    ) -> Result<(), HeapError> {
+        let (word, mask) = (index >> 6, 1_u64 << (index & 63));
+        let is_allocated = slab.allocated(word).load(Relaxed) & mask != 0;
+        let is_told = slab.remote(word).load(Relaxed) & mask != 0;
+        let gathered = self.away[class].filter(|away| away.slab == slab && away.word == word);
+        if !is_allocated || is_told || gathered.is_some_and(|away| away.mask & mask != 0) {
+            return Err(HeapError::DoubleFree { address });
+        }
+        if let (Some(_), Some(away)) = (gathered, &mut self.away[class]) {
+            away.mask |= mask;
+            return Ok(());
+        }
+        if block_bytes(class) > GATHERED_BYTES {
+            return match self.tell(on, slab, (class, word), mask) {
+                0 => Ok(()),
+                _ => Err(HeapError::DoubleFree { address }),
+            };
+        }
+        self.tell_away(on, class);
+        self.away[class] = Some(Away { slab, word, mask });
+        Ok(())
+    }
+
+    /// Tells of what is gathered of `class`.
+    #[inline]
+    pub(super) fn tell_away(&mut self, on: &Process, class: usize) {
+        if let Some(Away { slab, word, mask }) = self.away[class].take() {
+            let before = self.tell(on, slab, (class, word), mask);
+            let twice = u64::from(before.count_ones());
+            on.control.freed_twice.fetch_add(twice, Relaxed);
+        }
+    }
+
+    /// Sets the bits of freed blocks, and has the owner look. Those that were set already.
+    pub(super) fn tell(
+        &mut self,
+        on: &Process,
+        slab: Frame,
+        (class, word): (usize, usize),
+        mask: u64,
+    ) -> u64 {
+        let order = if planted!("pool.tells_relaxed") {
+            Relaxed
+        } else {
+            AcqRel
+        };
+        // Release pairs with the owner, who gives the blocks to somebody else.
+        let before = slab.remote(word).fetch_or(mask, order);
+        crash_point!("heap.told");
+        // Of a frame that became something else by now, all blocks were told of before.
+        let owner = slab.owner();
+        if is_of(slab, self.owner, class) {
+            self.drain(on, slab, class, false);
+        } else if owner == Owner::abandoned(class) {
+            if self.may_have(on, slab) {
+                self.adopt(on, slab, class);
+            }
+        } else if before == 0 {
+            hint(on, slab, owner);
+        }
+        before & mask
+    }
+
+    /// Whether a slab is in a tier that this heap uses.
+    fn may_have(&self, on: &Process, slab: Frame) -> bool {
+        let Some(tier) = self.tier else { return true };
+        let chunks = on.chunks.all();
+        let mut with_it = chunks.filter(|seen| seen.entry.chunk() == slab.chunk());
+        with_it.any(|seen| seen.entry.tier() == tier)
+    }
+
+    /// Looks at all slabs that others told of.
+    pub(super) fn hear(&mut self, on: &Process) {
+        let Some(slot) = on.control.slot(self.slot) else {
+            return;
+        };
+        for (index, word) in slot.hints.iter().enumerate() {
+            if word.load(Relaxed) == 0 {
+                continue;
+            }
+            // Acquire pairs with `hint`: the bits of the slabs are there.
+            for bit in bits::ones(word.swap(0, AcqRel)) {
+                self.look_at(on, index * 64 + bit);
+            }
+        }
+    }
+
+    /// Looks at the slabs that hint `first` stands for.
+    fn look_at(&mut self, on: &Process, first: usize) {
+        for number in (first..self.own.len()).step_by(HINTS) {
+            if let Some(Own { slab, class, .. }) = self.own[number] {
+                self.drain(on, slab, class, false);
+            }
+        }
+    }
+
+    /// Makes free what others freed of a slab of this heap. `is_new`: it was adopted just now.
+    pub(super) fn drain(&mut self, on: &Process, slab: Frame, class: usize, is_new: bool) {
+        let mut freed = [0; 64];
+        let mut any = 0;
+        for (word, freed) in freed.iter_mut().enumerate().take(words(class)) {
+            let remote = slab.remote(word);
+            // Acquire pairs with `tell`.
+            *freed = if is_new && !planted!("pool.adopts_and_only_reads") {
+                remote.fetch_or(0, AcqRel)
+            } else {
+                remote.load(Acquire)
+            };
+            any |= *freed;
+        }
+        if any == 0 {
+            return;
+        }
+        if cell::spare_in_flight(on.control, slab, class, &mut freed) {
+            // They are looked at once more.
+            hint(on, slab, self.owner);
+        }
+        let mut changed = 0;
+        for (word, &freed) in freed.iter().enumerate().take(words(class)) {
+            if freed != 0 {
+                self.drain_word(on, slab, (class, word), freed);
+                changed |= 1 << word;
+            }
+        }
+        if changed != 0 {
+            let summary = slab.descriptor().summary.load(Relaxed) | changed;
+            slab.descriptor().summary.store(summary, Relaxed);
+            self.settle(on, slab, class);
+        }
+    }
+
+    fn drain_word(&self, on: &Process, slab: Frame, (class, word): (usize, usize), freed: u64) {
+        let (allocated, pending) = (slab.allocated(word), slab.pending(word));
+        let taken = allocated.load(Relaxed);
+        // What was not given out is marked as allocated while its word is held.
+        let free = !taken | self.held(class, allocated);
+        let twice = u64::from((freed & free).count_ones());
+        if twice != 0 {
+            on.control.freed_twice.fetch_add(twice, Relaxed);
+        }
+        let freed_once = freed & !free;
+        if planted!("pool.drains_in_the_wrong_order") {
+            slab.remote(word).fetch_and(!freed, AcqRel);
+            crash_point!("heap.drained");
+        }
+        allocated.store(taken & !freed_once, Release);
+        crash_point!("heap.drained");
+        pending.store(pending.load(Relaxed) & !freed_once, Release);
+        crash_point!("heap.drained_pending");
+        slab.remote(word).fetch_and(!freed, AcqRel);
+    }
+}
+
+/// Has the owner of a slab look at it.
+pub(super) fn hint(on: &Process, slab: Frame, owner: Owner) {
+    let slot = owner.slot().and_then(|slot| on.control.slot(slot));
+    if let Some(slot) = slot {
+        let number = slab.descriptor().list.load(Relaxed) as usize % HINTS;
+        // Release pairs with `hear`.
+        slot.hints[number / 64].fetch_or(1 << (number % 64), AcqRel);
+    }
+}

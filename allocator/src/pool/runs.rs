@@ -1,0 +1,79 @@
+//! Blocks that are larger than any slab has: runs of frames in a chunk.
+
+use pool_core::crash_point;
+use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use super::cell::take_run;
+use super::chunks;
+use super::error::HeapError;
+use super::local::{Given, Local};
+use super::process::Process;
+use crate::frame::Frame;
+use crate::layout::{Cut, FRAME_BYTES};
+use crate::owner::{Kind, Owner};
+
+/// The largest run, and the largest alignment: half a chunk.
+pub(crate) const RUN_BYTES: usize = 32 << 20;
+
+impl Local {
+    /// A run of `bytes`, at a multiple of `align`, pending.
+    pub(crate) fn allocate_run(
+        &mut self,
+        on: &Process,
+        bytes: usize,
+        align: usize,
+    ) -> Result<Given, HeapError> {
+        on.check_fork()?;
+        if bytes > RUN_BYTES || align > RUN_BYTES {
+            return Err(HeapError::TooLarge { bytes, align });
+        }
+        let frames = bytes.div_ceil(FRAME_BYTES).max(1);
+        let align = align.div_ceil(FRAME_BYTES).max(1);
+        let claim = on.claim(self.owner, (frames, align), (Cut::Ordinary, self.tier))?;
+        crash_point!("heap.run_claimed");
+        let owner = &claim.head.descriptor().owner;
+        owner.store(self.owner.pending_run().0, Release);
+        crash_point!("heap.run_made");
+        Ok(Given {
+            address: claim.head.start(),
+            is_zero: claim.is_zero,
+        })
+    }
+
+    pub(super) fn publish_run(&self, head: Frame) -> Result<(), HeapError> {
+        let address = head.start();
+        let owner = &head.descriptor().owner;
+        let pending = self.owner.pending_run();
+        let published = owner.compare_exchange(pending.0, Owner::RUN.0, AcqRel, Relaxed);
+        published
+            .map(|_| ())
+            .map_err(|now| match Owner(now).kind() {
+                Kind::PendingRun => HeapError::NotOwner { address },
+                _ => HeapError::NotPending { address },
+            })
+    }
+
+    pub(super) fn free_run(&self, head: Frame) -> Result<(), HeapError> {
+        let address = head.start();
+        if !take_run(head, self.owner) {
+            return Err(HeapError::DoubleFree { address });
+        }
+        crash_point!("heap.run_freeing");
+        chunks::release(head);
+        Ok(())
+    }
+
+    /// Has the run at `head` have room for `bytes`, where it is; whether it could.
+    pub(super) fn resize_run(head: Frame, bytes: usize) -> bool {
+        let (old, new) = (chunks::extent(head), bytes.div_ceil(FRAME_BYTES).max(1));
+        // Acquire pairs with whoever made it.
+        let kind = Owner(head.descriptor().owner.load(Acquire)).kind();
+        if bytes > RUN_BYTES || !matches!(kind, Kind::Run | Kind::PendingRun) {
+            return false;
+        }
+        if new < old {
+            chunks::release_end(head, new);
+        }
+        new <= old || chunks::extend(head, new)
+    }
+}
