@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <stdexcept>
 
@@ -96,7 +97,7 @@ struct Board {
     Ring ring;
     Account accounts[2];
     std::uint64_t desk[2][DESK];
-    std::atomic<std::uint64_t> pages[PAGES / 64];  // of the heap, that a member has touched
+    std::atomic<std::uint64_t> pages[PAGES / 64];  // of the heap, that are in use
     std::uint64_t private_bytes;                   // of a heap that has no pages of its own
 
     static Board& make() {
@@ -122,17 +123,21 @@ struct Board {
         wait([&] { return arrivals.load(std::memory_order_acquire) >= all; });
     }
 
-    // Notes which pages of a mapping this process has touched.
+    // Notes which pages of a mapping are in use: those in the page table of this process that hold
+    // anything but zeros.
     void note_pages(const void* start, std::size_t bytes) {
         const int file = open("/proc/self/pagemap", O_RDONLY);
         if (file < 0) throw std::runtime_error("no page map");
+        static const char zeros[4096] = {};
         const std::uint64_t first = std::uintptr_t(start) / 4096;
         for (std::uint64_t page = 0; page < bytes / 4096 && page < PAGES; page += 512) {
             std::uint64_t entries[512];
             const ssize_t got = pread(file, entries, sizeof entries, off_t((first + page) * 8));
             if (got != sizeof entries) throw std::runtime_error("the page map is cut short");
             for (std::uint64_t at = 0; at < 512 && page + at < bytes / 4096; ++at) {
-                const std::uint64_t bit = entries[at] >> 63;  // present
+                if (entries[at] >> 63 == 0) continue;  // not there
+                const void* content = reinterpret_cast<void*>((first + page + at) * 4096);
+                const std::uint64_t bit = std::memcmp(content, zeros, sizeof zeros) != 0;
                 pages[(page + at) / 64].fetch_or(bit << ((page + at) % 64));
             }
         }

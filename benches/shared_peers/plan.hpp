@@ -23,7 +23,7 @@ struct Told {
     std::uint64_t operations = 0;
     std::uint64_t wall_ns = 0;
     std::uint64_t cpu_ns = 0;
-    std::uint64_t held_bytes = 0;  // pages of the heap that were touched
+    std::uint64_t held_bytes = 0;  // pages of the heap that are in use
     std::uint64_t live_bytes = 0;  // of the blocks that were there at that moment
     std::uint64_t tail_ns = 0;     // what all but a thousandth of the calls stayed within
     std::uint64_t sequence = 0;    // the same for all who did the same

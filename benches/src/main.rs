@@ -13,7 +13,8 @@
 //! one domain; [`lock_file`] says of which version its peers are. [`alloc`] is the suite of the
 //! allocator, whose contenders are libraries that one program is run with.
 
-// Two files call the C library: `alloc/private/heap.rs` and `coherence/pthread.rs`.
+// Two files call the C library: `alloc/private/heap.rs` and `coherence/pthread.rs`. One reaches
+// blocks of a heap: `alloc/shared/ours/pool_heap.rs`.
 #![deny(unsafe_code)]
 
 mod alloc;

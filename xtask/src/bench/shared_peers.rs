@@ -34,8 +34,9 @@ const PMEMOBJ_ALL: [&str; 9] = [
 /// One that has to be made.
 struct Peer {
     name: &'static str,
-    /// How many processes may have it at the same time; those of a ceiling are threads.
+    /// How many may have it at the same time, and who they are.
     processes: u64,
+    sharers: &'static str,
     /// What its content survives.
     survives: &'static str,
     environment: &'static [(&'static str, &'static str)],
@@ -46,6 +47,7 @@ const PEERS: [Peer; 3] = [
     Peer {
         name: "boost",
         processes: u64::MAX,
+        sharers: "processes",
         survives: "nothing: a process killed in a call leaves its mutex locked",
         environment: &[],
         made: boost,
@@ -53,6 +55,7 @@ const PEERS: [Peer; 3] = [
     Peer {
         name: "libpmemobj",
         processes: 1,
+        sharers: "nobody: one process has it at a time",
         survives: "a killed process and a loss of power, on media that keep what was written back",
         environment: &[("PMEM_IS_PMEM_FORCE", "1")],
         made: pmemobj,
@@ -60,7 +63,8 @@ const PEERS: [Peer; 3] = [
     Peer {
         name: "mimalloc3-private",
         processes: u64::MAX,
-        survives: "nothing: the ceiling, private memory and threads for processes",
+        sharers: "threads of one process: the ceiling",
+        survives: "nothing",
         environment: &[],
         made: mimalloc3,
     },
@@ -97,6 +101,7 @@ impl Peer {
                 "version": version,
                 "program": library,
                 "processes": self.processes,
+                "sharers": self.sharers,
                 "survives": self.survives,
                 "environment": environment,
             }),

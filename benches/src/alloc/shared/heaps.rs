@@ -25,8 +25,10 @@ const OURS_SURVIVES: &str = "a process killed at any instruction";
 pub(super) struct Heap {
     pub(super) name: &'static str,
     pub(super) version: &'static str,
-    /// How many processes may have it at the same time, as far as is measured.
+    /// How many may have it at the same time.
     pub(super) processes: u64,
+    /// Who they are.
+    sharers: &'static str,
     /// What its content survives.
     survives: &'static str,
     program: PathBuf,
@@ -55,6 +57,7 @@ enum Listed {
         version: String,
         program: PathBuf,
         processes: u64,
+        sharers: String,
         survives: String,
         environment: BTreeMap<String, String>,
     },
@@ -97,12 +100,14 @@ impl Heaps {
                 version,
                 program,
                 processes,
+                sharers,
                 survives,
                 environment,
             } => self.peers.push(Heap {
                 name: name.leak(),
                 version: version.leak(),
                 processes,
+                sharers: sharers.leak(),
                 survives: survives.leak(),
                 program,
                 words: Vec::new(),
@@ -119,12 +124,11 @@ impl Heaps {
         table.set_header([
             "shared heap",
             "version",
-            "processes",
+            "shared by",
             "what it holds survives",
         ]);
         for heap in std::iter::once(&self.ours).chain(&self.peers) {
-            let processes = if heap.processes == 1 { "one" } else { "many" };
-            table.add_row([heap.name, heap.version, processes, heap.survives]);
+            table.add_row([heap.name, heap.version, heap.sharers, heap.survives]);
         }
         format!("\n{table}\n")
     }
@@ -143,6 +147,7 @@ impl Heap {
             name: OURS,
             version: env!("CARGO_PKG_VERSION"),
             processes: u64::MAX,
+            sharers: "processes",
             survives: OURS_SURVIVES,
             program: std::env::current_exe()?,
             words: ["alloc-shared-worker", "--socket", socket]
@@ -161,6 +166,7 @@ impl Heap {
             name: format!("{} for ours", file.to_string_lossy()).leak(),
             version: "unknown",
             processes: u64::MAX,
+            sharers: "unknown",
             survives: "unknown",
             program: program.to_path_buf(),
             words: Vec::new(),
@@ -205,7 +211,7 @@ mod tests {
     fn a_peer_is_there_or_is_told_to_be_missing() {
         let found = heaps(
             r#"[{"name": "a", "version": "1", "program": "/bin/a", "processes": 1,
-                 "survives": "nothing", "environment": {"A": "1"}},
+                 "sharers": "nobody", "survives": "nothing", "environment": {"A": "1"}},
                 {"name": "b", "missing": "no compiler"}]"#,
         )
         .unwrap();

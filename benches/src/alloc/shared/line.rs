@@ -41,8 +41,8 @@ pub(super) struct Line {
     pub(super) operations: u64,
     pub(super) wall_ns: u64,
     pub(super) cpu_ns: u64,
-    /// Pages of the heap that any of the processes has touched, while the blocks of `live_bytes`
-    /// were there. Both zero where nobody looked.
+    /// Pages of the heap that hold anything but zeros, while the blocks of `live_bytes` were
+    /// there. Both zero where nobody looked.
     pub(super) held_bytes: u64,
     pub(super) live_bytes: u64,
     /// What all but one in a thousand calls stayed within; zero where they were not timed.
@@ -114,7 +114,7 @@ impl Line {
         number(self.cpu_ns) / number(self.operations)
     }
 
-    /// Bytes of touched pages for each byte that was asked for and not given back.
+    /// Bytes of pages in use for each byte that was asked for and not given back.
     pub(super) fn held(&self) -> f64 {
         number(self.held_bytes.max(PAGE)) / number(self.live_bytes)
     }

@@ -7,17 +7,14 @@
 //! line of JSON and ends; the first adds that to its own. One that fails says so on the board, so
 //! that the other ends too.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "this build has no heap to do the workloads over")
-)]
-
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
+use client_sdk::{AttachOptions, Pool};
 use nix::unistd::alarm;
 
 use super::line::{Asked, Line};
@@ -25,11 +22,13 @@ use super::line::{Asked, Line};
 mod board;
 mod heap;
 mod pages;
+mod pool_heap;
 mod workloads;
 
 use board::Board;
 use heap::SharedHeap;
 use pages::Page;
+use pool_heap::OurHeap;
 use workloads::{Account, work};
 
 /// Seconds after which a worker is taken to hang.
@@ -132,8 +131,24 @@ fn line(asked: &Asked, accounts: &[Account]) -> Line {
     }
 }
 
-fn member(_arguments: &Arguments, _board: &Board, _number: usize) -> anyhow::Result<Account> {
-    bail!("there is no shared heap in this build")
+fn member(arguments: &Arguments, board: &Board, number: usize) -> anyhow::Result<Account> {
+    let options = AttachOptions::new()
+        .socket(&arguments.socket)
+        .name("alloc-shared-worker");
+    let pool = Pool::attach(&options)?;
+    let before = pages::files()?;
+    let first = if number == 0 {
+        std::process::id()
+    } else {
+        parent_id()
+    };
+    let name = format!("bench-{first}");
+    let heap = || match number {
+        0 => OurHeap::create(&pool, &name),
+        _ => OurHeap::open(&pool, &name),
+    };
+    let look = || Ok(pages::used(&before)?.into_iter().collect());
+    work_over(&arguments.asked, board, number, heap, &look)
 }
 
 /// Makes the heap or opens it when it is made, and works.

@@ -8,6 +8,8 @@ pub(super) trait SharedHeap {
     fn publish(&mut self, at: usize) -> anyhow::Result<()>;
     /// Gives it back, whoever allocated it.
     fn free(&mut self, at: usize) -> anyhow::Result<()>;
+    /// Sees to it that a block of another process can be reached here.
+    fn resolve(&self, at: usize) -> anyhow::Result<()>;
     /// Writes its first word.
     fn write(&mut self, at: usize, word: u64) -> anyhow::Result<()>;
     /// Reads its first word.

@@ -1,5 +1,6 @@
-//! Which pages of shared memory a process has in its page table, and so has touched, or has been
-//! given in one piece with those that it touched.
+//! Which pages of shared memory are in use: those in the page table of this process that hold
+//! anything but zeros. Fresh memory is of zeros, and a block of a workload is written to; what was
+//! mapped in one piece with it, and never used, does not count.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,7 +8,8 @@ use std::os::unix::fs::FileExt as _;
 
 use anyhow::Context as _;
 
-const PAGE: u64 = 4 << 10;
+const PAGE: u64 = PAGE_BYTES as u64;
+const PAGE_BYTES: usize = 4 << 10;
 /// An entry of the page table that is there.
 const PRESENT: u64 = 1 << 63;
 /// Entries that are read at once.
@@ -16,6 +18,28 @@ const ENTRIES: usize = 512;
 /// A page of a file: where the file is, and the number of the page in it. The same in all processes
 /// that map it.
 pub(super) type Page = (u64, u64);
+
+/// The memory of this process.
+#[derive(Debug)]
+struct Memory {
+    table: File,
+    content: File,
+}
+
+impl Memory {
+    fn open() -> anyhow::Result<Self> {
+        Ok(Self {
+            table: File::open("/proc/self/pagemap")?,
+            content: File::open("/proc/self/mem")?,
+        })
+    }
+
+    fn is_used(&self, page: u64) -> anyhow::Result<bool> {
+        let mut content = [0; PAGE_BYTES];
+        self.content.read_exact_at(&mut content, page * PAGE)?;
+        Ok(content != [0; PAGE_BYTES])
+    }
+}
 
 /// A shared mapping of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,15 +70,16 @@ impl Mapping {
         }))
     }
 
-    fn pages(&self, table: &File, pages: &mut BTreeSet<Page>) -> anyhow::Result<()> {
+    fn pages(&self, memory: &Memory, pages: &mut BTreeSet<Page>) -> anyhow::Result<()> {
         let (first, count) = (self.start / PAGE, (self.end - self.start) / PAGE);
         let mut entries = [0; 8 * ENTRIES];
         for done in (0..count).step_by(ENTRIES) {
             let wanted = usize::try_from(count - done)?.min(ENTRIES);
             let entries = &mut entries[..8 * wanted];
-            table.read_exact_at(entries, 8 * (first + done))?;
+            memory.table.read_exact_at(entries, 8 * (first + done))?;
             for (index, entry) in (done..).zip(entries.as_chunks().0) {
-                if u64::from_le_bytes(*entry) & PRESENT != 0 {
+                let is_there = u64::from_le_bytes(*entry) & PRESENT != 0;
+                if is_there && memory.is_used(first + index)? {
                     pages.insert((self.file, self.offset / PAGE + index));
                 }
             }
@@ -74,13 +99,13 @@ pub(super) fn files() -> anyhow::Result<BTreeSet<u64>> {
     Ok(mappings()?.iter().map(|mapping| mapping.file).collect())
 }
 
-/// The pages of all files but those in `without`.
-pub(super) fn touched(without: &BTreeSet<u64>) -> anyhow::Result<BTreeSet<Page>> {
-    let table = File::open("/proc/self/pagemap")?;
+/// The pages in use of all files but those in `without`.
+pub(super) fn used(without: &BTreeSet<u64>) -> anyhow::Result<BTreeSet<Page>> {
+    let memory = Memory::open()?;
     let mut pages = BTreeSet::new();
     for mapping in mappings()? {
         if !without.contains(&mapping.file) {
-            mapping.pages(&table, &mut pages)?;
+            mapping.pages(&memory, &mut pages)?;
         }
     }
     Ok(pages)
@@ -93,6 +118,8 @@ pub(super) const fn bytes(count: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use pool_core::sync::atomic::Ordering::Relaxed;
+
     use super::super::board::Board;
     use super::*;
 
@@ -112,12 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_new_files_alone_are_counted() {
+    fn pages_of_new_files_are_in_use_from_when_they_are_written() {
         let before = files().unwrap();
         let board = Board::create(1).unwrap();
-        let pages = touched(&before).unwrap();
-        assert!(pages.len() >= 1_024, "{} pages", pages.len());
-        assert!(touched(&files().unwrap()).unwrap().is_empty());
-        drop(board);
+        let none = used(&before).unwrap().len();
+        assert!(none < 4, "{none} pages of zeros");
+        let desk = board.desk(0).unwrap();
+        for word in desk.iter().step_by(512).take(10) {
+            word.store(1, Relaxed);
+        }
+        assert_eq!(used(&before).unwrap().len(), none + 10);
+        assert!(used(&files().unwrap()).unwrap().is_empty());
     }
 }

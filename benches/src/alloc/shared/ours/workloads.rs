@@ -296,6 +296,7 @@ impl<'a, H: SharedHeap, const TIMED: bool> Work<'a, H, TIMED> {
             .zip(&mut self.blocks)
         {
             *at = usize::try_from(place.load(Relaxed))?;
+            self.heap.resolve(*at)?;
         }
         self.board.meet()
     }
@@ -326,6 +327,7 @@ impl<'a, H: SharedHeap, const TIMED: bool> Work<'a, H, TIMED> {
     #[inline]
     fn receive(&mut self, end: &mut End<'_>) -> anyhow::Result<()> {
         let at = usize::try_from(end.pop()?)?;
+        self.heap.resolve(at)?;
         let bytes = self.heap.read(at)?;
         ensure!(bytes >= MIXED.0 as u64, "a block is not what was sent");
         self.give_back(at)

@@ -58,6 +58,15 @@ impl SharedHeap for Heap<'_> {
         Ok(())
     }
 
+    fn resolve(&self, at: usize) -> anyhow::Result<()> {
+        let blocks = lock(&self.0.blocks);
+        ensure!(
+            blocks.get(&at).is_some_and(|entry| entry.published),
+            "not published"
+        );
+        Ok(())
+    }
+
     fn write(&mut self, at: usize, word: u64) -> anyhow::Result<()> {
         let mut blocks = lock(&self.0.blocks);
         blocks.get_mut(&at).context("no block")?.word = word;
