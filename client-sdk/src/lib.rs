@@ -47,7 +47,7 @@
 //! No runtime is needed and none is started but one thread a session. No call is safe in a signal
 //! handler.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod atomic;
 mod attach;
@@ -57,6 +57,7 @@ mod connection;
 mod domain;
 mod error;
 mod event;
+mod heap;
 mod hear;
 mod held;
 mod info;
@@ -73,12 +74,14 @@ mod turn;
 mod view;
 mod wire;
 
+pub use allocator::pool::{Cell, HeapError, PoolHeap, ThreadHeap};
 pub use atomic::{SharedU32, SharedU64, Waited};
 pub use attach::AttachOptions;
 pub use coherence::Slot;
 pub use domain::{Domain, DomainOptions};
 pub use error::{AccessError, Error, ErrorClass, ProtocolError, Reason, Refused};
 pub use event::{Event, Events};
+pub use heap::HeapOptions;
 pub use info::{
     DomainInfo, Lifetime, Mode, OnDeath, Pages, PieceInfo, SegmentInfo, SegmentList, TierInfo,
 };

@@ -212,6 +212,10 @@ fn free_place() -> usize {
     FIRST_PLACE + taken * FILE_BYTES
 }
 
+fn none() -> GroundError {
+    GroundError::new("no such chunk")
+}
+
 // SAFETY: the file is mapped for as long as the family is, at the same address in every process;
 // each chunk has a place of its own in it, and a place that was given up is used again after all
 // others.
@@ -235,7 +239,7 @@ unsafe impl Ground for Member {
 
     fn add(&self, number: usize, _tier: &str) -> Result<usize, GroundError> {
         let book = self.family.book();
-        let entry = book.chunks.get(number).ok_or("no such chunk")?;
+        let entry = book.chunks.get(number).ok_or_else(none)?;
         if entry.load(Acquire) == 0 {
             let there = book
                 .chunks
@@ -243,7 +247,7 @@ unsafe impl Ground for Member {
                 .filter(|chunk| chunk.load(Acquire) != 0)
                 .count();
             if there as u64 >= book.limit.load(Acquire) {
-                return Err("the family has no more memory".into());
+                return Err(GroundError::new("the family has no more memory"));
             }
             let place = book.made.fetch_add(1, AcqRel) % PLACES as u64;
             // Whoever was faster has made it.
@@ -255,23 +259,21 @@ unsafe impl Ground for Member {
     fn map(&self, number: usize) -> Result<usize, GroundError> {
         let entry = self.family.book().chunks.get(number);
         let place = entry.map_or(0, |entry| entry.load(Acquire));
-        let place = usize::try_from(place)?
-            .checked_sub(1)
-            .ok_or("no such chunk")?;
+        let place = usize::try_from(place)
+            .ok()
+            .and_then(|place| place.checked_sub(1));
+        let place = place.ok_or_else(none)?;
         Ok(self.family.base + CHUNK_BYTES * (1 + place))
     }
 
-    fn unmap(&self, _number: usize) {}
+    fn unmap(&self, _chunk: usize) {}
 
-    fn remove(&self, number: usize) -> Result<(), GroundError> {
-        let offset = self.map(number)? - self.family.base;
+    fn remove(&self, number: usize, chunk: usize) -> Result<(), GroundError> {
+        let offset = chunk - self.family.base;
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(
-            self.family.file.as_fd(),
-            hole,
-            i64::try_from(offset)?,
-            i64::try_from(CHUNK_BYTES)?,
-        )?;
+        let [offset, bytes] =
+            [offset, CHUNK_BYTES].map(|number| i64::try_from(number).unwrap_or(0));
+        fallocate(self.family.file.as_fd(), hole, offset, bytes).map_err(GroundError::new)?;
         self.family.book().chunks[number].store(0, Release);
         Ok(())
     }

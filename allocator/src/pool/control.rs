@@ -10,8 +10,8 @@
 //! 1. An entry of the table of chunks is 0 or names a chunk that is there; an entry never comes
 //!    twice, because it has a number that rises.
 //! 2. A slot whose era is 0 belongs to nobody: no owner word names it and its intent is none.
-//! 3. Only the process of a member takes slots of it; only a recoverer that claimed one frees it,
-//!    or its own thread.
+//! 3. Only the process of a member takes slots of it; its own thread frees one, or a recoverer that
+//!    claimed it.
 //! 4. A root is known by a hash of its name, which one compare-exchange puts there and nothing
 //!    takes away. The name is written after it, by whoever looks it up first: the same bytes.
 //!
@@ -114,7 +114,7 @@ pub(crate) struct Root {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Member {
-    /// Slots that somebody has, or had when he died.
+    /// Slots that somebody has or had.
     pub(crate) taken: [AtomicU64; MEMBER_THREADS.div_ceil(64)],
     /// Slots that have retired something: see [`super::cell`].
     pub(crate) retiring: [AtomicU64; MEMBER_THREADS.div_ceil(64)],
@@ -196,7 +196,7 @@ impl Control {
         (index / MEMBER_THREADS, thread / 64, 1 << (thread % 64))
     }
 
-    /// The slots of `member` that somebody has or had.
+    /// The slots of `member` that somebody has or had: those with an era are had.
     pub(crate) fn taken(&self, member: usize) -> impl Iterator<Item = usize> + '_ {
         let words = self.members.get(member).map(|member| &member.taken[..]);
         ones(words.unwrap_or_default(), member)

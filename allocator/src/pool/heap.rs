@@ -226,7 +226,8 @@ impl PoolHeap {
     /// ready have blocks: see [`ThreadHeap::rest`].
     ///
     /// # Errors
-    /// [`HeapError::TooManyThreads`], [`HeapError::Map`], [`HeapError::Forked`].
+    /// [`HeapError::TooManyThreads`], [`HeapError::Map`], [`HeapError::Remove`],
+    /// [`HeapError::Forked`].
     pub fn trim(&self) -> Result<usize, HeapError> {
         self.recover()?;
         let (slot, owner) = self.process.take_slot()?;

@@ -308,6 +308,7 @@ impl Local {
 
     /// Takes slabs of `class` over that nobody owns, until one has free blocks.
     fn adopt_any(&mut self, on: &Process, class: usize) {
+        let _scan = on.chunks.scan();
         let mut scans = 0;
         let chunks: Vec<_> = on.chunks.all().collect();
         let words = crate::layout::FRAMES / 64;
