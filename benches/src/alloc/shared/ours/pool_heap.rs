@@ -26,10 +26,15 @@ pub(super) struct OurHeap {
 }
 
 impl OurHeap {
-    /// A new heap, which is gone when all have left it.
+    /// A new heap, which is gone when all have left it. It has memory before another process
+    /// comes: that the daemon gives some is measured elsewhere.
     pub(super) fn create(pool: &Pool, name: &str) -> anyhow::Result<Self> {
         let options = HeapOptions::new(name).tier(TIER).leased();
-        Self::of(pool.create_heap(&options)?)
+        let mut heap = Self::of(pool.create_heap(&options)?)?;
+        let first = heap.allocate(size_of::<u64>())?;
+        heap.publish(first)?;
+        heap.free(first)?;
+        Ok(heap)
     }
 
     /// One that another process has made.
