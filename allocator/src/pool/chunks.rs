@@ -16,9 +16,10 @@
 //!    [`Chunks::mend`], which is called before a chunk is added.
 //! 3. A bit of `dirty` is set before its frame is used, and never cleared.
 //! 4. `kinds` and `seen` of this process name a chunk only while it is mapped. It goes from them
-//!    when the table has it no more, which happens only after one process had all of its frames, so
-//!    that nobody has a block in it. It is unmapped after that, once no [`Scan`] is under way: who
-//!    looks at frames that are not his own does so in one. Whoever has a block keeps its chunk.
+//!    when the table has it no more, which happens only after one process had all of its frames,
+//!    so that nobody has a block in it. It is unmapped after that, once no [`Scan`] is under way:
+//!    who looks at frames that are not his own does so in one. Whoever has a block keeps its
+//!    chunk.
 //!
 //! # A chunk that goes
 //! Whoever removes a chunk claims all its frames, clears its entry in the table, and then gives

@@ -10,8 +10,8 @@
 //! 1. An entry of the table of chunks is 0 or names a chunk that is there; an entry never comes
 //!    twice, because it has a number that rises.
 //! 2. A slot whose era is 0 belongs to nobody: no owner word names it and its intent is none.
-//! 3. Only the process of a member takes slots of it; its own thread frees one, or a recoverer that
-//!    claimed it.
+//! 3. Only the process of a member takes slots of it; its own thread frees one, or a recoverer
+//!    that claimed it.
 //! 4. A root is known by a hash of its name, which one compare-exchange puts there and nothing
 //!    takes away. The name is written after it, by whoever looks it up first: the same bytes.
 //!

@@ -4,7 +4,7 @@
 //! - `link`: puts a list of 1,000 blocks, each with its number, into the root, and ends;
 //! - `sum`: follows the list, and prints the sum of its numbers;
 //! - `end`: retires the list, block by block, and ends;
-//! - `hang`: does as `link`, allocates 1,000 blocks and a run more without publishing them, says so,
+//! - `hang`: does as `link`, allocates 1,000 blocks and a run more and publishes none, says so,
 //!   and waits to be killed.
 
 #![expect(clippy::unwrap_used, reason = "an heir that fails fails its test")]
