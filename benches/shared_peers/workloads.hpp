@@ -122,6 +122,8 @@ private:
     }
 
     void lifo() {
+        take(places[0], plan.bytes);
+        give_back(places[0]);
         watch([&] {
             for (; account.operations < plan.share(); ++account.operations) {
                 take(places[0], plan.bytes);
@@ -182,13 +184,16 @@ private:
     }
 
     void hand_over() {
-        watch([&] {
-            for (std::uint64_t step = 0; step < plan.operations; ++step) {
-                if (member == 0) send();
-                else receive();
-            }
-        });
+        pass(BATCH);
+        watch([&] { pass(plan.operations); });
         account.operations = plan.share();
+    }
+
+    void pass(std::uint64_t count) {
+        for (std::uint64_t step = 0; step < count; ++step) {
+            if (member == 0) send();
+            else receive();
+        }
     }
 
     void send() {

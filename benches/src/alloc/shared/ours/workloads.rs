@@ -214,6 +214,8 @@ impl<'a, H: SharedHeap, const TIMED: bool> Work<'a, H, TIMED> {
 
     fn lifo(&mut self) -> anyhow::Result<()> {
         let bytes = self.bytes();
+        let first = self.take(bytes)?;
+        self.give_back(first)?;
         self.watch(|work| {
             let share = work.share();
             while work.account.operations < share {
@@ -303,17 +305,20 @@ impl<'a, H: SharedHeap, const TIMED: bool> Work<'a, H, TIMED> {
 
     fn hand_over(&mut self) -> anyhow::Result<()> {
         let mut end = self.board.end(self.member)?;
-        self.watch(|work| {
-            for _ in 0..work.asked.operations {
-                if work.member == 0 {
-                    work.send(&mut end)?;
-                } else {
-                    work.receive(&mut end)?;
-                }
-            }
-            Ok(())
-        })?;
+        self.pass(&mut end, BATCH as u64)?;
+        self.watch(|work| work.pass(&mut end, work.asked.operations))?;
         self.account.operations = self.share();
+        Ok(())
+    }
+
+    fn pass(&mut self, end: &mut End<'_>, count: u64) -> anyhow::Result<()> {
+        for _ in 0..count {
+            if self.member == 0 {
+                self.send(end)?;
+            } else {
+                self.receive(end)?;
+            }
+        }
         Ok(())
     }
 
