@@ -13,7 +13,8 @@
 //! one domain; [`lock_file`] says of which version its peers are. [`alloc`] is the suite of the
 //! allocator, whose contenders are libraries that one program is run with.
 
-// Two files call the C library: `alloc/private/heap.rs` and `coherence/pthread.rs`.
+// Two files call the C library: `alloc/private/heap.rs` and `coherence/pthread.rs`. One reaches
+// blocks of a heap: `alloc/shared/ours/pool_heap.rs`.
 #![deny(unsafe_code)]
 
 mod alloc;
@@ -54,6 +55,9 @@ enum Suite {
     /// One workload over the heap that was preloaded.
     #[command(hide = true)]
     AllocWorker(alloc::worker::Arguments),
+    /// One workload over our shared heap.
+    #[command(hide = true)]
+    AllocSharedWorker(alloc::shared_worker::Arguments),
     /// The other member of a domain.
     #[command(hide = true)]
     Partner(coherence::partner::Arguments),
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Suite::Coherence(arguments) => coherence::run(&arguments),
         Suite::Alloc(arguments) => alloc::run(&arguments),
         Suite::AllocWorker(arguments) => alloc::worker::serve(&arguments),
+        Suite::AllocSharedWorker(arguments) => alloc::shared_worker::serve(&arguments),
         Suite::Partner(arguments) => coherence::partner::serve(&arguments),
         Suite::Bare { socket } => bare::serve(&socket),
         Suite::Hold(holder) => holder.hold(),

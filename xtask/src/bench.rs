@@ -9,6 +9,7 @@ use anyhow::ensure;
 use crate::command::{cargo, run as run_command, target_directory};
 
 mod peers;
+mod shared_peers;
 
 /// The suite whose contenders are libraries.
 const ALLOC: &str = "alloc";
@@ -29,7 +30,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_peers: bool,
     /// In the suite `alloc`: only these peers of glibc, mimalloc2, mimalloc3, snmalloc, jemalloc,
-    /// tcmalloc. Their build needs a C and a C++ compiler, and apt-get and dpkg for the last two.
+    /// tcmalloc; of shared heaps, boost, libpmemobj, mimalloc3-private. Their build needs a C and a
+    /// C++ compiler, and apt-get and dpkg for those that are Debian's.
     #[arg(
         long,
         value_delimiter = ',',
@@ -52,6 +54,10 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         is_alloc || (arguments.peers.is_empty() && arguments.ours.is_none()),
         "--peers and --ours are for the suite `{ALLOC}`"
     );
+    for name in &arguments.peers {
+        let is_known = peers::has(name) || shared_peers::has(name);
+        ensure!(is_known, "no peer is called {name:?}");
+    }
     let mut build = cargo(root);
     build.args(["build", "--release", "--quiet"]);
     // Together, so that both are built from the same tree with the same features.
@@ -81,8 +87,11 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                 "tierpool-c",
             ]))?,
         }
-        let list = peers::make(root, &target, &arguments.wanted_peers())?;
+        let wanted = arguments.wanted_peers();
+        let list = peers::make(root, &target, &wanted)?;
         command.arg("--peer-list").arg(list);
+        let list = shared_peers::make(root, &target, &wanted)?;
+        command.arg("--shared-peer-list").arg(list);
     }
     command.args(&arguments.suite_arguments);
     run_command(&mut command)
@@ -95,5 +104,26 @@ impl Arguments {
             return vec!["glibc".to_owned()];
         }
         self.peers.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_nobody_knows_is_an_error() {
+        let arguments = |peer: &str| Arguments {
+            suite: ALLOC.to_owned(),
+            json: false,
+            plot: None,
+            no_peers: false,
+            peers: vec![peer.to_owned()],
+            ours: None,
+            suite_arguments: Vec::new(),
+        };
+        let refused = run(Path::new("/nonexistent"), &arguments("mimaloc")).unwrap_err();
+        assert!(refused.to_string().contains("mimaloc"), "{refused}");
+        assert!(peers::has("mimalloc3") && shared_peers::has("boost"));
     }
 }

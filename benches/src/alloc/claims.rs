@@ -3,7 +3,7 @@
 use crate::results::Claim;
 
 /// Ratios, ours to the peer's.
-pub(super) const CLAIMS: [Claim; 7] = [
+pub(super) const CLAIMS: [Claim; 13] = [
     Claim::new(
         "geometric mean: CPU",
         "mimalloc3",
@@ -52,5 +52,47 @@ pub(super) const CLAIMS: [Claim; 7] = [
         None,
         1.0,
         "both keep a slab for its one survivor",
+    ),
+    Claim::new(
+        "shared geometric mean: wall",
+        "boost",
+        Some(1.0),
+        0.05,
+        "no mutex and no tree: a bit of a word that the thread holds, and one more to publish",
+    ),
+    Claim::new(
+        "shared geometric mean: wall",
+        "mimalloc3-private",
+        None,
+        1.5,
+        "as the private heap, with a bit to publish and no list in the block",
+    ),
+    Claim::new(
+        "shared batch-64, 1 process: wall",
+        "libpmemobj",
+        None,
+        0.005,
+        "it writes a redo log back to media for each call; we write nothing back",
+    ),
+    Claim::new(
+        "shared hand-over, 2 processes: wall",
+        "mimalloc3-private",
+        None,
+        1.0,
+        "one bit set for each block given back; the ring costs both the same",
+    ),
+    Claim::new(
+        "shared random, 2 processes: p99.9 of one call",
+        "boost",
+        None,
+        0.05,
+        "nobody waits for another, and a slow call takes a slab",
+    ),
+    Claim::new(
+        "shared survivor, 2 processes: memory for each live byte",
+        "boost",
+        None,
+        0.9,
+        "no header in front of a block, and a place that is given back is there at once",
     ),
 ];

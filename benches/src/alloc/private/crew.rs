@@ -7,13 +7,11 @@
 //! What is prepared is dropped after that. Whoever waits sleeps, so that waiting takes no processor
 //! time.
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
-use pool_core::clock;
 use pool_core::sync::{Condvar, Mutex, lock, thread};
-use pool_core::units::Nanos;
 
-use super::calls::{Calls, Times};
+use super::super::times::Times;
+use super::super::watch::{Span, Watch};
+use super::calls::Calls;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, Copy)]
@@ -50,47 +48,6 @@ pub(super) struct Done {
     pub(super) operations: u64,
     pub(super) span: Span,
     pub(super) times: Times,
-}
-
-/// A span of time by two clocks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
-    pub(super) wall: Nanos,
-    /// Of all threads, those that have ended included; in the program and in the kernel.
-    pub(super) cpu: Nanos,
-}
-
-/// Both clocks.
-#[derive(Debug)]
-pub(super) struct Watch(Span);
-
-impl Watch {
-    pub(super) fn start() -> Self {
-        Self(Span::now())
-    }
-
-    pub(super) fn stop(self) -> Span {
-        let now = Span::now();
-        Span {
-            wall: now.wall.saturating_since(self.0.wall),
-            cpu: now.cpu.saturating_since(self.0.cpu),
-        }
-    }
-}
-
-impl Span {
-    #[expect(
-        clippy::expect_used,
-        reason = "fails for an argument that is wrong only"
-    )]
-    fn now() -> Self {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("RUSAGE_SELF is there");
-        let cpu = usage.user_time() + usage.system_time();
-        Self {
-            wall: clock::now(),
-            cpu: Nanos::new(cpu.num_microseconds().unsigned_abs() * 1_000),
-        }
-    }
 }
 
 /// Lets `task.threads` work at the same time: each is given its number, prepares, and works.

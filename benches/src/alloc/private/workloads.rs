@@ -4,10 +4,11 @@
 //! is a block taken and given back, or a buffer resized. Each does the same operations for each
 //! contender, for a quarter of a second to one on the machine that they were sized on.
 
-use super::calls::{Calls, Plain, Timed, Times};
+use super::super::random::Random;
+use super::super::times::Times;
+use super::calls::{Calls, Plain, Timed};
 use super::crew::{Done, Task, together};
 use super::heap::{Block, Slot};
-use super::random::Random;
 
 mod batch;
 mod cache;
@@ -138,9 +139,9 @@ pub(super) const WORKLOADS: [Workload; 17] = [
 pub(crate) struct Run {
     /// One part of so many; a unit of each thread at least.
     #[arg(long)]
-    part: u64,
+    pub(in crate::alloc) part: u64,
     #[arg(long)]
-    timed: bool,
+    pub(in crate::alloc) timed: bool,
 }
 
 impl Run {
@@ -161,7 +162,7 @@ impl Run {
     };
 
     /// What is done for the tail: a quarter, each call timed.
-    pub(super) const fn tail(self) -> Self {
+    pub(in crate::alloc) const fn tail(self) -> Self {
         Self {
             part: self.part.saturating_mul(4),
             timed: true,

@@ -7,7 +7,7 @@
 use pool_core::sync::thread::{Scope, scope};
 use pool_core::sync::{Mutex, lock};
 
-use super::super::crew::Watch;
+use super::super::super::watch::Watch;
 use super::super::heap::Block;
 use super::{Calls, Done, Random, Task, Times};
 

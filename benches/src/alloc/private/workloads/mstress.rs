@@ -4,7 +4,8 @@
 
 use pool_core::sync::thread::scope;
 
-use super::super::crew::{Watch, joined};
+use super::super::super::watch::Watch;
+use super::super::crew::joined;
 use super::super::heap::{Block, Slot};
 use super::{Calls, Done, Random, Task, Times};
 

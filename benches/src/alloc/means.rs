@@ -18,13 +18,24 @@ struct Pairs {
 }
 
 /// Cases, as they come: by figure, and then by contender.
-#[derive(Debug, Default)]
-pub(super) struct Means(BTreeMap<(&'static str, &'static str), Vec<Pairs>>);
+#[derive(Debug)]
+pub(super) struct Means {
+    name: &'static str,
+    figures: BTreeMap<(&'static str, &'static str), Vec<Pairs>>,
+}
 
 impl Means {
+    /// Those that are told under `name`.
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            figures: BTreeMap::new(),
+        }
+    }
+
     /// What came of one figure of one case.
     pub(super) fn add(&mut self, figure: &'static str, unit: &'static str, results: &[Result]) {
-        let all = self.0.entry((figure, unit)).or_default();
+        let all = self.figures.entry((figure, unit)).or_default();
         for result in results {
             let Some(peer) = &result.peer else { continue };
             let named = (peer.name, peer.version);
@@ -46,13 +57,13 @@ impl Means {
     /// The means.
     pub(super) fn results(&self) -> anyhow::Result<Vec<Result>> {
         let mut results = Vec::new();
-        for ((figure, unit), all) in &self.0 {
+        for ((figure, unit), all) in &self.figures {
             for pairs in all {
                 let Some(ours) = pairs.ours.first() else {
                     continue;
                 };
                 let suffix = if pairs.is_control { CONTROL } else { "" };
-                let name = format!("geometric mean: {figure}{suffix}");
+                let name = format!("{}: {figure}{suffix}", self.name);
                 let case = Case::figure(name, unit, Better::Lower);
                 let ours = ((ours.name, ours.version), of_rounds(&pairs.ours));
                 let theirs = (pairs.peer, of_rounds(&pairs.theirs));
@@ -101,7 +112,7 @@ mod tests {
         let ours = || side("ours", [2.0, 2.0]);
         let both = [ours(), ours(), side("x", [1.0, 4.0]), side("y", [2.0, 2.0])];
         let one = [ours(), ours(), side("x", [4.0, 1.0])];
-        let mut means = Means::default();
+        let mut means = Means::new("mean");
         means.add("CPU", "ns", &compare(&case, both.into()).unwrap());
         means.add("CPU", "ns", &compare(&case, one.into()).unwrap());
         let results = means.results().unwrap();
@@ -112,12 +123,9 @@ mod tests {
                 (result.case.name.as_str(), peer.name, peer.runs.clone())
             })
             .collect();
-        assert_eq!(told[0], ("geometric mean: CPU", "x", vec![2.0, 2.0]));
+        assert_eq!(told[0], ("mean: CPU", "x", vec![2.0, 2.0]));
         assert_eq!(told[1].1, "y");
-        assert_eq!(
-            (told[2].0, told[2].1),
-            ("geometric mean: CPU (A/A)", "ours")
-        );
+        assert_eq!((told[2].0, told[2].1), ("mean: CPU (A/A)", "ours"));
         assert!((results[0].ratio().unwrap() - 1.0).abs() < 1e-9);
     }
 }

@@ -9,7 +9,7 @@ use crate::report::figure;
 use crate::results::is_control;
 
 /// Tables of all figures. A cell is the ratio of ours to that contender's.
-pub(crate) fn tables(results: &[Result]) -> String {
+pub(super) fn tables(results: &[Result]) -> String {
     let mut figures: Vec<(&str, &str)> = Vec::new();
     for result in results {
         let of = (figure_of(result).1, result.case.unit);
