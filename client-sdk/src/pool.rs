@@ -141,6 +141,11 @@ impl Pool {
             .tiers()
     }
 
+    /// When a call that begins now is to have ended.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.life.shared().deadline()
+    }
+
     /// The addresses that segments are at.
     pub(crate) fn window(&self) -> Range<usize> {
         let range = self.life.shared().window.range();

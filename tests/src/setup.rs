@@ -20,6 +20,8 @@ pub struct Setup {
     pub devices: Vec<DeviceSetup>,
     /// Where the window begins, if not where it does by default.
     pub window_base: Option<u64>,
+    /// How large the window is, where its base is said; the daemon's default where it is not.
+    pub window_bytes: Option<u64>,
     /// The NUMA node that the memory is bound to, if any.
     pub numa_node: Option<u32>,
     /// Where descriptors wait: `keeper` or `clients`.
@@ -46,6 +48,7 @@ impl Default for Setup {
                 device("pooled0", "pooled", 128),
             ],
             window_base: None,
+            window_bytes: None,
             numa_node: None,
             store: "keeper",
             on_stop: "keep",
@@ -105,6 +108,9 @@ impl Setup {
         );
         if let Some(base) = self.window_base {
             put(&mut text, format_args!("[window]\nbase = \"{base:#x}\"\n"));
+            if let Some(bytes) = self.window_bytes {
+                put(&mut text, format_args!("size = \"{} MiB\"\n", bytes >> 20));
+            }
         }
         let mut tiers: Vec<&str> = self.devices.iter().map(|device| device.tier).collect();
         tiers.dedup();

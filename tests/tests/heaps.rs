@@ -18,6 +18,7 @@ use tierpool_tests::{EXTENT, until};
 fn start(mib: u64, window: u64) -> (Daemon, Pool) {
     let setup = Setup {
         window_base: Some(window * TIB + EXTENT),
+        window_bytes: Some(TIB),
         ..Setup::small(mib)
     };
     let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
@@ -51,7 +52,7 @@ fn blocks(heap: &PoolHeap) -> (usize, usize) {
 
 #[test]
 fn processes_reach_and_free_each_others_blocks_at_the_same_addresses() {
-    let (daemon, pool) = start(512, 1);
+    let (daemon, pool) = start(512, 18);
     let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
     run(&daemon, "link");
     assert_eq!(run(&daemon, "sum"), "499500\n");
@@ -67,8 +68,25 @@ fn processes_reach_and_free_each_others_blocks_at_the_same_addresses() {
 }
 
 #[test]
+fn processes_that_need_a_chunk_at_the_same_time_share_one() {
+    let (daemon, pool) = start(512, 20);
+    let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
+    let start = |_| {
+        let mut heir = heir(&daemon, "count");
+        heir.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let heirs: Vec<_> = (0..4).map(start).collect();
+    for heir in heirs {
+        let output = heir.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_eq!(blocks(&heap), (4_000, 0));
+    assert_eq!(heap.audit().unwrap().chunks, 1);
+}
+
+#[test]
 fn a_killed_process_leaves_what_it_published_and_nothing_else() {
-    let (daemon, pool) = start(512, 17);
+    let (daemon, pool) = start(512, 22);
     let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
     let mut hang = heir(&daemon, "hang");
     let mut hang = hang
@@ -100,7 +118,7 @@ fn a_killed_process_leaves_what_it_published_and_nothing_else() {
 
 #[test]
 fn a_heap_is_there_again_after_all_that_had_it_and_the_daemon_ended() {
-    let (mut daemon, pool) = start(512, 33);
+    let (mut daemon, pool) = start(512, 24);
     let heap = pool.create_heap(&HeapOptions::new("jobs")).unwrap();
     run(&daemon, "link");
     drop((heap, pool));
@@ -115,7 +133,7 @@ fn a_heap_is_there_again_after_all_that_had_it_and_the_daemon_ended() {
 
 #[test]
 fn a_quota_is_an_error_of_the_call_and_a_leased_heap_ends_with_its_last_holder() {
-    let (daemon, pool) = start(160, 49);
+    let (daemon, pool) = start(160, 26);
     let options = HeapOptions::new("scratch").leased();
     let heap = pool.create_heap(&options).unwrap();
     let mut mine = heap.thread().unwrap();
@@ -147,7 +165,7 @@ fn a_quota_is_an_error_of_the_call_and_a_leased_heap_ends_with_its_last_holder()
 
 #[test]
 fn tiers_are_used_by_preference_and_share_and_a_missing_one_is_an_error() {
-    let (_daemon, pool) = start(512, 65);
+    let (_daemon, pool) = start(512, 28);
     let missing = pool.create_heap(&HeapOptions::new("h").tier("ddr").tier("hbm9"));
     assert_eq!(
         missing.unwrap_err(),
@@ -171,7 +189,7 @@ fn tiers_are_used_by_preference_and_share_and_a_missing_one_is_an_error() {
 
 #[test]
 fn the_operator_is_told_what_a_heap_has_and_may_trim_recover_and_remove_it() {
-    let (daemon, pool) = start(512, 97);
+    let (daemon, pool) = start(512, 30);
     let operator = |arguments: &[&str]| {
         let mut operator = Command::new(env!("CARGO_BIN_EXE_operator"));
         operator.args(["heap", "jobs", "--tenant", "a", "--clients"]);

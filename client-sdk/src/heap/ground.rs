@@ -13,6 +13,7 @@ use coherence::Layout;
 use coherence::Slot;
 use coherence::era::Era;
 use pool_core::Bytes;
+use pool_core::clock::eventually;
 use pool_core::mem::Access;
 use pool_core::sync::{Mutex, lock};
 
@@ -21,9 +22,6 @@ use crate::domain::Domain;
 use crate::error::{Error, Reason};
 use crate::pool::{Create, Pool};
 use crate::segment::{Force, Segment};
-
-/// How often a chunk is made or opened that others end and make meanwhile.
-const TRIES: usize = 16;
 
 /// See the module. The heap has the memory for as long as this has the handles.
 #[derive(Debug)]
@@ -82,20 +80,23 @@ impl Segments {
         if self.is_persistent {
             create = create.persistent();
         }
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let error = match self.pool.create(&create) {
-                Err(error) if error.reason() == Some(Reason::NameTaken) => error,
-                made => return made,
-            };
-            match self.pool.open(&name, Access::ReadWrite) {
-                Err(gone) if gone.reason() == Some(Reason::NotFound) && tries < TRIES => {}
-                Err(_) if tries >= TRIES => return Err(error),
-                opened => return opened,
+        // Between the name and the memory there is the daemon's work: who opens it meanwhile finds
+        // nothing yet.
+        let made = eventually(self.pool.deadline(), || {
+            let created = self.pool.create(&create);
+            if !is(&created, Reason::NameTaken) {
+                return Some(created);
             }
-        }
+            let opened = self.pool.open(&name, Access::ReadWrite);
+            (!is(&opened, Reason::NotFound)).then_some(opened)
+        });
+        made.unwrap_or_else(|_| self.pool.open(&name, Access::ReadWrite))
     }
+}
+
+/// Whether the daemon refused for this reason.
+fn is(answer: &Result<Segment, Error>, reason: Reason) -> bool {
+    answer.as_ref().err().and_then(Error::reason) == Some(reason)
 }
 
 fn address(segment: &Segment) -> usize {

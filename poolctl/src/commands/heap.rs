@@ -164,8 +164,7 @@ fn render(audit: &Audit, placement: &[Placement], roots: &[Root]) -> String {
         page += &format!("finding: {finding:x?}\n");
     }
     if !audit.findings.is_empty() {
-        page += "what does not fit is exact only while nobody changes the heap: look once more, and \
-                 recover\n";
+        page += "findings are exact only while nobody changes the heap: recover, and look again\n";
     }
     page
 }

@@ -2,6 +2,7 @@
 //!
 //! `heir SOCKET LABEL HEAP COMMAND ROOT`:
 //! - `link`: puts a list of 1,000 blocks, each with its number, into the root, and ends;
+//! - `count`: publishes 1,000 blocks, and ends;
 //! - `sum`: follows the list, and prints the sum of its numbers;
 //! - `end`: retires the list, block by block, and ends;
 //! - `hang`: does as `link`, allocates 1,000 blocks and a run more and publishes none, says so,
@@ -35,6 +36,12 @@ fn main() {
     let root = heap.root(root).unwrap();
     match command.as_str() {
         "link" => link(&mut mine, root),
+        "count" => {
+            for _ in 0..NODES {
+                let block = mine.allocate(48).unwrap();
+                mine.publish(block).unwrap();
+            }
+        }
         "sum" => println!("{}", sum(&heap, root)),
         "end" => end(&heap, &mut mine, root),
         "hang" => {
