@@ -13,6 +13,7 @@ use pool_core::{Bytes, EXTENT_BYTES};
 
 use crate::domain::DomainOptions;
 use crate::error::{Error, Reason};
+use crate::info::Mode;
 use crate::pool::{Create, Pool};
 use crate::segment::Force;
 use ground::Segments;
@@ -26,6 +27,7 @@ pub struct HeapOptions {
     name: String,
     tiers: Vec<(String, u32)>,
     is_leased: bool,
+    mode: Mode,
 }
 
 impl HeapOptions {
@@ -37,6 +39,7 @@ impl HeapOptions {
             name: name.to_owned(),
             tiers: Vec::new(),
             is_leased: false,
+            mode: Mode::Hardware,
         }
     }
 
@@ -56,6 +59,15 @@ impl HeapOptions {
         self
     }
 
+    /// How members see what others wrote into blocks: by the hardware, which is the default, or by
+    /// instructions, where devices of this machine read blocks past its caches. All members are of
+    /// this machine either way: the words of the heap itself are kept the same by its hardware.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// It lasts as long as somebody has it: its memory goes back when the last process that has it
     /// ends, however it does.
     #[must_use]
@@ -70,8 +82,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error`]; [`Reason::NameTaken`] where there is a segment of that name,
-    /// [`HeapError::NoTier`] where the pool has not all of the tiers.
+    /// [`HeapError::NoTier`] where the pool has not all of the tiers; where the mode is
+    /// [`Mode::Simulated`], [`HeapError::Simulated`].
     pub fn create_heap(&self, options: &HeapOptions) -> Result<PoolHeap, Error> {
+        if options.mode == Mode::Simulated {
+            return Err(HeapError::Simulated.into());
+        }
         let default = [("ddr".to_owned(), 1)];
         let tiers = if options.tiers.is_empty() {
             &default[..]
@@ -89,7 +105,8 @@ impl Pool {
         if !options.is_leased {
             create = create.persistent();
         }
-        let domain = self.create_domain(&create, &DomainOptions::new())?;
+        let options_of_domain = DomainOptions::new().mode(options.mode);
+        let domain = self.create_domain(&create, &options_of_domain)?;
         let ground = Segments::new(self, domain, &options.name, !options.is_leased)?;
         let tiers: Vec<_> = tiers
             .iter()
@@ -104,6 +121,9 @@ impl Pool {
     /// [`Error`]; [`Error::NotADomain`] and [`HeapError::NotSetUp`] where it is no heap.
     pub fn open_heap(&self, name: &str) -> Result<PoolHeap, Error> {
         let domain = self.open_domain(name, Access::ReadWrite)?;
+        if domain.mode() == Mode::Simulated {
+            return Err(HeapError::Simulated.into());
+        }
         let is_persistent = domain.is_persistent();
         let ground = Segments::new(self, domain, name, is_persistent)?;
         Ok(PoolHeap::open(Box::new(ground))?)

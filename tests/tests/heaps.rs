@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::ptr::NonNull;
 
 use client_sdk::{
-    AttachOptions, Create, Error, ErrorClass, HeapError, HeapOptions, Pool, PoolHeap, Reason,
+    AttachOptions, Create, Error, ErrorClass, HeapError, HeapOptions, Mode, Pool, PoolHeap, Reason,
 };
 use pool_core::Bytes;
 use pool_core::units::TIB;
@@ -82,6 +82,26 @@ fn processes_that_need_a_chunk_at_the_same_time_share_one() {
     }
     assert_eq!(blocks(&heap), (4_000, 0));
     assert_eq!(heap.audit().unwrap().chunks, 1);
+}
+
+#[test]
+fn a_heap_in_software_mode_writes_blocks_back_and_drops_the_lines_of_others() {
+    let (daemon, pool) = start(512, 40);
+    let refused = pool.create_heap(&HeapOptions::new("jobs").mode(Mode::Simulated));
+    assert_eq!(refused.unwrap_err(), HeapError::Simulated.into());
+    let heap = pool
+        .create_heap(&HeapOptions::new("jobs").mode(Mode::Software))
+        .unwrap();
+    run(&daemon, "link");
+    let first = heap.load(heap.root("list").unwrap()).unwrap();
+    let first = std::ptr::with_exposed_provenance_mut(usize::try_from(first).unwrap());
+    let before = pool_core::fault::lines_dropped();
+    heap.acquire(NonNull::new(first).unwrap()).unwrap();
+    // One block of 16 bytes lies in one line.
+    assert_eq!(pool_core::fault::lines_dropped() - before, 1);
+    assert_eq!(run(&daemon, "sum"), "499500\n");
+    run(&daemon, "end");
+    assert_eq!(heap.audit().unwrap().findings, []);
 }
 
 #[test]

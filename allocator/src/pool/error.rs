@@ -108,6 +108,11 @@ pub enum HeapError {
         /// The root that there is.
         other: String,
     },
+    /// Make the heap in hardware or in software mode.
+    #[error(
+        "blocks are reached through pointers, which no simulated cache sees: choose another mode"
+    )]
+    Simulated,
     /// Name tiers that the heap was made with.
     #[error("the heap has no tier {0:?}")]
     NoTier(String),

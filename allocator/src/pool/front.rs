@@ -5,9 +5,9 @@
 //! frees it.
 //!
 //! A block that is freed again, or published, while it is in front is found by a look at all of
-//! them. That is paid by who frees or publishes what is pending and was not allocated last. So only
-//! blocks that were published come here: with a thread that publishes nothing the front is empty,
-//! and there is nothing to look at.
+//! them. That is paid by who frees or publishes what is pending and was not allocated last. So
+//! only blocks that were published come here: with a thread that publishes nothing the front is
+//! empty, and there is nothing to look at.
 
 use pool_core::sync::atomic::AtomicU64;
 

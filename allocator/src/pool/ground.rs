@@ -2,6 +2,7 @@
 
 use core::error::Error;
 use core::fmt;
+use core::ops::Range;
 use std::sync::Arc;
 
 /// Why there is no chunk: the error of whatever the ground is made of.
@@ -60,7 +61,7 @@ pub unsafe trait Ground: fmt::Debug + Send + Sync {
     fn control(&self) -> usize;
 
     /// The addresses that chunks are at.
-    fn window(&self) -> core::ops::Range<usize>;
+    fn window(&self) -> Range<usize>;
 
     /// Which member of the heap this process is, from 1 to 31, and in which era.
     fn member(&self) -> (usize, u64);
@@ -90,4 +91,18 @@ pub unsafe trait Ground: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where it could not be given back. Then the next `add` of the number finds it.
     fn remove(&self, number: usize, chunk: usize) -> Result<(), GroundError>;
+
+    /// Whether blocks lie in memory whose caches no hardware keeps the same for all that read it.
+    /// Control area and metadata are the same for all members, whatever this says.
+    fn is_software(&self) -> bool {
+        false
+    }
+
+    /// Writes the lines of these bytes of a chunk back to memory, and returns when they are there.
+    /// Called only where [`Ground::is_software`].
+    fn write_back(&self, _bytes: Range<usize>) {}
+
+    /// Drops the lines of these bytes of a chunk, so that the next to read them reads memory.
+    /// Called only where [`Ground::is_software`].
+    fn invalidate(&self, _bytes: Range<usize>) {}
 }

@@ -199,6 +199,22 @@ impl PoolHeap {
         self.process.frame_of(address.as_ptr().addr()).map(|_| ())
     }
 
+    /// Has this process read of the block at `address` what was published, and not what it has in
+    /// its caches. To be called by whoever was told of a block, before it reads it; it costs
+    /// nothing where the hardware keeps all caches the same.
+    ///
+    /// # Errors
+    /// As [`PoolHeap::usable_bytes`].
+    #[inline]
+    pub fn acquire(&self, address: NonNull<u8>) -> Result<(), HeapError> {
+        if self.process.is_software {
+            let bytes = self.usable_bytes(address)?;
+            let start = address.as_ptr().addr();
+            self.process.ground.invalidate(start..start + bytes);
+        }
+        self.process.check_fork()
+    }
+
     /// How many bytes the block at `address` has.
     ///
     /// # Errors

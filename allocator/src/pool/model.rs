@@ -1,9 +1,9 @@
 //! Models of what processes of a pool heap share: its code under every schedule.
 //!
 //! What runs is the code that a program runs, as in [`crate::model`], and frames are the same. The
-//! control area is [`super::control`]'s of a model; a thread is a process of its own, a member with
-//! one slot. A member that dies stops at a crash point: see [`Client::dies_at`]. Whoever looks
-//! after that whether it lives finds it gone, and all that it wrote.
+//! control area is [`super::control`]'s of a model; a thread is a process of its own, a member
+//! with one slot. A member that dies stops at a crash point: see [`Client::dies_at`]. Whoever
+//! looks after that whether it lives finds it gone, and all that it wrote.
 //!
 //! # What every model of blocks asks at its end
 //! Those that live, with the dead recovered, give out blocks until there are none. Those and the

@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) control: &'static Control,
     pub(crate) ground: Box<dyn Ground>,
     pub(crate) chunks: Chunks,
+    /// What the ground says of it.
+    pub(crate) is_software: bool,
     pub(crate) member: usize,
     pub(crate) era: u64,
     /// Has the slabs of threads that ended and had blocks that were not published. None before
@@ -67,6 +69,7 @@ impl Process {
         Self {
             control,
             chunks: Chunks::new(ground.window()),
+            is_software: ground.is_software(),
             ground,
             member,
             era,

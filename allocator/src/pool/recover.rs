@@ -58,8 +58,8 @@ impl Process {
             }
             self.free_slot(index);
         }
-        // Release pairs with `claim_slot`: whoever claims it next finds the era gone. Not before it
-        // is: somebody would recover the slot while another thread takes it.
+        // Release pairs with `claim_slot`: whoever claims it next finds the era gone. Not before
+        // it is: somebody would recover the slot while another thread takes it.
         slot.helped.recoverer.store(0, Release);
         is_still
     }

@@ -9,10 +9,9 @@
 //! 1. *No bit is overlooked while those that set bits live.* The first to set a bit of a word sets
 //!    the hint after it. Both change the hint by operations that read and write: where the owner's
 //!    comes later it reads from the other's, and sees the bit; where it comes earlier the hint is
-//!    set for the next time.
-//!    Whoever finds a bit in the word sets no hint. So the owner, where a bit came between its look
-//!    at the word and its change of it, hints to itself: whoever set that bit may have found those
-//!    that are cleared.
+//!    set for the next time. Whoever finds a bit in the word sets no hint. So the owner, where a
+//!    bit came between its look at the word and its change of it, hints to itself: whoever set
+//!    that bit may have found those that are cleared.
 //! 2. *Whoever adopts a slab overlooks none either*: it has the slab first, and then looks at each
 //!    word of bits by an operation that reads and writes. A bit that it does not see was set by
 //!    somebody who sees the new owner.

@@ -95,10 +95,23 @@ impl ThreadHeap {
     #[inline(always)]
     pub fn publish(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check_fork()?;
+        if self.process.is_software {
+            self.write_back(address)?;
+        }
         match self.local.publish(&self.process, address.as_ptr().addr()) {
             Err(HeapError::NotOwner { address }) => self.publish_kept(address),
             done => done,
         }
+    }
+
+    /// Has a block be in memory before others can reach it, where no hardware sees to that.
+    #[cold]
+    #[inline(never)]
+    fn write_back(&self, address: NonNull<u8>) -> Result<(), HeapError> {
+        let start = address.as_ptr().addr();
+        let bytes = Local::usable_bytes(&self.process, start)?;
+        self.process.ground.write_back(start..start + bytes);
+        Ok(())
     }
 
     /// The same for a block of a thread of this process that ended.
@@ -136,6 +149,9 @@ impl ThreadHeap {
     /// [`HeapError::Forked`].
     pub fn link(&mut self, cell: Cell, expected: u64, block: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check_fork()?;
+        if self.process.is_software {
+            self.write_back(block)?;
+        }
         let block = block.as_ptr().expose_provenance();
         self.local
             .link(&self.process, (cell.address, expected), block)

@@ -11,9 +11,11 @@ use std::ops::Range;
 use allocator::pool::{CHUNK_BYTES, Ground, GroundError};
 use coherence::Layout;
 use coherence::Slot;
+use coherence::cache::{Caches as _, Mode, Software};
 use coherence::era::Era;
 use pool_core::Bytes;
 use pool_core::clock::eventually;
+use pool_core::flush::Flusher;
 use pool_core::mem::Access;
 use pool_core::sync::{Mutex, lock};
 
@@ -34,6 +36,7 @@ pub(super) struct Segments {
     is_persistent: bool,
     member: usize,
     era: u64,
+    flusher: Flusher,
 }
 
 impl Segments {
@@ -51,6 +54,7 @@ impl Segments {
             is_persistent,
             member: usize::from(domain.slot().index()),
             era,
+            flusher: Flusher::detect(),
             domain,
         })
     }
@@ -59,6 +63,16 @@ impl Segments {
     fn check_standing(&self) -> Result<(), GroundError> {
         let standing = self.domain.membership().map(|_| ());
         standing.map_err(GroundError::new)
+    }
+
+    /// Calls `act` with the caches over the chunk that has these bytes, and where they are in it.
+    fn with_part(&self, bytes: Range<usize>, act: impl FnOnce(&Software<'_>, u64, u64)) {
+        let chunks = lock(&self.chunks);
+        let chunk = bytes.start & !(CHUNK_BYTES - 1);
+        if let Some(segment) = chunks.get(&chunk) {
+            let caches = Software::new(segment.held().mapped(), self.flusher);
+            act(&caches, (bytes.start - chunk) as u64, bytes.len() as u64);
+        }
     }
 
     fn name_of(&self, number: usize) -> String {
@@ -159,5 +173,23 @@ unsafe impl Ground for Segments {
             Err(error) if error.reason() == Some(Reason::NotFound) => Ok(()),
             freed => freed.map_err(GroundError::new),
         }
+    }
+
+    fn is_software(&self) -> bool {
+        self.domain.mode() == Mode::Software
+    }
+
+    fn write_back(&self, bytes: Range<usize>) {
+        self.with_part(bytes, |caches, offset, len| {
+            caches.write_back(offset, len);
+            caches.fence_stores();
+        });
+    }
+
+    fn invalidate(&self, bytes: Range<usize>) {
+        self.with_part(bytes, |caches, offset, len| {
+            caches.invalidate(offset, len);
+            caches.fence_all();
+        });
     }
 }
