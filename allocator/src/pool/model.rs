@@ -77,7 +77,7 @@ unsafe impl Ground for Stage {
     }
 
     fn add(&self, _: usize, _: &str) -> Result<usize, GroundError> {
-        Err("there is one chunk".into())
+        Err(GroundError::new("there is one chunk"))
     }
 
     fn map(&self, number: usize) -> Result<usize, GroundError> {
@@ -87,8 +87,8 @@ unsafe impl Ground for Stage {
 
     fn unmap(&self, _: usize) {}
 
-    fn remove(&self, _: usize) -> Result<(), GroundError> {
-        Err("the chunk stays".into())
+    fn remove(&self, _: usize, _: usize) -> Result<(), GroundError> {
+        Err(GroundError::new("the chunk stays"))
     }
 }
 
