@@ -200,7 +200,12 @@ impl Chunks {
 
     /// Unmaps chunks that went, unless somebody may look at them.
     fn unmap_gone(&self, ground: &dyn Ground, gone: &mut Vec<usize>) {
-        if self.scans.fetch_add(0, AcqRel) == 0 {
+        let scans = if planted!("chunks.only_reads_who_looks") {
+            self.scans.load(Acquire)
+        } else {
+            self.scans.fetch_add(0, AcqRel)
+        };
+        if scans == 0 {
             for chunk in gone.drain(..) {
                 ground.unmap(chunk);
             }
@@ -415,7 +420,9 @@ fn take_frames(
     let dirty = bits::count(&chunk.dirty, &range);
     bits::set(&chunk.dirty, &range);
     // Acquire pairs with `remove`: where the chunk went, what was claimed is not its memory.
-    if control.chunks[seen.number].load(Acquire) != seen.entry.0 {
+    if !planted!("chunks.claims_what_went")
+        && control.chunks[seen.number].load(Acquire) != seen.entry.0
+    {
         return None;
     }
     Some(Claim {

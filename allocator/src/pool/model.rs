@@ -10,14 +10,16 @@
 //! blocks that were kept are all blocks of the frames there are, each of them once: see [`Found`].
 //!
 //! # Files
-//! [`frames`]: frames that are claimed and released. [`remote`]: blocks that others free.
-//! [`adopt`]: the same with slabs that are left. [`cells`]: linking and retiring. [`recover`]: the
-//! dead.
+//! [`chunks`]: a chunk that is removed. [`frames`]: frames that are claimed and released.
+//! [`remote`]: blocks that others free. [`adopt`]: the same with slabs that are left. [`cells`]:
+//! linking and retiring. [`recover`]: the dead.
 
 #[cfg(test)]
 mod adopt;
 #[cfg(test)]
 mod cells;
+#[cfg(test)]
+mod chunks;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
@@ -39,15 +41,17 @@ use super::ground::{Ground, GroundError};
 use super::local::Local;
 use super::process::Process;
 use crate::frame::Frame;
-use crate::frame::model::CHUNK;
+use crate::frame::model::{CHUNK, FRAMES_OF_MODEL};
 use crate::layout::CHUNK_BYTES;
-use crate::model::touch;
+use crate::model::{Watch, touch};
 use crate::owner::Owner;
 use crate::place::{self, Place};
 
 pool_core::sync::lazy_static! {
     /// The era of each member that lives.
     static ref ERAS: [AtomicU64; MEMBERS] = core::array::from_fn(|_| AtomicU64::new(0));
+    /// What one process has mapped as the chunk: is touched where it is looked at and unmapped.
+    static ref MAPPING: Watch = Watch::default();
 }
 
 /// What a member of a model stands on.
@@ -77,7 +81,7 @@ unsafe impl Ground for Stage {
     }
 
     fn add(&self, _: usize, _: &str) -> Result<usize, GroundError> {
-        Err("there is one chunk".into())
+        Err(GroundError::new("there is one chunk"))
     }
 
     fn map(&self, number: usize) -> Result<usize, GroundError> {
@@ -85,10 +89,18 @@ unsafe impl Ground for Stage {
         Ok(CHUNK)
     }
 
-    fn unmap(&self, _: usize) {}
+    fn unmap(&self, _: usize) {
+        MAPPING.touch();
+    }
 
-    fn remove(&self, _: usize) -> Result<(), GroundError> {
-        Err("the chunk stays".into())
+    /// The chunk is zeros from then on, of free frames, for those that have it mapped yet.
+    fn remove(&self, _: usize, _: usize) -> Result<(), GroundError> {
+        for index in 0..FRAMES_OF_MODEL {
+            // Release: the kernel has one come after the other.
+            let owner = &Frame::of_model(index).descriptor().owner;
+            owner.store(Owner::FREE.0, Release);
+        }
+        Ok(())
     }
 }
 

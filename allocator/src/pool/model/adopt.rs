@@ -2,7 +2,7 @@
 
 use pool_core::sync::atomic::Ordering::Relaxed;
 
-use super::{Client, leaves_none};
+use super::{Client, leaves_none, place_of};
 use crate::frame::Frame;
 use crate::model::{Found, of_eight, with_frames};
 use crate::pool::slabs::leave;
@@ -93,8 +93,11 @@ fn nothing_is_overlooked_where_one_leaves_one_frees_and_one_adopts() {
         let (mut owner, mut other, mut third) = (Client::new(1), Client::new(2), Client::new(3));
         let mut blocks = owner.take_all(class);
         let (slab, block) = (Frame::of_model(0), blocks.swap_remove(3));
+        // As whoever frees a block tells of it, once it has looked at it.
+        let (_, word, bit) = place_of(&other, block);
         let freer = start.spawn(move || {
-            other.free(block);
+            let (local, process) = (&mut other.local, &other.process);
+            local.tell(process, slab, (class, word), bit);
             other
         });
         let adopter = start.spawn(move || {

@@ -61,7 +61,7 @@ fn a_block_that_is_freed_while_two_recover_its_owner_is_free_once() {
             later.recover(SLOT);
             later
         });
-        // As whoever frees a block tells of it: looking at it before would be a model for hours.
+        // As whoever frees a block tells of it, once it has looked at it.
         let (slab, word, bit) = place_of(&third, block);
         let freer = start.spawn(move || {
             let place = (of_eight(), word);
