@@ -191,6 +191,18 @@ impl Frame {
         self.word(PENDING_ARRAY, word)
     }
 
+    /// The word of pending blocks that is at `address`.
+    ///
+    /// # Safety
+    /// It is the address of what [`Frame::pending`] answered.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) unsafe fn pending_at(address: usize) -> &'static AtomicU64 {
+        let place: *const AtomicU64 = core::ptr::with_exposed_provenance(address);
+        // SAFETY: by invariant 1 it is mapped; an atomic by invariant 2.
+        unsafe { &*place }
+    }
+
     #[cfg(not(loom))]
     #[inline(always)]
     fn word(self, array: usize, word: usize) -> &'static AtomicU64 {

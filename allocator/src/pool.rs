@@ -43,6 +43,7 @@ mod cell;
 mod chunks;
 mod control;
 mod error;
+mod front;
 mod ground;
 #[cfg(not(loom))]
 mod heap;

@@ -9,7 +9,7 @@ use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, SegmentId};
 use pool_proto::common::v1 as common;
 
 use crate::error::{AccessError, Error};
-use crate::info::{DomainInfo, OnDeath};
+use crate::info::{DomainInfo, Lifetime, OnDeath};
 use crate::lease::hand::Ticket;
 use crate::lease::{LeaseError, Units};
 use crate::membership::Membership;
@@ -288,6 +288,12 @@ impl Domain {
     /// Closes the handle. To drop it does the same.
     pub fn close(self) {
         drop(self);
+    }
+
+    /// Whether it stays where nobody holds it.
+    pub(crate) fn is_persistent(&self) -> bool {
+        let lifetime = self.segment.held().peek(|detail| detail.info.lifetime);
+        lifetime == Some(Lifetime::Persistent)
     }
 
     pub(crate) const fn layout(&self) -> Layout {

@@ -1,5 +1,6 @@
 //! What can go wrong, in one enum, with a class that says whose fault it is and what to do next.
 
+use allocator::pool::HeapError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -136,6 +137,9 @@ pub enum Error {
         /// Why they could not be dropped.
         cause: Box<Error>,
     },
+    /// A call about a heap did nothing: see there.
+    #[error(transparent)]
+    Heap(#[from] HeapError),
     /// Memory could not be reserved or mapped.
     #[error(transparent)]
     Map(MapError),
@@ -170,6 +174,7 @@ impl Error {
             Self::AddressHeld { .. } | Self::Untrusted { .. } => ErrorClass::Caller,
             Self::NotADomain { .. } | Self::IsADomain { .. } => ErrorClass::Caller,
             Self::NotFlushed { cause, .. } => cause.class(),
+            Self::Heap(error) => class_of(error),
             Self::SessionEnded => ErrorClass::Lost,
             Self::Map(MapError::FileTooShort { .. }) | Self::Protocol(_) => ErrorClass::Corrupt,
             Self::Packet(
@@ -190,6 +195,21 @@ impl Error {
             Self::Refused(refused) => Some(refused.reason),
             _ => None,
         }
+    }
+}
+
+/// The class of what went wrong in a heap: that of its cause, where it has one.
+fn class_of(error: &HeapError) -> ErrorClass {
+    match error {
+        HeapError::Exhausted(cause) | HeapError::Map(cause) | HeapError::Remove(cause) => {
+            let cause = cause.cause::<Error>();
+            cause.map_or(ErrorClass::Exhausted, Error::class)
+        }
+        HeapError::TooManyChunks | HeapError::TooManyThreads | HeapError::TooManyRoots => {
+            ErrorClass::Exhausted
+        }
+        HeapError::Damaged { .. } | HeapError::OtherFormat => ErrorClass::Corrupt,
+        _ => ErrorClass::Caller,
     }
 }
 

@@ -1,13 +1,15 @@
-//! The client library of Tierpool: attach to the pool of this machine, and hold memory of it at the
-//! same address as every other process.
+//! The client library of Tierpool: attach to the pool of this machine, and hold memory of it at
+//! the same address as every other process.
 //!
 //! # Words
 //! A [`Pool`] is a session with the daemon. A [`Segment`] is a contiguous range of memory in one
-//! tier; a [`View`] is a typed part of it, [`SharedU32`] and [`SharedU64`] are words that processes
-//! share. A [`Domain`] is a segment whose units processes lease from each other: a [`ReadGuard`] or
-//! a [`WriteGuard`] of some [`Units`] is the right to them, for as long as it lives; a [`Ticket`]
-//! names a process that units can be handed to. A [`Reserve`] keeps segments ready. [`Events`] tell
-//! what happens unasked. See [`pool_core`] for the words of the whole system.
+//! tier; a [`View`] is a typed part of it, [`SharedU32`] and [`SharedU64`] are words that
+//! processes share. A [`Domain`] is a segment whose units processes lease from each other: a
+//! [`ReadGuard`] or a [`WriteGuard`] of some [`Units`] is the right to them, for as long as it
+//! lives; a [`Ticket`] names a process that units can be handed to. A [`PoolHeap`] has objects
+//! that processes allocate, reach and free, and that no death loses or keeps. A [`Reserve`] keeps
+//! segments ready. [`Events`] tell what happens unasked. See [`pool_core`] for the words of the
+//! whole system.
 //!
 //! # What it promises
 //! - A call that returns a segment returns memory that is there: no access to it ends in a signal.
@@ -40,14 +42,14 @@
 //!
 //! # Forks
 //! A forked child attaches anew; what it inherits fails with [`Error::Forked`]. It inherits no
-//! mapping, but copies of the descriptors of all pieces, until it executes a program or ends. While
-//! it has them, memory that its parent gave back or was revoked stays in use and is charged to the
-//! tenant: let children that go on without `exec` be forked before the first attach.
+//! mapping, but copies of the descriptors of all pieces, until it executes a program or ends.
+//! While it has them, memory that its parent gave back or was revoked stays in use and is charged
+//! to the tenant: let children that go on without `exec` be forked before the first attach.
 //!
 //! No runtime is needed and none is started but one thread a session. No call is safe in a signal
 //! handler.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod atomic;
 mod attach;
@@ -57,6 +59,7 @@ mod connection;
 mod domain;
 mod error;
 mod event;
+mod heap;
 mod hear;
 mod held;
 mod info;
@@ -73,12 +76,15 @@ mod turn;
 mod view;
 mod wire;
 
+pub use allocator::pool as pool_heap;
+pub use allocator::pool::{Cell, HeapError, PoolHeap, ThreadHeap};
 pub use atomic::{SharedU32, SharedU64, Waited};
 pub use attach::AttachOptions;
 pub use coherence::Slot;
 pub use domain::{Domain, DomainOptions};
 pub use error::{AccessError, Error, ErrorClass, ProtocolError, Reason, Refused};
 pub use event::{Event, Events};
+pub use heap::HeapOptions;
 pub use info::{
     DomainInfo, Lifetime, Mode, OnDeath, Pages, PieceInfo, SegmentInfo, SegmentList, TierInfo,
 };

@@ -1,6 +1,7 @@
 //! The pool as a program sees it: create segments, open them, ask about them.
 
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -138,6 +139,14 @@ impl Pool {
             .shared()
             .call(request::Body::Tiers(session::Tiers {}))?
             .tiers()
+    }
+
+    /// The addresses that segments are at.
+    pub(crate) fn window(&self) -> Range<usize> {
+        let range = self.life.shared().window.range();
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let (base, len) = (number(range.base().get()), number(range.len().get()));
+        base..base.saturating_add(len)
     }
 
     /// The daemon's name for this session.

@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Tenants,
     /// Attached processes
     Clients,
+    /// What a heap has; dump, recover, trim or remove it
+    Heap(Heap),
     /// Grant nothing more from a device, and have it emptied
     Drain {
         /// The device
@@ -131,6 +133,33 @@ pub(crate) enum Command {
         /// Where to
         folder: PathBuf,
     },
+}
+
+/// Attaches as a client of the tenant whose heap it is, and looks at it itself.
+#[derive(Debug, Args)]
+pub(crate) struct Heap {
+    /// Its name
+    pub(crate) name: String,
+    /// The label of the tenant whose heap it is, as clients say it
+    #[arg(long, value_name = "LABEL", env = "TIERPOOL_TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// The socket of clients; found as --socket is
+    #[arg(long, value_name = "PATH", env = "TIERPOOL_SOCKET")]
+    pub(crate) clients: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) change: Option<HeapChange>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum HeapChange {
+    /// Every block: its address, its size, and whether it is published
+    Dump,
+    /// Free what processes that died had not published
+    Recover,
+    /// Give chunks without blocks back to the pool
+    Trim,
+    /// End it for everybody, with all that is in it
+    Remove,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use client_sdk::ErrorClass;
 use pool_core::Bytes;
 use tonic::{Code, Status, TimeoutExpired};
 
@@ -56,6 +57,12 @@ pub(crate) enum CtlError {
     /// What came back cannot be right. Do not rely on it; look at the daemon's log.
     #[error("the answer of the daemon at {address} is corrupt: {reason}")]
     Corrupt { address: String, reason: String },
+    /// A heap cannot be looked at or changed: its own words say what to do.
+    #[error("heap {name}: {cause}")]
+    Heap {
+        name: String,
+        cause: Box<client_sdk::Error>,
+    },
     /// The machine is out of descriptors or memory. Free some.
     #[error("cannot start: {source}")]
     Machine { source: io::Error },
@@ -69,6 +76,11 @@ impl CtlError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { .. } | Self::NotEmpty { .. } => 1,
+            Self::Heap { cause, .. } => match cause.class() {
+                ErrorClass::Unreachable => 3,
+                ErrorClass::Corrupt => 4,
+                _ => 1,
+            },
             Self::Combination { .. }
             | Self::File { .. }
             | Self::Address { .. }

@@ -110,7 +110,7 @@ impl Rooted {
     }
 
     fn retire(&mut self, index: usize, block: usize) -> Result<(), HeapError> {
-        let is_shared = index % 2 != 0;
+        let is_shared = !index.is_multiple_of(2);
         if !is_shared && index / 2 % RETIRERS != self.which {
             return Ok(());
         }

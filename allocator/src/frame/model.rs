@@ -99,6 +99,14 @@ impl Frame {
         &self.metadata().pending[word]
     }
 
+    /// # Safety
+    /// None is needed: the word is looked for.
+    pub(crate) unsafe fn pending_at(address: usize) -> &'static AtomicU64 {
+        let mut words = METADATA.iter().flat_map(|it| &it.pending);
+        let word = words.find(|word| core::ptr::from_ref(*word).addr() == address);
+        word.map_or_else(|| unreachable!(), |word| word)
+    }
+
     /// What its data is, for whoever has it.
     pub(crate) fn content(self) -> u64 {
         self.metadata().watch.touch();

@@ -148,6 +148,7 @@ pub(super) fn audit(on: &Process) -> Audit {
         classes: BTreeMap::new(),
     };
     look.threads();
+    let _scan = on.chunks.scan();
     for seen in on.chunks.all() {
         look.chunk(seen);
     }
@@ -296,6 +297,7 @@ impl Look<'_> {
 /// All blocks that are allocated, and not told to be free.
 pub(super) fn blocks(on: &Process) -> Vec<BlockInfo> {
     let mut found = Vec::new();
+    let _scan = on.chunks.scan();
     for seen in on.chunks.all() {
         for index in seen.data() {
             let frame = seen.frame(index);

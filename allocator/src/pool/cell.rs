@@ -340,7 +340,8 @@ impl Local {
                 }
                 let allocated = slab.allocated(word);
                 let given = allocated.load(Relaxed) & !self.held(class, allocated);
-                if given & slab.pending(word).load(Relaxed) & bit == 0 {
+                let pending = given & slab.pending(word).load(Relaxed);
+                if pending & bit == 0 || self.is_ready(class, block) {
                     return Err(HeapError::NotPending { address: block });
                 }
             }

@@ -15,16 +15,23 @@
 //!    bit stays set. One that is set may be of a free frame where somebody died; it is cleared by
 //!    [`Chunks::mend`], which is called before a chunk is added.
 //! 3. A bit of `dirty` is set before its frame is used, and never cleared.
-//! 4. `kinds` and `seen` of this process name a chunk only while it is mapped. Its metadata and
-//!    data stay mapped until [`Chunks::refresh`] finds it gone from the table, which happens only
-//!    after one process had all of its frames: nobody has a block in it then.
+//! 4. `kinds` and `seen` of this process name a chunk only while it is mapped. It goes from them
+//!    when the table has it no more, which happens only after one process had all of its frames,
+//!    so that nobody has a block in it. It is unmapped after that, once no [`Scan`] is under way:
+//!    who looks at frames that are not his own does so in one. Whoever has a block keeps its
+//!    chunk.
 //!
 //! # A chunk that goes
-//! Whoever removes a chunk claims all its frames, clears its entry in the table, and then gives
-//! its memory back. Others may still look at the old mapping, which may read as zeros: frames that
+//! Whoever removes a chunk claims all its frames, has its entry in the table be his claim of the
+//! number, gives its memory back, and then clears the entry. Others may still look at the old mapping, which may read as zeros: frames that
 //! are free. So whoever claimed frames looks at the entry afterwards, and where it is another one,
 //! has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
 //! under a number that the table does not have is new, or doomed and to be given back.
+//!
+//! # A number is claimed
+//! by whoever adds or removes memory under it, by his member and era: two who find doomed memory
+//! would each give it back, and the second one that which the first has added since. Nobody waits
+//! for a claim: who finds one takes another number. That of somebody dead is taken over.
 
 use core::ops::Range;
 
@@ -63,7 +70,20 @@ pub(crate) struct Chunks {
     generation: AtomicU64,
     /// No chunk is mapped at this number or after it.
     end: AtomicUsize,
-    changes: Mutex<()>,
+    /// How many scans are under way.
+    scans: AtomicUsize,
+    /// Who changes `seen`; and chunks that went from it and are still mapped.
+    changes: Mutex<Vec<usize>>,
+}
+
+/// While there is one, no chunk is unmapped that was mapped when it began.
+#[derive(Debug)]
+pub(crate) struct Scan<'a>(&'a AtomicUsize);
+
+impl Drop for Scan<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, AcqRel);
+    }
 }
 
 /// What is looked for.
@@ -110,14 +130,17 @@ impl Seen {
 
 impl Chunks {
     pub(crate) fn new(window: Range<usize>) -> Self {
-        let places = window.len() >> CHUNK_SHIFT;
+        // Chunks are at multiples of their size, wherever the window begins.
+        let window = window.start & !(CHUNK_BYTES - 1)..window.end;
+        let places = window.len().div_ceil(CHUNK_BYTES);
         Self {
             window,
             kinds: (0..places).map(|_| AtomicU8::new(NONE)).collect(),
             seen: (0..MOST_CHUNKS).map(|_| AtomicU64::new(0)).collect(),
             generation: AtomicU64::new(0),
             end: AtomicUsize::new(0),
-            changes: Mutex::new(()),
+            scans: AtomicUsize::new(0),
+            changes: Mutex::new(Vec::new()),
         }
     }
 
@@ -135,7 +158,16 @@ impl Chunks {
         Some(unsafe { Frame::of(address) })
     }
 
-    /// The chunks that are mapped.
+    /// Keeps what is mapped mapped.
+    ///
+    /// It begins by an operation that reads and writes, and so does whoever looks whether there is
+    /// one: where this comes later, it sees that the chunk is gone from `seen`.
+    pub(crate) fn scan(&self) -> Scan<'_> {
+        self.scans.fetch_add(1, AcqRel);
+        Scan(&self.scans)
+    }
+
+    /// The chunks that are mapped. Their frames may be looked at during a [`Scan`].
     pub(crate) fn all(&self) -> impl Iterator<Item = Seen> + '_ {
         let mapped = self.seen.iter().take(self.end.load(Acquire)).enumerate();
         mapped.filter_map(|(number, entry)| {
@@ -149,25 +181,35 @@ impl Chunks {
         if control.generation.load(Acquire) == self.generation.load(Acquire) {
             return Ok(());
         }
-        let _changes = lock(&self.changes);
+        let mut gone = lock(&self.changes);
         let generation = control.generation.load(Acquire);
+        // Those that went first: others may be at their addresses.
         for (number, place) in control.chunks.iter().enumerate() {
-            let entry = Entry(place.load(Acquire));
             let old = Entry(self.seen[number].load(Relaxed));
-            if entry == old {
-                continue;
-            }
-            if old.0 != 0 {
+            if old.0 != 0 && old.0 != place.load(Acquire) {
                 self.note(number, Entry(0));
-                ground.unmap(number);
+                gone.push(old.chunk());
             }
-            if entry.0 != 0 {
+        }
+        self.unmap_gone(ground, &mut gone);
+        for (number, place) in control.chunks.iter().enumerate() {
+            let entry = Entry::read(place.load(Acquire));
+            if entry.0 != 0 && self.seen[number].load(Relaxed) == 0 {
                 self.map(number, entry, ground, place)?;
             }
         }
         // Acquire and release: what was mapped is mapped for whoever finds the generation.
         self.generation.store(generation, Release);
         Ok(())
+    }
+
+    /// Unmaps chunks that went, unless somebody may look at them.
+    fn unmap_gone(&self, ground: &dyn Ground, gone: &mut Vec<usize>) {
+        if self.scans.fetch_add(0, AcqRel) == 0 {
+            for chunk in gone.drain(..) {
+                ground.unmap(chunk);
+            }
+        }
     }
 
     /// Maps the chunk of an entry, unless that is another one by now.
@@ -184,8 +226,8 @@ impl Chunks {
                 self.note(number, entry);
                 Ok(())
             }
-            Ok(_) => {
-                ground.unmap(number);
+            Ok(chunk) => {
+                ground.unmap(chunk);
                 if is_still() {
                     let address = core::ptr::from_ref(place).addr();
                     let what = "the entry of a chunk";
@@ -215,13 +257,14 @@ impl Chunks {
 
     /// Takes frames of a chunk that is there. None where no chunk has them.
     pub(crate) fn claim(&self, control: &Control, heap: Owner, wanted: &Wanted) -> Option<Claim> {
+        let _scan = self.scan();
         self.all()
             .filter(|seen| seen.entry.cut() == wanted.cut)
             .filter(|seen| wanted.tier.is_none_or(|tier| seen.entry.tier() == tier))
             .find_map(|seen| claim_in(control, seen, heap, wanted))
     }
 
-    /// Adds a chunk of `tier`, or maps the one that another process adds in its place.
+    /// Adds a chunk of `tier`.
     pub(crate) fn add(
         &self,
         control: &Control,
@@ -229,27 +272,32 @@ impl Chunks {
         (cut, tier): (Cut, usize),
     ) -> Result<(), HeapError> {
         self.refresh(control, ground)?;
-        let _changes = lock(&self.changes);
-        let free = |entry: &AtomicU64| entry.load(Acquire) == 0;
-        let Some(number) = control.chunks.iter().position(free) else {
+        let mut gone = lock(&self.changes);
+        self.unmap_gone(ground, &mut gone);
+        let Some(number) = control
+            .chunks
+            .iter()
+            .position(|it| claim_number(it, ground))
+        else {
             return Err(HeapError::TooManyChunks);
         };
-        let name = control.tiers[tier].name.read();
-        let chunk = add_memory(ground, number, &name)?;
+        crash_point!("heap.number_claimed");
+        let (place, name) = (&control.chunks[number], control.tiers[tier].name.read());
+        let chunk = match add_memory(ground, number, &name) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                place.store(0, Release);
+                return Err(error);
+            }
+        };
         crash_point!("heap.chunk_added");
         let changes = control.generation.fetch_add(1, AcqRel);
         let entry = Entry::new(chunk, cut, tier, changes);
-        let place = &control.chunks[number];
-        // Release pairs with `refresh`. Where another process was first it added the same memory.
-        let is_mine = place.compare_exchange(0, entry.0, AcqRel, Acquire);
+        // Release pairs with `refresh`.
+        place.store(entry.0, Release);
         crash_point!("heap.chunk_entered");
         control.generation.fetch_add(1, AcqRel);
-        let entry = is_mine.map_or_else(Entry, |_| entry);
-        if entry.chunk() == chunk {
-            self.note(number, entry);
-        } else {
-            ground.unmap(number);
-        }
+        self.note(number, entry);
         Ok(())
     }
 
@@ -261,34 +309,59 @@ impl Chunks {
         seen: Seen,
         heap: Owner,
     ) -> Result<bool, HeapError> {
-        let all = Wanted {
-            frames: seen.data().len(),
-            align: 1,
-            cut: seen.entry.cut(),
-            tier: None,
-        };
-        if take_frames(control, seen, heap, seen.data().start, all.frames).is_none() {
+        let scan = self.scan();
+        if take_frames(control, seen, heap, seen.data().start, seen.data().len()).is_none() {
             return Ok(false);
         }
         crash_point!("heap.chunk_claimed");
         seen.head().doomed.store(1, Release);
+        drop(scan);
         crash_point!("heap.chunk_doomed");
-        let _changes = lock(&self.changes);
+        let mut gone = lock(&self.changes);
         let place = &control.chunks[seen.number];
-        let is_mine = place.compare_exchange(seen.entry.0, 0, AcqRel, Relaxed);
+        let claim = own_claim(ground);
+        let is_mine = place.compare_exchange(seen.entry.0, claim.0, AcqRel, Relaxed);
         if is_mine.is_err() {
             return Ok(false);
         }
         control.generation.fetch_add(1, AcqRel);
         crash_point!("heap.chunk_left");
         self.note(seen.number, Entry(0));
-        ground.remove(seen.number).map_err(HeapError::Map)?;
+        gone.push(seen.entry.chunk());
+        let removed = ground.remove(seen.number, seen.entry.chunk());
+        crash_point!("heap.chunk_removed");
+        // Release pairs with whoever claims the number next.
+        place.store(0, Release);
+        removed.map_err(HeapError::Remove)?;
         Ok(true)
+    }
+
+    /// Gives back the memory that somebody added or removed when he died.
+    pub(crate) fn remove_unfinished(
+        &self,
+        control: &Control,
+        ground: &dyn Ground,
+    ) -> Result<(), HeapError> {
+        let mut gone = lock(&self.changes);
+        for (number, place) in control.chunks.iter().enumerate() {
+            if place.load(Acquire) == 0 || !claim_number(place, ground) {
+                continue;
+            }
+            // Where it cannot be mapped there is none, or the next to add a chunk finds it.
+            let removed = ground.map(number).map_or(Ok(()), |chunk| {
+                gone.push(chunk);
+                ground.remove(number, chunk)
+            });
+            place.store(0, Release);
+            removed.map_err(HeapError::Remove)?;
+        }
+        Ok(())
     }
 
     /// Makes the hints of all chunks fit the owner words, where somebody died between the one and
     /// the other: the bits of frames that are free, and of slabs that nobody owns.
     pub(crate) fn mend(&self) {
+        let _scan = self.scan();
         for seen in self.all() {
             for index in seen.data() {
                 let frame = seen.frame(index);
@@ -317,7 +390,23 @@ fn clear_free(frame: Frame, range: Range<usize>) {
     }
 }
 
-/// Memory for chunk `number` that is in no table. Where somebody died who was about to give memory
+/// The claim of this process.
+fn own_claim(ground: &dyn Ground) -> Entry {
+    let (member, era) = ground.member();
+    Entry::claim(member, era)
+}
+
+/// Claims the number that `place` is of, where there is no chunk; false where another one has.
+fn claim_number(place: &AtomicU64, ground: &dyn Ground) -> bool {
+    let now = place.load(Acquire);
+    let is_dead = |(member, era)| !ground.lives(member, era);
+    let is_free = now == 0 || Entry(now).claimant().is_some_and(is_dead);
+    let claim = own_claim(ground).0;
+    // Acquire pairs with the release of whoever had it before.
+    is_free && place.compare_exchange(now, claim, AcqRel, Relaxed).is_ok()
+}
+
+/// Memory for chunk `number`, which the caller has claimed. Where somebody died who was about to give memory
 /// back, that is done first.
 fn add_memory(ground: &dyn Ground, number: usize, tier: &str) -> Result<usize, HeapError> {
     let chunk = ground.add(number, tier).map_err(HeapError::Exhausted)?;
@@ -326,7 +415,8 @@ fn add_memory(ground: &dyn Ground, number: usize, tier: &str) -> Result<usize, H
     if head.doomed.load(Acquire) == 0 {
         return Ok(chunk);
     }
-    ground.remove(number).map_err(HeapError::Exhausted)?;
+    ground.remove(number, chunk).map_err(HeapError::Remove)?;
+    ground.unmap(chunk);
     ground.add(number, tier).map_err(HeapError::Exhausted)
 }
 

@@ -7,11 +7,11 @@
 //! the tiers were written.
 //!
 //! # Invariants
-//! 1. An entry of the table of chunks is 0 or names a chunk that is there; an entry never comes
-//!    twice, because it has a number that rises.
+//! 1. An entry of the table of chunks is 0, or the claim of somebody who changes it, or names a
+//!    chunk that is there; such an entry never comes twice, because it has a number that rises.
 //! 2. A slot whose era is 0 belongs to nobody: no owner word names it and its intent is none.
-//! 3. Only the process of a member takes slots of it; only a recoverer that claimed one frees it,
-//!    or its own thread.
+//! 3. Only the process of a member takes slots of it; its own thread frees one, or a recoverer
+//!    that claimed it.
 //! 4. A root is known by a hash of its name, which one compare-exchange puts there and nothing
 //!    takes away. The name is written after it, by whoever looks it up first: the same bytes.
 //!
@@ -114,7 +114,7 @@ pub(crate) struct Root {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Member {
-    /// Slots that somebody has, or had when he died.
+    /// Slots that somebody has or had.
     pub(crate) taken: [AtomicU64; MEMBER_THREADS.div_ceil(64)],
     /// Slots that have retired something: see [`super::cell`].
     pub(crate) retiring: [AtomicU64; MEMBER_THREADS.div_ceil(64)],
@@ -196,7 +196,7 @@ impl Control {
         (index / MEMBER_THREADS, thread / 64, 1 << (thread % 64))
     }
 
-    /// The slots of `member` that somebody has or had.
+    /// The slots of `member` that somebody has or had: those with an era are had.
     pub(crate) fn taken(&self, member: usize) -> impl Iterator<Item = usize> + '_ {
         let words = self.members.get(member).map(|member| &member.taken[..]);
         ones(words.unwrap_or_default(), member)
@@ -255,6 +255,9 @@ impl Name {
 ///
 /// Bits 26..64: the address, of which the lower bits are 0. Bits 5..26: a number that rises, so
 /// that an entry never comes twice. Bits 2..5: the tier. Bit 1: how it is cut. Bit 0 is set.
+///
+/// Where bit 0 is clear it is none: 0, or the claim of a member, in bits 1..7, of the era above,
+/// who adds or removes memory under that number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u64);
 
@@ -262,6 +265,7 @@ impl Entry {
     const NUMBER_SHIFT: u32 = 5;
     const NUMBER_MASK: u64 = (1 << 21) - 1;
     const TIER_SHIFT: u32 = 2;
+    const MEMBER_BITS: u32 = 6;
 
     pub(crate) fn new(chunk: usize, cut: Cut, tier: usize, number: u64) -> Self {
         let number = (number & Self::NUMBER_MASK) << Self::NUMBER_SHIFT;
@@ -273,6 +277,24 @@ impl Entry {
     /// Where the chunk begins.
     pub(crate) fn chunk(self) -> usize {
         usize::try_from(self.0).unwrap_or(0) & !(CHUNK_BYTES - 1)
+    }
+
+    /// A number under which this member adds or removes memory.
+    pub(crate) fn claim(member: usize, era: u64) -> Self {
+        Self((era << Self::MEMBER_BITS | member as u64) << 1)
+    }
+
+    /// What a word of the table says; 0 where it is no chunk.
+    pub(crate) fn read(word: u64) -> Self {
+        Self(if word & 1 == 0 { 0 } else { word })
+    }
+
+    /// Who has claimed the number: the member and his era.
+    pub(crate) fn claimant(self) -> Option<(usize, u64)> {
+        let word = self.0 >> 1;
+        let member = word & ((1 << Self::MEMBER_BITS) - 1);
+        let member = usize::try_from(member).unwrap_or(0);
+        (self.0 & 1 == 0 && self.0 != 0).then_some((member, word >> Self::MEMBER_BITS))
     }
 
     pub(crate) fn cut(self) -> Cut {

@@ -3,7 +3,7 @@
 use super::ground::GroundError;
 
 /// Why a call of a pool heap did nothing. Each one says what to do next.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeapError {
     /// Free something, raise the quota, or let the heap have another tier.
@@ -114,6 +114,9 @@ pub enum HeapError {
     /// Give 1 to 8 tiers, each once.
     #[error("{0} tiers, where a heap has 1 to 8, each once")]
     Tiers(usize),
+    /// Trim the heap again: the memory of a chunk without blocks could not be given back.
+    #[error("a chunk of the heap could not be given back: {0}")]
+    Remove(#[source] GroundError),
     /// Open the chunk again once there is room for another mapping.
     #[error("a chunk of the heap could not be mapped: {0}")]
     Map(#[source] GroundError),

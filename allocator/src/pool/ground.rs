@@ -1,9 +1,46 @@
 //! What a pool heap stands on: shared memory, and who of those that use it lives.
 
+use core::error::Error;
 use core::fmt;
+use std::sync::Arc;
 
-/// Why there is no chunk.
-pub type GroundError = Box<dyn std::error::Error + Send + Sync>;
+/// Why there is no chunk: the error of whatever the ground is made of.
+#[derive(Debug, Clone)]
+pub struct GroundError(Arc<dyn Error + Send + Sync>);
+
+impl GroundError {
+    /// The one that `cause` is the cause of.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::from(cause.into()))
+    }
+
+    /// The cause, where it is of this type.
+    #[must_use]
+    pub fn cause<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
+impl PartialEq for GroundError {
+    /// Whether both say the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for GroundError {}
+
+impl fmt::Display for GroundError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for GroundError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
 
 /// What a pool heap stands on. Implemented over the segments of a pool, and in tests over any
 /// shared memory.
@@ -44,12 +81,13 @@ pub unsafe trait Ground: fmt::Debug + Send + Sync {
     /// Where it cannot be mapped, or was removed meanwhile.
     fn map(&self, number: usize) -> Result<usize, GroundError>;
 
-    /// Lets go of chunk `number`, which is in no table any more.
-    fn unmap(&self, number: usize);
+    /// Lets go of the chunk at `chunk`, which is in no table any more.
+    fn unmap(&self, chunk: usize);
 
-    /// Gives the memory of chunk `number` back, which is in no table any more, and lets go of it.
+    /// Gives the memory of chunk `number` back, which is at `chunk` and in no table any more. What
+    /// is mapped stays so until [`Ground::unmap`]: it holds what it held, or zeros.
     ///
     /// # Errors
-    /// Where it could not be given back. Then the next `add` of the number does that first.
-    fn remove(&self, number: usize) -> Result<(), GroundError>;
+    /// Where it could not be given back. Then the next `add` of the number finds it.
+    fn remove(&self, number: usize, chunk: usize) -> Result<(), GroundError>;
 }

@@ -226,12 +226,14 @@ impl PoolHeap {
     /// ready have blocks: see [`ThreadHeap::rest`].
     ///
     /// # Errors
-    /// [`HeapError::TooManyThreads`], [`HeapError::Map`], [`HeapError::Forked`].
+    /// [`HeapError::TooManyThreads`], [`HeapError::Map`], [`HeapError::Remove`],
+    /// [`HeapError::Forked`].
     pub fn trim(&self) -> Result<usize, HeapError> {
         self.recover()?;
         self.process.collect();
-        let (slot, owner) = self.process.take_slot()?;
         let (chunks, control) = (&self.process.chunks, self.process.control);
+        chunks.remove_unfinished(control, &*self.process.ground)?;
+        let (slot, owner) = self.process.take_slot()?;
         let mapped: Vec<_> = chunks.all().collect();
         let removed = mapped.into_iter().try_fold(0, |removed, seen| {
             let gone = chunks.remove(control, &*self.process.ground, seen, owner)?;

@@ -4,8 +4,8 @@
 //! - A block that is given out is *pending* until it is published. The thread that holds a word
 //!   marks its free blocks as pending first and as allocated then, so that to give one out changes
 //!   nothing that is shared.
-//! - There is no front. A block of the held word that is freed becomes pending again, and may be
-//!   given out next.
+//! - A block of the held word that is freed becomes pending again, and may be given out next; so
+//!   may others that are freed, while the [`front`](super::front) has room.
 //! - Lists are in memory of the process, by number; a slab has its number in its descriptor.
 //!   Nothing that another process writes is followed.
 //! - Whoever frees a block of another's slab sets a bit of a hint besides that of the block, and
@@ -31,6 +31,7 @@ use pool_core::planted;
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::error::HeapError;
+use super::front::{self, Fronts, Mark, Ready};
 use super::process::Process;
 use crate::frame::Frame;
 use crate::layout::FRAME_BYTES;
@@ -53,8 +54,15 @@ pub(super) struct Bin {
     pub(super) reciprocal: u32,
     /// Which word of its slab is held.
     pub(super) word: u32,
+    /// How many blocks are in front, and how many may be.
+    pub(super) ready: u32,
+    most: u32,
     pub(super) is_zero: bool,
+    /// That of the first block of the held word.
+    pub(super) mark: Mark,
 }
+
+const _: () = assert!(size_of::<Bin>() == 64);
 
 /// The slabs of one class that a heap owns, by their numbers.
 #[derive(Debug, Default)]
@@ -117,6 +125,10 @@ pub(crate) struct Local {
     pub(super) looked: usize,
     pub(super) scanned: usize,
     pub(super) away: Box<[Option<Away>]>,
+    /// The block that was given out last, and not freed since: most often the next to be
+    /// published.
+    last: Ready,
+    pub(super) fronts: Fronts,
 }
 
 impl Local {
@@ -132,6 +144,8 @@ impl Local {
             looked: 0,
             scanned: 0,
             away: (0..CLASSES).map(|_| None).collect(),
+            last: Ready::default(),
+            fronts: Fronts::new(),
         }
     }
 
@@ -139,22 +153,28 @@ impl Local {
     #[inline(always)]
     pub(crate) fn pop(&mut self, class: usize) -> Option<usize> {
         let bin = self.bins.get_mut(class)?;
+        if bin.ready != 0 {
+            bin.ready = bin.ready.wrapping_sub(1);
+            self.last = self.fronts.get(class, bin.ready);
+            return Some(self.last.address);
+        }
         let free = bin.free;
         if free == 0 {
             return None;
         }
         bin.free = free & free.wrapping_sub(1);
-        let index = free.trailing_zeros() as usize;
-        Some(
-            bin.base
-                .wrapping_add(index.wrapping_mul(bin.bytes as usize)),
-        )
+        let bit = free.trailing_zeros();
+        let offset = (bit as usize).wrapping_mul(bin.bytes as usize);
+        let address = bin.base.wrapping_add(offset);
+        let mark = bin.mark.further(bit);
+        self.last = Ready { address, mark };
+        Some(address)
     }
 
     /// A block of `class`, pending.
     pub(crate) fn allocate(&mut self, on: &Process, class: usize) -> Result<Given, HeapError> {
         loop {
-            let is_zero = self.bins[class].is_zero;
+            let is_zero = self.bins[class].ready == 0 && self.bins[class].is_zero;
             if let Some(address) = self.pop(class) {
                 return Ok(Given { address, is_zero });
             }
@@ -203,6 +223,9 @@ impl Local {
     /// Publishes the block at `address`: from now on it outlives this thread.
     #[inline(always)]
     pub(crate) fn publish(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        if address == self.last.address && address != 0 {
+            return publish_last(self.last);
+        }
         match self.own_block(on, address) {
             Some((slab, class, index)) => self.publish_block(slab, class, index, address),
             None => self.publish_slowly(on, address),
@@ -220,12 +243,26 @@ impl Local {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
         let pending = slab.pending(word);
         let marks = pending.load(Relaxed);
-        if marks & bit == 0 || !self.is_given(slab, class, index) {
+        // What is pending is allocated.
+        let held = self.held(class, slab.allocated(word));
+        if marks & bit == 0 || held & bit != 0 || self.is_ready(class, address) {
             return Err(HeapError::NotPending { address });
         }
         // Release: whoever recovers this slot finds the contents with the mark gone.
         pending.store(marks & !bit, Release);
         Ok(())
+    }
+
+    /// Whether the block at `address` is in front.
+    #[inline(always)]
+    pub(super) fn is_ready(&self, class: usize, address: usize) -> bool {
+        let count = self.bins[class].ready;
+        count != 0 && self.fronts.has(class, count, address)
+    }
+
+    /// Has no block be the last one: its slab may be left to others from here on.
+    pub(super) fn forget_last(&mut self) {
+        self.last = Ready::default();
     }
 
     /// The same for blocks of larger classes, and runs.
@@ -273,6 +310,7 @@ impl Local {
 
     /// Frees block `index` of `slab`, which this heap owns.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a bit of a word")]
     fn free_own(
         &mut self,
         on: &Process,
@@ -288,14 +326,43 @@ impl Local {
         }
         let (allocated, pending) = (slab.allocated(word), slab.pending(word));
         let marks = pending.load(Relaxed);
+        if marks & bit != 0 && self.is_ready(class, address) {
+            return Err(HeapError::DoubleFree { address });
+        }
+        if address == self.last.address {
+            self.forget_last();
+        }
         let bin = &mut self.bins[class];
-        if bin.held == core::ptr::from_ref(allocated).addr() {
+        let is_held = bin.held == core::ptr::from_ref(allocated).addr();
+        if is_held || (marks & bit == 0 && bin.ready < bin.most) {
             // One store: it was published or not, and is not given out from here on.
             pending.store(marks | bit, Release);
-            bin.free |= bit;
-            bin.is_zero = false;
+            if is_held {
+                bin.free |= bit;
+                bin.is_zero = false;
+                return Ok(());
+            }
+            let mark = Mark::new(pending, index as u32 & 63);
+            let ready = Ready { address, mark };
+            self.fronts.set(class, bin.ready, ready);
+            bin.ready = bin.ready.wrapping_add(1);
             return Ok(());
         }
+        self.free_past_front(on, slab, (class, index));
+        Ok(())
+    }
+
+    /// Frees block `index` of a slab of this heap that is neither of the held word nor in front.
+    #[inline(always)]
+    pub(super) fn free_past_front(
+        &mut self,
+        on: &Process,
+        slab: Frame,
+        (class, index): (usize, usize),
+    ) {
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        let (allocated, pending) = (slab.allocated(word), slab.pending(word));
+        let marks = pending.load(Relaxed);
         let left = allocated.load(Relaxed) & !bit;
         if planted!("pool.unmarks_before_it_frees") {
             pending.store(marks & !bit, Release);
@@ -308,11 +375,12 @@ impl Local {
         }
         let summary = &slab.descriptor().summary;
         let before = summary.load(Relaxed);
-        summary.store(before | 1 << (word & 63), Relaxed);
+        if before >> (word & 63) & 1 == 0 {
+            summary.store(before | 1 << (word & 63), Relaxed);
+        }
         if before == 0 || left == 0 {
             self.settle(on, slab, class);
         }
-        Ok(())
     }
 
     /// How many bytes the block at `address` has.
@@ -333,6 +401,21 @@ impl Local {
     }
 }
 
+/// Publishes the block that was given out last.
+#[inline(always)]
+fn publish_last(last: Ready) -> Result<(), HeapError> {
+    // SAFETY: its slab is this heap's: the last block is forgotten where a slab is left to others.
+    let pending = unsafe { last.mark.word() };
+    let (marks, bit) = (pending.load(Relaxed), last.mark.bit());
+    if marks & bit == 0 {
+        let address = last.address;
+        return Err(HeapError::NotPending { address });
+    }
+    // Release: whoever recovers this slot finds the contents with the mark gone.
+    pending.store(marks & !bit, Release);
+    Ok(())
+}
+
 impl Bin {
     fn new(class: usize) -> Self {
         Self {
@@ -346,7 +429,10 @@ impl Bin {
                 0
             },
             word: 0,
+            ready: 0,
+            most: front::most(class),
             is_zero: false,
+            mark: Mark::default(),
         }
     }
 }

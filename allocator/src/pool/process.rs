@@ -1,11 +1,11 @@
 //! What a process has of a pool heap: the mapping of what is shared, and which slots are its own.
 
 use pool_core::crash_point;
+use pool_core::sync::Mutex;
 use pool_core::sync::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use pool_core::sync::{Mutex, lock};
 
 use super::chunks::{Chunks, Wanted};
 use super::control::{Control, MEMBER_THREADS, Member};
@@ -45,8 +45,6 @@ pub(crate) struct Process {
     /// there was one.
     pub(crate) keeper: Mutex<Option<Box<Local>>>,
     forks: u32,
-    /// One thread at a time takes a slot.
-    slots: Mutex<()>,
 }
 
 impl Process {
@@ -62,7 +60,6 @@ impl Process {
             era,
             keeper: Mutex::new(None),
             forks: FORKS.load(Relaxed),
-            slots: Mutex::new(()),
         }
     }
 
@@ -97,45 +94,42 @@ impl Process {
 
     /// Takes a slot for the calling thread: its number, and the owner word of its heap.
     pub(crate) fn take_slot(&self) -> Result<(usize, Owner), HeapError> {
-        let _alone = lock(&self.slots);
         let first = self.member * MEMBER_THREADS;
-        let is_free = |slot: &super::control::Slot| slot.era.load(Acquire) == 0;
         let slots = self.control.slots.iter().enumerate();
-        let mut own = slots.skip(first).take(MEMBER_THREADS);
-        let Some((index, slot)) = own.find(|(_, slot)| is_free(slot)) else {
-            return Err(HeapError::TooManyThreads);
-        };
-        let (_, word, bit) = Control::place_of(index);
-        Member::mark(&self.control.members[self.member].taken, word, bit);
-        crash_point!("heap.slot_marked");
-        let generation = slot.generation.fetch_add(1, Relaxed);
-        for hint in &slot.hints {
-            hint.store(0, Relaxed);
+        for (index, slot) in slots.skip(first).take(MEMBER_THREADS) {
+            if slot.era.load(Relaxed) != 0 {
+                continue;
+            }
+            // First: whoever recovers looks at slots that are marked. It stays so.
+            let (_, word, bit) = Control::place_of(index);
+            Member::mark(&self.control.members[self.member].taken, word, bit);
+            crash_point!("heap.slot_marked");
+            // Acquire pairs with the release of the one before.
+            let taken = slot.era.compare_exchange(0, self.era, AcqRel, Relaxed);
+            if taken.is_err() {
+                continue;
+            }
+            crash_point!("heap.slot_taken");
+            for hint in &slot.hints {
+                hint.store(0, Relaxed);
+            }
+            let generation = slot.generation.fetch_add(1, Relaxed);
+            return Ok((index, Owner::heap(index, generation)));
         }
-        // Release pairs with whoever looks whether the slot is of somebody dead.
-        slot.era.store(self.era, Release);
-        crash_point!("heap.slot_taken");
-        Ok((index, Owner::heap(index, generation)))
+        Err(HeapError::TooManyThreads)
     }
 
     /// Lets go of a slot that owns nothing any more.
     pub(crate) fn free_slot(&self, index: usize) {
-        let (of, word, bit) = Control::place_of(index);
-        let (Some(slot), Some(member)) = (self.control.slot(index), self.control.members.get(of))
-        else {
-            return;
-        };
-        Member::unmark(&member.retiring, word, bit);
-        slot.era.store(0, Release);
-        crash_point!("heap.slot_freed");
-        // A claim ends after the era: who could claim the slot in between would recover it once
-        // more, and take it from whoever has it by then. A claim of another one stays.
-        self.unclaim(slot);
-        // Somebody may take it from here on, and mark it: of its own process, under the lock. So
-        // another process leaves the bit, which costs a look at the era.
-        let _alone = lock(&self.slots);
-        if of == self.member && slot.era.load(Acquire) == 0 {
-            Member::unmark(&member.taken, word, bit);
+        let (member, word, bit) = Control::place_of(index);
+        let member = self.control.members.get(member);
+        if let (Some(slot), Some(member)) = (self.control.slot(index), member) {
+            Member::unmark(&member.retiring, word, bit);
+            slot.era.store(0, Release);
+            crash_point!("heap.slot_freed");
+            // After the era: who could claim the slot in between would recover it once more, and
+            // take it from whoever has it by then. A claim of another one stays.
+            self.unclaim(slot);
         }
     }
 

@@ -89,6 +89,7 @@ impl Process {
         if !planted!("recover.sweeps_before_it_rolls") {
             cell::roll(self, index, slot);
         }
+        let _scan = self.chunks.scan();
         for seen in self.chunks.all() {
             for at in seen.data() {
                 let frame = seen.frame(at);

@@ -172,17 +172,28 @@ impl Local {
             }
         }
         if changed != 0 {
+            // It may have been one of these, freed by somebody else.
+            self.forget_last();
             let summary = slab.descriptor().summary.load(Relaxed) | changed;
             slab.descriptor().summary.store(summary, Relaxed);
             self.settle(on, slab, class);
         }
     }
 
+    /// Those of `freed`, bits of a word, whose blocks are in front: two threads have freed them.
+    fn in_front(&self, slab: Frame, (class, word): (usize, usize), freed: u64) -> u64 {
+        let start = slab.start() + word * 64 * block_bytes(class);
+        let is_in_front = |&bit: &usize| self.is_ready(class, start + bit * block_bytes(class));
+        let pending = freed & slab.pending(word).load(Relaxed);
+        let twice = bits::ones(pending).filter(is_in_front);
+        twice.fold(0, |twice, bit| twice | 1 << bit)
+    }
+
     fn drain_word(&self, on: &Process, slab: Frame, (class, word): (usize, usize), freed: u64) {
         let (allocated, pending) = (slab.allocated(word), slab.pending(word));
         let taken = allocated.load(Relaxed);
         // What was not given out is marked as allocated while its word is held.
-        let free = !taken | self.held(class, allocated);
+        let free = !taken | self.held(class, allocated) | self.in_front(slab, (class, word), freed);
         let twice = u64::from((freed & free).count_ones());
         if twice != 0 {
             on.control.freed_twice.fetch_add(twice, Relaxed);

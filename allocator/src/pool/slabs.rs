@@ -9,12 +9,14 @@ use pool_core::{crash_point, planted};
 
 use super::chunks;
 use super::error::HeapError;
+use super::front::Mark;
 use super::local::{Local, Own, Shelf};
 use super::process::Process;
 use crate::bits;
 use crate::frame::Frame;
 use crate::layout::Cut;
 use crate::owner::{Kind, Owner};
+use crate::place::{self, Place};
 use crate::size_class::{CLASSES, block_bytes, slab_blocks, slab_frames};
 
 /// How many bytes of a slab are opened at once: four pages, and one block at least.
@@ -167,6 +169,7 @@ impl Local {
         crash_point!("heap.word_held");
         let bin = &mut self.bins[class];
         bin.held = core::ptr::from_ref(allocated).addr();
+        bin.mark = Mark::new(pending, 0);
         bin.free = free;
         bin.is_zero = is_zero;
         bin.word = u32::try_from(word).unwrap_or(0);
@@ -308,6 +311,7 @@ impl Local {
 
     /// Takes slabs of `class` over that nobody owns, until one has free blocks.
     fn adopt_any(&mut self, on: &Process, class: usize) {
+        let _scan = on.chunks.scan();
         let mut scans = 0;
         let chunks: Vec<_> = on.chunks.all().collect();
         let words = crate::layout::FRAMES / 64;
@@ -382,7 +386,7 @@ impl Local {
         }
         self.hear(on);
         for class in 1..CLASSES {
-            self.put_back_held(class);
+            self.put_back_held(on, class);
             self.put_by(class);
         }
         let mut keeper = lock(&on.keeper);
@@ -453,8 +457,18 @@ impl Local {
         }
     }
 
-    /// Makes the blocks free that were held and not given out.
-    fn put_back_held(&mut self, class: usize) {
+    /// Makes the blocks free that were held, or in front, and not given out.
+    fn put_back_held(&mut self, on: &Process, class: usize) {
+        self.forget_last();
+        while let Some(ready) = self.bins[class].ready.checked_sub(1) {
+            self.bins[class].ready = ready;
+            let address = self.fronts.get(class, ready).address;
+            let frame = on.chunks.frame_of(address);
+            let place = frame.and_then(|frame| place::in_frame(frame, address));
+            if let Some(Place::Slab { slab, index, .. }) = place {
+                self.free_past_front(on, slab, (class, index));
+            }
+        }
         let bin = &mut self.bins[class];
         let free = core::mem::take(&mut bin.free);
         bin.held = 0;
@@ -479,7 +493,7 @@ impl Local {
         }
         self.hear(on);
         for class in 1..CLASSES {
-            self.put_back_held(class);
+            self.put_back_held(on, class);
             self.put_by(class);
         }
         for number in 0..self.own.len() {

@@ -118,7 +118,8 @@ impl ThreadHeap {
     /// changed then.
     ///
     /// # Safety
-    /// Nobody uses the block any more.
+    /// Nobody uses the block any more; and where none begins there, no other thread of this
+    /// process may [trim](super::PoolHeap::trim) the heap at the same time.
     #[inline(always)]
     pub unsafe fn free(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check_fork()?;

@@ -6,6 +6,7 @@ mod devices;
 mod doctor;
 mod drain;
 mod events;
+mod heap;
 mod metrics;
 mod segments;
 mod status;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<Verdict, CtlError> {
             metrics::run(&cli.target, cli.timeout.unwrap_or(WAIT), &mut output)?;
             return Ok(Verdict::Yes);
         }
+        Command::Heap(heap) => return heap::run(heap, cli.timeout.unwrap_or(WAIT), &mut output),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -89,8 +91,8 @@ async fn ask(cli: Cli, output: &mut Output) -> Result<Verdict, CtlError> {
         Command::Events(until) => events::run(pool, output, &until).await?,
         Command::Doctor => return doctor::run(pool, output).await,
         Command::Check => return check::run(pool, output).await,
-        // Both need no connection, and `run` has carried them out.
-        Command::Metrics | Command::Generate { .. } => {}
+        // These have no use for this connection, and `run` has carried them out.
+        Command::Metrics | Command::Heap(_) | Command::Generate { .. } => {}
     }
     Ok(Verdict::Yes)
 }

@@ -1,0 +1,162 @@
+//! What a heap stands on: segments of a pool.
+
+#![expect(
+    unsafe_code,
+    reason = "a ground promises what a heap believes: the addresses of its memory"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use allocator::pool::{CHUNK_BYTES, Ground, GroundError};
+use coherence::Layout;
+use coherence::Slot;
+use coherence::era::Era;
+use pool_core::Bytes;
+use pool_core::mem::Access;
+use pool_core::sync::{Mutex, lock};
+
+use super::SEPARATOR;
+use crate::domain::Domain;
+use crate::error::{Error, Reason};
+use crate::pool::{Create, Pool};
+use crate::segment::{Force, Segment};
+
+/// How often a chunk is made or opened that others end and make meanwhile.
+const TRIES: usize = 16;
+
+/// See the module. The heap has the memory for as long as this has the handles.
+#[derive(Debug)]
+pub(super) struct Segments {
+    /// By the addresses of the chunks. What was given back stays mapped until it is let go of.
+    chunks: Mutex<BTreeMap<usize, Segment>>,
+    domain: Domain,
+    pool: Pool,
+    name: String,
+    is_persistent: bool,
+    member: usize,
+    era: u64,
+}
+
+impl Segments {
+    pub(super) fn new(
+        pool: &Pool,
+        domain: Domain,
+        name: &str,
+        is_persistent: bool,
+    ) -> Result<Self, Error> {
+        let era = domain.membership()?.era;
+        Ok(Self {
+            chunks: Mutex::default(),
+            pool: pool.clone(),
+            name: name.to_owned(),
+            is_persistent,
+            member: usize::from(domain.slot().index()),
+            era,
+            domain,
+        })
+    }
+
+    /// Whether this process still is a member: one that was cut off must not go on.
+    fn check_standing(&self) -> Result<(), GroundError> {
+        let standing = self.domain.membership().map(|_| ());
+        standing.map_err(GroundError::new)
+    }
+
+    fn name_of(&self, number: usize) -> String {
+        format!("{}{SEPARATOR}{number}", self.name)
+    }
+
+    /// Keeps a segment that is a chunk, and says where it is.
+    fn keep(&self, segment: Segment) -> usize {
+        let chunk = address(&segment);
+        lock(&self.chunks).insert(chunk, segment);
+        chunk
+    }
+
+    /// Makes chunk `number`, or opens the one that somebody has made.
+    fn make(&self, number: usize, tier: &str) -> Result<Segment, Error> {
+        let bytes = Bytes::new(CHUNK_BYTES as u64);
+        let name = self.name_of(number);
+        let mut create = Create::new(tier, bytes).align(bytes).name(&name);
+        if self.is_persistent {
+            create = create.persistent();
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.pool.create(&create) {
+                Err(error) if error.reason() == Some(Reason::NameTaken) => error,
+                made => return made,
+            };
+            match self.pool.open(&name, Access::ReadWrite) {
+                Err(gone) if gone.reason() == Some(Reason::NotFound) && tries < TRIES => {}
+                Err(_) if tries >= TRIES => return Err(error),
+                opened => return opened,
+            }
+        }
+    }
+}
+
+fn address(segment: &Segment) -> usize {
+    segment.as_ptr().expose_provenance()
+}
+
+// SAFETY: the domain is held for as long as this is, with more bytes behind its directory than the
+// control area has; what the daemon grants is mapped at the same address in every process, and
+// nothing else is mapped there while a handle is kept. Names are unique within a tenant. A segment
+// that is taken away stays mapped, as zeros of this process alone.
+unsafe impl Ground for Segments {
+    fn control(&self) -> usize {
+        let directory = self.domain.layout().directory().get();
+        let start = address(self.domain.segment());
+        start.wrapping_add(usize::try_from(directory).unwrap_or(0))
+    }
+
+    fn window(&self) -> Range<usize> {
+        self.pool.window()
+    }
+
+    fn member(&self) -> (usize, u64) {
+        (self.member, self.era)
+    }
+
+    fn lives(&self, member: usize, era: u64) -> bool {
+        let slot = u8::try_from(member).ok().and_then(Slot::new);
+        let Some(slot) = slot else { return false };
+        let word = self.domain.segment().held().mapped();
+        let word = word.atomic_u64(Layout::member_at(slot));
+        word.is_ok_and(|word| Era::new(word).lives(era))
+    }
+
+    fn add(&self, number: usize, tier: &str) -> Result<usize, GroundError> {
+        self.check_standing()?;
+        let segment = self.make(number, tier).map_err(GroundError::new)?;
+        Ok(self.keep(segment))
+    }
+
+    fn map(&self, number: usize) -> Result<usize, GroundError> {
+        self.check_standing()?;
+        let segment = self.pool.open(&self.name_of(number), Access::ReadWrite);
+        segment
+            .map(|segment| self.keep(segment))
+            .map_err(GroundError::new)
+    }
+
+    fn unmap(&self, chunk: usize) {
+        lock(&self.chunks).remove(&chunk);
+    }
+
+    fn remove(&self, number: usize, chunk: usize) -> Result<(), GroundError> {
+        let kept = lock(&self.chunks).get(&chunk).map(Segment::keep);
+        let none = || GroundError::new(format!("chunk {number} is not mapped"));
+        let kept = kept.ok_or_else(none)?;
+        let held = lock(&self.chunks).insert(chunk, kept);
+        let freed = held.map_or(Ok(()), |segment| segment.free(Force::Yes));
+        match freed {
+            // Somebody else was faster.
+            Err(error) if error.reason() == Some(Reason::NotFound) => Ok(()),
+            freed => freed.map_err(GroundError::new),
+        }
+    }
+}
