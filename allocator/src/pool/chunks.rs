@@ -23,9 +23,9 @@
 //!
 //! # A chunk that goes
 //! Whoever removes a chunk claims all its frames, has its entry in the table be his claim of the
-//! number, gives its memory back, and then clears the entry. Others may still look at the old mapping, which may read as zeros: frames that
-//! are free. So whoever claimed frames looks at the entry afterwards, and where it is another one,
-//! has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
+//! number, gives its memory back, and then clears the entry. Others may still look at the old
+//! mapping, which may read as zeros: frames that are free. So whoever claimed frames looks at the
+//! entry afterwards, and where it is another one, has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
 //! under a number that the table does not have is new, or doomed and to be given back.
 //!
 //! # A number is claimed
@@ -406,8 +406,8 @@ fn claim_number(place: &AtomicU64, ground: &dyn Ground) -> bool {
     is_free && place.compare_exchange(now, claim, AcqRel, Relaxed).is_ok()
 }
 
-/// Memory for chunk `number`, which the caller has claimed. Where somebody died who was about to give memory
-/// back, that is done first.
+/// Memory for chunk `number`, which the caller has claimed. Where somebody died who was about to
+/// give memory back, that is done first.
 fn add_memory(ground: &dyn Ground, number: usize, tier: &str) -> Result<usize, HeapError> {
     let chunk = ground.add(number, tier).map_err(HeapError::Exhausted)?;
     // SAFETY: the metadata of a chunk that was just mapped.
