@@ -248,9 +248,15 @@ fn look(heap: &PoolHeap) -> Result<BTreeSet<usize>, String> {
     Ok(found.iter().map(|block| block.address).collect())
 }
 
-/// What anybody may do while the dead are not recovered. Frees half of what is kept.
-fn works(heap: &PoolHeap, mine: &mut ThreadHeap, oracle: &mut Oracle) -> Result<(), String> {
+/// What anybody may do while others are dead or stopped amid something. Frees half of what is kept.
+pub(crate) fn works(
+    heap: &PoolHeap,
+    mine: &mut ThreadHeap,
+    oracle: &mut Oracle,
+) -> Result<(), String> {
     let root = heap.root("own").map_err(text)?;
+    let another = heap.root("another").map_err(text)?;
+    heap.load(another).map_err(text)?;
     for bytes in WORKED {
         let (linked, freed) = (pending(mine, bytes)?, published(mine, bytes)?);
         blocks::link(mine, root, 0, linked).map_err(text)?;
