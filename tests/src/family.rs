@@ -7,7 +7,9 @@
 //! 32 MiB   the book: eras, and which chunks there are
 //! 64 MiB   places for chunks
 //! ```
-//! A chunk that is removed leaves a hole, and its place is used again last.
+//! A chunk that is removed leaves a hole, and its place is not used again: who still has it mapped
+//! writes where nobody else does. The heap adds and removes under one number by one process at a
+//! time.
 
 #![expect(unsafe_code, reason = "a ground promises what a heap believes")]
 
@@ -31,12 +33,13 @@ use pool_core::sync::atomic::{
 
 /// Why a step of a family is not expected to fail.
 const WHOLE: &str = "a family has its memory and its processes";
-/// How many chunks there may be.
-const PLACES: usize = 24;
+/// How many chunks there may be at a time, and how many are made in a family that is short-lived.
+const CHUNKS: usize = 24;
 const BOOK_AT: usize = 32 << 20;
-const FILE_BYTES: usize = CHUNK_BYTES * (1 + PLACES);
 const MEMBERS: usize = 32;
 const PAGE_BYTES: usize = 4096;
+/// What of a chunk may be metadata.
+const METADATA_BYTES: u64 = 2 << 20;
 const FIRST_PLACE: usize = 0x1000_0000_0000;
 
 /// What is in the book.
@@ -44,7 +47,7 @@ const FIRST_PLACE: usize = 0x1000_0000_0000;
 struct Book {
     eras: [AtomicU64; MEMBERS],
     /// One more than the place of each chunk that there is.
-    chunks: [AtomicU64; PLACES],
+    chunks: [AtomicU64; CHUNKS],
     /// How many chunks were ever made.
     made: AtomicU64,
     /// How many there may be.
@@ -56,6 +59,7 @@ struct Book {
 pub struct Family {
     file: File,
     base: usize,
+    bytes: usize,
 }
 
 /// One member of a family: what a heap stands on.
@@ -84,12 +88,19 @@ impl Family {
     /// A new one.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_places(CHUNKS)
+    }
+
+    /// A new one in which so many chunks can be made, one after the other.
+    #[must_use]
+    pub fn with_places(places: usize) -> Self {
         let name = c"family";
         let flags = nix::sys::memfd::MFdFlags::empty();
         let file = File::from(nix::sys::memfd::memfd_create(name, flags).expect(WHOLE));
-        file.set_len(FILE_BYTES as u64).expect(WHOLE);
-        let family = Self::map(file, free_place());
-        family.book().limit.store(PLACES as u64, Release);
+        let bytes = CHUNK_BYTES * (1 + places);
+        file.set_len(bytes as u64).expect(WHOLE);
+        let family = Self::map(file, free_place(bytes));
+        family.book().limit.store(CHUNKS as u64, Release);
         family
     }
 
@@ -97,14 +108,15 @@ impl Family {
     fn map(file: File, base: usize) -> Self {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED_NOREPLACE;
-        let (at, bytes) = (
+        let bytes = usize::try_from(file.metadata().expect(WHOLE).len()).expect(WHOLE);
+        let (at, length) = (
             NonZeroUsize::new(base),
-            NonZeroUsize::new(FILE_BYTES).expect(WHOLE),
+            NonZeroUsize::new(bytes).expect(WHOLE),
         );
         // SAFETY: a new mapping in place of none.
-        let place = unsafe { mmap(at, bytes, access, flags, &file, 0) }.expect(WHOLE);
+        let place = unsafe { mmap(at, length, access, flags, &file, 0) }.expect(WHOLE);
         assert_eq!(place.as_ptr().expose_provenance(), base);
-        Self { file, base }
+        Self { file, base, bytes }
     }
 
     fn book(&self) -> &Book {
@@ -119,6 +131,7 @@ impl Family {
             family: Self {
                 file: self.file.try_clone().expect(WHOLE),
                 base: self.base,
+                bytes: self.bytes,
             },
             member,
             era,
@@ -167,6 +180,13 @@ impl Family {
         bytes.into()
     }
 
+    /// How many chunks have memory.
+    #[must_use]
+    pub fn chunks(&self) -> usize {
+        let chunks = self.book().chunks.iter();
+        chunks.filter(|chunk| chunk.load(Acquire) != 0).count()
+    }
+
     /// The word at `at` in the file.
     #[must_use]
     pub fn word(&self, at: u64) -> u64 {
@@ -194,7 +214,7 @@ impl Family {
     pub fn restore(&self, memory: &Memory) {
         for at in self.pages() {
             if !memory.parts.contains_key(&at) {
-                punch(&self.file, at, PAGE_BYTES).expect(WHOLE);
+                punch(&self.file, at, PAGE_BYTES as u64).expect(WHOLE);
             }
         }
         for (&at, bytes) in &memory.parts {
@@ -266,10 +286,9 @@ impl Member {
 }
 
 /// Has a part of a file be a hole.
-fn punch(file: &File, at: u64, bytes: usize) -> Result<(), GroundError> {
+fn punch(file: &File, at: u64, bytes: u64) -> Result<(), GroundError> {
     let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    let at = i64::try_from(at).map_err(GroundError::new)?;
-    let bytes = i64::try_from(bytes).map_err(GroundError::new)?;
+    let (at, bytes) = (at.cast_signed(), bytes.cast_signed());
     fallocate(file.as_fd(), hole, at, bytes).map_err(GroundError::new)
 }
 
@@ -282,10 +301,10 @@ fn book(base: usize) -> &'static Book {
 
 /// A place for a file, at a multiple of a chunk: far from where the kernel maps by itself, so that
 /// it is free in each process of the family.
-fn free_place() -> usize {
+fn free_place(bytes: usize) -> usize {
     static TAKEN: AtomicU64 = AtomicU64::new(0);
-    let taken = usize::try_from(TAKEN.fetch_add(1, AcqRel)).expect(WHOLE);
-    FIRST_PLACE + taken * FILE_BYTES
+    let taken = usize::try_from(TAKEN.fetch_add(bytes as u64, AcqRel)).expect(WHOLE);
+    FIRST_PLACE + taken
 }
 
 fn none() -> GroundError {
@@ -293,15 +312,14 @@ fn none() -> GroundError {
 }
 
 // SAFETY: the file is mapped for as long as the family is, at the same address in every process;
-// each chunk has a place of its own in it, and a place that was given up is used again after all
-// others.
+// each chunk has a place of its own in it, and a place that was given up is used no more.
 unsafe impl Ground for Member {
     fn control(&self) -> usize {
         self.family.base
     }
 
     fn window(&self) -> Range<usize> {
-        self.family.base + CHUNK_BYTES..self.family.base + FILE_BYTES
+        self.family.base + CHUNK_BYTES..self.family.base + self.family.bytes
     }
 
     fn member(&self) -> (usize, u64) {
@@ -317,17 +335,15 @@ unsafe impl Ground for Member {
         let book = self.family.book();
         let entry = book.chunks.get(number).ok_or_else(none)?;
         if entry.load(Acquire) == 0 {
-            let there = book
-                .chunks
-                .iter()
-                .filter(|chunk| chunk.load(Acquire) != 0)
-                .count();
-            if there as u64 >= book.limit.load(Acquire) {
+            if self.family.chunks() as u64 >= book.limit.load(Acquire) {
                 return Err(GroundError::new("the family has no more memory"));
             }
-            let place = book.made.fetch_add(1, AcqRel) % PLACES as u64;
-            // Whoever was faster has made it.
-            let _ = entry.compare_exchange(0, place + 1, AcqRel, Acquire);
+            let place = book.made.fetch_add(1, AcqRel);
+            let bytes = (CHUNK_BYTES as u64).saturating_mul(place + 2);
+            if bytes > self.family.bytes as u64 {
+                return Err(GroundError::new("the family has no more places"));
+            }
+            entry.store(place + 1, Release);
         }
         self.map(number)
     }
@@ -345,9 +361,14 @@ unsafe impl Ground for Member {
     fn unmap(&self, _chunk: usize) {}
 
     fn remove(&self, number: usize, chunk: usize) -> Result<(), GroundError> {
-        let offset = chunk - self.family.base;
-        let offset = u64::try_from(offset).map_err(GroundError::new)?;
-        punch(&self.family.file, offset, CHUNK_BYTES)?;
+        let at = (chunk - self.family.base) as u64;
+        // The metadata last: until then it says that the chunk is doomed.
+        punch(
+            &self.family.file,
+            at + METADATA_BYTES,
+            CHUNK_BYTES as u64 - METADATA_BYTES,
+        )?;
+        punch(&self.family.file, at, METADATA_BYTES)?;
         self.family.book().chunks[number].store(0, Release);
         Ok(())
     }

@@ -22,11 +22,16 @@
 //!    chunk.
 //!
 //! # A chunk that goes
-//! Whoever removes a chunk claims all its frames, clears its entry in the table, and then gives
-//! its memory back. Others may still look at the old mapping, which may read as zeros: frames that
-//! are free. So whoever claimed frames looks at the entry afterwards, and where it is another one,
-//! has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
+//! Whoever removes a chunk claims all its frames, has its entry in the table be his claim of the
+//! number, gives its memory back, and then clears the entry. Others may still look at the old
+//! mapping, which may read as zeros: frames that are free. So whoever claimed frames looks at the
+//! entry afterwards, and where it is another one, has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
 //! under a number that the table does not have is new, or doomed and to be given back.
+//!
+//! # A number is claimed
+//! by whoever adds or removes memory under it, by his member and era: two who find doomed memory
+//! would each give it back, and the second one that which the first has added since. Nobody waits
+//! for a claim: who finds one takes another number. That of somebody dead is taken over.
 
 use core::ops::Range;
 
@@ -188,7 +193,7 @@ impl Chunks {
         }
         self.unmap_gone(ground, &mut gone);
         for (number, place) in control.chunks.iter().enumerate() {
-            let entry = Entry(place.load(Acquire));
+            let entry = Entry::read(place.load(Acquire));
             if entry.0 != 0 && self.seen[number].load(Relaxed) == 0 {
                 self.map(number, entry, ground, place)?;
             }
@@ -264,7 +269,7 @@ impl Chunks {
             .find_map(|seen| claim_in(control, seen, heap, wanted))
     }
 
-    /// Adds a chunk of `tier`, or maps the one that another process adds in its place.
+    /// Adds a chunk of `tier`.
     pub(crate) fn add(
         &self,
         control: &Control,
@@ -274,26 +279,30 @@ impl Chunks {
         self.refresh(control, ground)?;
         let mut gone = lock(&self.changes);
         self.unmap_gone(ground, &mut gone);
-        let free = |entry: &AtomicU64| entry.load(Acquire) == 0;
-        let Some(number) = control.chunks.iter().position(free) else {
+        let Some(number) = control
+            .chunks
+            .iter()
+            .position(|it| claim_number(it, ground))
+        else {
             return Err(HeapError::TooManyChunks);
         };
-        let name = control.tiers[tier].name.read();
-        let chunk = add_memory(ground, number, &name)?;
+        crash_point!("heap.number_claimed");
+        let (place, name) = (&control.chunks[number], control.tiers[tier].name.read());
+        let chunk = match add_memory(ground, number, &name) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                place.store(0, Release);
+                return Err(error);
+            }
+        };
         crash_point!("heap.chunk_added");
         let changes = control.generation.fetch_add(1, AcqRel);
         let entry = Entry::new(chunk, cut, tier, changes);
-        let place = &control.chunks[number];
-        // Release pairs with `refresh`. Where another process was first it added the same memory.
-        let is_mine = place.compare_exchange(0, entry.0, AcqRel, Acquire);
+        // Release pairs with `refresh`.
+        place.store(entry.0, Release);
         crash_point!("heap.chunk_entered");
         control.generation.fetch_add(1, AcqRel);
-        let entry = is_mine.map_or_else(Entry, |_| entry);
-        if entry.chunk() == chunk {
-            self.note(number, entry);
-        } else {
-            gone.push(chunk);
-        }
+        self.note(number, entry);
         Ok(())
     }
 
@@ -315,7 +324,8 @@ impl Chunks {
         crash_point!("heap.chunk_doomed");
         let mut gone = lock(&self.changes);
         let place = &control.chunks[seen.number];
-        let is_mine = place.compare_exchange(seen.entry.0, 0, AcqRel, Relaxed);
+        let claim = own_claim(ground);
+        let is_mine = place.compare_exchange(seen.entry.0, claim.0, AcqRel, Relaxed);
         if is_mine.is_err() {
             return Ok(false);
         }
@@ -323,10 +333,34 @@ impl Chunks {
         crash_point!("heap.chunk_left");
         self.note(seen.number, Entry(0));
         gone.push(seen.entry.chunk());
-        ground
-            .remove(seen.number, seen.entry.chunk())
-            .map_err(HeapError::Remove)?;
+        let removed = ground.remove(seen.number, seen.entry.chunk());
+        crash_point!("heap.chunk_removed");
+        // Release pairs with whoever claims the number next.
+        place.store(0, Release);
+        removed.map_err(HeapError::Remove)?;
         Ok(true)
+    }
+
+    /// Gives back the memory that somebody added or removed when he died.
+    pub(crate) fn remove_unfinished(
+        &self,
+        control: &Control,
+        ground: &dyn Ground,
+    ) -> Result<(), HeapError> {
+        let mut gone = lock(&self.changes);
+        for (number, place) in control.chunks.iter().enumerate() {
+            if place.load(Acquire) == 0 || !claim_number(place, ground) {
+                continue;
+            }
+            // Where it cannot be mapped there is none, or the next to add a chunk finds it.
+            let removed = ground.map(number).map_or(Ok(()), |chunk| {
+                gone.push(chunk);
+                ground.remove(number, chunk)
+            });
+            place.store(0, Release);
+            removed.map_err(HeapError::Remove)?;
+        }
+        Ok(())
     }
 
     /// Makes the hints of all chunks fit the owner words, where somebody died between the one and
@@ -361,8 +395,24 @@ fn clear_free(frame: Frame, range: Range<usize>) {
     }
 }
 
-/// Memory for chunk `number` that is in no table. Where somebody died who was about to give memory
-/// back, that is done first.
+/// The claim of this process.
+fn own_claim(ground: &dyn Ground) -> Entry {
+    let (member, era) = ground.member();
+    Entry::claim(member, era)
+}
+
+/// Claims the number that `place` is of, where there is no chunk; false where another one has.
+fn claim_number(place: &AtomicU64, ground: &dyn Ground) -> bool {
+    let now = place.load(Acquire);
+    let is_dead = |(member, era)| !ground.lives(member, era);
+    let is_free = now == 0 || Entry(now).claimant().is_some_and(is_dead);
+    let claim = own_claim(ground).0;
+    // Acquire pairs with the release of whoever had it before.
+    is_free && place.compare_exchange(now, claim, AcqRel, Relaxed).is_ok()
+}
+
+/// Memory for chunk `number`, which the caller has claimed. Where somebody died who was about to
+/// give memory back, that is done first.
 fn add_memory(ground: &dyn Ground, number: usize, tier: &str) -> Result<usize, HeapError> {
     let chunk = ground.add(number, tier).map_err(HeapError::Exhausted)?;
     // SAFETY: the metadata of a chunk that was just mapped.

@@ -7,8 +7,8 @@
 //! the tiers were written.
 //!
 //! # Invariants
-//! 1. An entry of the table of chunks is 0 or names a chunk that is there; an entry never comes
-//!    twice, because it has a number that rises.
+//! 1. An entry of the table of chunks is 0, or the claim of somebody who changes it, or names a
+//!    chunk that is there; such an entry never comes twice, because it has a number that rises.
 //! 2. A slot whose era is 0 belongs to nobody: no owner word names it and its intent is none.
 //! 3. Only the process of a member takes slots of it; its own thread frees one, or a recoverer
 //!    that claimed it.
@@ -274,6 +274,9 @@ impl Name {
 ///
 /// Bits 26..64: the address, of which the lower bits are 0. Bits 5..26: a number that rises, so
 /// that an entry never comes twice. Bits 2..5: the tier. Bit 1: how it is cut. Bit 0 is set.
+///
+/// Where bit 0 is clear it is none: 0, or the claim of a member, in bits 1..7, of the era above,
+/// who adds or removes memory under that number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u64);
 
@@ -281,6 +284,7 @@ impl Entry {
     const NUMBER_SHIFT: u32 = 5;
     const NUMBER_MASK: u64 = (1 << 21) - 1;
     const TIER_SHIFT: u32 = 2;
+    const MEMBER_BITS: u32 = 6;
 
     pub(crate) fn new(chunk: usize, cut: Cut, tier: usize, number: u64) -> Self {
         let number = (number & Self::NUMBER_MASK) << Self::NUMBER_SHIFT;
@@ -292,6 +296,24 @@ impl Entry {
     /// Where the chunk begins.
     pub(crate) fn chunk(self) -> usize {
         usize::try_from(self.0).unwrap_or(0) & !(CHUNK_BYTES - 1)
+    }
+
+    /// A number under which this member adds or removes memory.
+    pub(crate) fn claim(member: usize, era: u64) -> Self {
+        Self((era << Self::MEMBER_BITS | member as u64) << 1)
+    }
+
+    /// What a word of the table says; 0 where it is no chunk.
+    pub(crate) fn read(word: u64) -> Self {
+        Self(if word & 1 == 0 { 0 } else { word })
+    }
+
+    /// Who has claimed the number: the member and his era.
+    pub(crate) fn claimant(self) -> Option<(usize, u64)> {
+        let word = self.0 >> 1;
+        let member = word & ((1 << Self::MEMBER_BITS) - 1);
+        let member = usize::try_from(member).unwrap_or(0);
+        (self.0 & 1 == 0 && self.0 != 0).then_some((member, word >> Self::MEMBER_BITS))
     }
 
     pub(crate) fn cut(self) -> Cut {

@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 
+use pool_core::crash_point;
 use pool_core::sync::Arc;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use xxhash_rust::xxh3::xxh3_64;
@@ -141,6 +142,7 @@ impl PoolHeap {
         for root in &self.process.control.roots {
             // A place that is free is this one's, or somebody's who was faster.
             let found = root.hash.compare_exchange(0, hash, AcqRel, Acquire);
+            crash_point!("heap.root_placed");
             if found.is_ok() || found == Err(hash) {
                 return named(root, name);
             }
@@ -247,8 +249,9 @@ impl PoolHeap {
     pub fn trim(&self) -> Result<usize, HeapError> {
         self.recover()?;
         self.process.collect();
-        let (slot, owner) = self.process.take_slot()?;
         let (chunks, control) = (&self.process.chunks, self.process.control);
+        chunks.remove_unfinished(control, &*self.process.ground)?;
+        let (slot, owner) = self.process.take_slot()?;
         let mapped: Vec<_> = chunks.all().collect();
         let removed = mapped.into_iter().try_fold(0, |removed, seen| {
             let gone = chunks.remove(control, &*self.process.ground, seen, owner)?;
@@ -326,6 +329,7 @@ fn named(root: &control::Root, name: &str) -> Result<Cell, HeapError> {
     if known.is_empty() {
         // Whoever does so at the same time writes the same, but for names with the same hash.
         root.name.write(name);
+        crash_point!("heap.root_named");
         known = root.name.read();
     }
     if known != name {

@@ -173,6 +173,7 @@ impl Process {
             (0..words(class)).all(|word| left(word) == 0)
         };
         let mut told = Vec::new();
+        let scan = self.chunks.scan();
         for frame in self.chunks.all().flat_map(Seen::frames) {
             let owner = frame.owner();
             if let (Kind::Slab(class), true) = (owner.kind(), owner.is_abandoned())
@@ -189,6 +190,7 @@ impl Process {
             for (slab, class) in told {
                 heap.adopt(self, slab, class);
             }
+            drop(scan);
             heap.end(self);
         }
     }

@@ -365,6 +365,11 @@ impl Local {
     /// Takes over a slab of `class` that nobody owns; false where another thread was first.
     pub(super) fn adopt(&mut self, on: &Process, slab: Frame, class: usize) -> bool {
         let (old, new) = (Owner::abandoned(class), self.owner.slab(class));
+        // What another process wrote where it should not has no frames for its blocks, and the last
+        // of them may be past the chunk.
+        if chunks::extent(slab) < slab_frames(class) {
+            return false;
+        }
         let owner = &slab.descriptor().owner;
         // Acquire pairs with the store by which its last owner left it.
         if planted!("pool.adopts_by_a_store") && owner.load(Acquire) == old.0 {

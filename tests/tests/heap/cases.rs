@@ -171,6 +171,7 @@ pub(crate) const RECOVERIES: &[Case] = &[
     amid(|scene| helped_to_retire(scene, "retire 700000"), "recover"),
     amid(half_trimmed, "recover"),
     amid(half_trimmed, "allocate 100000 9"),
+    amid(half_trimmed, "trim"),
     amid(two_dead, "recover"),
     amid(told_and_left, "trim"),
 ];

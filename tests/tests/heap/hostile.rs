@@ -1,7 +1,9 @@
-//! A member writes anything anywhere, and the others go on: with errors, with memory that is lost or
-//! given out twice, but within the heap, and to an end.
+//! A member writes anything anywhere, and the others go on: with errors, with memory that is lost
+//! or given out twice, but within the heap, and to an end.
 
+use allocator::pool::CHUNK_BYTES;
 use pool_core::clock::eventually;
+use tierpool_tests::blocks;
 use tierpool_tests::family::Family;
 use tierpool_tests::kin::Told;
 use tierpool_tests::patience;
@@ -96,5 +98,24 @@ fn nobody_fails_or_hangs_or_leaves_the_heap_whatever_a_member_writes() {
         }
         // Nothing of the test's is asked to be right: it is a member as well.
         let _left = std::mem::ManuallyDrop::new((mine, heap));
+    }
+}
+
+#[test]
+fn a_slab_that_is_said_to_begin_at_the_last_frame_is_nobodys() {
+    const FRAMES: u64 = 1024;
+    const BLOCK: usize = 500_000;
+    let family = Family::new();
+    let heap = family.heap(1);
+    let mut mine = heap.thread().expect(WHOLE);
+    published(&mut mine, 64).expect(WHOLE);
+    // Its owner word says that it is one of the largest blocks, and nobody's; the chunk says so
+    // by the last of the bits that stand for such slabs.
+    family.set_word(CHUNK + (FRAMES - 1) * 64, 0xff_ffff << 8 | 104);
+    family.set_word(CHUNK + (64 << 10) + 47 * 8, 1 << 63);
+    for _ in 0..20 {
+        let block = blocks::allocate(&mut mine, BLOCK).expect(WHOLE);
+        let (first, last) = (block / CHUNK_BYTES, (block + BLOCK - 1) / CHUNK_BYTES);
+        assert_eq!(first, last, "{block:#x}");
     }
 }

@@ -13,6 +13,8 @@ use super::scene::WHOLE;
 
 /// How often one is killed and replaced before all are.
 const KILLS: u64 = 6;
+/// Chunks come and go all the time.
+const PLACES: usize = 16 << 10;
 /// How long it goes on.
 const SPAN: Nanos = Nanos::from_millis(15_000);
 
@@ -53,7 +55,7 @@ fn assert_exact(heap: &PoolHeap, mine: &mut Rooted) {
 
 #[test]
 fn whoever_is_killed_at_whatever_moment_leaves_what_roots_reach_and_nothing_else() {
-    let family = Family::new();
+    let family = Family::with_places(PLACES);
     let heap = family.heap(1);
     let mut mine = Rooted::new(&heap, 0, 1);
     let (mut random, end, mut rounds) = (Random::new(2), Deadline::after(SPAN), 0_u64);
@@ -92,8 +94,8 @@ fn whoever_is_killed_at_whatever_moment_leaves_what_roots_reach_and_nothing_else
     heap.trim().expect(WHOLE);
     let audit = heap.audit().expect(WHOLE);
     assert_eq!(
-        (audit.free_frames, audit.threads),
-        (audit.frames, 0),
+        (audit.free_frames, audit.threads, family.chunks()),
+        (audit.frames, 0, audit.chunks),
         "{audit:?}"
     );
     println!(

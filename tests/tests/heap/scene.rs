@@ -177,7 +177,12 @@ impl Scene {
         for run in std::mem::take(&mut self.filling) {
             blocks::free(&mut self.mine, run).map_err(text)?;
         }
-        judge(&self.heap, self.mine, self.cell, self.oracle)
+        judge(
+            &self.family,
+            &self.heap,
+            self.mine,
+            (self.cell, self.oracle),
+        )
     }
 }
 
@@ -185,15 +190,20 @@ impl Scene {
 pub(crate) fn judge_as(scene: &Scene, member: usize) -> Result<(), String> {
     let heap = scene.family.open(member);
     let mine = heap.thread().map_err(text)?;
-    judge(&heap, mine, scene.cell, scene.oracle.clone())
+    judge(
+        &scene.family,
+        &heap,
+        mine,
+        (scene.cell, scene.oracle.clone()),
+    )
 }
 
 /// The same with what a member has.
-pub(crate) fn judge(
+fn judge(
+    family: &Family,
     heap: &PoolHeap,
     mut mine: ThreadHeap,
-    cell: Cell,
-    mut oracle: Oracle,
+    (cell, mut oracle): (Cell, Oracle),
 ) -> Result<(), String> {
     works(heap, &mut mine, &mut oracle)?;
     heap.recover().map_err(text)?;
@@ -217,7 +227,7 @@ pub(crate) fn judge(
     drop(mine);
     heap.trim().map_err(text)?;
     let (left, audit) = (look(heap)?, heap.audit().map_err(text)?);
-    let is_all_free = audit.free_frames == audit.frames;
+    let is_all_free = audit.free_frames == audit.frames && audit.chunks == family.chunks();
     let nobody = (audit.threads, audit.dead_threads) == (0, 0);
     if !left.is_empty() || !is_all_free || !nobody {
         return Err(format!("not all is free: {audit:?}"));
@@ -238,9 +248,15 @@ fn look(heap: &PoolHeap) -> Result<BTreeSet<usize>, String> {
     Ok(found.iter().map(|block| block.address).collect())
 }
 
-/// What anybody may do while the dead are not recovered. Frees half of what is kept.
-fn works(heap: &PoolHeap, mine: &mut ThreadHeap, oracle: &mut Oracle) -> Result<(), String> {
+/// What anybody may do while others are dead or stopped amid something. Frees half of what is kept.
+pub(crate) fn works(
+    heap: &PoolHeap,
+    mine: &mut ThreadHeap,
+    oracle: &mut Oracle,
+) -> Result<(), String> {
     let root = heap.root("own").map_err(text)?;
+    let another = heap.root("another").map_err(text)?;
+    heap.load(another).map_err(text)?;
     for bytes in WORKED {
         let (linked, freed) = (pending(mine, bytes)?, published(mine, bytes)?);
         blocks::link(mine, root, 0, linked).map_err(text)?;

@@ -9,15 +9,16 @@
 //! As many moments of each act are looked at as a test may take, all in the first instructions:
 //! what comes later goes through frames that nobody has. With `TIERPOOL_EVERY_STEP=1` all are.
 
+use tierpool_tests::blocks;
 use tierpool_tests::stepped::Stepped;
 
 use super::cases::{ALLOCATIONS, Case, ENDS, LINKS, RECOVERIES};
-use super::scene::{Scene, WHOLE, judge_as};
+use super::scene::{Scene, WHOLE, judge_as, works};
 
 /// How many moments of each act are looked at.
-const LOOKS: u64 = 40;
+const LOOKS: u64 = 30;
 /// And how many instructions of it are counted.
-const COUNTED: u64 = 20_000;
+const COUNTED: u64 = 12_000;
 /// Who looks. The test is member 1, and dead as well.
 const OBSERVER: usize = 9;
 
@@ -62,6 +63,42 @@ fn look(case: &Case, count: u64, stride: u64) -> Result<u64, String> {
     Ok(looks)
 }
 
+/// Stops a kin after some instructions of an act, which it goes on with once the test has done what
+/// others may: they do not wait for it, and nothing that they do is undone by it.
+fn stopped_after(case: &Case, steps: u64) -> Result<(), String> {
+    let (mut scene, kin, stepped) = begun(case);
+    let has_run = (0..steps).all(|_| stepped.step());
+    let value = scene.heap.load(scene.cell).expect(WHOLE);
+    let block = usize::try_from(value).expect(WHOLE);
+    if scene.oracle.tied.contains(&block) && case.act.starts_with("link") {
+        blocks::retire(&mut scene.mine, scene.cell, block, 0).map_err(|why| why.to_string())?;
+        scene.oracle.values = vec![0];
+    }
+    works(&scene.heap, &mut scene.mine, &mut scene.oracle)?;
+    if has_run {
+        stepped.run();
+    }
+    kin.kill(&scene.family);
+    scene.oracle.is_done = true;
+    scene.judge()
+}
+
+fn stopped_at_many_steps(cases: &[Case], moments: u64) {
+    let mut failed = Vec::new();
+    // Nobody frees a block while another one resizes it.
+    for case in cases.iter().filter(|case| !case.act.starts_with("resize")) {
+        let count = count(case, COUNTED);
+        for moment in 0..moments {
+            let steps = count * moment / moments;
+            if let Err(why) = stopped_after(case, steps) {
+                failed.push(format!("{}, after {steps} steps: {why}", case.act));
+            }
+        }
+    }
+    println!("{} acts, {moments} moments of each", cases.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
 fn at_many_steps(cases: &[Case]) {
     let every = std::env::var("TIERPOOL_EVERY_STEP").is_ok();
     let (mut steps, mut looks, mut failed) = (0, 0, Vec::new());
@@ -98,4 +135,15 @@ fn who_dies_between_any_instructions_of_its_end_leaves_it_to_others() {
 #[test]
 fn who_dies_between_any_instructions_of_a_recovery_is_recovered_with_the_other() {
     at_many_steps(RECOVERIES);
+}
+
+#[test]
+fn nobody_waits_for_who_is_stopped_while_it_links_and_what_is_linked_may_be_retired() {
+    stopped_at_many_steps(&LINKS[..3], 30);
+}
+
+#[test]
+fn nobody_waits_for_who_is_stopped_while_it_allocates_or_frees() {
+    stopped_at_many_steps(ALLOCATIONS, 3);
+    stopped_at_many_steps(ENDS, 3);
 }
