@@ -25,8 +25,9 @@
 //! Whoever removes a chunk claims all its frames, has its entry in the table be his claim of the
 //! number, gives its memory back, and then clears the entry. Others may still look at the old
 //! mapping, which may read as zeros: frames that are free. So whoever claimed frames looks at the
-//! entry afterwards, and where it is another one, has claimed nothing. The chunk is marked as doomed before its entry goes: memory that is found
-//! under a number that the table does not have is new, or doomed and to be given back.
+//! entry afterwards, and where it is another one, has claimed nothing. The chunk is marked as
+//! doomed before its entry goes: memory that is found under a number that the table does not have
+//! is new, or doomed and to be given back.
 //!
 //! # A number is claimed
 //! by whoever adds or removes memory under it, by his member and era: two who find doomed memory

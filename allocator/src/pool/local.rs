@@ -92,14 +92,6 @@ pub(super) struct Own {
     pub(super) shelf: Shelf,
 }
 
-/// Blocks of one word that are free and were not told to their owner.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Away {
-    pub(super) slab: Frame,
-    pub(super) word: usize,
-    pub(super) mask: u64,
-}
-
 /// A block that was given out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Given {
@@ -124,7 +116,6 @@ pub(crate) struct Local {
     /// Where to look next for slabs that nobody told of, and for slabs that nobody owns.
     pub(super) looked: usize,
     pub(super) scanned: usize,
-    pub(super) away: Box<[Option<Away>]>,
     /// The block that was given out last, and not freed since: most often the next to be
     /// published.
     last: Ready,
@@ -143,7 +134,6 @@ impl Local {
             unused: Vec::new(),
             looked: 0,
             scanned: 0,
-            away: (0..CLASSES).map(|_| None).collect(),
             last: Ready::default(),
             fronts: Fronts::new(),
         }

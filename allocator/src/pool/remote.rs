@@ -29,7 +29,7 @@ use pool_core::{crash_point, planted};
 use super::cell;
 use super::control::HINTS;
 use super::error::HeapError;
-use super::local::{Away, Local, Own};
+use super::local::{Local, Own};
 use super::process::Process;
 use super::slabs::{is_of, words};
 use crate::bits;
@@ -37,11 +37,10 @@ use crate::frame::Frame;
 use crate::owner::Owner;
 use crate::size_class::block_bytes;
 
-/// Larger blocks are told of at once: they are worth it.
-const GATHERED_BYTES: usize = 1 << 10;
-
 impl Local {
     /// Frees block `index` of `slab`, which is of `class` and not this heap's own.
+    ///
+    /// It is told at once: what was gathered first would be allocated for ever after a death.
     pub(super) fn free_away(
         &mut self,
         on: &Process,
@@ -50,36 +49,12 @@ impl Local {
         index: usize,
         address: usize,
     ) -> Result<(), HeapError> {
-        let (word, mask) = (index >> 6, 1_u64 << (index & 63));
-        let is_allocated = slab.allocated(word).load(Relaxed) & mask != 0;
-        let is_told = slab.remote(word).load(Relaxed) & mask != 0;
-        let gathered = self.away[class].filter(|away| away.slab == slab && away.word == word);
-        if !is_allocated || is_told || gathered.is_some_and(|away| away.mask & mask != 0) {
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        let is_allocated = slab.allocated(word).load(Relaxed) & bit != 0;
+        if !is_allocated || self.tell(on, slab, (class, word), bit) != 0 {
             return Err(HeapError::DoubleFree { address });
         }
-        if let (Some(_), Some(away)) = (gathered, &mut self.away[class]) {
-            away.mask |= mask;
-            return Ok(());
-        }
-        if block_bytes(class) > GATHERED_BYTES {
-            return match self.tell(on, slab, (class, word), mask) {
-                0 => Ok(()),
-                _ => Err(HeapError::DoubleFree { address }),
-            };
-        }
-        self.tell_away(on, class);
-        self.away[class] = Some(Away { slab, word, mask });
         Ok(())
-    }
-
-    /// Tells of what is gathered of `class`.
-    #[inline]
-    pub(super) fn tell_away(&mut self, on: &Process, class: usize) {
-        if let Some(Away { slab, word, mask }) = self.away[class].take() {
-            let before = self.tell(on, slab, (class, word), mask);
-            let twice = u64::from(before.count_ones());
-            on.control.freed_twice.fetch_add(twice, Relaxed);
-        }
     }
 
     /// Sets the bits of freed blocks, and has the owner look. Those that were set already.

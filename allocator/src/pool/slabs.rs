@@ -68,7 +68,6 @@ impl Local {
     #[inline(never)]
     pub(super) fn refill(&mut self, on: &Process, class: usize) -> Result<(), HeapError> {
         on.check_fork()?;
-        self.tell_away(on, class);
         while !self.take_word(class) {
             self.put_by(class);
             self.hear(on);
@@ -365,8 +364,8 @@ impl Local {
     /// Takes over a slab of `class` that nobody owns; false where another thread was first.
     pub(super) fn adopt(&mut self, on: &Process, slab: Frame, class: usize) -> bool {
         let (old, new) = (Owner::abandoned(class), self.owner.slab(class));
-        // What another process wrote where it should not has no frames for its blocks, and the last
-        // of them may be past the chunk.
+        // What another process wrote where it should not has no frames for its blocks, and the
+        // last of them may be past the chunk.
         if chunks::extent(slab) < slab_frames(class) {
             return false;
         }
@@ -395,9 +394,6 @@ impl Local {
     /// Gives everything up, and its slot. Slabs with blocks that are not published stay with the
     /// process, whose first such heap becomes the one that keeps them.
     pub(super) fn end(mut self, on: &Process) {
-        for class in 1..CLASSES {
-            self.tell_away(on, class);
-        }
         self.hear(on);
         for class in 1..CLASSES {
             self.put_back_held(on, class);
@@ -502,9 +498,6 @@ impl Local {
 
     /// Keeps nothing ready.
     pub(super) fn rest(&mut self, on: &Process) {
-        for class in 1..CLASSES {
-            self.tell_away(on, class);
-        }
         self.hear(on);
         for class in 1..CLASSES {
             self.put_back_held(on, class);
