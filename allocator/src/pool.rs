@@ -13,8 +13,8 @@
 //! of a cell and free it. **Slot**: the place of a thread among all threads of all processes.
 //!
 //! # What is promised
-//! 1. Any thread of any process frees any block, and the block is given out again, by itself,
-//!    without waiting for others of its slab.
+//! 1. Any thread of any process frees any published block, and the block is given out again, by
+//!    itself, without waiting for others of its slab. A pending one is its thread's.
 //! 2. A process that is killed at any instruction makes nobody wait. Whoever comes past next frees
 //!    what it had not published, and has the rest.
 //! 3. `link` and `retire` happen as a whole or not at all, whoever dies.

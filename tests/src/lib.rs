@@ -12,6 +12,7 @@
 //! - [`blocks`]: what tests do with the blocks of a pool heap, by their addresses.
 //! - [`family`]: a pool heap without a daemon, in processes that share its memory.
 //! - [`kin`]: a member of such a heap in a process of its own.
+//! - [`hand`]: one who does with a heap what he is told.
 //! - [`lessee`]: a member of a domain in a process of its own.
 //! - [`points`]: the crash points that the sources name.
 //! - [`stepped`]: a process that goes on instruction by instruction.
@@ -40,6 +41,7 @@ pub mod contents;
 pub mod daemon;
 pub mod domain;
 pub mod family;
+pub mod hand;
 pub mod kin;
 pub mod lessee;
 pub mod pattern;

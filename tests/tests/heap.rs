@@ -5,6 +5,7 @@ mod heap {
     mod hostile;
     mod kills;
     mod laws;
+    mod oracle;
     mod planted;
     mod points;
     mod scene;

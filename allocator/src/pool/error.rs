@@ -47,8 +47,11 @@ pub enum HeapError {
         /// The block.
         address: usize,
     },
-    /// Publish a block by the thread that allocated it.
-    #[error("the block at {address:#x} was allocated by another thread, which has to publish it")]
+    /// Publish or free a pending block by the thread that allocated it; what it freed is free.
+    #[error(
+        "the block at {address:#x} is pending: the thread that allocated it has to publish or \
+         free it, or has freed it"
+    )]
     NotOwner {
         /// The block.
         address: usize,

@@ -51,6 +51,10 @@ impl Local {
     ) -> Result<(), HeapError> {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
         let is_allocated = slab.allocated(word).load(Relaxed) & bit != 0;
+        // What is pending its owner has, or keeps ready: nobody else can tell which.
+        if is_allocated && slab.pending(word).load(Relaxed) & bit != 0 {
+            return Err(HeapError::NotOwner { address });
+        }
         if !is_allocated || self.tell(on, slab, (class, word), bit) != 0 {
             return Err(HeapError::DoubleFree { address });
         }

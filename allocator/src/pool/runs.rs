@@ -54,7 +54,10 @@ impl Local {
     }
 
     pub(super) fn free_run(&self, head: Frame) -> Result<(), HeapError> {
-        let address = head.start();
+        let (address, owner) = (head.start(), head.owner());
+        if owner.kind() == Kind::PendingRun && owner != self.owner.pending_run() {
+            return Err(HeapError::NotOwner { address });
+        }
         if !take_run(head, self.owner) {
             return Err(HeapError::DoubleFree { address });
         }

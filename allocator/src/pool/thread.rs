@@ -99,7 +99,9 @@ impl ThreadHeap {
             self.write_back(address)?;
         }
         match self.local.publish(&self.process, address.as_ptr().addr()) {
-            Err(HeapError::NotOwner { address }) => self.publish_kept(address),
+            Err(HeapError::NotOwner { address }) => {
+                self.by_keeper(address, |keeper, on| keeper.publish(on, address))
+            }
             done => done,
         }
     }
@@ -114,14 +116,16 @@ impl ThreadHeap {
         Ok(())
     }
 
-    /// The same for a block of a thread of this process that ended.
+    /// Does something to a pending block of a thread of this process that ended.
     #[cold]
-    fn publish_kept(&mut self, address: usize) -> Result<(), HeapError> {
+    fn by_keeper(
+        &self,
+        address: usize,
+        act: impl FnOnce(&mut Local, &Process) -> Result<(), HeapError>,
+    ) -> Result<(), HeapError> {
         let mut keeper = lock(&self.process.keeper);
-        let Some(keeper) = keeper.as_mut() else {
-            return Err(HeapError::NotOwner { address });
-        };
-        keeper.publish(&self.process, address)
+        let keeper = keeper.as_mut().ok_or(HeapError::NotOwner { address })?;
+        act(keeper, &self.process)
     }
 
     /// Frees the block at `address`, whoever allocated it.
@@ -140,7 +144,12 @@ impl ThreadHeap {
     #[inline(always)]
     pub unsafe fn free(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check_fork()?;
-        self.local.free(&self.process, address.as_ptr().addr())
+        match self.local.free(&self.process, address.as_ptr().addr()) {
+            Err(HeapError::NotOwner { address }) => {
+                self.by_keeper(address, |keeper, on| keeper.free(on, address))
+            }
+            done => done,
+        }
     }
 
     /// Puts the pending block at `block` into `cell`, which has `expected`, and publishes it:
@@ -156,9 +165,13 @@ impl ThreadHeap {
         if self.process.is_software {
             self.write_back(block)?;
         }
-        let block = block.as_ptr().expose_provenance();
-        self.local
-            .link(&self.process, (cell.address, expected), block)
+        let (block, at) = (block.as_ptr().expose_provenance(), (cell.address, expected));
+        match self.local.link(&self.process, at, block) {
+            Err(HeapError::NotOwner { address }) => {
+                self.by_keeper(address, |keeper, on| keeper.link(on, at, block))
+            }
+            done => done,
+        }
     }
 
     /// Takes the block at `block` out of `cell`, which has `value` then, and frees it: both, or

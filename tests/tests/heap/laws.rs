@@ -203,7 +203,7 @@ fn misuse_is_told_to_whoever_does_it_and_changes_nothing() {
 fn is_refused(freed: Result<(), HeapError>) -> bool {
     matches!(
         freed,
-        Err(HeapError::DoubleFree { .. } | HeapError::NoBlock { .. })
+        Err(HeapError::DoubleFree { .. } | HeapError::NoBlock { .. } | HeapError::NotOwner { .. })
     )
 }
 
@@ -217,6 +217,7 @@ fn a_chunk_without_blocks_goes_back_and_another_is_told() {
     theirs.publish(kept).unwrap();
     assert_eq!(second.audit().unwrap().chunks, 3);
     for block in blocks {
+        mine.publish(block).unwrap();
         free(&mut theirs, block).unwrap();
     }
     theirs.rest().unwrap();
@@ -225,8 +226,14 @@ fn a_chunk_without_blocks_goes_back_and_another_is_told() {
     let again = allocate(&mut theirs, 30 << 20);
     let third = allocate(&mut theirs, 30 << 20);
     first.resolve(third).unwrap();
-    free(&mut mine, third).unwrap();
-    free(&mut mine, again).unwrap();
+    for block in [third, again] {
+        assert!(matches!(
+            free(&mut mine, block),
+            Err(HeapError::NotOwner { .. })
+        ));
+        theirs.publish(block).unwrap();
+        free(&mut mine, block).unwrap();
+    }
     drop((mine, theirs));
     assert_whole(&first, &BTreeSet::from([address(kept)]));
 }

@@ -8,6 +8,7 @@
 
 use allocator::pool::PoolHeap;
 use tierpool_tests::family::Member;
+use tierpool_tests::hand::Hand;
 use tierpool_tests::rooted::Rooted;
 
 mod acts;
@@ -21,6 +22,7 @@ fn main() {
     match words[..] {
         ["dies", ref act @ ..] => dies::dies(heap, act),
         ["survives", seed] => survives::survives(heap, seed.parse().unwrap()),
+        ["serves"] => serves(heap),
         ["works", which, seed] => works(&heap, which.parse().unwrap(), seed.parse().unwrap()),
         _ => panic!("kin ROLE [WORD...]"),
     }
@@ -32,6 +34,14 @@ fn works(heap: &PoolHeap, which: usize, seed: u64) {
     println!("ready");
     loop {
         rooted.step().unwrap();
+    }
+}
+
+/// `serves`: does what each line says, and answers by one.
+fn serves(heap: PoolHeap) {
+    let mut hand = Hand::new(heap).unwrap();
+    while let Some(line) = listen() {
+        println!("{}", hand.answer(&line));
     }
 }
 
