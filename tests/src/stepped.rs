@@ -27,10 +27,11 @@ impl Stepped {
         stepped
     }
 
-    /// Lets it run until it stops itself.
-    pub fn run(&self) {
+    /// Lets it run until it stops itself; false where it came to something else.
+    #[must_use]
+    pub fn run(&self) -> bool {
         self.ask(libc::PTRACE_CONT);
-        assert_eq!(self.stop(), Some(Signal::SIGSTOP));
+        self.stop() == Some(Signal::SIGSTOP)
     }
 
     /// Lets it do one instruction; false where it stopped itself instead.

@@ -130,10 +130,6 @@ impl ThreadHeap {
 
     /// Frees the block at `address`, whoever allocated it.
     ///
-    /// Small blocks of others are told of together, at the latest by [`ThreadHeap::rest`]: of each
-    /// size up to 1 KiB, up to 64 that were freed last stay allocated where this process dies
-    /// before. What [`ThreadHeap::retire`] frees is free at once.
-    ///
     /// # Errors
     /// [`HeapError::DoubleFree`], [`HeapError::NoBlock`], [`HeapError::Forked`]: nothing has
     /// changed then.

@@ -123,6 +123,9 @@ pub(crate) const ENDS: &[Case] = &[
     after(an_empty_chunk, "trim"),
 ];
 
+/// A chunk is needed, and somebody died who was about to give one back.
+pub(crate) const DOOMED: Case = amid(doomed, "allocate 9000000 0");
+
 /// Of what others left when they died.
 pub(crate) const RECOVERIES: &[Case] = &[
     amid(
@@ -172,6 +175,7 @@ pub(crate) const RECOVERIES: &[Case] = &[
     amid(half_trimmed, "recover"),
     amid(half_trimmed, "allocate 100000 9"),
     amid(half_trimmed, "trim"),
+    DOOMED,
     amid(two_dead, "recover"),
     amid(told_and_left, "trim"),
 ];
@@ -376,4 +380,16 @@ fn told_and_left(scene: &mut Scene) {
             .iter()
             .any(|class| class.abandoned > 0 && class.told > 0)
     );
+}
+
+/// All chunks are full but one, which is about to be given back by somebody dead.
+fn doomed(scene: &mut Scene) {
+    let known = std::mem::take(&mut scene.oracle);
+    let last = scene.start(3, "trim", None);
+    let told = std::mem::replace(&mut scene.oracle, known);
+    scene.oracle.keep.extend(told.keep);
+    scene.fill();
+    let run = scene.published(31 << 20);
+    tierpool_tests::blocks::free(&mut scene.mine, run).expect(WHOLE);
+    scene.dies(last, "heap.chunk_left");
 }

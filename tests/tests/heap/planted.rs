@@ -1,7 +1,10 @@
 //! Bugs that a heap is likely to have, and that the deaths of [`super::points`] bring to light.
 
-use super::cases::{ALLOCATIONS, Case, ENDS, LINKS, RECOVERIES, SPARES};
+use super::cases::{ALLOCATIONS, Case, DOOMED, ENDS, LINKS, RECOVERIES, SPARES};
+use tierpool_tests::stepped::Stepped;
+
 use super::points::run;
+use super::scene::{Scene, works};
 
 /// Whether a death in an act shows that the kin has `bug`. Without it nothing is shown.
 fn is_caught(bug: &str, cases: &[Case], act: &str, death: Option<(&str, u64)>) -> bool {
@@ -76,4 +79,29 @@ fn an_intent_that_is_cleared_before_the_cell_is_changed_is_caught() {
     let bug = "cell.clears_the_intent_first";
     let death = Some(("heap.intent_ended", 1));
     assert!(is_caught(bug, LINKS, "link 64", death));
+}
+
+/// Has a kin be stopped between when it finds doomed memory and when it gives that back, while the
+/// test adds a chunk as well.
+fn adds_at_once(bug: Option<&str>) -> Result<(), String> {
+    let (mut scene, mut kin) = Scene::ready(&DOOMED, bug);
+    let stepped = Stepped::attach(kin.child().id());
+    scene.tell(&mut kin, "stops-at:heap.doomed_found 0");
+    assert!(stepped.run());
+    works(&scene.heap, &mut scene.mine, &mut scene.oracle)?;
+    let block = scene.published(9_000_000);
+    scene.oracle.keep.insert(block);
+    let has_done = stepped.run();
+    kin.kill(&scene.family);
+    if !has_done {
+        return Err("it failed".to_owned());
+    }
+    scene.judge()
+}
+
+/// Catches: chunks.claims_no_number
+#[test]
+fn two_that_give_the_same_memory_back_are_caught() {
+    adds_at_once(None).expect("the heap has no bug of its own");
+    assert!(adds_at_once(Some("chunks.claims_no_number")).is_err());
 }

@@ -27,7 +27,7 @@ fn begun(case: &Case) -> (Scene, tierpool_tests::kin::Told, Stepped) {
     let (scene, mut kin) = Scene::ready(case, None);
     let stepped = Stepped::attach(kin.child().id());
     scene.tell(&mut kin, "stops 0");
-    stepped.run();
+    assert!(stepped.run());
     (scene, kin, stepped)
 }
 
@@ -76,7 +76,7 @@ fn stopped_after(case: &Case, steps: u64) -> Result<(), String> {
     }
     works(&scene.heap, &mut scene.mine, &mut scene.oracle)?;
     if has_run {
-        stepped.run();
+        assert!(stepped.run());
     }
     kin.kill(&scene.family);
     scene.oracle.is_done = true;

@@ -168,7 +168,6 @@ impl Actor {
                 for &block in given {
                     blocks::free(self.mine(), block).unwrap();
                 }
-                self.mine().rest().unwrap();
             }
             ["link", _] => blocks::link(self.mine(), cell, 0, known[0]).unwrap(),
             ["link-over", _] => {
