@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. A [`Frame`] is the address of a descriptor of a frame of data, in a chunk whose metadata is
 //!    mapped. Chunks of slabs and runs of a private heap are never unmapped, those of a pool heap
-//!    while the process has the heap; whoever has the frame of a block of its own chunks has it
+//!    once the table of the heap has them no more and nobody looks; whoever has the frame of a block of its own chunks has it
 //!    only as long as that block lives.
 //! 2. Metadata is reached through shared references to atomics, so that no thread breaks a
 //!    reference of another by what it writes.
@@ -80,6 +80,8 @@ pub(crate) struct ChunkHead {
     pub(crate) left: [AtomicU64; FRAMES / 64],
     /// 1 once the chunk of a pool heap is about to be given back.
     pub(crate) doomed: AtomicU32,
+    /// Which pool heap the chunk is of: see [`crate::pool`].
+    pub(crate) stamp: AtomicU64,
     /// How many frames of data are free. In a private heap alone.
     pub(crate) free: AtomicU32,
 }

@@ -208,6 +208,7 @@ fn class_of(error: &HeapError) -> ErrorClass {
         HeapError::TooManyChunks | HeapError::TooManyThreads | HeapError::TooManyRoots => {
             ErrorClass::Exhausted
         }
+        HeapError::Ended => ErrorClass::Lost,
         HeapError::Damaged { .. } | HeapError::OtherFormat => ErrorClass::Corrupt,
         _ => ErrorClass::Caller,
     }

@@ -2,12 +2,15 @@
 //!
 //! A heap is a domain, which says who lives, and segments of 64 MiB that are its chunks. Of the
 //! heap `jobs` the domain has the name `jobs`, and its chunks `jobs/0`, `jobs/1` and so on: names
-//! arbitrate which of several processes that add a chunk makes it. What a heap is, and what it
+//! are those of one heap, and no other heap may have such a name. At most 31 processes of one
+//! machine have a heap at a time, and it has at most 60 GiB. What a heap is, and what it
 //! promises, is in [`allocator::pool`].
 
 mod ground;
 
-use allocator::pool::{CONTROL_BYTES, HeapError, PoolHeap};
+use std::time::Duration;
+
+use allocator::pool::{CONTROL_BYTES, HeapError, MOST_TIERS, NAME_BYTES, PoolHeap};
 use pool_core::mem::Access;
 use pool_core::{Bytes, EXTENT_BYTES};
 
@@ -20,6 +23,9 @@ use ground::Segments;
 
 /// What stands between the name of a heap and the number of a chunk.
 const SEPARATOR: char = '/';
+
+/// How long somebody may keep a unit of the domain before it is recalled: nobody is to lease one.
+const RECALL: Duration = Duration::from_secs(3_600);
 
 /// A heap to be made.
 #[derive(Debug, Clone)]
@@ -68,8 +74,7 @@ impl HeapOptions {
         self
     }
 
-    /// It lasts as long as somebody has it: its memory goes back when the last process that has it
-    /// ends, however it does.
+    /// It is this process's alone, and ends with it, however that ends: nobody else opens it.
     #[must_use]
     pub const fn leased(mut self) -> Self {
         self.is_leased = true;
@@ -94,6 +99,7 @@ impl Pool {
         } else {
             &options.tiers[..]
         };
+        check(&options.name, tiers)?;
         let there = self.tiers()?;
         for (name, _) in tiers {
             if !there.iter().any(|tier| tier.name == *name) {
@@ -105,27 +111,32 @@ impl Pool {
         if !options.is_leased {
             create = create.persistent();
         }
-        let options_of_domain = DomainOptions::new().mode(options.mode);
+        let options_of_domain = DomainOptions::new().mode(options.mode).recall_time(RECALL);
         let domain = self.create_domain(&create, &options_of_domain)?;
         let ground = Segments::new(self, domain, &options.name, !options.is_leased)?;
-        let tiers: Vec<_> = tiers
-            .iter()
-            .map(|(name, share)| (name.as_str(), *share))
-            .collect();
-        Ok(PoolHeap::create(Box::new(ground), &tiers)?)
+        let tiers = tiers.iter().map(|(name, share)| (name.as_str(), *share));
+        let made = PoolHeap::create(Box::new(ground), &tiers.collect::<Vec<_>>());
+        made.map_err(Error::from).inspect_err(|_| {
+            // So that the name is free again. What keeps it is told by the next call for it.
+            let domain = self.open_domain(&options.name, Access::ReadWrite);
+            let _ = domain.and_then(|domain| domain.free(Force::Yes));
+        })
     }
 
     /// Opens a heap by its name.
     ///
     /// # Errors
-    /// [`Error`]; [`Error::NotADomain`] and [`HeapError::NotSetUp`] where it is no heap.
+    /// [`Error`]; [`Error::NotADomain`] and [`HeapError::NotSetUp`] where it is no heap,
+    /// [`HeapError::Leased`] where it is another process's alone.
     pub fn open_heap(&self, name: &str) -> Result<PoolHeap, Error> {
         let domain = self.open_domain(name, Access::ReadWrite)?;
         if domain.mode() == Mode::Simulated {
             return Err(HeapError::Simulated.into());
         }
-        let is_persistent = domain.is_persistent();
-        let ground = Segments::new(self, domain, name, is_persistent)?;
+        if !domain.is_persistent() {
+            return Err(HeapError::Leased.into());
+        }
+        let ground = Segments::new(self, domain, name, true)?;
         Ok(PoolHeap::open(Box::new(ground))?)
     }
 
@@ -134,21 +145,64 @@ impl Pool {
     /// # Errors
     /// [`Error`]; what was not given back by then is so by the next call.
     pub fn remove_heap(&self, name: &str) -> Result<(), Error> {
+        // First, so that nobody takes more for it. What is no heap any more has nobody.
+        match self.open_heap(name) {
+            Ok(heap) => heap.end()?,
+            Err(Error::Heap(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let domain = self.open_domain(name, Access::ReadWrite)?;
+        self.free_chunks(name)?;
+        domain.free(Force::Yes)?;
+        // Somebody may have been about to add one.
+        self.free_chunks(name)
+    }
+
+    /// Frees all segments that are chunks of the heap.
+    fn free_chunks(&self, name: &str) -> Result<(), Error> {
         let chunks = format!("{name}{SEPARATOR}");
         let is_chunk = |segment: &str| {
             let number = segment.strip_prefix(&chunks);
-            number.is_some_and(|number| number.parse::<u32>().is_ok())
+            number.is_some_and(is_number)
         };
-        let domain = self.open_domain(name, Access::ReadWrite)?;
-        for segment in self.segments()?.segments {
-            if is_chunk(&segment.name) {
-                match self.open(&segment.name, Access::ReadWrite) {
-                    Ok(segment) => segment.free(Force::Yes)?,
+        loop {
+            let listed = self.segments()?;
+            let mut is_any = false;
+            for segment in listed.segments.iter().filter(|it| is_chunk(&it.name)) {
+                let opened = self.open(&segment.name, Access::ReadWrite);
+                match opened.and_then(|segment| segment.free(Force::Yes)) {
+                    Ok(()) => is_any = true,
                     Err(error) if error.reason() == Some(Reason::NotFound) => {}
                     Err(error) => return Err(error),
                 }
             }
+            // The list is cut where it is long.
+            if !listed.truncated || !is_any {
+                return Ok(());
+            }
         }
-        domain.free(Force::Yes)
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a heap may have this name and these tiers.
+fn check(name: &str, tiers: &[(String, u32)]) -> Result<(), HeapError> {
+    // It would be that of a chunk of another heap.
+    if name
+        .rsplit_once(SEPARATOR)
+        .is_some_and(|(_, last)| is_number(last))
+    {
+        return Err(HeapError::Name(name.to_owned()));
+    }
+    let is_twice = |(index, (name, _)): (usize, &(String, u32))| {
+        tiers.iter().take(index).any(|(other, _)| other == name)
+    };
+    if tiers.len() > MOST_TIERS || tiers.iter().enumerate().any(is_twice) {
+        return Err(HeapError::Tiers(tiers.len()));
+    }
+    let long = tiers.iter().find(|(name, _)| name.len() > NAME_BYTES);
+    long.map_or(Ok(()), |(name, _)| Err(HeapError::Name(name.clone())))
 }

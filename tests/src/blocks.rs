@@ -16,6 +16,13 @@ fn block(address: usize) -> NonNull<u8> {
     NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("no block is at 0")
 }
 
+/// The cell that the first word of a block is.
+#[must_use]
+pub fn cell(address: usize) -> Cell {
+    // SAFETY: see the module.
+    unsafe { Cell::at(block(address).cast()) }
+}
+
 /// A pending block of `bytes`.
 ///
 /// # Errors

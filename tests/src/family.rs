@@ -318,6 +318,10 @@ unsafe impl Ground for Member {
         self.family.base
     }
 
+    fn id(&self) -> u64 {
+        1
+    }
+
     fn window(&self) -> Range<usize> {
         self.family.base + CHUNK_BYTES..self.family.base + self.family.bytes
     }
@@ -336,7 +340,7 @@ unsafe impl Ground for Member {
         let entry = book.chunks.get(number).ok_or_else(none)?;
         if entry.load(Acquire) == 0 {
             if self.family.chunks() as u64 >= book.limit.load(Acquire) {
-                return Err(GroundError::new("the family has no more memory"));
+                return Err(GroundError::shortage("the family has no more memory"));
             }
             let place = book.made.fetch_add(1, AcqRel);
             let bytes = (CHUNK_BYTES as u64).saturating_mul(place + 2);

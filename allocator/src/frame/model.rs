@@ -134,6 +134,7 @@ impl ChunkHead {
             dirty: zeros(),
             left: zeros(),
             doomed: AtomicU32::new(0),
+            stamp: AtomicU64::new(0),
             free: AtomicU32::new(0),
         };
         bits::set(&head.taken, &(0..FRAMES));

@@ -146,7 +146,10 @@ impl Process {
         }
         #[cfg(not(loom))]
         {
-            self.frame_of(address).map_err(|_| no_cell)?;
+            self.frame_of(address).map_err(|error| match error {
+                HeapError::NoBlock { .. } => no_cell,
+                error => error,
+            })?;
             let place: *mut u64 = core::ptr::with_exposed_provenance_mut(address);
             // SAFETY: data of a chunk that is mapped for as long as the process has the heap; a
             // word that several processes change is one that each changes atomically.
@@ -260,6 +263,8 @@ impl Local {
             slot.intent.end();
             return Err(error);
         }
+        // From here on somebody may retire it, and it may be the last of its chunk.
+        let _busy = on.chunks.busy(self.slot);
         crash_point!("heap.cell_marked");
         let published = self.publish(on, block);
         crash_point!("heap.linked");
@@ -268,11 +273,9 @@ impl Local {
         }
         finish(cell, mark, block as u64);
         slot.intent.end();
-        match published {
-            // A run that somebody has retired since it was marked: it was linked before.
-            Err(HeapError::NotPending { .. } | HeapError::NoBlock { .. }) => Ok(()),
-            published => published,
-        }
+        // Whoever has retired the block since, or given it out again, found it linked.
+        drop(published);
+        Ok(())
     }
 
     /// Makes the block at `block` unreachable through a cell, which has `value` then, and frees
@@ -294,6 +297,8 @@ impl Local {
             return Err(HeapError::TooManyThreads);
         };
         self.say_retiring(on);
+        // When the block is free, it may be the last of its chunk.
+        let _busy = on.chunks.busy(self.slot);
         let number = slot.intent.begin(RETIRE, address, block, value);
         let mark = mark(self.slot, number);
         if let Err(error) = on.change(cell, block as u64, mark) {
@@ -432,12 +437,19 @@ pub(super) fn spare_in_flight(
 /// Brings to an end what the dead owner of `slot` was about to do, or undoes it.
 ///
 /// Each step may be the last one of whoever does this: the next to recover does it once more.
-pub(super) fn roll(on: &Process, index: usize, slot: &Slot) {
+///
+/// False where its cell cannot be reached now: then the slot is to be recovered later.
+#[must_use]
+pub(super) fn roll(on: &Process, index: usize, slot: &Slot) -> bool {
     let Ok(Some(plan)) = slot.intent.read() else {
-        return;
+        return true;
     };
     let mark = mark(index, plan.number);
-    let cell = on.cell(plan.cell).ok();
+    let cell = match on.cell(plan.cell) {
+        Ok(cell) => Some(cell),
+        Err(HeapError::NoCell { .. }) => None,
+        Err(_) => return false,
+    };
     let has_mark = cell.is_some_and(|cell| cell.load(Acquire) == mark);
     if has_mark || slot.helped.number.load(Acquire) == plan.number {
         match plan.kind {
@@ -450,6 +462,7 @@ pub(super) fn roll(on: &Process, index: usize, slot: &Slot) {
         }
     }
     slot.intent.end();
+    true
 }
 
 /// Publishes a block of a slab of the dead owner of slot `index`.

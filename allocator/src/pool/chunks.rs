@@ -43,7 +43,7 @@ use pool_core::sync::atomic::{
 use pool_core::sync::{Mutex, lock};
 use pool_core::{crash_point, planted};
 
-use super::control::{Control, Entry, MOST_CHUNKS};
+use super::control::{Control, Entry, MEMBER_THREADS, MOST_CHUNKS};
 use super::error::HeapError;
 use super::ground::Ground;
 use crate::bits;
@@ -73,8 +73,30 @@ pub(crate) struct Chunks {
     end: AtomicUsize,
     /// How many scans are under way.
     scans: AtomicUsize,
+    /// By the numbers of the threads of this process: whether each is busy.
+    busy: Box<[BusyWord]>,
     /// Who changes `seen`; and chunks that went from it and are still mapped.
     changes: Mutex<Vec<usize>>,
+}
+
+/// How often a thread looks at a slab that may be free by then, because it has just freed a block
+/// of it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct BusyWord(AtomicU64);
+
+/// While a thread has one, no chunk is unmapped of which it has a block when it begins, or had.
+///
+/// It costs two stores, where a [`Scan`] costs two operations on a word of all threads. The first
+/// comes before the block is freed, and so before whoever removes the chunk for want of blocks.
+#[derive(Debug)]
+pub(crate) struct Busy<'a>(&'a BusyWord);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let left = self.0.0.load(Relaxed).wrapping_sub(1);
+        self.0.0.store(left, Release);
+    }
 }
 
 /// While there is one, no chunk is unmapped that was mapped when it began.
@@ -141,6 +163,7 @@ impl Chunks {
             generation: AtomicU64::new(0),
             end: AtomicUsize::new(0),
             scans: AtomicUsize::new(0),
+            busy: (0..MEMBER_THREADS).map(|_| BusyWord::default()).collect(),
             changes: Mutex::new(Vec::new()),
         }
     }
@@ -168,6 +191,14 @@ impl Chunks {
         Scan(&self.scans)
     }
 
+    /// Has the thread of `slot` be busy.
+    pub(crate) fn busy(&self, slot: usize) -> Busy<'_> {
+        let word = &self.busy[slot % MEMBER_THREADS];
+        // Nobody else writes it.
+        word.0.store(word.0.load(Relaxed).wrapping_add(1), Relaxed);
+        Busy(word)
+    }
+
     /// The chunks that are mapped. Their frames may be looked at during a [`Scan`].
     pub(crate) fn all(&self) -> impl Iterator<Item = Seen> + '_ {
         let mapped = self.seen.iter().take(self.end.load(Acquire)).enumerate();
@@ -188,20 +219,34 @@ impl Chunks {
         for (number, place) in control.chunks.iter().enumerate() {
             let old = Entry(self.seen[number].load(Relaxed));
             if old.0 != 0 && old.0 != place.load(Acquire) {
+                control.generation.fetch_add(1, AcqRel);
                 self.note(number, Entry(0));
                 gone.push(old.chunk());
             }
         }
         self.unmap_gone(ground, &mut gone);
+        let mut failed = None;
+        let mut is_changed = false;
         for (number, place) in control.chunks.iter().enumerate() {
             let entry = Entry::read(place.load(Acquire));
             if entry.0 != 0 && self.seen[number].load(Relaxed) == 0 {
-                self.map(number, entry, ground, place)?;
+                is_changed = true;
+                // The others are mapped all the same.
+                failed = failed.or(self.map(number, entry, ground, place).err());
             }
         }
-        // Acquire and release: what was mapped is mapped for whoever finds the generation.
-        self.generation.store(generation, Release);
-        Ok(())
+        if is_changed {
+            // Whoever changed the table may have died before it said so to all.
+            control.generation.fetch_add(1, AcqRel);
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                // Acquire and release: what is mapped is so for whoever finds the generation.
+                self.generation.store(generation, Release);
+                Ok(())
+            }
+        }
     }
 
     /// Unmaps chunks that went, unless somebody may look at them.
@@ -211,7 +256,10 @@ impl Chunks {
         } else {
             self.scans.fetch_add(0, AcqRel)
         };
-        if scans == 0 {
+        // Acquire pairs with `Busy`: whoever freed the last block of a chunk was busy before it did,
+        // and that came before the chunk went.
+        let is_busy = self.busy.iter().any(|busy| busy.0.load(Acquire) != 0);
+        if scans == 0 && !is_busy {
             for chunk in gone.drain(..) {
                 ground.unmap(chunk);
             }
@@ -289,7 +337,8 @@ impl Chunks {
         };
         crash_point!("heap.number_claimed");
         let (place, name) = (&control.chunks[number], control.tiers[tier].name.read());
-        let chunk = match add_memory(ground, number, &name) {
+        let id = control.id.load(Relaxed);
+        let chunk = match add_memory(ground, (number, id), &name) {
             Ok(chunk) => chunk,
             Err(error) => {
                 place.store(0, Release);
@@ -316,7 +365,10 @@ impl Chunks {
         heap: Owner,
     ) -> Result<bool, HeapError> {
         let scan = self.scan();
-        if take_frames(control, seen, heap, seen.data().start, seen.data().len()).is_none() {
+        // It may have been unmapped before the scan.
+        if self.seen[seen.number].load(Acquire) != seen.entry.0
+            || take_frames(control, seen, heap, seen.data().start, seen.data().len()).is_none()
+        {
             return Ok(false);
         }
         crash_point!("heap.chunk_claimed");
@@ -417,17 +469,40 @@ fn claim_number(place: &AtomicU64, ground: &dyn Ground) -> bool {
 
 /// Memory for chunk `number`, which the caller has claimed. Where somebody died who was about to
 /// give memory back, that is done first.
-fn add_memory(ground: &dyn Ground, number: usize, tier: &str) -> Result<usize, HeapError> {
-    let chunk = ground.add(number, tier).map_err(HeapError::Exhausted)?;
-    // SAFETY: the metadata of a chunk that was just mapped.
-    let head = unsafe { ChunkHead::at(chunk) };
-    if head.doomed.load(Acquire) == 0 {
+///
+/// So it is with memory that a heap of the same name left when it was removed.
+fn add_memory(
+    ground: &dyn Ground,
+    (number, id): (usize, u64),
+    tier: &str,
+) -> Result<usize, HeapError> {
+    let add = || {
+        let added = ground.add(number, tier);
+        added.map_err(|error| match error.is_shortage() {
+            true => HeapError::Exhausted(error),
+            false => HeapError::Map(error),
+        })
+    };
+    let is_new = |chunk| {
+        // SAFETY: the metadata of a chunk that was just mapped.
+        let head = unsafe { ChunkHead::at(chunk) };
+        let stamp = head.stamp.compare_exchange(0, id, AcqRel, Acquire);
+        stamp.is_ok() && head.doomed.load(Acquire) == 0
+    };
+    let chunk = add()?;
+    if is_new(chunk) {
         return Ok(chunk);
     }
     crash_point!("heap.doomed_found");
     ground.remove(number, chunk).map_err(HeapError::Remove)?;
     ground.unmap(chunk);
-    ground.add(number, tier).map_err(HeapError::Exhausted)
+    let chunk = add()?;
+    if is_new(chunk) {
+        return Ok(chunk);
+    }
+    ground.unmap(chunk);
+    let (what, address) = ("new memory", chunk);
+    Err(HeapError::Damaged { what, address })
 }
 
 fn claim_in(control: &Control, seen: Seen, heap: Owner, wanted: &Wanted) -> Option<Claim> {

@@ -27,6 +27,7 @@ use pool_core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use super::error::HeapError;
 use crate::layout::{CHUNK_BYTES, Cut};
 
 /// How large the control area of a pool heap is.
@@ -77,6 +78,8 @@ pub(crate) const HINTS: usize = 64;
 
 /// The format of this page, and that it is one.
 const MAGIC: u64 = u64::from_le_bytes(*b"TPHEAP\0\x01");
+/// In its place once the heap is about to be removed.
+const ENDED: u64 = u64::from_le_bytes(*b"TPHEAPX\x01");
 
 /// See the module.
 #[repr(C)]
@@ -91,7 +94,9 @@ pub(crate) struct Control {
     /// Slots of the dead that were recovered, and their blocks and runs that became free.
     pub(crate) recovered: AtomicU64,
     pub(crate) recovered_blocks: AtomicU64,
-    unused: [AtomicU64; 2],
+    /// What the ground calls the heap: chunks that are of another one are not its own.
+    pub(crate) id: AtomicU64,
+    unused: AtomicU64,
     pub(crate) tiers: [Tier; MOST_TIERS],
     pub(crate) chunks: [AtomicU64; MOST_CHUNKS],
     pub(crate) roots: [Root; MOST_ROOTS],
@@ -172,7 +177,7 @@ pub(crate) struct Intent {
 #[repr(C, align(64))]
 pub(crate) struct Helped {
     pub(crate) number: AtomicU64,
-    /// Who recovers the slot: 1 more than a slot, and its era; 0 is nobody.
+    /// Who recovers the slot: an era above the six bits of a member; 0 is nobody.
     pub(crate) recoverer: AtomicU64,
 }
 
@@ -189,18 +194,25 @@ impl Control {
         unsafe { &*place }
     }
 
-    /// Whether the heap was set up, and in this format.
-    pub(crate) fn is_set_up(&self) -> Option<bool> {
+    /// Whether the heap was set up, in this format, and has not ended.
+    pub(crate) fn check(&self) -> Result<(), HeapError> {
         match self.magic.load(Acquire) {
-            0 => Some(false),
-            MAGIC => Some(true),
-            _ => None,
+            MAGIC => Ok(()),
+            0 => Err(HeapError::NotSetUp),
+            ENDED => Err(HeapError::Ended),
+            _ => Err(HeapError::OtherFormat),
         }
+    }
+
+    /// Says that the heap ends: nobody takes frames or adds chunks from here on.
+    #[cfg(not(loom))]
+    pub(crate) fn end(&self) {
+        self.magic.store(ENDED, Release);
     }
 
     /// Says that the heap is set up.
     pub(crate) fn set_up(&self) {
-        // Release pairs with `is_set_up`: who finds it set finds the tiers.
+        // Release pairs with `check`: who finds it set finds the tiers.
         self.magic.store(MAGIC, Release);
     }
 

@@ -91,14 +91,23 @@ pub enum HeapError {
     /// Open the heap again in this process: a child inherits none.
     #[error("this process was forked from the one that opened the heap: open it anew")]
     Forked,
+    /// Open a heap that is not leased: this one is its process's alone.
+    #[error("the heap is leased: it is its process's alone")]
+    Leased,
+    /// Open another heap: this one was removed, with all that was in it.
+    #[error("the heap was removed")]
+    Ended,
+    /// Open the heap, or make one of another name.
+    #[error("the heap is set up already")]
+    SetUp,
     /// Wait for whoever makes the heap, or remove it and make it anew if nobody does.
     #[error("the heap is not set up yet")]
     NotSetUp,
     /// Use the version of the library that made it.
     #[error("the heap is of another format")]
     OtherFormat,
-    /// Give a name of 1 to 48 bytes.
-    #[error("{0:?} is no name of 1 to 48 bytes")]
+    /// Give a name of 1 to 48 bytes; of a heap, one that does not end as that of a chunk.
+    #[error("{0:?} is no name of 1 to 48 bytes, or ends in a slash and a number")]
     Name(String),
     /// Use a root that there is: they are never removed.
     #[error("the heap has {} roots, which is the most", super::MOST_ROOTS)]
@@ -125,7 +134,8 @@ pub enum HeapError {
     /// Trim the heap again: the memory of a chunk without blocks could not be given back.
     #[error("a chunk of the heap could not be given back: {0}")]
     Remove(#[source] GroundError),
-    /// Open the chunk again once there is room for another mapping.
-    #[error("a chunk of the heap could not be mapped: {0}")]
+    /// Do it again once what the cause names is mended: the limits of the process on mappings and
+    /// descriptors, or the way to the daemon.
+    #[error("a chunk of the heap could not be had: {0}")]
     Map(#[source] GroundError),
 }

@@ -7,18 +7,38 @@ use std::sync::Arc;
 
 /// Why there is no chunk: the error of whatever the ground is made of.
 #[derive(Debug, Clone)]
-pub struct GroundError(Arc<dyn Error + Send + Sync>);
+pub struct GroundError {
+    cause: Arc<dyn Error + Send + Sync>,
+    is_shortage: bool,
+}
 
 impl GroundError {
     /// The one that `cause` is the cause of.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Arc::from(cause.into()))
+        Self {
+            cause: Arc::from(cause.into()),
+            is_shortage: false,
+        }
+    }
+
+    /// The same, where there is no memory to be had: another tier may have some.
+    pub fn shortage(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            is_shortage: true,
+            ..Self::new(cause)
+        }
+    }
+
+    /// Whether it is a shortage.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        self.is_shortage
     }
 
     /// The cause, where it is of this type.
     #[must_use]
     pub fn cause<E: Error + 'static>(&self) -> Option<&E> {
-        self.0.downcast_ref()
+        self.cause.downcast_ref()
     }
 }
 
@@ -33,13 +53,13 @@ impl Eq for GroundError {}
 
 impl fmt::Display for GroundError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.cause.fmt(f)
     }
 }
 
 impl Error for GroundError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        self.cause.source()
     }
 }
 
@@ -60,6 +80,9 @@ pub unsafe trait Ground: fmt::Debug + Send + Sync {
     /// Where the control area is.
     fn control(&self) -> usize;
 
+    /// A number of the heap that no other heap of the ground ever has, and that is not 0.
+    fn id(&self) -> u64;
+
     /// The addresses that chunks are at.
     fn window(&self) -> Range<usize>;
 
@@ -73,7 +96,7 @@ pub unsafe trait Ground: fmt::Debug + Send + Sync {
     /// Maps chunk `number`, and makes it first where there is none: of zeros, in `tier`.
     ///
     /// # Errors
-    /// Where there is no memory to be had there; nothing has changed then.
+    /// [`GroundError::shortage`] where there is no memory to be had there. Nothing has changed.
     fn add(&self, number: usize, tier: &str) -> Result<usize, GroundError>;
 
     /// Maps chunk `number`, which there is.

@@ -59,8 +59,12 @@ pub struct Placement {
 
 impl Cell {
     /// The cell at `place`, in a block of the heap.
+    ///
+    /// # Safety
+    /// For as long as the cell is used, the block is allocated and the word is reached as a cell
+    /// alone.
     #[must_use]
-    pub fn at(place: NonNull<u64>) -> Self {
+    pub unsafe fn at(place: NonNull<u64>) -> Self {
         Self {
             address: place.as_ptr().expose_provenance(),
         }
@@ -72,7 +76,7 @@ impl PoolHeap {
     /// share 0 has chunks where the others have no room.
     ///
     /// # Errors
-    /// [`HeapError::Tiers`], [`HeapError::Name`].
+    /// [`HeapError::Tiers`], [`HeapError::Name`], [`HeapError::SetUp`].
     pub fn create(ground: Box<dyn Ground>, tiers: &[(&str, u32)]) -> Result<Self, HeapError> {
         let is_twice = |(index, (name, _)): (usize, &(&str, u32))| {
             tiers.iter().take(index).any(|(other, _)| other == name)
@@ -84,6 +88,10 @@ impl PoolHeap {
             check_name(name)?;
         }
         let control = control_of(&*ground);
+        if control.check() != Err(HeapError::NotSetUp) {
+            return Err(HeapError::SetUp);
+        }
+        control.id.store(ground.id(), Relaxed);
         for (tier, (name, share)) in control.tiers.iter().zip(tiers) {
             tier.name.write(name);
             tier.share.store(u64::from(*share) + 1, Relaxed);
@@ -92,20 +100,16 @@ impl PoolHeap {
         Self::open(ground)
     }
 
-    /// Opens a heap that was set up.
+    /// Opens a heap that was set up. It changes nothing in it.
     ///
     /// # Errors
-    /// [`HeapError::NotSetUp`], [`HeapError::OtherFormat`], [`HeapError::Map`].
+    /// [`HeapError::NotSetUp`], [`HeapError::Ended`], [`HeapError::OtherFormat`],
+    /// [`HeapError::Map`].
     pub fn open(ground: Box<dyn Ground>) -> Result<Self, HeapError> {
         let control = control_of(&*ground);
-        match control.is_set_up() {
-            Some(true) => {}
-            Some(false) => return Err(HeapError::NotSetUp),
-            None => return Err(HeapError::OtherFormat),
-        }
+        control.check()?;
         let process = Process::new(control, ground);
         process.refresh()?;
-        process.recover_dead();
         Ok(Self {
             process: Arc::new(process),
         })
@@ -140,10 +144,14 @@ impl PoolHeap {
         check_name(name)?;
         let hash = xxh3_64(name.as_bytes()).max(1);
         for root in &self.process.control.roots {
-            // A place that is free is this one's, or somebody's who was faster.
-            let found = root.hash.compare_exchange(0, hash, AcqRel, Acquire);
-            crash_point!("heap.root_placed");
-            if found.is_ok() || found == Err(hash) {
+            let mut found = root.hash.load(Acquire);
+            if found == 0 {
+                // It is this one's from here on, or somebody's who was faster.
+                let free = root.hash.compare_exchange(0, hash, AcqRel, Acquire);
+                found = free.err().unwrap_or(hash);
+                crash_point!("heap.root_placed");
+            }
+            if found == hash {
                 return named(root, name);
             }
         }
@@ -176,7 +184,12 @@ impl PoolHeap {
     pub fn load(&self, cell: Cell) -> Result<u64, HeapError> {
         self.process.check_fork()?;
         let value = self.process.load(cell.address)?;
-        self.process.refresh()?;
+        let refreshed = self.process.refresh();
+        let address = usize::try_from(value).unwrap_or(0);
+        // A chunk that cannot be mapped matters where it is pointed to.
+        if value != 0 && self.process.chunks.frame_of(address).is_none() {
+            refreshed?;
+        }
         Ok(value)
     }
 
@@ -191,7 +204,7 @@ impl PoolHeap {
     }
 
     /// Maps what other processes added, so that any block of the heap may be read and written by
-    /// its address; the block at `address` among them.
+    /// its address. That a block is at `address` is not looked at, only that it is in a chunk.
     ///
     /// # Errors
     /// [`HeapError::NoBlock`] where it is in no chunk of the heap, [`HeapError::Map`],
@@ -223,6 +236,7 @@ impl PoolHeap {
     /// [`HeapError::NoBlock`] where none is allocated there, [`HeapError::Forked`].
     pub fn usable_bytes(&self, address: NonNull<u8>) -> Result<usize, HeapError> {
         self.process.check_fork()?;
+        let _scan = self.process.chunks.scan();
         Local::usable_bytes(&self.process, address.as_ptr().addr())
     }
 
@@ -238,6 +252,17 @@ impl PoolHeap {
         self.process.tend_keeper();
         self.process.chunks.mend();
         Ok(recovered)
+    }
+
+    /// Ends the heap: whoever has it takes no more memory for it. For who removes it, and gives its
+    /// memory back.
+    ///
+    /// # Errors
+    /// [`HeapError::Forked`].
+    pub fn end(&self) -> Result<(), HeapError> {
+        self.process.check_fork()?;
+        self.process.control.end();
+        Ok(())
     }
 
     /// Gives chunks without a block back to the pool, and says how many. Threads that keep blocks

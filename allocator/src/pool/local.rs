@@ -18,6 +18,8 @@
 //! 2. allocated and pending: not given out, or not published: recovery frees it;
 //! 3. allocated and not pending: published, and as it was.
 //!
+//! And a run is published or names the slot, by its owner word.
+//!
 //! # Invariants
 //! 1. Only the owner of a slab changes its bitmaps of allocated and of pending blocks, and whoever
 //!    recovers the slot of an owner that died.
@@ -120,6 +122,8 @@ pub(crate) struct Local {
     /// published.
     last: Ready,
     pub(super) fronts: Fronts,
+    /// Runs that were allocated, and of which some are pending yet.
+    pub(super) runs: Vec<Frame>,
 }
 
 impl Local {
@@ -136,6 +140,7 @@ impl Local {
             scanned: 0,
             last: Ready::default(),
             fronts: Fronts::new(),
+            runs: Vec::new(),
         }
     }
 
@@ -276,7 +281,7 @@ impl Local {
     #[inline(always)]
     pub(crate) fn free(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
         match self.own_block(on, address) {
-            Some((slab, class, index)) => self.free_own(on, slab, class, index, address),
+            Some((slab, class, index)) => self.free_own(slab, class, index, address),
             None => self.free_slowly(on, address),
         }
     }
@@ -288,7 +293,7 @@ impl Local {
         match place::in_frame(frame, address) {
             Some(Place::Slab { slab, class, index }) => {
                 if slab.owner() == self.owner.slab(class) {
-                    self.free_own(on, slab, class, index, address)
+                    self.free_own(slab, class, index, address)
                 } else {
                     self.free_away(on, slab, class, index, address)
                 }
@@ -303,7 +308,6 @@ impl Local {
     #[expect(clippy::cast_possible_truncation, reason = "a bit of a word")]
     fn free_own(
         &mut self,
-        on: &Process,
         slab: Frame,
         class: usize,
         index: usize,
@@ -338,18 +342,13 @@ impl Local {
             bin.ready = bin.ready.wrapping_add(1);
             return Ok(());
         }
-        self.free_past_front(on, slab, (class, index));
+        self.free_past_front(slab, (class, index));
         Ok(())
     }
 
     /// Frees block `index` of a slab of this heap that is neither of the held word nor in front.
     #[inline(always)]
-    pub(super) fn free_past_front(
-        &mut self,
-        on: &Process,
-        slab: Frame,
-        (class, index): (usize, usize),
-    ) {
+    pub(super) fn free_past_front(&mut self, slab: Frame, (class, index): (usize, usize)) {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
         let (allocated, pending) = (slab.allocated(word), slab.pending(word));
         let marks = pending.load(Relaxed);
@@ -369,7 +368,7 @@ impl Local {
             summary.store(before | 1 << (word & 63), Relaxed);
         }
         if before == 0 || left == 0 {
-            self.settle(on, slab, class);
+            self.settle(slab, class);
         }
     }
 

@@ -67,6 +67,10 @@ unsafe impl Ground for Stage {
         0
     }
 
+    fn id(&self) -> u64 {
+        1
+    }
+
     fn window(&self) -> Range<usize> {
         CHUNK..CHUNK + CHUNK_BYTES
     }

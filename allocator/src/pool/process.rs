@@ -45,6 +45,9 @@ fn count_forks() {
     });
 }
 
+/// How often frames are looked for, while others change what there is.
+const CLAIMS: usize = 1_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -102,9 +105,13 @@ impl Process {
         if let Some(frame) = self.chunks.frame_of(address) {
             return Ok(frame);
         }
-        self.refresh()?;
-        let frame = self.chunks.frame_of(address);
-        frame.ok_or(HeapError::NoBlock { address })
+        // A chunk that cannot be mapped matters where the address may be in it.
+        let refreshed = self.refresh();
+        if let Some(frame) = self.chunks.frame_of(address) {
+            return Ok(frame);
+        }
+        refreshed?;
+        Err(HeapError::NoBlock { address })
     }
 
     /// Takes a slot for the calling thread: its number, and the owner word of its heap.
@@ -163,7 +170,9 @@ impl Process {
             tier,
         };
         let mut is_mended = false;
-        loop {
+        // Others may add and take chunks all the time, but not for ever.
+        for _ in 0..CLAIMS {
+            self.control.check()?;
             if let Some(claim) = self.chunks.claim(self.control, heap, &wanted) {
                 return Ok(claim);
             }
@@ -182,6 +191,9 @@ impl Process {
             }
             self.add_chunk(cut, tier)?;
         }
+        let address = core::ptr::from_ref(&self.control.generation).addr();
+        let what = "the table of chunks, which changes all the time,";
+        Err(HeapError::Damaged { what, address })
     }
 
     /// Adds a chunk, of the tier whose turn it is or the next that has room.
@@ -199,7 +211,10 @@ impl Process {
                 Err(error) => return Err(error),
             }
         }
-        let none = || HeapError::NoTier(String::new());
+        let none = || HeapError::Damaged {
+            what: "the list of tiers",
+            address: core::ptr::from_ref(&self.control.tiers).addr(),
+        };
         Err(failed.unwrap_or_else(none))
     }
 

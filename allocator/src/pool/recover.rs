@@ -16,7 +16,7 @@ use pool_core::{crash_point, planted};
 
 use super::cell;
 use super::chunks::{self, Seen};
-use super::control::{Control, MEMBERS, Slot};
+use super::control::{Control, MEMBERS, SLOTS, Slot};
 use super::local::Local;
 use super::process::Process;
 use super::slabs::{among, leave, summary_of, words};
@@ -34,11 +34,18 @@ impl Process {
     /// mapped, are left as they are.
     pub(crate) fn recover_dead(&self) -> usize {
         let slots = (1..MEMBERS).flat_map(|member| self.control.taken(member));
-        slots.filter(|&index| self.recover(index)).count()
+        let claimed: Vec<usize> = slots.filter(|&index| self.claim_dead(index)).collect();
+        self.recover_claimed(&claimed)
     }
 
     /// Recovers a slot, if its owner is dead and nobody else does.
+    #[cfg(loom)]
     pub(super) fn recover(&self, index: usize) -> bool {
+        self.claim_dead(index) && self.recover_claimed(&[index]) == 1
+    }
+
+    /// Claims the recovery of a slot whose owner is dead.
+    fn claim_dead(&self, index: usize) -> bool {
         let (member, ..) = Control::place_of(index);
         let Some(slot) = self.control.slot(index) else {
             return false;
@@ -49,19 +56,42 @@ impl Process {
         }
         crash_point!("heap.recovery_claimed");
         // Somebody may have been faster, and have gone again.
-        let is_still = slot.era.load(Acquire) == era && self.refresh().is_ok();
-        if is_still {
-            self.make_good(index, slot);
-            self.control.recovered.fetch_add(1, Relaxed);
-            if planted!("recover.lets_go_of_the_claim_early") {
-                slot.helped.recoverer.store(0, Release);
-            }
-            self.free_slot(index);
+        let is_still = slot.era.load(Acquire) == era;
+        if !is_still {
+            slot.helped.recoverer.store(0, Release);
         }
-        // Release pairs with `claim_slot`: whoever claims it next finds the era gone. Not before
-        // it is: somebody would recover the slot while another thread takes it.
-        slot.helped.recoverer.store(0, Release);
         is_still
+    }
+
+    /// Recovers slots that were claimed, all of them in one pass, and says how many.
+    fn recover_claimed(&self, slots: &[usize]) -> usize {
+        if slots.is_empty() {
+            return 0;
+        }
+        let is_ready = self.refresh().is_ok();
+        let mut recovered = 0;
+        let good = if is_ready {
+            self.make_good(slots)
+        } else {
+            Vec::new()
+        };
+        for &index in slots {
+            let Some(slot) = self.control.slot(index) else {
+                continue;
+            };
+            if good.contains(&index) {
+                recovered += 1;
+                self.control.recovered.fetch_add(1, Relaxed);
+                if planted!("recover.lets_go_of_the_claim_early") {
+                    slot.helped.recoverer.store(0, Release);
+                }
+                self.free_slot(index);
+            }
+            // Release pairs with `claim_slot`: whoever claims it next finds the era gone. Not
+            // before it is: somebody would recover the slot while another thread takes it.
+            slot.helped.recoverer.store(0, Release);
+        }
+        recovered
     }
 
     /// Claims the recovery of a slot.
@@ -86,23 +116,34 @@ impl Process {
         self.era << MEMBER_BITS | self.member as u64
     }
 
-    /// Frees what slot `index` had not published, and leaves the rest to others.
-    pub(super) fn make_good(&self, index: usize, slot: &Slot) {
-        if !planted!("recover.sweeps_before_it_rolls") {
-            cell::roll(self, index, slot);
-        }
+    /// Frees what slots had not published, and leaves the rest to others. Those of which that is
+    /// done: all but those whose intents cannot be brought to an end yet.
+    pub(super) fn make_good(&self, slots: &[usize]) -> Vec<usize> {
         let _scan = self.chunks.scan();
-        for seen in self.chunks.all() {
-            for at in seen.data() {
-                let frame = seen.frame(at);
-                if frame.owner().slot() == Some(index) {
-                    self.make_frame_good(frame, index);
-                }
+        let roll = |&index: &usize| {
+            let slot = self.control.slot(index);
+            slot.is_none_or(|slot| cell::roll(self, index, slot))
+        };
+        let sweeps_first = planted!("recover.sweeps_before_it_rolls");
+        let all = slots.iter().copied();
+        let good: Vec<usize> = all.filter(|index| sweeps_first || roll(index)).collect();
+        let mut is_one = vec![false; SLOTS];
+        for &index in &good {
+            if let Some(is_one) = is_one.get_mut(index) {
+                *is_one = true;
             }
         }
-        if planted!("recover.sweeps_before_it_rolls") {
-            cell::roll(self, index, slot);
+        for frame in self.chunks.all().flat_map(Seen::frames) {
+            if let Some(index) = frame.owner().slot()
+                && is_one.get(index) == Some(&true)
+            {
+                self.make_frame_good(frame, index);
+            }
         }
+        if sweeps_first {
+            return good.into_iter().filter(|index| roll(index)).collect();
+        }
+        good
     }
 
     fn make_frame_good(&self, frame: Frame, index: usize) {
@@ -209,12 +250,13 @@ impl Process {
 impl Drop for Process {
     /// What no thread published is freed: there is none any more that could.
     fn drop(&mut self) {
+        // First: in a child the lock may be held for ever.
+        if self.is_forked() {
+            return;
+        }
         let keeper = lock(&self.keeper).take();
-        if let (Some(keeper), false) = (keeper, self.is_forked()) {
-            let slot = self.control.slot(keeper.slot);
-            if let Some(slot) = slot {
-                self.make_good(keeper.slot, slot);
-            }
+        if let Some(keeper) = keeper {
+            self.make_good(&[keeper.slot]);
             self.free_slot(keeper.slot);
         }
     }

@@ -34,6 +34,7 @@ use super::process::Process;
 use super::slabs::{is_of, words};
 use crate::bits;
 use crate::frame::Frame;
+use crate::layout::Cut;
 use crate::owner::Owner;
 use crate::size_class::block_bytes;
 
@@ -78,6 +79,7 @@ impl Local {
             hint(on, slab, slab.owner());
             return slab.remote(word).fetch_or(mask, order) & mask;
         }
+        let _busy = on.chunks.busy(self.slot);
         // Release pairs with the owner, who gives the blocks to somebody else.
         let before = slab.remote(word).fetch_or(mask, order);
         crash_point!("heap.told");
@@ -86,7 +88,7 @@ impl Local {
         if is_of(slab, self.owner, class) {
             self.drain(on, slab, class, false);
         } else if owner == Owner::abandoned(class) {
-            if self.may_have(on, slab) {
+            if self.may_have(on, slab, class) {
                 self.adopt(on, slab, class);
             }
         } else if before == 0 {
@@ -95,12 +97,14 @@ impl Local {
         before & mask
     }
 
-    /// Whether a slab is in a tier that this heap uses.
-    fn may_have(&self, on: &Process, slab: Frame) -> bool {
-        let Some(tier) = self.tier else { return true };
+    /// Whether a slab is in a chunk for blocks of its class, and of a tier that this heap uses.
+    fn may_have(&self, on: &Process, slab: Frame, class: usize) -> bool {
         let chunks = on.chunks.all();
         let mut with_it = chunks.filter(|seen| seen.entry.chunk() == slab.chunk());
-        with_it.any(|seen| seen.entry.tier() == tier)
+        with_it.any(|seen| {
+            let is_cut = seen.entry.cut() == Cut::of(block_bytes(class));
+            is_cut && self.tier.is_none_or(|tier| seen.entry.tier() == tier)
+        })
     }
 
     /// Looks at all slabs that others told of.
@@ -161,7 +165,7 @@ impl Local {
             self.forget_last();
             let summary = slab.descriptor().summary.load(Relaxed) | changed;
             slab.descriptor().summary.store(summary, Relaxed);
-            self.settle(on, slab, class);
+            self.settle(slab, class);
         }
     }
 

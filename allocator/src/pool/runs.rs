@@ -34,10 +34,32 @@ impl Local {
         let owner = &claim.head.descriptor().owner;
         owner.store(self.owner.pending_run().0, Release);
         crash_point!("heap.run_made");
+        self.forget_runs();
+        self.runs.push(claim.head);
         Ok(Given {
             address: claim.head.start(),
             is_zero: claim.is_zero,
         })
+    }
+
+    /// Forgets runs that are published or free.
+    pub(super) fn forget_runs(&mut self) {
+        let pending = self.owner.pending_run();
+        self.runs.retain(|run| run.owner() == pending);
+    }
+
+    /// Takes the pending runs of another thread of this process, which gives them up.
+    pub(super) fn take_runs(&mut self, of: &mut Self) {
+        let (old, new) = (of.owner.pending_run(), self.owner.pending_run());
+        for run in of.runs.drain(..) {
+            let owner = &run.descriptor().owner;
+            // Somebody may have linked it meanwhile.
+            let taken = owner.compare_exchange(old.0, new.0, AcqRel, Relaxed);
+            crash_point!("heap.run_kept");
+            if taken.is_ok() {
+                self.runs.push(run);
+            }
+        }
     }
 
     pub(super) fn publish_run(&self, head: Frame) -> Result<(), HeapError> {

@@ -75,7 +75,7 @@ impl Local {
                 self.look_around(on);
             }
             if self.slabs[class].partial.is_empty() {
-                self.adopt_any(on, class);
+                self.adopt_any(on, class, SCANS);
             }
             let number = match self.slabs[class].partial.pop() {
                 Some(number) => number,
@@ -83,7 +83,9 @@ impl Local {
                     Ok(number) => number,
                     Err(error) => {
                         // It recovered the dead: what they had may be in slabs that nobody owns.
-                        self.adopt_any(on, class);
+                        // And there may be blocks in slabs that nobody told of.
+                        self.look_everywhere(on);
+                        self.adopt_any(on, class, usize::MAX);
                         self.slabs[class].partial.pop().ok_or(error)?
                     }
                 },
@@ -238,7 +240,7 @@ impl Local {
     /// Puts a slab where it belongs that has a free block now.
     #[cold]
     #[inline(never)]
-    pub(super) fn settle(&mut self, on: &Process, slab: Frame, class: usize) {
+    pub(super) fn settle(&mut self, slab: Frame, class: usize) {
         let Some(number) = self.number_of(slab) else {
             return;
         };
@@ -253,14 +255,14 @@ impl Local {
         self.unshelve(number);
         if may_go && is_empty(slab, class) {
             self.disown(number);
-            self.give_up(on, slab);
+            self.give_up(slab);
         } else {
             self.shelve(number);
         }
     }
 
     /// Makes a slab that this heap owns and that has no blocks free frames.
-    fn give_up(&self, _: &Process, slab: Frame) {
+    fn give_up(&self, slab: Frame) {
         let owner = &slab.descriptor().owner;
         owner.store(self.owner.freeing().0, Release);
         crash_point!("heap.slab_freeing");
@@ -316,7 +318,8 @@ impl Local {
     }
 
     /// Takes slabs of `class` over that nobody owns, until one has free blocks.
-    pub(super) fn adopt_any(&mut self, on: &Process, class: usize) {
+    /// Looks at about `most` of them; next time at those that follow.
+    pub(super) fn adopt_any(&mut self, on: &Process, class: usize, most: usize) {
         let _scan = on.chunks.scan();
         let mut scans = 0;
         let chunks: Vec<_> = on.chunks.all().collect();
@@ -336,10 +339,14 @@ impl Local {
                 if seen.data().contains(&index) {
                     self.try_adopt(on, seen.frame(index), class);
                 }
-                if scans >= SCANS || !self.slabs[class].partial.is_empty() {
+                if !self.slabs[class].partial.is_empty() {
                     self.scanned = place;
                     return;
                 }
+            }
+            if scans >= most {
+                self.scanned = place + 1;
+                return;
             }
         }
     }
@@ -401,11 +408,15 @@ impl Local {
         }
         let mut keeper = lock(&on.keeper);
         let own = self.own.iter().flatten();
-        let has_pending = own.into_iter().any(|own| has_pending(own.slab, own.class));
-        if has_pending && keeper.is_none() {
+        let is_pending = own.into_iter().any(|own| has_pending(own.slab, own.class));
+        self.forget_runs();
+        if (is_pending || !self.runs.is_empty()) && keeper.is_none() {
             self.leave_published(on);
             *keeper = Some(Box::new(self));
             return;
+        }
+        if let Some(keeper) = keeper.as_deref_mut() {
+            keeper.take_runs(&mut self);
         }
         self.leave_all(on, keeper.as_deref_mut());
         drop(keeper);
@@ -425,7 +436,7 @@ impl Local {
             self.unshelve(number);
             self.disown(number);
             if is_empty(slab, class) {
-                self.give_up(on, slab);
+                self.give_up(slab);
             } else if let (true, Some(keeper)) = (has_pending(slab, class), keeper.as_mut()) {
                 keeper.take_over(on, slab, class);
             } else {
@@ -460,7 +471,7 @@ impl Local {
             self.unshelve(number);
             self.disown(number);
             if is_empty(slab, class) {
-                self.give_up(on, slab);
+                self.give_up(slab);
             } else {
                 leave(slab, class);
             }
@@ -476,7 +487,7 @@ impl Local {
             let frame = on.chunks.frame_of(address);
             let place = frame.and_then(|frame| place::in_frame(frame, address));
             if let Some(Place::Slab { slab, index, .. }) = place {
-                self.free_past_front(on, slab, (class, index));
+                self.free_past_front(slab, (class, index));
             }
         }
         let bin = &mut self.bins[class];
@@ -513,8 +524,17 @@ impl Local {
                 if self.number_of(slab) == Some(number) && is_empty(slab, class) {
                     self.unshelve(number);
                     self.disown(number);
-                    self.give_up(on, slab);
+                    self.give_up(slab);
                 }
+            }
+        }
+    }
+
+    /// Looks at all slabs of this heap.
+    fn look_everywhere(&mut self, on: &Process) {
+        for number in 0..self.own.len() {
+            if let Some(Own { slab, class, .. }) = self.own[number] {
+                self.drain(on, slab, class, false);
             }
         }
     }

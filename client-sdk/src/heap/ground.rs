@@ -21,7 +21,7 @@ use pool_core::sync::{Mutex, lock};
 
 use super::SEPARATOR;
 use crate::domain::Domain;
-use crate::error::{Error, Reason};
+use crate::error::{Error, ErrorClass, Reason};
 use crate::pool::{Create, Pool};
 use crate::segment::{Force, Segment};
 
@@ -80,10 +80,20 @@ impl Segments {
     }
 
     /// Keeps a segment that is a chunk, and says where it is.
-    fn keep(&self, segment: Segment) -> usize {
+    fn keep(&self, segment: Segment) -> Result<usize, GroundError> {
         let chunk = address(&segment);
+        let is_chunk = segment.bytes() == Bytes::new(CHUNK_BYTES as u64)
+            && chunk.is_multiple_of(CHUNK_BYTES)
+            && segment.access() == Access::ReadWrite
+            && segment.held().membership().is_none();
+        if !is_chunk {
+            let (name, heap) = (segment.name(), &self.name);
+            return Err(GroundError::new(format!(
+                "the segment {name} is no chunk of the heap {heap}: free it"
+            )));
+        }
         lock(&self.chunks).insert(chunk, segment);
-        chunk
+        Ok(chunk)
     }
 
     /// Makes chunk `number`, or opens the one that somebody has made.
@@ -113,6 +123,14 @@ fn is(answer: &Result<Segment, Error>, reason: Reason) -> bool {
     answer.as_ref().err().and_then(Error::reason) == Some(reason)
 }
 
+/// What went wrong, and whether another tier may have what was wanted.
+fn told(error: Error) -> GroundError {
+    match error.class() {
+        ErrorClass::Exhausted => GroundError::shortage(error),
+        _ => GroundError::new(error),
+    }
+}
+
 fn address(segment: &Segment) -> usize {
     segment.as_ptr().expose_provenance()
 }
@@ -126,6 +144,11 @@ unsafe impl Ground for Segments {
         let directory = self.domain.layout().directory().get();
         let start = address(self.domain.segment());
         start.wrapping_add(usize::try_from(directory).unwrap_or(0))
+    }
+
+    fn id(&self) -> u64 {
+        // The daemon never uses it again.
+        self.domain.id().number()
     }
 
     fn window(&self) -> Range<usize> {
@@ -146,16 +169,13 @@ unsafe impl Ground for Segments {
 
     fn add(&self, number: usize, tier: &str) -> Result<usize, GroundError> {
         self.check_standing()?;
-        let segment = self.make(number, tier).map_err(GroundError::new)?;
-        Ok(self.keep(segment))
+        self.keep(self.make(number, tier).map_err(told)?)
     }
 
     fn map(&self, number: usize) -> Result<usize, GroundError> {
         self.check_standing()?;
         let segment = self.pool.open(&self.name_of(number), Access::ReadWrite);
-        segment
-            .map(|segment| self.keep(segment))
-            .map_err(GroundError::new)
+        self.keep(segment.map_err(told)?)
     }
 
     fn unmap(&self, chunk: usize) {

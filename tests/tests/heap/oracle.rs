@@ -127,7 +127,9 @@ impl World {
             return Worker::Thread(Threaded::start(self.heap.clone()));
         }
         let program = (env!("CARGO_BIN_EXE_kin"), None);
-        Worker::Process(Told::start(&self.family, 1 + hand, program, &["serves"]))
+        let mut process = Told::start(&self.family, 1 + hand, program, &["serves"]);
+        assert_eq!(process.hear().as_deref(), Some("ready"));
+        Worker::Process(process)
     }
 
     /// Has a hand do something: the address, or what it was told.

@@ -133,7 +133,7 @@ fn a_slab_that_is_left_while_another_looks_for_one_is_not_hidden() {
         let bit = slab.index()..slab.index() + 1;
         crate::bits::set(&slab.head().left, &bit);
         let looker = start.spawn(move || {
-            other.local.adopt_any(&other.process, class);
+            other.local.adopt_any(&other.process, class, usize::MAX);
             other
         });
         let _process = owner.end();

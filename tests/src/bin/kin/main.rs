@@ -40,6 +40,7 @@ fn works(heap: &PoolHeap, which: usize, seed: u64) {
 /// `serves`: does what each line says, and answers by one.
 fn serves(heap: PoolHeap) {
     let mut hand = Hand::new(heap).unwrap();
+    println!("ready");
     while let Some(line) = listen() {
         println!("{}", hand.answer(&line));
     }

@@ -2,8 +2,6 @@
 //! should not. Errors are what it expects; it must not fail, hang, or be given anything that is not
 //! in a chunk as a whole.
 
-use std::ptr::NonNull;
-
 use allocator::pool::{CHUNK_BYTES, Cell, PoolHeap, ThreadHeap};
 use tierpool_tests::blocks;
 use tierpool_tests::random::Random;
@@ -97,8 +95,7 @@ impl Survivor {
         assert_eq!(first, last, "{bytes} bytes at {block:#x}");
         blocks::sign(block, bytes.min(4096), 0);
         if bytes < 4096 && self.cells.len() < 50 {
-            let place = std::ptr::with_exposed_provenance_mut(block);
-            self.cells.push(Cell::at(NonNull::new(place).unwrap()));
+            self.cells.push(blocks::cell(block));
         }
         self.blocks.push(block);
     }
