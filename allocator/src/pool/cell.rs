@@ -371,6 +371,14 @@ impl Local {
     }
 }
 
+/// Whether the thread of `owner` is about to link its block at `block`. Then others may have found
+/// it in the cell, although it is not published yet, and need not wait until it is.
+pub(super) fn is_being_linked(control: &Control, owner: Owner, block: usize) -> bool {
+    let slot = owner.slot().and_then(|slot| control.slot(slot));
+    let plan = slot.and_then(|slot| slot.intent.read().ok().flatten());
+    plan.is_some_and(|plan| plan.kind == LINK && plan.block == block)
+}
+
 /// What begins at `block`.
 fn place_of(on: &Process, block: usize) -> Result<Place, HeapError> {
     let frame = on.frame_of(block)?;

@@ -298,7 +298,7 @@ impl Local {
                     self.free_away(on, slab, class, index, address)
                 }
             }
-            Some(Place::Run(head)) => self.free_run(head),
+            Some(Place::Run(head)) => self.free_run(on, head),
             _ => Err(HeapError::NoBlock { address }),
         }
     }

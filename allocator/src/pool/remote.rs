@@ -52,8 +52,14 @@ impl Local {
     ) -> Result<(), HeapError> {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
         let is_allocated = slab.allocated(word).load(Relaxed) & bit != 0;
-        // What is pending its owner has, or keeps ready: nobody else can tell which.
-        if is_allocated && slab.pending(word).load(Relaxed) & bit != 0 {
+        // What is pending its owner has, or keeps ready: nobody else can tell which. The second
+        // look is for one that was published while the intent was read.
+        let is_pending = || slab.pending(word).load(Acquire) & bit != 0;
+        if is_allocated
+            && is_pending()
+            && !cell::is_being_linked(on.control, slab.owner(), address)
+            && is_pending()
+        {
             return Err(HeapError::NotOwner { address });
         }
         if !is_allocated || self.tell(on, slab, (class, word), bit) != 0 {

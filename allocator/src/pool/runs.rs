@@ -75,9 +75,14 @@ impl Local {
             })
     }
 
-    pub(super) fn free_run(&self, head: Frame) -> Result<(), HeapError> {
+    pub(super) fn free_run(&self, on: &Process, head: Frame) -> Result<(), HeapError> {
         let (address, owner) = (head.start(), head.owner());
-        if owner.kind() == Kind::PendingRun && owner != self.owner.pending_run() {
+        // As in `free_away`.
+        if owner.kind() == Kind::PendingRun
+            && owner != self.owner.pending_run()
+            && !super::cell::is_being_linked(on.control, owner, address)
+            && head.owner() == owner
+        {
             return Err(HeapError::NotOwner { address });
         }
         if !take_run(head, self.owner) {

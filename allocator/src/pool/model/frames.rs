@@ -44,7 +44,8 @@ fn release(client: &Client, head: Frame, frames: usize) {
     for frame in of_run(head, frames) {
         frame.write_content(2);
     }
-    client.local.free_run(head).expect("it is free once");
+    let freed = client.local.free_run(&client.process, head);
+    freed.expect("it is free once");
 }
 
 /// Catches: frames.taken_by_a_store
