@@ -28,6 +28,8 @@ struct tierpool_private_stats {
     size_t slabs;      /* pages of blocks of one size */
     size_t abandoned;  /* of those, what threads left and nobody took over */
     size_t allocated;  /* blocks of up to 512 KiB that are allocated, or that a thread has ready */
+    size_t pool_blocks;    /* of malloc in the heap of TIERPOOL_HEAP, and not of the private one */
+    size_t pool_fallbacks; /* private blocks that were given because that heap could not */
 };
 
 /* Counts. Of a process that is busy the figures are of no one moment.

@@ -108,7 +108,7 @@ const CODES: [(&CStr, &str); 22] = [
 ];
 
 /// Why a call did nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     code: Code,
     what: String,
@@ -125,6 +125,10 @@ impl Failure {
     /// A null pointer where there is to be one to `what`.
     pub(crate) fn null(what: &str) -> Self {
         Self::new(Code::Invalid, format!("the pointer to {what} is null"))
+    }
+
+    pub(crate) const fn code(&self) -> Code {
+        self.code
     }
 
     /// What went wrong, and what to do about it.

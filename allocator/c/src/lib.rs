@@ -12,6 +12,8 @@
 //! last error of each thread (`code`); no panic leaves them, for there is no code behind them that
 //! panics, and where it does the process is aborted before it is back in C.
 //!
+//! Blocks of malloc are of such a heap as well, where `TIERPOOL_HEAP` says so (`large`).
+//!
 //! This library allocates from itself: the allocator of its Rust code is the same private heap.
 
 mod cells;
@@ -19,6 +21,7 @@ mod code;
 mod handle;
 mod heap;
 mod input;
+mod large;
 mod names;
 mod pool;
 mod stats;
