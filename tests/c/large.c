@@ -348,6 +348,28 @@ static void a_block_is_held(void)
     free(block);
 }
 
+/* The daemon is killed once it says that it is ready. What it holds stays usable. */
+static void a_dead_daemon_is_done_without(void)
+{
+    char *block = kept(malloc(2 * MIB)), byte, *more[8];
+    fill(block, 0, 2 * MIB, 9);
+    there_are(1);
+    dprintf(1, "ready\n");
+    EXPECT(read(0, &byte, 1) == 0, "the end of the daemon");
+    for (int i = 0; i < 8; i++) {
+        EXPECT((more[i] = malloc(30 * MIB)), "block %d", i);
+        fill(more[i], 0, MIB, (size_t)i);
+    }
+    EXPECT(stats().pool_fallbacks > 0, "private blocks, which are counted");
+    EXPECT(holds(block, 2 * MIB, 9), "that what was held is usable");
+    for (int i = 0; i < 8; i++) {
+        EXPECT(holds(more[i], MIB, (size_t)i), "block %d", i);
+        free(more[i]);
+    }
+    free(block);
+    there_are(0);
+}
+
 CHECKS(OURS(large_blocks_are_of_the_heap), OURS(a_block_moves_between_the_heaps),
        OURS(all_of_the_family_gives_them), OURS(a_smaller_bound_is_kept),
        OURS(threads_free_each_other_s), OURS(the_smallest_stack_is_enough_for_large_blocks),
@@ -356,4 +378,5 @@ CHECKS(OURS(large_blocks_are_of_the_heap), OURS(a_block_moves_between_the_heaps)
        OURS(without_a_daemon_all_is_refused_where_that_is_said), OURS(a_child_has_none_of_them),
        OURS(children_are_forked_while_threads_allocate),
        OURS(a_program_that_is_executed_has_a_heap), OURS(a_double_free_ends_it),
-       OURS(a_pointer_into_a_block_ends_it), OURS(a_block_is_held))
+       OURS(a_pointer_into_a_block_ends_it), OURS(a_block_is_held),
+       OURS(a_dead_daemon_is_done_without))

@@ -1,11 +1,13 @@
 //! Large blocks of malloc that are of a heap of the pool, as variables say: `tests/c/large.c`.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use client_sdk::{AttachOptions, Pool};
 use nix::sys::signal::Signal;
+use tierpool_tests::daemon::Daemon;
 use tierpool_tests::{skipped, until};
 
 use crate::build::{NoCompiler, case_program};
@@ -168,23 +170,44 @@ fn misuse_ends_the_program_with_a_message() {
     daemon.await_all_free();
 }
 
+/// The case `name`, in a process that has said that it is ready, and waits for the end of its
+/// input.
+fn held(daemon: &Daemon, program: &Path, name: &str) -> Child {
+    let mut command = Command::new(program);
+    command
+        .arg(name)
+        .env("TIERPOOL_HEAP", "jobs")
+        .env("TIERPOOL_SOCKET", daemon.session_socket())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Library::under_test().load_into(&mut command);
+    let mut child = command.spawn().expect("the program starts");
+    let mut line = [0; 6];
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    stdout.read_exact(&mut line).expect("it says something");
+    assert_eq!(&line, b"ready\n");
+    child
+}
+
+#[test]
+fn a_dead_daemon_is_done_without() {
+    let Some(program) = program() else { return };
+    let mut daemon = daemon(320);
+    let child = held(&daemon, &program, "a_dead_daemon_is_done_without");
+    daemon.kill();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{}: {said}", output.status);
+    is_said_once(&said, "are private memory, and not of the heap jobs: ");
+    is_said_once(&said, "TIERPOOL_UNREACHABLE");
+}
+
 #[test]
 fn the_daemon_knows_the_heap_of_a_program_until_it_is_killed() {
     let Some(program) = program() else { return };
     let daemon = daemon(320);
-    let mut command = Command::new(program);
-    command
-        .arg("a_block_is_held")
-        .env("TIERPOOL_HEAP", "jobs")
-        .env("TIERPOOL_SOCKET", daemon.session_socket())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    Library::under_test().load_into(&mut command);
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
+    let mut child = held(&daemon, &program, "a_block_is_held");
     let options = AttachOptions::new().socket(daemon.session_socket());
     let pool = Pool::attach(&options).unwrap();
     let names = || -> Vec<String> {
