@@ -30,6 +30,7 @@
 //! `heap` has blocks of classes, `run` what is larger, both of frames that `window` has. `frame`
 //! reaches the metadata that `layout` places; `owner` says what its first word means. `thread` is
 //! who has which heap; `purge` gives memory back; `options` is what the environment says.
+//! [`elsewhere`] is where the C library says which blocks another heap gives.
 
 #![cfg_attr(
     loom,
@@ -39,6 +40,8 @@
     )
 )]
 
+#[cfg(not(loom))]
+pub mod elsewhere;
 #[cfg(not(loom))]
 pub mod global;
 #[cfg(not(loom))]

@@ -5,6 +5,7 @@
 
 use pool_core::sync::atomic::Ordering::Relaxed;
 
+use crate::elsewhere::{self, Freed};
 use crate::frame::Frame;
 use crate::heap::{Block, Heap};
 use crate::layout::{CHUNK_BYTES, FRAME_BYTES, PAGE_BYTES};
@@ -137,6 +138,15 @@ fn free_slowly(address: usize) {
             purge::after_release();
         }
         Some(Place::Huge(head)) => run::free_huge(head),
+        None => free_outside(address),
+    }
+}
+
+/// Frees what is not in the window.
+fn free_outside(address: usize) {
+    match elsewhere::free(address) {
+        Some(Freed::Now) => {}
+        Some(Freed::Before) => misuse(Misuse::DoubleFree, address),
         None if outside::free(address) => {}
         None => misuse(Misuse::InvalidFree, address),
     }
@@ -153,7 +163,9 @@ pub(crate) fn usable_bytes(address: usize) -> usize {
         Some(Place::Slab { class, .. }) => block_bytes(class),
         Some(Place::Run(head)) => run::run_bytes(head),
         Some(Place::Huge(head)) => run::huge_bytes(head),
-        None => outside::bytes(address).unwrap_or_else(|| misuse(Misuse::InvalidPointer, address)),
+        None => elsewhere::usable_bytes(address)
+            .or_else(|| outside::bytes(address))
+            .unwrap_or_else(|| misuse(Misuse::InvalidPointer, address)),
     }
 }
 

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use core::ops::Range;
 
 /// Calls the kernel, and leaves `errno` as it was: whoever frees a block finds it so.
-fn quietly<R>(call: impl FnOnce() -> R) -> R {
+pub(crate) fn quietly<R>(call: impl FnOnce() -> R) -> R {
     // SAFETY: the place of `errno` of this thread is always valid.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above, and nobody else uses it.

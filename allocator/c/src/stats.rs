@@ -3,6 +3,8 @@
 use allocator::stats::Stats;
 use core::ffi::{CStr, c_char, c_int};
 
+use crate::large;
+
 /// `struct tierpool_private_stats` of `tierpool.h`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -14,10 +16,13 @@ struct PrivateStats {
     slabs: usize,
     abandoned: usize,
     allocated: usize,
+    pool_blocks: usize,
+    pool_fallbacks: usize,
 }
 
 impl From<&Stats> for PrivateStats {
     fn from(stats: &Stats) -> Self {
+        let (pool_blocks, pool_fallbacks) = large::counts();
         Self {
             used_bytes: stats.used_bytes,
             idle_bytes: stats.idle_bytes,
@@ -26,6 +31,8 @@ impl From<&Stats> for PrivateStats {
             slabs: stats.classes().map(|class| class.slabs).sum(),
             abandoned: stats.abandoned,
             allocated: stats.classes().map(|class| class.allocated).sum(),
+            pool_blocks,
+            pool_fallbacks,
         }
     }
 }

@@ -69,6 +69,12 @@ impl Cell {
             address: place.as_ptr().expose_provenance(),
         }
     }
+
+    /// Where it is. Its value is read by [`PoolHeap::load`] alone.
+    #[must_use]
+    pub fn place(self) -> *mut u64 {
+        core::ptr::with_exposed_provenance_mut(self.address)
+    }
 }
 
 impl PoolHeap {
@@ -344,7 +350,7 @@ fn check_name(name: &str) -> Result<(), HeapError> {
 
 fn cell_of(root: &control::Root) -> Cell {
     Cell {
-        address: core::ptr::from_ref(&root.cell).addr(),
+        address: core::ptr::from_ref(&root.cell).expose_provenance(),
     }
 }
 
