@@ -263,6 +263,14 @@ impl Kin {
     }
 }
 
+impl Drop for Kin {
+    /// A test that fails leaves no process.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Member {
     /// The member that this process was started as.
     #[must_use]

@@ -13,7 +13,9 @@ use crate::input::{put, seen, text, there};
 
 /// The cell at `place`: whether one is there, the heap says.
 fn cell(place: *const u64) -> Result<Cell, Failure> {
-    there(place.cast_mut(), "the cell").map(Cell::at)
+    let place = there(place.cast_mut(), "the cell")?;
+    // SAFETY: the header asks of the caller that the word is one of an allocated block, or a root.
+    Ok(unsafe { Cell::at(place) })
 }
 
 /// See `tierpool.h`.

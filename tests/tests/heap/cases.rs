@@ -1,5 +1,7 @@
 //! What a kin may be about when it dies.
 
+use tierpool_tests::kin::Told;
+
 use super::scene::{Oracle, Scene, WHOLE, published};
 
 /// An act, and what there is before it.
@@ -358,6 +360,11 @@ fn half_trimmed(scene: &mut Scene) {
 
 /// One that was about to retire a block of another one that died as well.
 fn two_dead(scene: &mut Scene) {
+    one_dies_amid(scene, |scene, last| scene.dies(last, "heap.cell_marked"));
+}
+
+/// One dies and leaves a block that `last` is about to retire.
+fn one_dies_amid(scene: &mut Scene, end: impl FnOnce(&Scene, Told)) {
     let known = std::mem::take(&mut scene.oracle);
     // It comes before the first one dies, and so does not recover it.
     let last = scene.start(4, "retire-given", None);
@@ -365,14 +372,20 @@ fn two_dead(scene: &mut Scene) {
     let told = std::mem::replace(&mut scene.oracle, known);
     scene.oracle.keep.extend(told.keep);
     scene.given = told.tied.into_iter().collect();
-    scene.dies(last, "heap.cell_marked");
+    end(scene, last);
     scene.oracle.values = vec![0];
 }
 
 /// A slab that nobody owns, and of which all is told to be free.
 fn told_and_left(scene: &mut Scene) {
-    two_dead(scene);
-    assert_eq!(scene.heap.recover().expect(WHOLE), 2);
+    one_dies_amid(scene, |scene, mut last| {
+        scene.tell(&mut last, "heap.cell_marked 1");
+        last.child().wait().expect(WHOLE);
+        // Nobody knows yet that it is dead, so that its block is spared.
+        assert_eq!(scene.heap.recover().expect(WHOLE), 1);
+        last.wait(&scene.family);
+    });
+    assert_eq!(scene.heap.recover().expect(WHOLE), 1);
     let audit = scene.heap.audit().expect(WHOLE);
     assert!(
         audit
