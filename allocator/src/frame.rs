@@ -3,8 +3,8 @@
 //! # Invariants
 //! 1. A [`Frame`] is the address of a descriptor of a frame of data, in a chunk whose metadata is
 //!    mapped. Chunks of slabs and runs of a private heap are never unmapped, those of a pool heap
-//!    once the table of the heap has them no more and nobody looks; whoever has the frame of a block of its own chunks has it
-//!    only as long as that block lives.
+//!    once the table of the heap has them no more and nobody looks; whoever has the frame of a
+//!    block of its own chunks has it only as long as that block lives.
 //! 2. Metadata is reached through shared references to atomics, so that no thread breaks a
 //!    reference of another by what it writes.
 //! 3. Zeroed metadata is that of a free frame.

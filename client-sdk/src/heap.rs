@@ -74,7 +74,8 @@ impl HeapOptions {
         self
     }
 
-    /// It is this process's alone, and ends with it, however that ends: nobody else opens it.
+    /// It is this process's, which alone adds memory to it, and ends with it, however that ends.
+    /// Others may open it while it lasts.
     #[must_use]
     pub const fn leased(mut self) -> Self {
         self.is_leased = true;
@@ -84,6 +85,22 @@ impl HeapOptions {
 
 impl Pool {
     /// Makes a heap. Its first chunk is made with the first block.
+    ///
+    /// ```no_run
+    /// # use client_sdk::{AttachOptions, HeapOptions, Pool};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::attach(&AttachOptions::new())?;
+    /// let heap = pool.create_heap(&HeapOptions::new("jobs").tier("pooled").tier("ddr"))?;
+    /// let mut mine = heap.thread()?; // one for each thread
+    /// let root = heap.root("newest")?; // a word that others find by its name
+    ///
+    /// let block = mine.allocate(1000)?; // pending: gone if this process dies now
+    /// mine.link(root, 0, block)?; // in the root, and published: both or neither
+    /// // In this or any other process, once nobody uses the block any more:
+    /// unsafe { mine.retire(root, block, 0)? }; // out of the root, and freed: both or neither
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error`]; [`Reason::NameTaken`] where there is a segment of that name,
@@ -113,7 +130,7 @@ impl Pool {
         }
         let options_of_domain = DomainOptions::new().mode(options.mode).recall_time(RECALL);
         let domain = self.create_domain(&create, &options_of_domain)?;
-        let ground = Segments::new(self, domain, &options.name, !options.is_leased)?;
+        let ground = Segments::new(self, domain, &options.name, (!options.is_leased, true))?;
         let tiers = tiers.iter().map(|(name, share)| (name.as_str(), *share));
         let made = PoolHeap::create(Box::new(ground), &tiers.collect::<Vec<_>>());
         made.map_err(Error::from).inspect_err(|_| {
@@ -126,17 +143,14 @@ impl Pool {
     /// Opens a heap by its name.
     ///
     /// # Errors
-    /// [`Error`]; [`Error::NotADomain`] and [`HeapError::NotSetUp`] where it is no heap,
-    /// [`HeapError::Leased`] where it is another process's alone.
+    /// [`Error`]; [`Error::NotADomain`] and [`HeapError::NotSetUp`] where it is no heap.
     pub fn open_heap(&self, name: &str) -> Result<PoolHeap, Error> {
         let domain = self.open_domain(name, Access::ReadWrite)?;
         if domain.mode() == Mode::Simulated {
             return Err(HeapError::Simulated.into());
         }
-        if !domain.is_persistent() {
-            return Err(HeapError::Leased.into());
-        }
-        let ground = Segments::new(self, domain, name, true)?;
+        let may_add = domain.is_persistent();
+        let ground = Segments::new(self, domain, name, (true, may_add))?;
         Ok(PoolHeap::open(Box::new(ground))?)
     }
 

@@ -256,8 +256,8 @@ impl Chunks {
         } else {
             self.scans.fetch_add(0, AcqRel)
         };
-        // Acquire pairs with `Busy`: whoever freed the last block of a chunk was busy before it did,
-        // and that came before the chunk went.
+        // Acquire pairs with `Busy`: whoever freed the last block of a chunk was busy before it
+        // did, and that came before the chunk went.
         let is_busy = self.busy.iter().any(|busy| busy.0.load(Acquire) != 0);
         if scans == 0 && !is_busy {
             for chunk in gone.drain(..) {

@@ -91,9 +91,6 @@ pub enum HeapError {
     /// Open the heap again in this process: a child inherits none.
     #[error("this process was forked from the one that opened the heap: open it anew")]
     Forked,
-    /// Open a heap that is not leased: this one is its process's alone.
-    #[error("the heap is leased: it is its process's alone")]
-    Leased,
     /// Open another heap: this one was removed, with all that was in it.
     #[error("the heap was removed")]
     Ended,

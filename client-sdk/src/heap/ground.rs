@@ -34,6 +34,7 @@ pub(super) struct Segments {
     pool: Pool,
     name: String,
     is_persistent: bool,
+    may_add: bool,
     member: usize,
     era: u64,
     flusher: Flusher,
@@ -44,7 +45,7 @@ impl Segments {
         pool: &Pool,
         domain: Domain,
         name: &str,
-        is_persistent: bool,
+        (is_persistent, may_add): (bool, bool),
     ) -> Result<Self, Error> {
         let era = domain.membership()?.era;
         Ok(Self {
@@ -52,6 +53,7 @@ impl Segments {
             pool: pool.clone(),
             name: name.to_owned(),
             is_persistent,
+            may_add,
             member: usize::from(domain.slot().index()),
             era,
             flusher: Flusher::detect(),
@@ -169,6 +171,12 @@ unsafe impl Ground for Segments {
 
     fn add(&self, number: usize, tier: &str) -> Result<usize, GroundError> {
         self.check_standing()?;
+        if !self.may_add {
+            let name = &self.name;
+            return Err(GroundError::new(format!(
+                "the heap {name} is leased: only the process that made it adds memory to it"
+            )));
+        }
         self.keep(self.make(number, tier).map_err(told)?)
     }
 

@@ -115,6 +115,7 @@ pub(crate) const ENDS: &[Case] = &[
     amid(free_what_it_published, "rest"),
     case("end pending"),
     case("end nothing-pending"),
+    case("end run"),
     case("end twice"),
     case("close"),
     case("thread"),

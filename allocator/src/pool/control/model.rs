@@ -32,7 +32,8 @@ impl Control {
             freed_twice: zero(),
             recovered: zero(),
             recovered_blocks: zero(),
-            unused: from_fn(|_| zero()),
+            id: zero(),
+            unused: zero(),
             tiers: from_fn(|_| Tier {
                 name: Name(from_fn(|_| zero())),
                 share: zero(),

@@ -64,6 +64,36 @@ impl Actor {
         block
     }
 
+    /// Gets ready for the end of a thread.
+    fn prepare_to_end(&mut self, how: &str) {
+        match how {
+            "nothing-pending" => {
+                // What the crowd has pending is had by the thread that ended first.
+                let next = self.heap().thread().unwrap();
+                drop(self.mine.replace(next));
+                self.kept(64);
+                self.kept(5_000);
+            }
+            "run" => {
+                // The one that ended before keeps what is pending.
+                let mut other = self.heap().thread().unwrap();
+                blocks::allocate(&mut other, 100).unwrap();
+                drop(other);
+                let mine = self.mine.as_mut().unwrap();
+                blocks::allocate(mine, 700_000).unwrap();
+            }
+            "twice" => {
+                let next = self.heap().thread().unwrap();
+                drop(self.mine.replace(next));
+                for bytes in [64, 5_000, 20_000] {
+                    self.pending(bytes);
+                    self.kept(bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Gets ready for an act.
     pub(crate) fn prepare(&mut self, act: &[&str]) {
         match *act {
@@ -107,21 +137,7 @@ impl Actor {
                 println!("tied {block:x}\nvalue 0\nvalue {block:x}");
                 self.blocks = vec![block];
             }
-            ["end", "nothing-pending"] => {
-                // What the crowd has pending is had by the thread that ended first.
-                let next = self.heap().thread().unwrap();
-                drop(self.mine.replace(next));
-                self.kept(64);
-                self.kept(5_000);
-            }
-            ["end", "twice"] => {
-                let next = self.heap().thread().unwrap();
-                drop(self.mine.replace(next));
-                for bytes in [64, 5_000, 20_000] {
-                    self.pending(bytes);
-                    self.kept(bytes);
-                }
-            }
+            ["end", how] => self.prepare_to_end(how),
             ["resize", from, _] => self.blocks = vec![self.kept(number(from))],
             ["rest" | "close"] => {
                 for bytes in [64, 5_000, 5_000, 100_000] {
