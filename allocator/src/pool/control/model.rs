@@ -26,7 +26,7 @@ impl Control {
     fn with_one_chunk() -> Self {
         let entry = Entry::new(CHUNK, Cut::Ordinary, 0, 0);
         Self {
-            magic: zero(),
+            magic: AtomicU64::new(super::MAGIC),
             generation: AtomicU64::new(1),
             fallbacks: zero(),
             freed_twice: zero(),
@@ -36,7 +36,7 @@ impl Control {
             unused: zero(),
             tiers: from_fn(|_| Tier {
                 name: Name(from_fn(|_| zero())),
-                share: zero(),
+                share: AtomicU64::new(2),
                 unused: zero(),
             }),
             chunks: from_fn(|_| AtomicU64::new(entry.0)),
