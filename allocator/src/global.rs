@@ -1,6 +1,9 @@
-//! The face for Rust: `#[global_allocator]`.
+//! The faces for Rust: `#[global_allocator]`, and the allocator of a collection.
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::NonNull;
+
+use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::private;
 
@@ -15,6 +18,16 @@ use crate::private;
 /// static HEAP: PrivateHeap = PrivateHeap;
 ///
 /// let squares: Vec<u64> = (0..1_000).map(|n| n * n).collect();
+/// assert_eq!(squares.iter().sum::<u64>(), 332_833_500);
+/// ```
+///
+/// Or of single collections, beside another allocator of the program:
+///
+/// ```
+/// use allocator::PrivateHeap;
+///
+/// let mut squares = allocator_api2::vec::Vec::new_in(PrivateHeap);
+/// squares.extend((0..1_000_u64).map(|n| n * n));
 /// assert_eq!(squares.iter().sum::<u64>(), 332_833_500);
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,5 +91,55 @@ unsafe impl GlobalAlloc for PrivateHeap {
             unsafe { self.dealloc(block, layout) };
         }
         place
+    }
+}
+
+/// A block of the global allocator as one of a collection.
+fn slice(block: *mut u8, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+    let place = NonNull::new(block).ok_or(AllocError)?;
+    Ok(NonNull::slice_from_raw_parts(place, layout.size()))
+}
+
+// SAFETY: as for `GlobalAlloc`; all values of this type are the same heap. A block of no bytes is
+// one like any other.
+unsafe impl Allocator for PrivateHeap {
+    fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        // SAFETY: this heap has blocks of no bytes as well.
+        slice(unsafe { self.alloc(layout) }, layout)
+    }
+
+    fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        // SAFETY: as above.
+        slice(unsafe { self.alloc_zeroed(layout) }, layout)
+    }
+
+    unsafe fn deallocate(&self, place: NonNull<u8>, layout: Layout) {
+        // SAFETY: as the caller says.
+        unsafe { self.dealloc(place.as_ptr(), layout) };
+    }
+
+    unsafe fn grow(
+        &self,
+        place: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        if old.align() == new.align() {
+            // SAFETY: as the caller says.
+            return slice(
+                unsafe { self.realloc(place.as_ptr(), old, new.size()) },
+                new,
+            );
+        }
+        let moved = Allocator::allocate(self, new)?;
+        // SAFETY: both have as many bytes, and are not the same.
+        unsafe {
+            moved
+                .cast::<u8>()
+                .copy_from_nonoverlapping(place, old.size())
+        };
+        // SAFETY: the caller gives the old one up.
+        unsafe { self.deallocate(place, old) };
+        Ok(moved)
     }
 }

@@ -38,16 +38,19 @@
 //! one that another thread uses breaks that thread.
 //!
 //! # From outside to inside
-//! `heap` and `thread` are the faces. `local` gives out blocks and frees a thread's own; `slabs`
-//! is from where it has them; `remote` is freeing what others own; `runs` is what is larger.
-//! `cell` links and retires; `recover` is what becomes of the dead; `audit` looks at all of it.
-//! `process` is what threads of one process share, `chunks` who has which frames, `control` what
-//! all processes share. What frames and owner words are is in [`crate::layout`] and `owner`.
+//! `heap` and `thread` are the faces, `collection` one for collections. `local` gives out blocks
+//! and frees a thread's own; `slabs` is from where it has them; `remote` is freeing what others
+//! own; `runs` is what is larger. `cell` links and retires; `recover` is what becomes of the dead;
+//! `audit` looks at all of it. `process` is what threads of one process share, `chunks` who has
+//! which frames, `control` what all processes share. What frames and owner words are is in
+//! [`crate::layout`] and `owner`.
 
 #[cfg(not(loom))]
 mod audit;
 mod cell;
 mod chunks;
+#[cfg(not(loom))]
+mod collection;
 mod control;
 mod error;
 mod front;
@@ -67,6 +70,8 @@ mod thread;
 
 #[cfg(not(loom))]
 pub use audit::{Audit, BlockInfo, ClassCount, Finding};
+#[cfg(not(loom))]
+pub use collection::CollectionHeap;
 pub use control::{CONTROL_BYTES, MEMBER_THREADS, MOST_CHUNKS, MOST_ROOTS, MOST_TIERS, NAME_BYTES};
 pub use error::HeapError;
 pub use ground::{Ground, GroundError};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use allocator::pool::{HeapError, PoolHeap, ThreadHeap};
+use allocator::pool::{CollectionHeap, HeapError, PoolHeap, ThreadHeap};
 use tierpool_tests::family::Family;
 use tierpool_tests::random::Random;
 
@@ -205,6 +205,29 @@ fn is_refused(freed: Result<(), HeapError>) -> bool {
         freed,
         Err(HeapError::DoubleFree { .. } | HeapError::NoBlock { .. } | HeapError::NotOwner { .. })
     )
+}
+
+#[test]
+fn collections_grow_in_a_heap_and_are_gone_with_their_process_unless_published() {
+    let family = Family::new();
+    let (first, second) = (family.heap(1), family.open(2));
+    let heap = std::mem::ManuallyDrop::new(CollectionHeap::new(second.thread().unwrap()));
+    let mut numbers = allocator_api2::vec::Vec::new_in(&*heap);
+    numbers.extend(0..500_000_u64);
+    let mut kept = allocator_api2::boxed::Box::new_in([7_u64; 100], &*heap);
+    kept[3] = 8;
+    assert!(numbers.iter().copied().eq(0..500_000));
+    numbers.truncate(10);
+    numbers.shrink_to_fit();
+    assert!(numbers.iter().copied().eq(0..10));
+    drop(allocator_api2::vec::Vec::<u8, _>::new_in(&*heap));
+    let (place, _) = allocator_api2::boxed::Box::into_raw_with_allocator(kept);
+    let place = NonNull::new(place).unwrap().cast::<u8>();
+    heap.thread().publish(place).unwrap();
+    let _numbers = std::mem::ManuallyDrop::new(numbers);
+    family.bury(2);
+    first.recover().unwrap();
+    assert_whole(&first, &BTreeSet::from([address(place)]));
 }
 
 #[test]
