@@ -143,7 +143,7 @@ pub(crate) struct Heap {
     /// The label of the tenant whose heap it is, as clients say it
     #[arg(long, value_name = "LABEL", env = "TIERPOOL_TENANT")]
     pub(crate) tenant: Option<String>,
-    /// The socket of clients; found as --socket is
+    /// The socket of clients; session.sock beside the one of --socket unless given
     #[arg(long, value_name = "PATH", env = "TIERPOOL_SOCKET")]
     pub(crate) clients: Option<PathBuf>,
     #[command(subcommand)]

@@ -254,9 +254,10 @@ fn the_operator_is_told_what_a_heap_has_and_may_trim_recover_and_remove_it() {
         operator(&["trim"]),
         (Some(0), "1 chunk given back\n".into())
     );
-    assert_eq!(operator(&["remove"]), (Some(0), "jobs is removed\n".into()));
     let mut mine = heap.thread().unwrap();
-    assert_eq!(mine.allocate(1 << 20), Err(HeapError::Ended));
+    assert_eq!(operator(&["remove"]), (Some(0), "jobs is removed\n".into()));
+    assert_eq!(mine.allocate(16), Err(HeapError::Ended));
+    assert_eq!(heap.roots(), Err(HeapError::Ended));
     drop((mine, heap));
     assert_eq!(
         pool.open_heap("jobs").unwrap_err().reason(),

@@ -204,6 +204,12 @@ impl Control {
         }
     }
 
+    /// Whether the heap was not removed since it was opened: what is gone reads as zeros.
+    #[inline(always)]
+    pub(crate) fn is_there(&self) -> bool {
+        self.magic.load(Relaxed) == MAGIC
+    }
+
     /// Says that the heap ends: nobody takes frames or adds chunks from here on.
     #[cfg(not(loom))]
     pub(crate) fn end(&self) {

@@ -30,19 +30,19 @@ pub enum HeapError {
     #[error("an alignment of {0}, which is no power of two")]
     Align(usize),
     /// Do not free it again: whoever freed it first had it.
-    #[error("the block at {address:#x} is free already")]
+    #[error("the block at {address:#x} is free already: free it once")]
     DoubleFree {
         /// The block.
         address: usize,
     },
     /// Pass an address that the heap gave out.
-    #[error("no block of this heap begins at {address:#x}")]
+    #[error("no block of this heap begins at {address:#x}: pass what it gave out")]
     NoBlock {
         /// What was passed.
         address: usize,
     },
     /// Publish a block once, and before anybody frees it.
-    #[error("the block at {address:#x} is not pending")]
+    #[error("the block at {address:#x} is not pending: publish a block once, before it is freed")]
     NotPending {
         /// The block.
         address: usize,
@@ -69,7 +69,7 @@ pub enum HeapError {
         value: u64,
     },
     /// Take the value that the cell has, decide anew, and try again.
-    #[error("the cell has {value:#x}")]
+    #[error("the cell has {value:#x}: decide anew with that, and try again")]
     Changed {
         /// What it has.
         value: u64,
@@ -92,7 +92,7 @@ pub enum HeapError {
     #[error("this process was forked from the one that opened the heap: open it anew")]
     Forked,
     /// Open another heap: this one was removed, with all that was in it.
-    #[error("the heap was removed")]
+    #[error("the heap was removed, with all that was in it: open or make another one")]
     Ended,
     /// Open the heap, or make one of another name.
     #[error("the heap is set up already")]
@@ -123,7 +123,7 @@ pub enum HeapError {
     )]
     Simulated,
     /// Name tiers that the heap was made with.
-    #[error("the heap has no tier {0:?}")]
+    #[error("there is no tier {0:?}: name one that the heap was made for, and the pool has")]
     NoTier(String),
     /// Give 1 to 8 tiers, each once.
     #[error("{0} tiers, where a heap has 1 to 8, each once")]

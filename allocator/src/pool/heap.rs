@@ -146,7 +146,7 @@ impl PoolHeap {
     /// [`HeapError::Name`], [`HeapError::TooManyRoots`], [`HeapError::SameHash`],
     /// [`HeapError::Forked`].
     pub fn root(&self, name: &str) -> Result<Cell, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         check_name(name)?;
         let hash = xxh3_64(name.as_bytes()).max(1);
         for root in &self.process.control.roots {
@@ -169,7 +169,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::Forked`], [`HeapError::Damaged`].
     pub fn roots(&self) -> Result<Vec<Root>, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         let roots = self.process.control.roots.iter();
         let known = roots.take_while(|root| root.hash.load(Acquire) != 0);
         let told = known.map(|root| {
@@ -188,7 +188,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::NoCell`], [`HeapError::Damaged`], [`HeapError::Map`], [`HeapError::Forked`].
     pub fn load(&self, cell: Cell) -> Result<u64, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         let value = self.process.load(cell.address)?;
         let refreshed = self.process.refresh();
         let address = usize::try_from(value).unwrap_or(0);
@@ -205,7 +205,7 @@ impl PoolHeap {
     /// [`HeapError::Changed`], [`HeapError::NoCell`], [`HeapError::OddValue`],
     /// [`HeapError::Damaged`], [`HeapError::Forked`].
     pub fn exchange(&self, cell: Cell, old: u64, new: u64) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.exchange(cell.address, old, new)
     }
 
@@ -216,7 +216,7 @@ impl PoolHeap {
     /// [`HeapError::NoBlock`] where it is in no chunk of the heap, [`HeapError::Map`],
     /// [`HeapError::Forked`].
     pub fn resolve(&self, address: NonNull<u8>) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.frame_of(address.as_ptr().addr()).map(|_| ())
     }
 
@@ -233,7 +233,7 @@ impl PoolHeap {
             let start = address.as_ptr().addr();
             self.process.ground.invalidate(start..start + bytes);
         }
-        self.process.check_fork()
+        self.process.check()
     }
 
     /// How many bytes the block at `address` has.
@@ -241,7 +241,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::NoBlock`] where none is allocated there, [`HeapError::Forked`].
     pub fn usable_bytes(&self, address: NonNull<u8>) -> Result<usize, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         let _scan = self.process.chunks.scan();
         Local::usable_bytes(&self.process, address.as_ptr().addr())
     }
@@ -252,7 +252,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::Map`], [`HeapError::Forked`].
     pub fn recover(&self) -> Result<usize, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.refresh()?;
         let recovered = self.process.recover_dead();
         self.process.tend_keeper();
@@ -266,7 +266,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::Forked`].
     pub fn end(&self) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.control.end();
         Ok(())
     }
@@ -297,7 +297,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::Map`], [`HeapError::Forked`].
     pub fn placement(&self) -> Result<Vec<Placement>, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.refresh()?;
         let tiers = &self.process.control.tiers[..self.process.control.tier_count()];
         let placement = tiers.iter().enumerate().map(|(index, tier)| {
@@ -320,7 +320,7 @@ impl PoolHeap {
     /// # Errors
     /// [`HeapError::Map`], [`HeapError::Forked`].
     pub fn audit(&self) -> Result<Audit, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.refresh()?;
         Ok(audit::audit(&self.process))
     }
@@ -330,7 +330,7 @@ impl PoolHeap {
     /// # Errors
     /// As [`PoolHeap::audit`].
     pub fn blocks(&self) -> Result<Vec<BlockInfo>, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.process.refresh()?;
         Ok(audit::blocks(&self.process))
     }

@@ -81,13 +81,17 @@ impl Process {
         }
     }
 
-    /// Whether this is still the process that opened the heap.
+    /// Whether this is still the process that opened the heap, and the heap is still there.
     #[inline(always)]
-    pub(crate) fn check_fork(&self) -> Result<(), HeapError> {
+    pub(crate) fn check(&self) -> Result<(), HeapError> {
         if self.is_forked() {
             return Err(HeapError::Forked);
         }
-        Ok(())
+        if self.control.is_there() {
+            Ok(())
+        } else {
+            Err(HeapError::Ended)
+        }
     }
 
     #[inline(always)]
@@ -172,11 +176,7 @@ impl Process {
         let mut is_mended = false;
         // Others may add and take chunks all the time, but not for ever.
         for _ in 0..CLAIMS {
-            // What is gone reads as zeros.
-            self.control.check().map_err(|error| match error {
-                HeapError::NotSetUp => HeapError::Ended,
-                error => error,
-            })?;
+            self.check()?;
             if let Some(claim) = self.chunks.claim(self.control, heap, &wanted) {
                 return Ok(claim);
             }

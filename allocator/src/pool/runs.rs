@@ -23,7 +23,7 @@ impl Local {
         bytes: usize,
         align: usize,
     ) -> Result<Given, HeapError> {
-        on.check_fork()?;
+        on.check()?;
         if bytes > RUN_BYTES || align > RUN_BYTES {
             return Err(HeapError::TooLarge { bytes, align });
         }

@@ -67,7 +67,7 @@ impl Local {
     #[cold]
     #[inline(never)]
     pub(super) fn refill(&mut self, on: &Process, class: usize) -> Result<(), HeapError> {
-        on.check_fork()?;
+        on.check()?;
         while !self.take_word(class) {
             self.put_by(class);
             self.hear(on);

@@ -29,7 +29,7 @@ pub struct ThreadHeap {
 
 impl ThreadHeap {
     pub(super) fn new(process: Arc<Process>, tier: Option<usize>) -> Result<Self, HeapError> {
-        process.check_fork()?;
+        process.check()?;
         let (slot, owner) = process.take_slot()?;
         Ok(Self {
             local: ManuallyDrop::new(Local::new(slot, owner, tier)),
@@ -44,7 +44,7 @@ impl ThreadHeap {
     /// [`HeapError::Forked`].
     #[inline(always)]
     pub fn allocate(&mut self, bytes: usize) -> Result<NonNull<u8>, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         if bytes <= SMALL_BYTES
             && let Some(address) = self.local.pop(size_class::of_small(bytes))
         {
@@ -75,7 +75,7 @@ impl ThreadHeap {
     }
 
     fn give(&mut self, bytes: usize, align: usize) -> Result<Given, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         if align <= MIN_BLOCK && bytes <= SLAB_BYTES {
             return self.local.allocate(&self.process, size_class::of(bytes));
         }
@@ -94,7 +94,7 @@ impl ThreadHeap {
     /// [`HeapError::Forked`].
     #[inline(always)]
     pub fn publish(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         if self.process.is_software {
             self.write_back(address)?;
         }
@@ -139,7 +139,7 @@ impl ThreadHeap {
     /// process may [trim](super::PoolHeap::trim) the heap at the same time.
     #[inline(always)]
     pub unsafe fn free(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         match self.local.free(&self.process, address.as_ptr().addr()) {
             Err(HeapError::NotOwner { address }) => {
                 self.by_keeper(address, |keeper, on| keeper.free(on, address))
@@ -157,7 +157,7 @@ impl ThreadHeap {
     /// [`HeapError::NoCell`], [`HeapError::OddValue`], [`HeapError::Damaged`],
     /// [`HeapError::Forked`].
     pub fn link(&mut self, cell: Cell, expected: u64, block: NonNull<u8>) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         if self.process.is_software {
             self.write_back(block)?;
         }
@@ -179,14 +179,15 @@ impl ThreadHeap {
     /// the cell had it: then it is out of the cell.
     ///
     /// # Safety
-    /// Nobody uses the block any more, or reaches it but through the cell.
+    /// Nobody uses the block any more, or reaches it but through the cell. Nor has anybody retired
+    /// it and linked it again since `value` was read from it: cells are compared by their values.
     pub unsafe fn retire(
         &mut self,
         cell: Cell,
         block: NonNull<u8>,
         value: u64,
     ) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         let block = block.as_ptr().addr();
         self.local
             .retire(&self.process, (cell.address, value), block)
@@ -200,7 +201,7 @@ impl ThreadHeap {
     /// # Safety
     /// Nobody else frees the block meanwhile, or uses what is given up of it.
     pub unsafe fn resize(&mut self, address: NonNull<u8>, bytes: usize) -> Result<bool, HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         let address = address.as_ptr().addr();
         let frame = self.process.frame_of(address)?;
         match place::in_frame(frame, address) {
@@ -216,7 +217,7 @@ impl ThreadHeap {
     /// # Errors
     /// [`HeapError::Forked`].
     pub fn rest(&mut self) -> Result<(), HeapError> {
-        self.process.check_fork()?;
+        self.process.check()?;
         self.local.rest(&self.process);
         Ok(())
     }

@@ -10,13 +10,18 @@ use client_sdk::{AttachOptions, Error, Pool, PoolHeap};
 use serde_json::{Value, json};
 
 use crate::Verdict;
-use crate::cli::{Heap, HeapChange};
+use crate::cli::{Heap, HeapChange, Target};
 use crate::error::CtlError;
 use crate::output::{Grid, Output};
 use crate::text;
 
-pub(super) fn run(heap: &Heap, wait: Duration, output: &mut Output) -> Result<Verdict, CtlError> {
-    carry_out(heap, wait, output).map_err(|error| match error {
+pub(super) fn run(
+    heap: &Heap,
+    target: &Target,
+    wait: Duration,
+    output: &mut Output,
+) -> Result<Verdict, CtlError> {
+    carry_out(heap, target, wait, output).map_err(|error| match error {
         Failure::Heap(cause) => CtlError::Heap {
             name: text::plain(&heap.name),
             cause: Box::new(cause),
@@ -37,8 +42,13 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-fn carry_out(heap: &Heap, wait: Duration, output: &mut Output) -> Result<Verdict, Failure> {
-    let pool = attach(heap, wait)?;
+fn carry_out(
+    heap: &Heap,
+    target: &Target,
+    wait: Duration,
+    output: &mut Output,
+) -> Result<Verdict, Failure> {
+    let pool = attach(heap, target, wait)?;
     if let Some(HeapChange::Remove) = heap.change {
         pool.remove_heap(&heap.name)?;
         let removed = json!({ "removed": heap.name });
@@ -69,12 +79,14 @@ fn carry_out(heap: &Heap, wait: Duration, output: &mut Output) -> Result<Verdict
     }
 }
 
-fn attach(heap: &Heap, wait: Duration) -> Result<Pool, Error> {
+fn attach(heap: &Heap, target: &Target, wait: Duration) -> Result<Pool, Error> {
     let mut options = AttachOptions::new().timeout(wait);
     if let Some(tenant) = &heap.tenant {
         options = options.tenant(tenant);
     }
-    if let Some(socket) = &heap.clients {
+    // That of clients lies beside that of operators.
+    let beside = || Some(target.socket.as_ref()?.with_file_name("session.sock"));
+    if let Some(socket) = heap.clients.clone().or_else(beside) {
         options = options.socket(socket);
     }
     Pool::attach(&options)
@@ -151,6 +163,9 @@ fn render(audit: &Audit, placement: &[Placement], roots: &[Root]) -> String {
         audit.freed_twice,
         audit.fallbacks,
     );
+    if audit.dead_threads != 0 {
+        page += "what dead threads had is told as findings below: `recover` makes it good\n";
+    }
     page += &tiers(placement);
     page += &classes(audit);
     if !roots.is_empty() {

@@ -42,7 +42,9 @@ pub(crate) fn run(cli: Cli) -> Result<Verdict, CtlError> {
             metrics::run(&cli.target, cli.timeout.unwrap_or(WAIT), &mut output)?;
             return Ok(Verdict::Yes);
         }
-        Command::Heap(heap) => return heap::run(heap, cli.timeout.unwrap_or(WAIT), &mut output),
+        Command::Heap(heap) => {
+            return heap::run(heap, &cli.target, cli.timeout.unwrap_or(WAIT), &mut output);
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
