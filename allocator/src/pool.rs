@@ -43,7 +43,7 @@
 //! own; `runs` is what is larger. `cell` links and retires; `recover` is what becomes of the dead;
 //! `audit` looks at all of it. `process` is what threads of one process share, `chunks` who has
 //! which frames, `control` what all processes share. What frames and owner words are is in
-//! [`crate::layout`] and `owner`.
+//! `layout` and `owner`.
 
 #[cfg(not(loom))]
 mod audit;
