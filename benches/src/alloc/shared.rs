@@ -3,9 +3,9 @@
 //!
 //! A case is one workload with one number of processes. In each round each contender does it once,
 //! by a program of its own that makes a heap, starts the second process where there is one, and
-//! tells what it cost ([`mod@line`]). All programs do the same workloads from the same seeds, and their
-//! lines say so; one that did something else is refused. What a peer cannot do at all, it is not
-//! asked for: its cell is empty.
+//! tells what it cost ([`mod@line`]). All programs do the same workloads from the same seeds, and
+//! their lines say so; one that did something else is refused. What a peer cannot do at all, it is
+//! not asked for: its cell is empty.
 
 use anyhow::ensure;
 
