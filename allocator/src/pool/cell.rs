@@ -362,8 +362,12 @@ impl Local {
                 }
             }
             Place::Run(head) | Place::Huge(head) => {
-                if head.owner() != self.owner.pending_run() {
+                let owner = head.owner();
+                if owner.kind() != Kind::PendingRun {
                     return Err(HeapError::NotPending { address: block });
+                }
+                if owner != self.owner.pending_run() {
+                    return Err(HeapError::NotOwner { address: block });
                 }
             }
         }
