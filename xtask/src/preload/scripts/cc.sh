@@ -53,6 +53,12 @@ for example in "$TREE"/allocator/c/examples/*.c; do
     [ -e "$example" ] && [ "${LIBRARY##*/}" = libtierpool.so ] || continue
     cc -I "$TREE/allocator/c/include" -o example "$example" "$LIBRARY" \
         -Wl,-rpath,"$(dirname "$LIBRARY")" -pthread
-    ./example > example.out
-    echo "$(basename "$example") runs"
+    case "${example##*/}" in
+        # It needs a daemon: the tests of heaps from C run it.
+        shared_list.c) echo "shared_list.c compiles" ;;
+        *)
+            ./example > example.out
+            echo "$(basename "$example") runs"
+            ;;
+    esac
 done
