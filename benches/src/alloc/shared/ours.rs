@@ -86,8 +86,21 @@ fn first(arguments: &Arguments) -> anyhow::Result<Line> {
         let account = serde_json::from_str(&text);
         accounts.push(account.with_context(|| format!("the second process says {text:?}")));
     }
+    attach(arguments)?.remove_heap(&heap_of(std::process::id()))?;
     let accounts: Vec<_> = accounts.into_iter().collect::<anyhow::Result<_>>()?;
     Ok(line(&arguments.asked, &accounts))
+}
+
+/// The heap of the first process, by its id.
+fn heap_of(first: u32) -> String {
+    format!("bench-{first}")
+}
+
+fn attach(arguments: &Arguments) -> anyhow::Result<Pool> {
+    let options = AttachOptions::new()
+        .socket(&arguments.socket)
+        .name("alloc-shared-worker");
+    Ok(Pool::attach(&options)?)
 }
 
 fn start(arguments: &Arguments, board: &Board) -> anyhow::Result<Child> {
@@ -132,17 +145,14 @@ fn line(asked: &Asked, accounts: &[Account]) -> Line {
 }
 
 fn member(arguments: &Arguments, board: &Board, number: usize) -> anyhow::Result<Account> {
-    let options = AttachOptions::new()
-        .socket(&arguments.socket)
-        .name("alloc-shared-worker");
-    let pool = Pool::attach(&options)?;
+    let pool = attach(arguments)?;
     let before = pages::files()?;
     let first = if number == 0 {
         std::process::id()
     } else {
         parent_id()
     };
-    let name = format!("bench-{first}");
+    let name = heap_of(first);
     let heap = || match number {
         0 => OurHeap::create(&pool, &name),
         _ => OurHeap::open(&pool, &name),

@@ -26,10 +26,10 @@ pub(super) struct OurHeap {
 }
 
 impl OurHeap {
-    /// A new heap, which is gone when all have left it. It has memory before another process
+    /// A new heap, which stays until it is removed. It has memory before another process
     /// comes: that the daemon gives some is measured elsewhere.
     pub(super) fn create(pool: &Pool, name: &str) -> anyhow::Result<Self> {
-        let options = HeapOptions::new(name).tier(TIER).leased();
+        let options = HeapOptions::new(name).tier(TIER);
         let mut heap = Self::of(pool.create_heap(&options)?)?;
         let first = heap.allocate(size_of::<u64>())?;
         heap.publish(first)?;
