@@ -131,15 +131,29 @@ unsafe impl Allocator for PrivateHeap {
                 new,
             );
         }
-        let moved = Allocator::allocate(self, new)?;
-        // SAFETY: both have as many bytes, and are not the same.
-        unsafe {
-            moved
-                .cast::<u8>()
-                .copy_from_nonoverlapping(place, old.size())
-        };
-        // SAFETY: the caller gives the old one up.
-        unsafe { self.deallocate(place, old) };
-        Ok(moved)
+        // SAFETY: as the caller says.
+        unsafe { grow_elsewhere(self, place, old, new) }
     }
+}
+
+/// A larger block in place of the one at `place`, with what that holds.
+///
+/// # Safety
+/// As of [`Allocator::grow`].
+pub(crate) unsafe fn grow_elsewhere<A: Allocator>(
+    heap: &A,
+    place: NonNull<u8>,
+    old: Layout,
+    new: Layout,
+) -> Result<NonNull<[u8]>, AllocError> {
+    let moved = heap.allocate(new)?;
+    // SAFETY: both have as many bytes, and are not the same.
+    unsafe {
+        moved
+            .cast::<u8>()
+            .copy_from_nonoverlapping(place, old.size())
+    };
+    // SAFETY: the caller gives the old one up.
+    unsafe { heap.deallocate(place, old) };
+    Ok(moved)
 }

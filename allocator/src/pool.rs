@@ -41,9 +41,9 @@
 //! `heap` and `thread` are the faces, `collection` one for collections. `local` gives out blocks
 //! and frees a thread's own; `slabs` is from where it has them; `remote` is freeing what others
 //! own; `runs` is what is larger. `cell` links and retires; `recover` is what becomes of the dead;
-//! `audit` looks at all of it. `process` is what threads of one process share, `chunks` who has
-//! which frames, `control` what all processes share. What frames and owner words are is in
-//! `layout` and `owner`.
+//! `audit` looks at all of it. `process` is what threads of one process share, `chunks` what is
+//! mapped, `frames` who has which frames, `control` what all processes share. What frames and
+//! owner words are is in `layout` and `owner`.
 
 #[cfg(not(loom))]
 mod audit;
@@ -53,6 +53,7 @@ mod chunks;
 mod collection;
 mod control;
 mod error;
+mod frames;
 mod front;
 mod ground;
 #[cfg(not(loom))]

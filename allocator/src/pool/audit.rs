@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::chunks::{Seen, extent, kind_at};
 use super::control::{Control, MEMBERS};
+use super::frames::{Seen, extent, kind_at};
 use super::process::Process;
 use super::slabs::{among, words};
 use crate::bits;

@@ -47,14 +47,14 @@ use pool_core::sync::atomic::{
 };
 use pool_core::{crash_point, planted};
 
-use super::chunks;
 use super::control::{Control, Intent, Member, Root, Slot};
 use super::error::HeapError;
+use super::frames;
 use super::local::Local;
 use super::process::Process;
 use crate::frame::Frame;
 use crate::owner::{Kind, Owner};
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::size_class::{block_bytes, slab_blocks};
 
 const NONE: u64 = 0;
@@ -288,7 +288,7 @@ impl Local {
     ) -> Result<(), HeapError> {
         check_even(value)?;
         let cell = on.cell(address)?;
-        if let Place::Slab { slab, index, .. } = place_of(on, block)?
+        if let Place::Slab { slab, index, .. } = on.place_at(block)?
             && slab.allocated(index >> 6).load(Relaxed) >> (index & 63) & 1 == 0
         {
             return Err(HeapError::DoubleFree { address: block });
@@ -308,7 +308,7 @@ impl Local {
         crash_point!("heap.cell_marked");
         // Not before: another block may have been given out there meanwhile, and linked. From here
         // on the block stays, because the intent stands.
-        let place = place_of(on, block);
+        let place = on.place_at(block);
         let is_twice = match place {
             Ok(Place::Slab { slab, class, index }) => {
                 let (word, bit) = (index >> 6, 1 << (index & 63));
@@ -324,7 +324,7 @@ impl Local {
         finish(cell, mark, value);
         slot.intent.end();
         match place {
-            Ok(Place::Run(head)) if !is_twice => chunks::release(head),
+            Ok(Place::Run(head)) if !is_twice => frames::release(head),
             // It was spared while the intent stood: now the owner is to look.
             Ok(Place::Slab { slab, .. }) => super::remote::hint(on, slab, slab.owner()),
             _ => {}
@@ -348,16 +348,12 @@ impl Local {
 
     /// Whether `block` is one that this heap gave out and nobody published or freed.
     fn check_pending(&self, on: &Process, block: usize) -> Result<(), HeapError> {
-        match place_of(on, block)? {
+        match on.place_at(block)? {
             Place::Slab { slab, class, index } => {
-                let (word, bit) = (index >> 6, 1_u64 << (index & 63));
                 if slab.owner() != self.owner.slab(class) {
                     return Err(HeapError::NotOwner { address: block });
                 }
-                let allocated = slab.allocated(word);
-                let given = allocated.load(Relaxed) & !self.held(class, allocated);
-                let pending = given & slab.pending(word).load(Relaxed);
-                if pending & bit == 0 || self.is_ready(class, block) {
+                if !self.is_pending(slab, (class, index), block) {
                     return Err(HeapError::NotPending { address: block });
                 }
             }
@@ -381,12 +377,6 @@ pub(super) fn is_being_linked(control: &Control, owner: Owner, block: usize) -> 
     let slot = owner.slot().and_then(|slot| control.slot(slot));
     let plan = slot.and_then(|slot| slot.intent.read().ok().flatten());
     plan.is_some_and(|plan| plan.kind == LINK && plan.block == block)
-}
-
-/// What begins at `block`.
-fn place_of(on: &Process, block: usize) -> Result<Place, HeapError> {
-    let frame = on.frame_of(block)?;
-    place::in_frame(frame, block).ok_or(HeapError::NoBlock { address: block })
 }
 
 /// Does the last step, unless somebody has done it.
@@ -479,7 +469,7 @@ pub(super) fn roll(on: &Process, index: usize, slot: &Slot) -> bool {
 
 /// Publishes a block of a slab of the dead owner of slot `index`.
 fn publish_again(on: &Process, block: usize, index: usize) {
-    match place_of(on, block) {
+    match on.place_at(block) {
         Ok(Place::Slab {
             slab,
             class: _,
@@ -502,7 +492,7 @@ fn publish_again(on: &Process, block: usize, index: usize) {
 
 /// Frees a block that the dead owner of slot `index` was about to free.
 fn retire_again(on: &Process, block: usize, index: usize) {
-    match place_of(on, block) {
+    match on.place_at(block) {
         Ok(Place::Slab {
             slab, index: block, ..
         }) => {

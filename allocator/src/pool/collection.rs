@@ -8,6 +8,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::error::HeapError;
 use super::thread::ThreadHeap;
+use crate::global::grow_elsewhere;
 use crate::report::{Misuse, misuse};
 
 /// A thread heap for collections: `Vec::new_in(&heap)`.
@@ -108,15 +109,7 @@ unsafe impl Allocator for &CollectionHeap {
         if let Some(same) = self.resized(place, old, new) {
             return Ok(same);
         }
-        let moved = self.allocate(new)?;
-        // SAFETY: both have as many bytes, and are not the same.
-        unsafe {
-            moved
-                .cast::<u8>()
-                .copy_from_nonoverlapping(place, old.size())
-        };
-        // SAFETY: the caller gives the old one up.
-        unsafe { self.deallocate(place, old) };
-        Ok(moved)
+        // SAFETY: as the caller says.
+        unsafe { grow_elsewhere(self, place, old, new) }
     }
 }

@@ -38,7 +38,7 @@ use super::process::Process;
 use crate::frame::Frame;
 use crate::layout::FRAME_BYTES;
 use crate::owner::Owner;
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::size_class::{self, CLASSES, SMALL, block_bytes};
 
 /// What a heap has of one class, and looks at for each block.
@@ -236,16 +236,29 @@ impl Local {
         address: usize,
     ) -> Result<(), HeapError> {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
-        let pending = slab.pending(word);
-        let marks = pending.load(Relaxed);
-        // What is pending is allocated.
-        let held = self.held(class, slab.allocated(word));
-        if marks & bit == 0 || held & bit != 0 || self.is_ready(class, address) {
+        if !self.is_pending(slab, (class, index), address) {
             return Err(HeapError::NotPending { address });
         }
+        let pending = slab.pending(word);
+        let marks = pending.load(Relaxed);
         // Release: whoever recovers this slot finds the contents with the mark gone.
         pending.store(marks & !bit, Release);
         Ok(())
+    }
+
+    /// Whether block `index` of a slab of this heap, at `address`, was given out and neither
+    /// published nor freed since.
+    #[inline(always)]
+    pub(super) fn is_pending(
+        &self,
+        slab: Frame,
+        (class, index): (usize, usize),
+        address: usize,
+    ) -> bool {
+        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+        // What is pending is allocated.
+        let marks = slab.pending(word).load(Relaxed) & !self.held(class, slab.allocated(word));
+        marks & bit != 0 && !self.is_ready(class, address)
     }
 
     /// Whether the block at `address` is in front.
@@ -264,16 +277,15 @@ impl Local {
     #[cold]
     #[inline(never)]
     fn publish_slowly(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
-        let frame = on.frame_of(address)?;
-        match place::in_frame(frame, address) {
-            Some(Place::Slab { slab, class, index }) => {
+        match on.place_at(address)? {
+            Place::Slab { slab, class, index } => {
                 if slab.owner() != self.owner.slab(class) {
                     return Err(HeapError::NotOwner { address });
                 }
                 self.publish_block(slab, class, index, address)
             }
-            Some(Place::Run(head)) => self.publish_run(head),
-            _ => Err(HeapError::NoBlock { address }),
+            Place::Run(head) => self.publish_run(head),
+            Place::Huge(_) => Err(HeapError::NoBlock { address }),
         }
     }
 
@@ -289,17 +301,16 @@ impl Local {
     #[cold]
     #[inline(never)]
     fn free_slowly(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
-        let frame = on.frame_of(address)?;
-        match place::in_frame(frame, address) {
-            Some(Place::Slab { slab, class, index }) => {
+        match on.place_at(address)? {
+            Place::Slab { slab, class, index } => {
                 if slab.owner() == self.owner.slab(class) {
                     self.free_own(slab, class, index, address)
                 } else {
                     self.free_away(on, slab, class, index, address)
                 }
             }
-            Some(Place::Run(head)) => self.free_run(on, head),
-            _ => Err(HeapError::NoBlock { address }),
+            Place::Run(head) => self.free_run(on, head),
+            Place::Huge(_) => Err(HeapError::NoBlock { address }),
         }
     }
 
@@ -374,9 +385,8 @@ impl Local {
 
     /// How many bytes the block at `address` has.
     pub(crate) fn usable_bytes(on: &Process, address: usize) -> Result<usize, HeapError> {
-        let frame = on.frame_of(address)?;
-        match place::in_frame(frame, address) {
-            Some(Place::Slab { slab, class, index }) => {
+        match on.place_at(address)? {
+            Place::Slab { slab, class, index } => {
                 // Acquire pairs with whoever gave it out and told us.
                 let word = slab.allocated(index >> 6).load(Acquire);
                 if word >> (index & 63) & 1 == 0 {
@@ -384,8 +394,8 @@ impl Local {
                 }
                 Ok(block_bytes(class))
             }
-            Some(Place::Run(head)) => Ok(super::chunks::extent(head) * FRAME_BYTES),
-            _ => Err(HeapError::NoBlock { address }),
+            Place::Run(head) => Ok(super::frames::extent(head) * FRAME_BYTES),
+            Place::Huge(_) => Err(HeapError::NoBlock { address }),
         }
     }
 }

@@ -6,14 +6,16 @@ use pool_core::sync::atomic::AtomicU32;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::{crash_point, planted};
 
-use super::chunks::{Chunks, Wanted};
+use super::chunks::Chunks;
 use super::control::{Control, MEMBER_THREADS, Member};
 use super::error::HeapError;
+use super::frames::Wanted;
 use super::ground::Ground;
 use super::local::Local;
 use crate::frame::Frame;
 use crate::layout::Cut;
 use crate::owner::Owner;
+use crate::place::{self, Place};
 use crate::window::Claim;
 
 /// How often this process was forked, seen from inside of it.
@@ -116,6 +118,12 @@ impl Process {
         }
         refreshed?;
         Err(HeapError::NoBlock { address })
+    }
+
+    /// What begins at `address`: whether it is allocated is not looked at.
+    pub(crate) fn place_at(&self, address: usize) -> Result<Place, HeapError> {
+        let frame = self.frame_of(address)?;
+        place::in_frame(frame, address).ok_or(HeapError::NoBlock { address })
     }
 
     /// Takes a slot for the calling thread: its number, and the owner word of its heap.

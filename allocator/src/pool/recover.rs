@@ -15,8 +15,8 @@ use pool_core::sync::lock;
 use pool_core::{crash_point, planted};
 
 use super::cell;
-use super::chunks::{self, Seen};
 use super::control::{Control, MEMBERS, SLOTS, Slot};
+use super::frames::{self, Seen};
 use super::local::Local;
 use super::process::Process;
 use super::slabs::{among, leave, summary_of, words};
@@ -154,9 +154,9 @@ impl Process {
             Kind::PendingRun => {
                 frame.descriptor().owner.store(freeing.0, Release);
                 self.control.recovered_blocks.fetch_add(1, Relaxed);
-                chunks::release(frame);
+                frames::release(frame);
             }
-            Kind::Between if !planted!("recover.leaves_what_is_between") => chunks::release(frame),
+            Kind::Between if !planted!("recover.leaves_what_is_between") => frames::release(frame),
             _ => {}
         }
     }
@@ -184,7 +184,7 @@ impl Process {
         if slab.is_empty(words(class)) {
             slab.descriptor().owner.store(freeing.0, Release);
             crash_point!("heap.slab_freeing");
-            chunks::release(slab);
+            frames::release(slab);
         } else {
             leave(slab, class);
         }

@@ -4,8 +4,8 @@ use pool_core::crash_point;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::cell::take_run;
-use super::chunks;
 use super::error::HeapError;
+use super::frames;
 use super::local::{Given, Local};
 use super::process::Process;
 use crate::frame::Frame;
@@ -89,21 +89,21 @@ impl Local {
             return Err(HeapError::DoubleFree { address });
         }
         crash_point!("heap.run_freeing");
-        chunks::release(head);
+        frames::release(head);
         Ok(())
     }
 
     /// Has the run at `head` have room for `bytes`, where it is; whether it could.
     pub(super) fn resize_run(head: Frame, bytes: usize) -> bool {
-        let (old, new) = (chunks::extent(head), bytes.div_ceil(FRAME_BYTES).max(1));
+        let (old, new) = (frames::extent(head), bytes.div_ceil(FRAME_BYTES).max(1));
         // Acquire pairs with whoever made it.
         let kind = Owner(head.descriptor().owner.load(Acquire)).kind();
         if bytes > RUN_BYTES || !matches!(kind, Kind::Run | Kind::PendingRun) {
             return false;
         }
         if new < old {
-            chunks::release_end(head, new);
+            frames::release_end(head, new);
         }
-        new <= old || chunks::extend(head, new)
+        new <= old || frames::extend(head, new)
     }
 }

@@ -7,8 +7,8 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::lock;
 use pool_core::{crash_point, planted};
 
-use super::chunks;
 use super::error::HeapError;
+use super::frames;
 use super::front::Mark;
 use super::local::{Local, Own, Shelf};
 use super::process::Process;
@@ -266,7 +266,7 @@ impl Local {
         let owner = &slab.descriptor().owner;
         owner.store(self.owner.freeing().0, Release);
         crash_point!("heap.slab_freeing");
-        chunks::release(slab);
+        frames::release(slab);
     }
 
     /// Gives a slab a number, by which this heap knows it.
@@ -373,7 +373,7 @@ impl Local {
         let (old, new) = (Owner::abandoned(class), self.owner.slab(class));
         // What another process wrote where it should not has no frames for its blocks, and the
         // last of them may be past the chunk.
-        if chunks::extent(slab) < slab_frames(class) {
+        if frames::extent(slab) < slab_frames(class) {
             return false;
         }
         let owner = &slab.descriptor().owner;

@@ -12,7 +12,7 @@ use super::local::{Given, Local};
 use super::process::Process;
 use super::runs::RUN_BYTES;
 use crate::layout::FRAME_BYTES;
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::size_class::{self, MIN_BLOCK, SLAB_BYTES, SMALL_BYTES};
 
 /// What a thread has of a pool heap. It may be given to another thread, and used by one at a time.
@@ -203,11 +203,10 @@ impl ThreadHeap {
     pub unsafe fn resize(&mut self, address: NonNull<u8>, bytes: usize) -> Result<bool, HeapError> {
         self.process.check()?;
         let address = address.as_ptr().addr();
-        let frame = self.process.frame_of(address)?;
-        match place::in_frame(frame, address) {
-            Some(Place::Slab { class, .. }) => Ok(bytes <= size_class::block_bytes(class)),
-            Some(Place::Run(head)) => Ok(bytes <= RUN_BYTES && Local::resize_run(head, bytes)),
-            _ => Err(HeapError::NoBlock { address }),
+        match self.process.place_at(address)? {
+            Place::Slab { class, .. } => Ok(bytes <= size_class::block_bytes(class)),
+            Place::Run(head) => Ok(bytes <= RUN_BYTES && Local::resize_run(head, bytes)),
+            Place::Huge(_) => Err(HeapError::NoBlock { address }),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{MAPPING, process};
 use crate::layout::Cut;
 use crate::model::with_frames;
 use crate::owner::Owner;
-use crate::pool::chunks::{Seen, Wanted};
+use crate::pool::frames::{Seen, Wanted};
 use crate::pool::process::Process;
 
 /// The chunk, which `process` has mapped.

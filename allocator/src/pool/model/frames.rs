@@ -5,7 +5,7 @@ use crate::frame::Frame;
 use crate::layout::{Cut, META_FRAMES};
 use crate::model::with_frames;
 use crate::owner::{Kind, Owner};
-use crate::pool::chunks::{Wanted, extend, extent};
+use crate::pool::frames::{Wanted, extend, extent};
 
 use pool_core::sync::atomic::Ordering::Release;
 

@@ -85,7 +85,7 @@ fn no_word_that_another_process_tells_of_is_overlooked() {
         let class = of_two_words();
         let (mut owner, mut other) = (Client::new(1), Client::new(2));
         let mut blocks = owner.take_all(class);
-        // Of both words: the first one is gathered, and told of when the second one comes.
+        // Of both words, each of which is told of by itself.
         let (second, first) = (blocks.swap_remove(100), blocks.swap_remove(5));
         let freer = start.spawn(move || {
             other.free(first);
