@@ -26,16 +26,17 @@
 //!    or given out twice within this heap: never an access outside of it.
 //! 7. A forked child has nothing of the heap: it is told so, and opens it anew.
 //!
+//! # Pointers
+//! Who takes a pointer from a block instead of from a cell asks [`PoolHeap::resolve`] first, which
+//! maps what another process added. Blocks are reached through pointers, as in any heap: who frees
+//! one that another thread uses breaks that thread.
+//!
 //! # Caches
 //! Where a ground says that no hardware keeps the caches of blocks the same, a block is written
 //! back before it is published or linked, and [`PoolHeap::acquire`] drops what a reader has of it.
 //! What is written into it after that is its writer's to write back. The words of the heap itself,
 //! which are 0.8 % of a chunk for blocks of 64 bytes and more and 2.5 % of one for smaller blocks,
 //! have to be the same for all members.
-//!
-//! Who takes a pointer from a block instead of from a cell asks [`PoolHeap::resolve`] first, which
-//! maps what another process added. Blocks are reached through pointers, as in any heap: who frees
-//! one that another thread uses breaks that thread.
 //!
 //! # From outside to inside
 //! `heap` and `thread` are the faces, `collection` one for collections. `local` gives out blocks

@@ -1,10 +1,10 @@
 //! Heaps in the pool: objects that processes allocate, reach and free at the same addresses.
 //!
 //! A heap is a domain, which says who lives, and segments of 64 MiB that are its chunks. Of the
-//! heap `jobs` the domain has the name `jobs`, and its chunks `jobs/0`, `jobs/1` and so on: names
-//! are those of one heap, and no other heap may have such a name. At most 31 processes of one
-//! machine have a heap at a time, and it has at most 60 GiB. What a heap is, and what it
-//! promises, is in [`allocator::pool`].
+//! heap `jobs` the domain has the name `jobs`, and its chunks `jobs/0`, `jobs/1` and so on, and no
+//! heap may have a name that ends so. Who adds a chunk has claimed its number in the heap. At most
+//! 31 processes of one machine have a heap at a time, and it has at most 60 GiB. What a heap is,
+//! and what it promises, is in [`allocator::pool`].
 
 mod ground;
 

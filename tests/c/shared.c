@@ -295,7 +295,7 @@ static void heaps_are_named_and_placed(void)
     GOOD(tierpool_publish(heap, block));
     GOOD(tierpool_free(again, block));
     GOOD(tierpool_heap_close(again));
-    /* It is leased: it ends with the last that has it. */
+    /* It is leased, and nobody has it any more. */
     GOOD(tierpool_heap_close(heap));
     ANSWERS(TIERPOOL_NOT_FOUND, tierpool_heap_open(pool, "jobs", &heap));
     GOOD(tierpool_detach(pool));

@@ -107,8 +107,8 @@ struct tierpool_heap_options {
     const unsigned *shares;   /* how much of the heap lies in each, beside the others; null: all in
                                * the first one that has room */
     size_t tier_count;        /* 8 at most */
-    int leased;               /* not 0: the heap ends with the last process that has it open. 0: it
-                               * stays until it is removed */
+    int leased;               /* not 0: the heap is this process's, which alone adds memory to it,
+                               * and ends with it. 0: it stays until it is removed */
 };
 
 /* Makes a heap, and opens it. `options` may be null. */

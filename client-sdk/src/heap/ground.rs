@@ -98,7 +98,8 @@ impl Segments {
         Ok(chunk)
     }
 
-    /// Makes chunk `number`, or opens the one that somebody has made.
+    /// Makes chunk `number`, which this process has claimed, or opens what somebody has made of it
+    /// who died.
     fn make(&self, number: usize, tier: &str) -> Result<Segment, Error> {
         let bytes = Bytes::new(CHUNK_BYTES as u64);
         let name = self.name_of(number);
@@ -106,8 +107,8 @@ impl Segments {
         if self.is_persistent {
             create = create.persistent();
         }
-        // Between the name and the memory there is the daemon's work: who opens it meanwhile finds
-        // nothing yet.
+        // Between the name and the memory there is the daemon's work, also for somebody who died
+        // while it went on: what has a name is not found before it is done.
         let made = eventually(self.pool.deadline(), || {
             let created = self.pool.create(&create);
             if !is(&created, Reason::NameTaken) {
