@@ -48,10 +48,19 @@ pub(crate) fn find(taken: &[AtomicU64], count: usize, align: usize, from: usize)
     while start + count <= end {
         match last_taken(taken, &(start..start + count)) {
             None => return Some(start),
-            Some(last) => start = (last + 1).next_multiple_of(align),
+            Some(last) => start = first_free(taken, last + 1)?.next_multiple_of(align),
         }
     }
     None
+}
+
+/// The lowest bit that is free, from bit `from` on.
+fn first_free(taken: &[AtomicU64], from: usize) -> Option<usize> {
+    (from / WORD..taken.len()).find_map(|index| {
+        let before = below(from.saturating_sub(index * WORD));
+        let free = !taken[index].load(Relaxed) & !before;
+        (free != 0).then(|| index * WORD + free.trailing_zeros() as usize)
+    })
 }
 
 /// The highest bit of `range` that is taken.

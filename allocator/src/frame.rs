@@ -21,7 +21,7 @@ use pool_core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 #[cfg(not(loom))]
 use crate::layout::{
-    ALLOC_ARRAY, LINE_ARRAYS, LINE_BYTES, LINE_WORDS, LINES, PAGE_BYTES, PENDING_ARRAY,
+    ALLOC_ARRAY, ARRAY_STEP, LINE_ARRAYS, LINE_BYTES, LINE_WORDS, LINES, PENDING_ARRAY,
     QUEUE_ARRAY, REMOTE_ARRAY,
 };
 use crate::layout::{
@@ -86,13 +86,19 @@ pub(crate) struct ChunkHead {
     pub(crate) free: AtomicU32,
 }
 
+/// Where the head of a chunk is.
+#[cfg(not(loom))]
+const HEAD_AT: usize = QUEUE_ARRAY * ARRAY_STEP + LINE_BYTES;
+
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Descriptor>() == LINE_BYTES);
     assert!(size_of::<Queue>() == LINE_BYTES);
-    // The head of a chunk is where the queue lines of the metadata frames would be.
-    assert!(size_of::<ChunkHead>() <= FEWEST_META_FRAMES * LINE_BYTES);
-    assert!(QUEUE_ARRAY * ARRAY_BYTES >= PAGE_BYTES);
+    // The head of a chunk is where the queue lines of the metadata frames would be, after the line
+    // on which the descriptors end.
+    assert!(HEAD_AT >= ARRAY_BYTES);
+    let queues = QUEUE_ARRAY * ARRAY_STEP + FEWEST_META_FRAMES * LINE_BYTES;
+    assert!(HEAD_AT + size_of::<ChunkHead>() <= queues);
 };
 
 /// A frame of data, by the address of its descriptor.
@@ -166,7 +172,7 @@ impl Frame {
     #[cfg(not(loom))]
     #[inline]
     pub(crate) fn queue(self) -> &'static Queue {
-        let place = self.0.get().wrapping_add(QUEUE_ARRAY * ARRAY_BYTES);
+        let place = self.0.get().wrapping_add(QUEUE_ARRAY * ARRAY_STEP);
         let place: *const Queue = core::ptr::with_exposed_provenance(place);
         // SAFETY: by invariant 1 it is mapped, by invariant 2 nothing in it is not an atomic.
         unsafe { &*place }
@@ -205,16 +211,30 @@ impl Frame {
         unsafe { &*place }
     }
 
+    /// The word of blocks that others freed of the same blocks as the word of pending ones at
+    /// `address`.
+    ///
+    /// # Safety
+    /// As for [`Frame::pending_at`].
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) unsafe fn remote_beside(address: usize) -> &'static AtomicU64 {
+        let place = address.wrapping_sub((PENDING_ARRAY - REMOTE_ARRAY) * ARRAY_STEP);
+        let place: *const AtomicU64 = core::ptr::with_exposed_provenance(place);
+        // SAFETY: by invariant 1 it is mapped; an atomic by invariant 2.
+        unsafe { &*place }
+    }
+
     #[cfg(not(loom))]
     #[inline(always)]
     fn word(self, array: usize, word: usize) -> &'static AtomicU64 {
         debug_assert!(word < LINES * LINE_WORDS);
         // Words follow each other in a line; the next line is some arrays further on.
-        let lines_gap = LINE_ARRAYS * ARRAY_BYTES - LINE_BYTES;
+        let lines_gap = LINE_ARRAYS * ARRAY_STEP - LINE_BYTES;
         let place = self
             .0
             .get()
-            .wrapping_add(array * ARRAY_BYTES)
+            .wrapping_add(array * ARRAY_STEP)
             .wrapping_add(word << 3)
             .wrapping_add((word / LINE_WORDS).wrapping_mul(lines_gap));
         let place: *const AtomicU64 = core::ptr::with_exposed_provenance(place);
@@ -247,7 +267,7 @@ impl ChunkHead {
     /// The metadata of that chunk is mapped.
     #[cfg(not(loom))]
     pub(crate) unsafe fn at(chunk: usize) -> &'static Self {
-        let place = chunk.wrapping_add(QUEUE_ARRAY * ARRAY_BYTES);
+        let place = chunk.wrapping_add(HEAD_AT);
         let place: *const Self = core::ptr::with_exposed_provenance(place);
         // SAFETY: it is mapped, says the caller; nothing in it is not an atomic.
         unsafe { &*place }

@@ -8,7 +8,10 @@
 //!
 //! # The metadata of a chunk
 //! The first 4 MiB of addresses of a chunk belong to the frames that they would be, 64 of them,
-//! and hold arrays of 64 bytes for each frame of the chunk, each array as large as a frame:
+//! and hold arrays of 64 bytes for each frame of the chunk. An array is as large as a frame, and
+//! begins with the lines of the metadata frames, which nobody has: the end of the array before it
+//! lies on the first of them. So the lines of one frame are in different sets of a cache, and a
+//! load of one does not wait for a store to another with the same place in its page:
 //!
 //! | array | of each frame |
 //! |---|---|
@@ -22,7 +25,8 @@
 //! together, so that memory is touched for the lines that are used alone: a slab of blocks of 128
 //! bytes and more uses line 0, of 64 bytes 0 and 1.
 //!
-//! The head of the chunk is where the lines for others of the metadata frames would be.
+//! The head of the chunk is where the lines for others of the metadata frames would be, but for
+//! the first of them.
 //!
 //! The first page of a chunk would be descriptors of the metadata itself. It is never mapped, and
 //! neither is what follows the arrays: nothing that runs over the end of a block reaches metadata.
@@ -70,8 +74,10 @@ pub(crate) const PAGE_BYTES: usize = 4 << 10;
 /// What each array has of one frame.
 pub(crate) const LINE_BYTES: usize = 64;
 pub(crate) const LINE_SHIFT: u32 = 6;
-/// From an array to the next.
+/// How long an array is, and how far from the next it begins.
 pub(crate) const ARRAY_BYTES: usize = FRAMES * LINE_BYTES;
+#[cfg(not(loom))]
+pub(crate) const ARRAY_STEP: usize = ARRAY_BYTES - LINE_BYTES;
 /// Where the arrays are.
 pub(crate) const QUEUE_ARRAY: usize = 1;
 pub(crate) const ALLOC_ARRAY: usize = 2;

@@ -108,6 +108,18 @@ impl Frame {
         word.map_or_else(|| unreachable!(), |word| word)
     }
 
+    /// # Safety
+    /// None is needed: the word is looked for.
+    pub(crate) unsafe fn remote_beside(address: usize) -> &'static AtomicU64 {
+        let words = METADATA
+            .iter()
+            .flat_map(|it| it.pending.iter().zip(&it.remote));
+        let mut found = words.filter(|(word, _)| core::ptr::from_ref(*word).addr() == address);
+        found
+            .next()
+            .map_or_else(|| unreachable!(), |(_, remote)| remote)
+    }
+
     /// What its data is, for whoever has it.
     pub(crate) fn content(self) -> u64 {
         self.metadata().watch.touch();

@@ -23,7 +23,7 @@
 use core::ops::Range;
 
 use pool_core::sync::atomic::{
-    AtomicU8, AtomicU64, AtomicUsize,
+    AtomicU16, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use pool_core::sync::{Mutex, lock};
@@ -41,15 +41,15 @@ use crate::window::Claim;
 
 const CHUNK_SHIFT: u32 = CHUNK_BYTES.trailing_zeros();
 
-/// No chunk; else one more than the number of frames of its metadata.
-const NONE: u8 = 0;
+/// The place of no chunk, beside the first frames of data of chunks: no frame is so far on.
+const NONE: u16 = u16::MAX;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     window: Range<usize>,
-    /// What is at each place of the window.
-    kinds: Box<[AtomicU8]>,
+    /// Which frame is the first one of data at each place of the window.
+    firsts: Box<[AtomicU16]>,
     /// The entries of the chunks that are mapped, by number.
     seen: Box<[AtomicU64]>,
     /// The generation of the table that `seen` is as new as.
@@ -101,7 +101,7 @@ impl Chunks {
         let places = window.len().div_ceil(CHUNK_BYTES);
         Self {
             window,
-            kinds: (0..places).map(|_| AtomicU8::new(NONE)).collect(),
+            firsts: (0..places).map(|_| AtomicU16::new(NONE)).collect(),
             seen: (0..MOST_CHUNKS).map(|_| AtomicU64::new(0)).collect(),
             generation: AtomicU64::new(0),
             end: AtomicUsize::new(0),
@@ -116,9 +116,9 @@ impl Chunks {
     pub(crate) fn frame_of(&self, address: usize) -> Option<Frame> {
         let place = address.wrapping_sub(self.window.start) >> CHUNK_SHIFT;
         // Acquire pairs with the store in `note`: the chunk is mapped.
-        let kind = self.kinds.get(place)?.load(Acquire);
+        let first = self.firsts.get(place)?.load(Acquire);
         let index = address % CHUNK_BYTES / FRAME_BYTES;
-        if kind == NONE || index < usize::from(kind - 1) {
+        if index < usize::from(first) {
             return None;
         }
         // SAFETY: the address is in the data of a chunk that is mapped, by the invariant.
@@ -242,9 +242,9 @@ impl Chunks {
         let old = Entry(self.seen[number].swap(entry.0, AcqRel));
         for (entry, is_there) in [(old, false), (entry, true)] {
             let place = entry.chunk().wrapping_sub(self.window.start) >> CHUNK_SHIFT;
-            if let (true, Some(kind)) = (entry.0 != 0, self.kinds.get(place)) {
-                let frames = u8::try_from(entry.cut().meta_frames()).unwrap_or(u8::MAX - 1);
-                kind.store(if is_there { frames + 1 } else { NONE }, Release);
+            if let (true, Some(first)) = (entry.0 != 0, self.firsts.get(place)) {
+                let frames = u16::try_from(entry.cut().meta_frames()).unwrap_or(NONE);
+                first.store(if is_there { frames } else { NONE }, Release);
             }
         }
         if entry.0 != 0 {

@@ -77,7 +77,7 @@ pub(crate) const HINTS: usize = 512;
 pub(crate) const HINTS: usize = 64;
 
 /// The format of this page, and that it is one.
-const MAGIC: u64 = u64::from_le_bytes(*b"TPHEAP\0\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"TPHEAP\0\x02");
 /// In its place once the heap is about to be removed.
 const ENDED: u64 = u64::from_le_bytes(*b"TPHEAPX\x01");
 

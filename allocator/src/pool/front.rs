@@ -37,6 +37,12 @@ impl Mark {
         Self(self.0 | u64::from(bits))
     }
 
+    /// Whether both are in one word.
+    #[inline(always)]
+    pub(super) fn is_beside(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> BIT_BITS == 0
+    }
+
     /// The bit, as it is in its word.
     #[inline(always)]
     pub(super) fn bit(self) -> u64 {
@@ -49,9 +55,23 @@ impl Mark {
     /// The mark was made of a word that is mapped, of a slab that this heap owns.
     #[inline(always)]
     pub(super) unsafe fn word(self) -> &'static AtomicU64 {
-        let address = usize::try_from(self.0 >> BIT_BITS << WORD_SHIFT).unwrap_or(0);
         // SAFETY: as the caller says.
-        unsafe { Frame::pending_at(address) }
+        unsafe { Frame::pending_at(self.address()) }
+    }
+
+    /// The word of the same blocks that others freed.
+    ///
+    /// # Safety
+    /// As for [`Mark::word`].
+    #[inline(always)]
+    pub(super) unsafe fn remote(self) -> &'static AtomicU64 {
+        // SAFETY: as the caller says.
+        unsafe { Frame::remote_beside(self.address()) }
+    }
+
+    #[inline(always)]
+    fn address(self) -> usize {
+        usize::try_from(self.0 >> BIT_BITS << WORD_SHIFT).unwrap_or(0)
     }
 }
 
@@ -64,12 +84,11 @@ pub(super) struct Ready {
 
 /// The fronts of all classes. How many blocks of one there are its bin knows.
 #[derive(Debug)]
-pub(super) struct Fronts(Box<[[Ready; FRONT]]>);
+pub(super) struct Fronts(Box<[[Ready; FRONT]; CLASSES]>);
 
 impl Fronts {
     pub(super) fn new() -> Self {
-        let front = |_| [Ready::default(); FRONT];
-        Self((0..CLASSES).map(front).collect())
+        Self(Box::new([[Ready::default(); FRONT]; CLASSES]))
     }
 
     /// Block `place` of the front of `class`.

@@ -60,7 +60,7 @@ pub(super) struct Bin {
     pub(super) ready: u32,
     most: u32,
     pub(super) is_zero: bool,
-    /// That of the first block of the held word.
+    /// That of the first block of the held word; of nothing where none is held.
     pub(super) mark: Mark,
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Local {
     pub(crate) slot: usize,
     /// The tier that its frames are of; any where none is named.
     pub(super) tier: Option<usize>,
-    pub(super) bins: Box<[Bin]>,
+    pub(super) bins: Box<[Bin; CLASSES]>,
     pub(super) slabs: Box<[Slabs]>,
     /// By number.
     pub(super) own: Vec<Option<Own>>,
@@ -119,8 +119,9 @@ pub(crate) struct Local {
     pub(super) looked: usize,
     pub(super) scanned: usize,
     /// The block that was given out last, and not freed since: most often the next to be
-    /// published.
+    /// published, and often the next to be freed. And its class.
     last: Ready,
+    last_class: usize,
     pub(super) fronts: Fronts,
     /// Runs that were allocated, and of which some are pending yet.
     pub(super) runs: Vec<Frame>,
@@ -132,13 +133,14 @@ impl Local {
             owner,
             slot,
             tier,
-            bins: (0..CLASSES).map(Bin::new).collect(),
+            bins: Box::new(core::array::from_fn(Bin::new)),
             slabs: (0..CLASSES).map(|_| Slabs::default()).collect(),
             own: Vec::new(),
             unused: Vec::new(),
             looked: 0,
             scanned: 0,
             last: Ready::default(),
+            last_class: 0,
             fronts: Fronts::new(),
             runs: Vec::new(),
         }
@@ -148,6 +150,7 @@ impl Local {
     #[inline(always)]
     pub(crate) fn pop(&mut self, class: usize) -> Option<usize> {
         let bin = self.bins.get_mut(class)?;
+        self.last_class = class;
         if bin.ready != 0 {
             bin.ready = bin.ready.wrapping_sub(1);
             self.last = self.fronts.get(class, bin.ready);
@@ -195,15 +198,6 @@ impl Local {
         is_block.then_some((frame, class, index))
     }
 
-    /// Whether a block that this heap owns was given out, and not freed since.
-    #[inline(always)]
-    fn is_given(&self, slab: Frame, class: usize, index: usize) -> bool {
-        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
-        let allocated = slab.allocated(word);
-        let is_allocated = allocated.load(Relaxed) & bit != 0;
-        is_allocated && self.held(class, allocated) & bit == 0
-    }
-
     /// The blocks that were not given out, of a word of `class`.
     #[inline(always)]
     pub(super) fn held(&self, class: usize, word: &pool_core::sync::atomic::AtomicU64) -> u64 {
@@ -218,21 +212,49 @@ impl Local {
     /// Publishes the block at `address`: from now on it outlives this thread.
     #[inline(always)]
     pub(crate) fn publish(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
-        if address == self.last.address && address != 0 {
-            return publish_last(self.last);
+        if self.publish_last(address) {
+            return Ok(());
         }
-        match self.own_block(on, address) {
-            Some((slab, class, index)) => self.publish_block(slab, class, index, address),
-            None => self.publish_slowly(on, address),
+        self.publish_any(on, address)
+    }
+
+    /// The same for the block that was given out last. False where it is another one, or odd.
+    #[inline(always)]
+    pub(crate) fn publish_last(&mut self, address: usize) -> bool {
+        if address != self.last.address || address == 0 {
+            return false;
+        }
+        // SAFETY: its slab is this heap's: the last block is forgotten where a slab is left to
+        // others.
+        let pending = unsafe { self.last.mark.word() };
+        let (marks, bit) = (pending.load(Relaxed), self.last.mark.bit());
+        if marks & bit == 0 {
+            return false;
+        }
+        // Release: whoever recovers this slot finds the contents with the mark gone.
+        pending.store(marks & !bit, Release);
+        true
+    }
+
+    /// The same for blocks that were given out before, and runs.
+    #[inline(never)]
+    fn publish_any(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        match on.place_at(address)? {
+            Place::Slab { slab, class, index } => {
+                if slab.owner() != self.owner.slab(class) {
+                    return Err(HeapError::NotOwner { address });
+                }
+                self.publish_block(slab, (class, index), address)
+            }
+            Place::Run(head) => self.publish_run(head),
+            Place::Huge(_) => Err(HeapError::NoBlock { address }),
         }
     }
 
-    #[inline(always)]
     fn publish_block(
         &mut self,
         slab: Frame,
-        class: usize,
-        index: usize,
+        (class, index): (usize, usize),
         address: usize,
     ) -> Result<(), HeapError> {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
@@ -241,7 +263,7 @@ impl Local {
         }
         let pending = slab.pending(word);
         let marks = pending.load(Relaxed);
-        // Release: whoever recovers this slot finds the contents with the mark gone.
+        // Release: as in `publish_last`.
         pending.store(marks & !bit, Release);
         Ok(())
     }
@@ -273,114 +295,111 @@ impl Local {
         self.last = Ready::default();
     }
 
-    /// The same for blocks of larger classes, and runs.
-    #[cold]
-    #[inline(never)]
-    fn publish_slowly(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
-        match on.place_at(address)? {
-            Place::Slab { slab, class, index } => {
-                if slab.owner() != self.owner.slab(class) {
-                    return Err(HeapError::NotOwner { address });
-                }
-                self.publish_block(slab, class, index, address)
-            }
-            Place::Run(head) => self.publish_run(head),
-            Place::Huge(_) => Err(HeapError::NoBlock { address }),
-        }
-    }
-
     /// Frees the block at `address`.
     #[inline(always)]
     pub(crate) fn free(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+        if self.free_quickly(on, address) {
+            return Ok(());
+        }
+        self.free_any(on, address)
+    }
+
+    /// Frees a block of a small slab of this heap, where that is quickly done. False, and nothing
+    /// changed, where it is not, or the block is another's, or not there to be freed.
+    #[inline(always)]
+    pub(crate) fn free_quickly(&mut self, on: &Process, address: usize) -> bool {
+        if address == self.last.address && address != 0 && self.free_last() {
+            return true;
+        }
         match self.own_block(on, address) {
-            Some((slab, class, index)) => self.free_own(slab, class, index, address),
-            None => self.free_slowly(on, address),
+            Some((slab, class, index)) => self.free_own::<false>(slab, (class, index), address),
+            None => false,
         }
     }
 
-    #[cold]
+    /// Frees the block that was given out last, where it is of a word that is held.
+    #[inline(always)]
+    fn free_last(&mut self) -> bool {
+        let (mark, bit) = (self.last.mark, self.last.mark.bit());
+        let Some(bin) = self.bins.get_mut(self.last_class) else {
+            return false;
+        };
+        // SAFETY: as in `publish_last`.
+        let pending = unsafe { mark.word() };
+        // SAFETY: the same.
+        let remote = unsafe { mark.remote() };
+        if !bin.mark.is_beside(mark) || remote.load(Relaxed) & bit != 0 {
+            return false;
+        }
+        // As in `free_own`.
+        pending.store(pending.load(Relaxed) | bit, Release);
+        bin.free |= bit;
+        bin.is_zero = false;
+        self.forget_last();
+        true
+    }
+
+    /// Frees the block at `address`, whatever it is.
     #[inline(never)]
-    fn free_slowly(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+    fn free_any(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
         match on.place_at(address)? {
             Place::Slab { slab, class, index } => {
-                if slab.owner() == self.owner.slab(class) {
-                    self.free_own(slab, class, index, address)
-                } else {
-                    self.free_away(on, slab, class, index, address)
+                if slab.owner() != self.owner.slab(class) {
+                    return self.free_away(on, slab, class, index, address);
                 }
+                let is_freed = self.free_own::<true>(slab, (class, index), address);
+                is_freed
+                    .then_some(())
+                    .ok_or(HeapError::DoubleFree { address })
             }
             Place::Run(head) => self.free_run(on, head),
             Place::Huge(_) => Err(HeapError::NoBlock { address }),
         }
     }
 
-    /// Frees block `index` of `slab`, which this heap owns.
+    /// Frees block `index` of `slab`, which this heap owns. False, and nothing changed, where it is
+    /// free already; and unless `ALL` where there is more to be done than some stores.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "a bit of a word")]
-    fn free_own(
+    fn free_own<const ALL: bool>(
         &mut self,
         slab: Frame,
-        class: usize,
-        index: usize,
+        (class, index): (usize, usize),
         address: usize,
-    ) -> Result<(), HeapError> {
+    ) -> bool {
         let (word, bit) = (index >> 6, 1_u64 << (index & 63));
-        let is_told = slab.remote(word).load(Relaxed) & bit != 0;
-        if is_told || !self.is_given(slab, class, index) {
-            return Err(HeapError::DoubleFree { address });
-        }
         let (allocated, pending) = (slab.allocated(word), slab.pending(word));
-        let marks = pending.load(Relaxed);
-        if marks & bit != 0 && self.is_ready(class, address) {
-            return Err(HeapError::DoubleFree { address });
+        let (taken, marks) = (allocated.load(Relaxed), pending.load(Relaxed));
+        let bin = &self.bins[class];
+        let is_held = bin.held == core::ptr::from_ref(allocated).addr();
+        if taken & !slab.remote(word).load(Relaxed) & bit == 0
+            || (is_held && bin.free & bit != 0)
+            || (marks & bit != 0 && bin.ready != 0 && (!ALL || self.is_ready(class, address)))
+        {
+            return false;
+        }
+        let is_for_front = marks & bit == 0 && bin.ready < bin.most;
+        if !ALL && !is_held && !is_for_front && is_to_settle(slab, taken & !bit) {
+            return false;
         }
         if address == self.last.address {
             self.forget_last();
         }
         let bin = &mut self.bins[class];
-        let is_held = bin.held == core::ptr::from_ref(allocated).addr();
-        if is_held || (marks & bit == 0 && bin.ready < bin.most) {
+        if is_held {
             // One store: it was published or not, and is not given out from here on.
             pending.store(marks | bit, Release);
-            if is_held {
-                bin.free |= bit;
-                bin.is_zero = false;
-                return Ok(());
-            }
+            bin.free |= bit;
+            bin.is_zero = false;
+        } else if is_for_front {
+            pending.store(marks | bit, Release);
             let mark = Mark::new(pending, index as u32 & 63);
-            let ready = Ready { address, mark };
-            self.fronts.set(class, bin.ready, ready);
+            self.fronts.set(class, bin.ready, Ready { address, mark });
             bin.ready = bin.ready.wrapping_add(1);
-            return Ok(());
-        }
-        self.free_past_front(slab, (class, index));
-        Ok(())
-    }
-
-    /// Frees block `index` of a slab of this heap that is neither of the held word nor in front.
-    #[inline(always)]
-    pub(super) fn free_past_front(&mut self, slab: Frame, (class, index): (usize, usize)) {
-        let (word, bit) = (index >> 6, 1_u64 << (index & 63));
-        let (allocated, pending) = (slab.allocated(word), slab.pending(word));
-        let marks = pending.load(Relaxed);
-        let left = allocated.load(Relaxed) & !bit;
-        if planted!("pool.unmarks_before_it_frees") {
-            pending.store(marks & !bit, Release);
-            pool_core::crash_point!("heap.freed_pending");
-        }
-        allocated.store(left, Release);
-        pool_core::crash_point!("heap.freed_pending");
-        if marks & bit != 0 {
-            pending.store(marks & !bit, Release);
-        }
-        let summary = &slab.descriptor().summary;
-        let before = summary.load(Relaxed);
-        if before >> (word & 63) & 1 == 0 {
-            summary.store(before | 1 << (word & 63), Relaxed);
-        }
-        if before == 0 || left == 0 {
+        } else if free_past_front(slab, index) {
             self.settle(slab, class);
         }
+        true
     }
 
     /// How many bytes the block at `address` has.
@@ -400,22 +419,44 @@ impl Local {
     }
 }
 
-/// Publishes the block that was given out last.
+/// Whether a slab belongs elsewhere once the free of a block leaves a word of it as `left`.
 #[inline(always)]
-fn publish_last(last: Ready) -> Result<(), HeapError> {
-    // SAFETY: its slab is this heap's: the last block is forgotten where a slab is left to others.
-    let pending = unsafe { last.mark.word() };
-    let (marks, bit) = (pending.load(Relaxed), last.mark.bit());
-    if marks & bit == 0 {
-        let address = last.address;
-        return Err(HeapError::NotPending { address });
+fn is_to_settle(slab: Frame, left: u64) -> bool {
+    left == 0 || slab.descriptor().summary.load(Relaxed) == 0
+}
+
+/// Frees block `index` of an own slab that is neither of the held word nor in front. Whether the
+/// slab belongs elsewhere from now on.
+#[inline(always)]
+pub(super) fn free_past_front(slab: Frame, index: usize) -> bool {
+    let (word, bit) = (index >> 6, 1_u64 << (index & 63));
+    let (allocated, pending) = (slab.allocated(word), slab.pending(word));
+    let marks = pending.load(Relaxed);
+    let left = allocated.load(Relaxed) & !bit;
+    if planted!("pool.unmarks_before_it_frees") {
+        pending.store(marks & !bit, Release);
+        pool_core::crash_point!("heap.freed_pending");
     }
-    // Release: whoever recovers this slot finds the contents with the mark gone.
-    pending.store(marks & !bit, Release);
-    Ok(())
+    allocated.store(left, Release);
+    pool_core::crash_point!("heap.freed_pending");
+    if marks & bit != 0 {
+        pending.store(marks & !bit, Release);
+    }
+    let summary = &slab.descriptor().summary;
+    let before = summary.load(Relaxed);
+    if before >> (word & 63) & 1 == 0 {
+        summary.store(before | 1 << (word & 63), Relaxed);
+    }
+    before == 0 || left == 0
 }
 
 impl Bin {
+    /// Holds no word.
+    pub(super) fn let_go(&mut self) {
+        self.held = 0;
+        self.mark = Mark::default();
+    }
+
     fn new(class: usize) -> Self {
         Self {
             free: 0,

@@ -85,6 +85,11 @@ impl Process {
 
     /// Whether this is still the process that opened the heap, and the heap is still there.
     #[inline(always)]
+    pub(crate) fn is_well(&self) -> bool {
+        !self.is_forked() && self.control.is_there()
+    }
+
+    /// The same, with what is wrong.
     pub(crate) fn check(&self) -> Result<(), HeapError> {
         if self.is_forked() {
             return Err(HeapError::Forked);

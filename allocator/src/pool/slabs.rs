@@ -10,7 +10,7 @@ use pool_core::{crash_point, planted};
 use super::error::HeapError;
 use super::frames;
 use super::front::Mark;
-use super::local::{Local, Own, Shelf};
+use super::local::{self, Local, Own, Shelf};
 use super::process::Process;
 use crate::bits;
 use crate::frame::Frame;
@@ -188,7 +188,7 @@ impl Local {
     fn put_by(&mut self, class: usize) {
         if let Some(number) = self.slabs[class].current.take() {
             debug_assert_eq!(self.bins[class].free, 0);
-            self.bins[class].held = 0;
+            self.bins[class].let_go();
             self.shelve(number);
         }
     }
@@ -486,13 +486,15 @@ impl Local {
             let address = self.fronts.get(class, ready).address;
             let frame = on.chunks.frame_of(address);
             let place = frame.and_then(|frame| place::in_frame(frame, address));
-            if let Some(Place::Slab { slab, index, .. }) = place {
-                self.free_past_front(slab, (class, index));
+            if let Some(Place::Slab { slab, index, .. }) = place
+                && local::free_past_front(slab, index)
+            {
+                self.settle(slab, class);
             }
         }
         let bin = &mut self.bins[class];
         let free = core::mem::take(&mut bin.free);
-        bin.held = 0;
+        bin.let_go();
         let word = bin.word as usize;
         let current = self.slabs[class]
             .current

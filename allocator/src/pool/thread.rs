@@ -44,12 +44,19 @@ impl ThreadHeap {
     /// [`HeapError::Forked`].
     #[inline(always)]
     pub fn allocate(&mut self, bytes: usize) -> Result<NonNull<u8>, HeapError> {
-        self.process.check()?;
         if bytes <= SMALL_BYTES
+            && self.process.is_well()
             && let Some(address) = self.local.pop(size_class::of_small(bytes))
+            && let Some(block) = NonNull::new(core::ptr::with_exposed_provenance_mut(address))
         {
-            return pointer(address);
+            return Ok(block);
         }
+        self.allocate_slowly(bytes)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&mut self, bytes: usize) -> Result<NonNull<u8>, HeapError> {
         pointer(self.give(bytes, MIN_BLOCK)?.address)
     }
 
@@ -94,6 +101,17 @@ impl ThreadHeap {
     /// [`HeapError::Forked`].
     #[inline(always)]
     pub fn publish(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
+        if self.process.is_well()
+            && !self.process.is_software
+            && self.local.publish_last(address.as_ptr().addr())
+        {
+            return Ok(());
+        }
+        self.publish_slowly(address)
+    }
+
+    #[inline(never)]
+    fn publish_slowly(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check()?;
         if self.process.is_software {
             self.write_back(address)?;
@@ -139,6 +157,15 @@ impl ThreadHeap {
     /// process may [trim](super::PoolHeap::trim) the heap at the same time.
     #[inline(always)]
     pub unsafe fn free(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
+        let place = address.as_ptr().addr();
+        if self.process.is_well() && self.local.free_quickly(&self.process, place) {
+            return Ok(());
+        }
+        self.free_slowly(address)
+    }
+
+    #[inline(never)]
+    fn free_slowly(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check()?;
         match self.local.free(&self.process, address.as_ptr().addr()) {
             Err(HeapError::NotOwner { address }) => {
