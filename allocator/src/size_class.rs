@@ -102,11 +102,7 @@ pub(crate) const fn slab_blocks(class: usize) -> usize {
     slab_frames(class) * FRAME_BYTES / block_bytes(class)
 }
 
-/// What an offset into a slab of one frame is multiplied with, so that bits 32 and up of the
-/// product are the offset divided by the size of a block.
-///
-/// Rounded up: an offset is below 2^16, so the product is off by less than 2^16, that is by 2^-16
-/// of a block; a quotient that is not whole is at least 2^-13 below the next whole one.
+/// What an offset into a slab of one frame is multiplied with by [`block_at`].
 pub(crate) const fn reciprocal(class: usize) -> u32 {
     let bytes = block_bytes(class) as u64;
     let up = (1_u64 << 32).div_ceil(bytes);
@@ -114,6 +110,23 @@ pub(crate) const fn reciprocal(class: usize) -> u32 {
     {
         up as u32
     }
+}
+
+/// Which block of a slab of one frame begins at `offset`, if one does, by the [`reciprocal`] of its
+/// class.
+///
+/// In units of 2^-32 blocks the product is the offset, and too large by less than 2^16, for the
+/// reciprocal is rounded up and an offset is below 2^16. So at a multiple of the size its low half
+/// is below 2^16; at any other place it is at least the reciprocal, which stands for one byte and is
+/// more than that, and it does not reach the next whole number.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is the half that is meant"
+)]
+pub(crate) fn block_at(offset: usize, reciprocal: u32) -> Option<usize> {
+    let product = (offset as u64).wrapping_mul(u64::from(reciprocal));
+    ((product as u32) < reciprocal).then_some((product >> 32) as usize)
 }
 
 /// The class whose blocks have `size` bytes or more and lie at multiples of `align` in a slab, if
@@ -159,14 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn the_reciprocal_divides_every_offset_of_a_frame() {
+    fn a_block_begins_at_multiples_of_its_size_and_nowhere_else() {
         for class in 1..=SMALL {
             let bytes = block_bytes(class);
             for offset in 0..FRAME_BYTES {
-                let product = offset as u64 * u64::from(reciprocal(class));
-                assert_eq!(product >> 32, (offset / bytes) as u64, "{class} {offset}");
+                let expected = offset.is_multiple_of(bytes).then_some(offset / bytes);
+                let found = block_at(offset, reciprocal(class));
+                assert_eq!(found, expected, "{class} {offset}");
             }
         }
+        assert_eq!(block_at(64, 0), None);
     }
 
     #[test]

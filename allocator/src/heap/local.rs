@@ -10,7 +10,7 @@ use crate::list::{self, Membership};
 use crate::owner::Owner;
 use crate::purge;
 use crate::report::{Misuse, misuse};
-use crate::size_class::SMALL;
+use crate::size_class::{self, SMALL};
 use crate::window::WINDOW;
 
 impl Heap {
@@ -19,11 +19,9 @@ impl Heap {
     pub(crate) fn free_small(&mut self, slab: Frame, class: usize, address: usize) {
         let bin = &mut self.bins[class];
         let offset = address & (FRAME_BYTES - 1);
-        let index = (offset as u64).wrapping_mul(u64::from(bin.reciprocal)) >> 32;
-        let index = index as usize;
-        if index.wrapping_mul(bin.bytes as usize) != offset {
+        let Some(index) = size_class::block_at(offset, bin.reciprocal) else {
             misuse(Misuse::InvalidFree, address);
-        }
+        };
         if bin.freed >= bin.most {
             // With no front all is checked, what another thread freed as well.
             if bin.most == 0 && slab.remote(index >> 6).load(Relaxed) >> (index & 63) & 1 != 0 {
@@ -63,7 +61,10 @@ impl Heap {
         allocated.store(left, Relaxed);
         let summary = &slab.descriptor().summary;
         let before = summary.load(Relaxed);
-        summary.store(before | 1 << (word & 63), Relaxed);
+        // Most often it is set, and what is only read is there sooner.
+        if before >> (word & 63) & 1 == 0 {
+            summary.store(before | 1 << (word & 63), Relaxed);
+        }
         // A slab that was full is in the wrong list; one without blocks may go.
         if before == 0 || left == 0 {
             self.settle(slab, class);

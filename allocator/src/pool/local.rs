@@ -192,10 +192,7 @@ impl Local {
         let class = class as usize;
         let bin = self.bins.get(class)?;
         let offset = address & (FRAME_BYTES - 1);
-        let index = (offset as u64).wrapping_mul(u64::from(bin.reciprocal)) >> 32;
-        let index = index as usize;
-        let is_block = index.wrapping_mul(bin.bytes as usize) == offset;
-        is_block.then_some((frame, class, index))
+        size_class::block_at(offset, bin.reciprocal).map(|index| (frame, class, index))
     }
 
     /// The blocks that were not given out, of a word of `class`.
