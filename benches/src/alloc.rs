@@ -27,6 +27,7 @@ mod turns;
 mod watch;
 
 pub(crate) use private::worker;
+pub(crate) use shared::death::Victim;
 pub(crate) use shared::ours as shared_worker;
 
 const SUITE: &str = "alloc";

@@ -58,6 +58,9 @@ enum Suite {
     /// One workload over our shared heap.
     #[command(hide = true)]
     AllocSharedWorker(alloc::shared_worker::Arguments),
+    /// A process that has blocks of a shared heap until it is killed.
+    #[command(hide = true)]
+    AllocVictim(alloc::Victim),
     /// The other member of a domain.
     #[command(hide = true)]
     Partner(coherence::partner::Arguments),
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Suite::Alloc(arguments) => alloc::run(&arguments),
         Suite::AllocWorker(arguments) => alloc::worker::serve(&arguments),
         Suite::AllocSharedWorker(arguments) => alloc::shared_worker::serve(&arguments),
+        Suite::AllocVictim(victim) => victim.serve(),
         Suite::Partner(arguments) => coherence::partner::serve(&arguments),
         Suite::Bare { socket } => bare::serve(&socket),
         Suite::Hold(holder) => holder.hold(),

@@ -31,9 +31,8 @@ use pool_core::{crash_point, planted};
 
 use super::control::{Control, Entry, MEMBER_THREADS, MOST_CHUNKS};
 use super::error::HeapError;
-use super::frames::{Seen, Wanted, claim_in, clear_free, take_frames};
+use super::frames::{self, Seen, Wanted, claim_in, take_frames};
 use super::ground::Ground;
-use crate::bits;
 use crate::frame::{ChunkHead, Frame};
 use crate::layout::{CHUNK_BYTES, Cut, FRAME_BYTES};
 use crate::owner::Owner;
@@ -363,15 +362,7 @@ impl Chunks {
     /// the other: the bits of frames that are free, and of slabs that nobody owns.
     pub(crate) fn mend(&self) {
         let _scan = self.scan();
-        for seen in self.all() {
-            for index in seen.data() {
-                let frame = seen.frame(index);
-                clear_free(frame, index..index + 1);
-                if frame.owner().is_abandoned() {
-                    bits::set(&seen.head().left, &(index..index + 1));
-                }
-            }
-        }
+        self.all().flat_map(Seen::frames).for_each(frames::mend);
     }
 }
 

@@ -13,7 +13,7 @@
 //! 1. A frame that is a tail belongs to the nearest frame before it that is none.
 //! 2. A bit of `taken` that is clear may be of a frame that somebody has: who tries fails, and the
 //!    bit stays set. One that is set may be of a free frame where somebody died; it is cleared by
-//!    [`mend`](super::chunks::Chunks::mend), which is called before a chunk is added.
+//!    [`mend`], when the dead are recovered and before a chunk is added.
 //! 3. A bit of `dirty` is set before its frame is used, and never cleared.
 //! 4. A [`Seen`] is used while its chunk is mapped: during a [`Scan`](super::chunks::Scan), or by
 //!    whoever has one of its frames.
@@ -88,6 +88,17 @@ pub(super) fn clear_free(frame: Frame, range: Range<usize>) {
         if is_set && is_free() {
             bits::clear(taken, &(index..index + 1));
         }
+    }
+}
+
+/// Has the hints of its chunk say of a frame what its owner word does: that it is free, or that a
+/// slab which nobody owns begins there.
+pub(super) fn mend(frame: Frame) {
+    let (owner, index) = (frame.owner(), frame.index());
+    if owner == Owner::FREE {
+        clear_free(frame, index..index + 1);
+    } else if owner.is_abandoned() {
+        bits::set(&frame.head().left, &(index..index + 1));
     }
 }
 

@@ -256,7 +256,6 @@ impl PoolHeap {
         self.process.refresh()?;
         let recovered = self.process.recover_dead();
         self.process.tend_keeper();
-        self.process.chunks.mend();
         Ok(recovered)
     }
 

@@ -134,10 +134,12 @@ impl Process {
             }
         }
         for frame in self.chunks.all().flat_map(Seen::frames) {
-            if let Some(index) = frame.owner().slot()
-                && is_one.get(index) == Some(&true)
-            {
-                self.make_frame_good(frame, index);
+            match frame.owner().slot() {
+                Some(index) if is_one.get(index) == Some(&true) => {
+                    self.make_frame_good(frame, index);
+                }
+                Some(_) => {}
+                None => frames::mend(frame),
             }
         }
         if sweeps_first {

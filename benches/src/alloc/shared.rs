@@ -5,7 +5,7 @@
 //! by a program of its own that makes a heap, starts the second process where there is one, and
 //! tells what it cost ([`mod@line`]). All programs do the same workloads from the same seeds, and
 //! their lines say so; one that did something else is refused. What a peer cannot do at all, it is
-//! not asked for: its cell is empty.
+//! not asked for: its cell is empty. What a death costs ([`death`]) is measured of our heap alone.
 
 use anyhow::ensure;
 
@@ -16,6 +16,7 @@ use super::{Plan, tables};
 use crate::contest::{OURS_AGAIN, Result};
 use crate::report::Report;
 
+pub(crate) mod death;
 mod heaps;
 mod line;
 pub(crate) mod ours;
@@ -33,7 +34,7 @@ const MEAN: &str = "shared geometric mean";
 
 /// Whether there is a workload of that name.
 pub(super) fn has(name: &str) -> bool {
-    WORKLOADS.iter().any(|workload| workload.name == name)
+    name == death::NAME || WORKLOADS.iter().any(|workload| workload.name == name)
 }
 
 /// Measures.
@@ -54,6 +55,11 @@ pub(super) fn measure(heaps: &Heaps, plan: &Plan<'_>, report: &mut Report) -> an
             };
             case.measure(heaps, report, &mut means)?;
         }
+    }
+    if let (Some(socket), true) = (heaps.socket(), plan.wants(death::NAME)) {
+        let deaths = death::measure(&socket, plan.rounds)?;
+        eprintln!("{}", tables::progress("shared death", &deaths));
+        report.add_quietly(deaths)?;
     }
     report.add_quietly(means.results()?)
 }

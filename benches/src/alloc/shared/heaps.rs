@@ -117,6 +117,11 @@ impl Heaps {
         }
     }
 
+    /// Where the daemon of our heap serves, unless something stands in for it.
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        self.daemon.as_ref().map(Daemon::session_socket)
+    }
+
     /// What each is.
     pub(super) fn table(&self) -> String {
         let mut table = Table::new();
