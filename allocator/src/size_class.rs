@@ -117,8 +117,8 @@ pub(crate) const fn reciprocal(class: usize) -> u32 {
 ///
 /// In units of 2^-32 blocks the product is the offset, and too large by less than 2^16, for the
 /// reciprocal is rounded up and an offset is below 2^16. So at a multiple of the size its low half
-/// is below 2^16; at any other place it is at least the reciprocal, which stands for one byte and is
-/// more than that, and it does not reach the next whole number.
+/// is below 2^16; at any other place it is at least the reciprocal, which stands for one byte and
+/// is more than that, and it does not reach the next whole number.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,

@@ -94,11 +94,11 @@ pub(super) fn clear_free(frame: Frame, range: Range<usize>) {
 /// Has the hints of its chunk say of a frame what its owner word does: that it is free, or that a
 /// slab which nobody owns begins there.
 pub(super) fn mend(frame: Frame) {
-    let (owner, index) = (frame.owner(), frame.index());
+    let (owner, bit) = (frame.owner(), frame.index()..frame.index() + 1);
     if owner == Owner::FREE {
-        clear_free(frame, index..index + 1);
-    } else if owner.is_abandoned() {
-        bits::set(&frame.head().left, &(index..index + 1));
+        clear_free(frame, bit);
+    } else if owner.is_abandoned() && bits::count(&frame.head().left, &bit) == 0 {
+        bits::set(&frame.head().left, &bit);
     }
 }
 
