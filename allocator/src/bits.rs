@@ -96,6 +96,11 @@ pub(crate) fn reserve(taken: &[AtomicU64], range: &Range<usize>) -> bool {
     true
 }
 
+/// Whether a bit is set.
+pub(crate) fn has(bits: &[AtomicU64], index: usize) -> bool {
+    bits[index / WORD].load(Relaxed) >> (index % WORD) & 1 != 0
+}
+
 /// Sets the bits of `range`.
 pub(crate) fn set(bits: &[AtomicU64], range: &Range<usize>) {
     for index in words(range) {

@@ -79,13 +79,12 @@ impl Seen {
 pub(super) fn clear_free(frame: Frame, range: Range<usize>) {
     let taken = &frame.head().taken;
     for index in range {
-        let is_set = taken[index / 64].load(Relaxed) >> (index % 64) & 1 != 0;
         let is_free = || {
             frame
                 .sibling(index)
                 .is_some_and(|it| it.owner() == Owner::FREE)
         };
-        if is_set && is_free() {
+        if bits::has(taken, index) && is_free() {
             bits::clear(taken, &(index..index + 1));
         }
     }
@@ -94,11 +93,11 @@ pub(super) fn clear_free(frame: Frame, range: Range<usize>) {
 /// Has the hints of its chunk say of a frame what its owner word does: that it is free, or that a
 /// slab which nobody owns begins there.
 pub(super) fn mend(frame: Frame) {
-    let (owner, bit) = (frame.owner(), frame.index()..frame.index() + 1);
+    let (owner, index) = (frame.owner(), frame.index());
     if owner == Owner::FREE {
-        clear_free(frame, bit);
-    } else if owner.is_abandoned() && bits::count(&frame.head().left, &bit) == 0 {
-        bits::set(&frame.head().left, &bit);
+        clear_free(frame, index..index + 1);
+    } else if owner.is_abandoned() && !bits::has(&frame.head().left, index) {
+        bits::set(&frame.head().left, &(index..index + 1));
     }
 }
 
