@@ -74,8 +74,9 @@ pub(crate) const PAGE_BYTES: usize = 4 << 10;
 /// What each array has of one frame.
 pub(crate) const LINE_BYTES: usize = 64;
 pub(crate) const LINE_SHIFT: u32 = 6;
-/// How long an array is, and how far from the next it begins.
+/// How long an array is.
 pub(crate) const ARRAY_BYTES: usize = FRAMES * LINE_BYTES;
+/// From where an array begins to where the next one does.
 #[cfg(not(loom))]
 pub(crate) const ARRAY_STEP: usize = ARRAY_BYTES - LINE_BYTES;
 /// Where the arrays are.

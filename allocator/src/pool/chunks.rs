@@ -1,7 +1,7 @@
 //! The chunks of a pool heap as one process has them mapped.
 //!
 //! # Invariant
-//! `kinds` and `seen` of this process name a chunk only while it is mapped. It goes from them
+//! `firsts` and `seen` of this process name a chunk only while it is mapped. It goes from them
 //! when the table has it no more, which happens only after one process had all of its frames,
 //! so that nobody has a block in it. It is unmapped after that, once no [`Scan`] is under way:
 //! who looks at frames that are not his own does so in one. Whoever has a block keeps its

@@ -119,8 +119,9 @@ pub(crate) struct Local {
     pub(super) looked: usize,
     pub(super) scanned: usize,
     /// The block that was given out last, and not freed since: most often the next to be
-    /// published, and often the next to be freed. And its class.
+    /// published, and often the next to be freed.
     last: Ready,
+    /// The class that was asked for last: that of the block, unless it was asked for in vain.
     last_class: usize,
     pub(super) fronts: Fronts,
     /// Runs that were allocated, and of which some are pending yet.
@@ -321,11 +322,15 @@ impl Local {
         let Some(bin) = self.bins.get_mut(self.last_class) else {
             return false;
         };
-        // SAFETY: as in `publish_last`.
+        if !bin.mark.is_beside(mark) && !planted!("pool.frees_the_last_into_another_word") {
+            return false;
+        }
+        // SAFETY: it is of a word that is held, and so of a slab of this heap.
         let pending = unsafe { mark.word() };
         // SAFETY: the same.
         let remote = unsafe { mark.remote() };
-        if !bin.mark.is_beside(mark) || remote.load(Relaxed) & bit != 0 {
+        let is_told = remote.load(Relaxed) & bit != 0;
+        if is_told && !planted!("pool.frees_the_last_that_is_told") {
             return false;
         }
         // As in `free_own`.
@@ -355,7 +360,8 @@ impl Local {
     }
 
     /// Frees block `index` of `slab`, which this heap owns. False, and nothing changed, where it is
-    /// free already; and unless `ALL` where there is more to be done than some stores.
+    /// free already; and unless `ALL` where there is more to be done than some stores: then it is
+    /// called once more with `ALL`, and finds what it found.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "a bit of a word")]
     fn free_own<const ALL: bool>(
@@ -371,7 +377,11 @@ impl Local {
         let is_held = bin.held == core::ptr::from_ref(allocated).addr();
         if taken & !slab.remote(word).load(Relaxed) & bit == 0
             || (is_held && bin.free & bit != 0)
-            || (marks & bit != 0 && bin.ready != 0 && (!ALL || self.is_ready(class, address)))
+            || (marks & bit != 0
+                && bin.ready != 0
+                // What was given out last is not in front.
+                && address != self.last.address
+                && (!ALL || self.is_ready(class, address)))
         {
             return false;
         }

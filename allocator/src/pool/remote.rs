@@ -168,7 +168,9 @@ impl Local {
         }
         if changed != 0 {
             // It may have been one of these, freed by somebody else.
-            self.forget_last();
+            if !planted!("pool.keeps_the_last_that_is_drained") {
+                self.forget_last();
+            }
             let summary = slab.descriptor().summary.load(Relaxed) | changed;
             slab.descriptor().summary.store(summary, Relaxed);
             self.settle(slab, class);

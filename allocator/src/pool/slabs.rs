@@ -289,6 +289,8 @@ impl Local {
 
     /// Forgets a slab that is nowhere.
     fn disown(&mut self, number: u32) {
+        // Its memory may be gone before the next block is given out.
+        self.forget_last();
         if let Some(place) = self.own.get_mut(number as usize) {
             *place = None;
             self.unused.push(number);
