@@ -86,11 +86,11 @@ fn members(metadata: &Value) -> Option<Vec<Member>> {
 fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
     match folder {
         "pool-core" | "pool-proto" => Ok(Some(&[])),
-        "coherence" => Ok(Some(&["pool-core"])),
+        "coherence" | "fabric-emu" => Ok(Some(&["pool-core"])),
         "allocator" => Ok(Some(&["coherence", "pool-core"])),
         "allocator/c" => Ok(Some(&["allocator", "client-sdk", "pool-core"])),
         "client-sdk" => Ok(Some(&["allocator", "coherence", "pool-core", "pool-proto"])),
-        "pool-daemon" => Ok(Some(&["coherence", "pool-core", "pool-proto"])),
+        "pool-daemon" => Ok(Some(&["coherence", "fabric-emu", "pool-core", "pool-proto"])),
         "poolctl" => Ok(Some(&["client-sdk", "pool-core", "pool-proto"])),
         "tests" | "benches" | "xtask" => Ok(None),
         _ if folder.starts_with("clients/") => Ok(Some(&["client-sdk", "pool-core"])),

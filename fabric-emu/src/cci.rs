@@ -1,0 +1,1 @@
+//! Commands of the component command interface and of the fabric manager, as bytes.

@@ -1,0 +1,18 @@
+//! An emulated CXL fabric: hosts, switches and memory devices that do what the specification says,
+//! take the time that real ones take, and fail as real ones fail.
+//!
+//! # The rule
+//! Everything follows from a topology, a seed and the events that are fed in. Nothing in here reads
+//! a clock, waits, starts a thread, computes with floating point, or depends on the order in which a
+//! map is gone through. What is emulated is called emulated beside every figure that comes of it.
+//!
+//! # Rooms
+//! [`id`]: how things are named. [`topology`]: what there is and how it is connected, as a file
+//! says it. [`cci`]: commands and answers, as bytes. [`timing`]: how long an access takes.
+
+#![forbid(unsafe_code)]
+
+pub mod cci;
+pub mod id;
+pub mod timing;
+pub mod topology;

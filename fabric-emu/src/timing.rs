@@ -1,0 +1,1 @@
+//! How long an access takes, in picoseconds of emulated time.
