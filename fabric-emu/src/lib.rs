@@ -12,7 +12,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 pub mod cci;
 pub mod id;
+pub mod refusal;
+pub mod span;
 pub mod timing;
 pub mod topology;
