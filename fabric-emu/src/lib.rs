@@ -15,7 +15,9 @@
 pub mod capacity;
 pub mod cci;
 pub mod id;
+pub mod media;
 pub mod refusal;
 pub mod span;
+pub mod switch;
 pub mod timing;
 pub mod topology;
