@@ -12,9 +12,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod capacity;
 pub mod cci;
 pub mod id;
+pub mod log;
 pub mod media;
 pub mod refusal;
 pub mod span;
