@@ -31,6 +31,15 @@ pub struct Cached {
     pub is_dirty: bool,
 }
 
+/// A line that made room for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evicted {
+    /// The line.
+    pub line: Cached,
+    /// Whether it is written to memory.
+    pub is_written: bool,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -73,10 +82,9 @@ impl Cache {
         self.lines.get(*self.places.get(&address)?)
     }
 
-    /// Puts a line here, in the place of the one with its address. What has to be written to memory
-    /// for that: the line that made room.
+    /// Puts a line here, in the place of the one with its address. The line that made room.
     #[must_use]
-    pub fn put(&mut self, line: Cached) -> Option<Cached> {
+    pub fn put(&mut self, line: Cached) -> Option<Evicted> {
         if let Some(here) = self.place_mut(line.address) {
             *here = line;
             return None;
@@ -136,12 +144,15 @@ impl Cache {
         self.lines.get_mut(*self.places.get(&address)?)
     }
 
-    fn evict(&mut self) -> Option<Cached> {
+    fn evict(&mut self) -> Option<Evicted> {
         let drawn = self.rng.below(self.lines.len() as u64);
-        let victim = *self.lines.get(usize::try_from(drawn).unwrap_or(0))?;
-        self.drop_line(victim.address);
+        let line = *self.lines.get(usize::try_from(drawn).unwrap_or(0))?;
+        self.drop_line(line.address);
         let is_written_clean = self.rng.once_in(CLEAN_WRITTEN_IN) && self.writes_clean_lines;
-        (victim.is_dirty || is_written_clean).then_some(victim)
+        Some(Evicted {
+            line,
+            is_written: line.is_dirty || is_written_clean,
+        })
     }
 }
 
@@ -174,7 +185,10 @@ mod tests {
         let mut rng = Rng::new(1);
         for _ in 0..2_000 {
             let (address, byte) = (rng.below(16) * 64, u8::try_from(rng.below(256)).unwrap());
-            cache.put(line(address, byte, true)).map(&mut write);
+            let evicted = cache.put(line(address, byte, true));
+            if let Some(evicted) = evicted.filter(|it| it.is_written) {
+                write(evicted.line);
+            }
             expected.insert(address, [byte; LINE]);
             let other = rng.below(16) * 64;
             match rng.below(3) {
@@ -214,8 +228,8 @@ mod tests {
     fn only_a_host_that_may_writes_back_what_it_only_read() {
         for may in [false, true] {
             let mut cache = cache(1, may);
-            let written = (0..100).filter(|&at| cache.put(line(at * 64, 0, false)).is_some());
-            assert_eq!(written.count() > 0, may);
+            let evicted = (0..100).filter_map(|at| cache.put(line(at * 64, 0, false)));
+            assert_eq!(evicted.filter(|it| it.is_written).count() > 0, may);
         }
     }
 }

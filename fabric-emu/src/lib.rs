@@ -15,9 +15,11 @@
 pub mod cache;
 pub mod capacity;
 pub mod cci;
+pub mod fabric;
 pub mod id;
 pub mod log;
 pub mod media;
+pub mod memdev;
 pub mod refusal;
 pub mod span;
 pub mod switch;
