@@ -1,10 +1,11 @@
-//! The caches of one host, seen as one: lines that were read or written and are not, or not only, in
-//! memory.
+//! The caches of one host, seen as one: lines that were read or written and are not, or not only,
+//! in memory.
 //!
 //! What makes shared memory hard is here: a line that was written stays here until it is written
-//! back or there is no room, nobody but the seed knows when; a line that was read stays here however
-//! memory changes; and a host that dies takes what it has not written back with it. A host that is
-//! not known to write back no clean lines may write a line that it only read over newer memory.
+//! back or there is no room, nobody but the seed knows when; a line that was read stays here
+//! however memory changes; and a host that dies takes what it has not written back with it. A host
+//! that is not known to write back no clean lines may write a line that it only read over newer
+//! memory.
 //!
 //! # Invariants
 //! 1. A line is here once, and no more are here than there is room for.

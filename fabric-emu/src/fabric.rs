@@ -6,9 +6,10 @@
 //! has there.
 //!
 //! # Coherence
-//! Where a region is *hardware-coherent*, the device knows which hosts have a line, and has it back
-//! before another host writes it, or written back before another host reads it. Elsewhere caches of
-//! several hosts go their own ways, and software has to see to it: that is what is to be tested.
+//! Where a region is *hardware-coherent*, the device knows which hosts have a line, and has it
+//! back before another host writes it, or written back before another host reads it. Elsewhere
+//! caches of several hosts go their own ways, and software has to see to it: that is what is to be
+//! tested.
 //!
 //! # Invariants
 //! 1. What happens follows from the topology, the seed and the events.
@@ -17,8 +18,8 @@
 //! 3. An access that fails changes nothing in memory.
 //!
 //! # Files
-//! [`event`]: what may happen, and what comes of it. [`route`]: which host reaches what. [`access`]:
-//! loads, stores and write-backs. [`fault`]: what goes wrong.
+//! [`event`]: what may happen, and what comes of it. [`route`]: which host reaches what.
+//! [`access`]: loads, stores and write-backs. [`fault`]: what goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,9 +2,10 @@
 //! take the time that real ones take, and fail as real ones fail.
 //!
 //! # The rule
-//! Everything follows from a topology, a seed and the events that are fed in. Nothing in here reads
-//! a clock, waits, starts a thread, computes with floating point, or depends on the order in which a
-//! map is gone through. What is emulated is called emulated beside every figure that comes of it.
+//! Everything follows from a topology, a seed and the events that are fed in. Nothing in here
+//! reads a clock, waits, starts a thread, computes with floating point, or depends on the order in
+//! which a map is gone through. What is emulated is called emulated beside every figure that comes
+//! of it.
 //!
 //! # Rooms
 //! [`id`]: how things are named. [`topology`]: what there is and how it is connected, as a file

@@ -1,9 +1,9 @@
 //! A switch: physical ports, virtual switches, and what their bridges are bound to.
 //!
 //! Each physical port that leads to a host is the upstream port of one virtual switch. A virtual
-//! switch has bridges (vPPB), and a manager binds each to a downstream port, and where that leads to
-//! a device of several logical devices to one of those. Through a bound bridge the host reaches the
-//! device.
+//! switch has bridges (vPPB), and a manager binds each to a downstream port, and where that leads
+//! to a device of several logical devices to one of those. Through a bound bridge the host reaches
+//! the device.
 //!
 //! # Invariants
 //! 1. A downstream port without logical devices is bound to one bridge at most; a logical device
