@@ -36,6 +36,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::cci::Tag;
 use crate::id::LdId;
 use crate::refusal::Refusal;
 use crate::span::{Span, SpanSet};
@@ -49,7 +50,7 @@ mod tests;
 
 pub use add::{Answered, Selection};
 pub use check::Broken;
-pub use group::{Extent, GroupId, Tag, ViewState};
+pub use group::{Extent, GroupId, NO_TAG, ViewState};
 pub use remove::{Freed, Removal, Removed};
 
 use group::Group;
@@ -58,6 +59,8 @@ use group::Group;
 pub const MOST_EXTENTS: usize = 512;
 /// Groups of a device that have a tag.
 pub const MOST_TAGS: usize = 1_024;
+/// The smallest block: a line.
+const LEAST_BLOCK: u64 = 64;
 
 /// A region of one logical device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +129,7 @@ pub struct Capacity {
     /// What is zeroed before it is free.
     zeroed: BTreeMap<GroupId, Vec<Span>>,
     created: u32,
+    tag_changes: u32,
 }
 
 impl Capacity {
@@ -149,6 +153,7 @@ impl Capacity {
             tags: BTreeMap::new(),
             zeroed: BTreeMap::new(),
             created: 0,
+            tag_changes: 0,
         }
     }
 
@@ -212,6 +217,15 @@ impl Capacity {
         })
     }
 
+    /// Where in the memory of the device that is which the host of a logical device reaches.
+    pub fn reached(&self, ld: LdId) -> impl Iterator<Item = Span> + '_ {
+        let parts = self.lds.get(ld.index()).map(|ld| ld.parts.values());
+        parts.into_iter().flatten().map(|part| Span {
+            start: part.physical,
+            bytes: part.bytes,
+        })
+    }
+
     /// The tags there are, each with the logical devices that were offered it or have it, and
     /// whether it is referenced.
     pub fn tags(&self) -> impl Iterator<Item = (Tag, Vec<(LdId, ViewState)>, bool)> + '_ {
@@ -220,6 +234,49 @@ impl Capacity {
             let views = group.views.iter().map(|(&ld, view)| (ld, view.state));
             Some((tag, views.collect(), group.is_referenced))
         })
+    }
+
+    /// Sets a region up anew, for all logical devices.
+    ///
+    /// # Errors
+    /// [`Refusal::Input`] where there is no such region, some of it is in use, or the block is no
+    /// power of two that divides it.
+    pub fn configure(&mut self, region: usize, block: u64, sanitizes: bool) -> Result<(), Refusal> {
+        for ld in &self.lds {
+            let config = ld.regions.get(region);
+            let config = config.ok_or(Refusal::Input("there is no such region"))?;
+            if ld.free.get(region) != Some(&SpanSet::of(config.span)) {
+                return Err(Refusal::Input("some of the region is in use"));
+            }
+            let is_block = block.is_power_of_two() && block >= LEAST_BLOCK;
+            if !is_block || !config.span.is_of(block) {
+                return Err(Refusal::Input("the region has no such blocks"));
+            }
+        }
+        for config in self
+            .lds
+            .iter_mut()
+            .filter_map(|ld| ld.regions.get_mut(region))
+        {
+            config.block = block;
+            config.sanitizes = sanitizes;
+        }
+        Ok(())
+    }
+
+    /// How many extents more of a logical device, and how many tags more, can be kept track of.
+    ///
+    /// # Errors
+    /// [`Refusal::Input`] where there is no such logical device.
+    pub fn room(&self, ld: LdId) -> Result<(usize, usize), Refusal> {
+        let extents = MOST_EXTENTS.saturating_sub(self.ld(ld)?.extents);
+        Ok((extents, MOST_TAGS.saturating_sub(self.tags.len())))
+    }
+
+    /// How often the tags there are have changed, or who has them.
+    #[must_use]
+    pub const fn tag_changes(&self) -> u32 {
+        self.tag_changes
     }
 
     fn new_id(&mut self) -> GroupId {

@@ -8,7 +8,10 @@
 
 use pool_core::units::MIB;
 
-use crate::capacity::{Answered, Capacity, Extent, Freed, Place, Region, Removal, Selection, Tag};
+use crate::capacity::{
+    Answered, Capacity, Extent, Freed, NO_TAG, Place, Region, Removal, Selection,
+};
+use crate::cci::Tag;
 use crate::id::{LdId, PortId};
 use crate::log::Log;
 use crate::media::Media;
@@ -136,6 +139,20 @@ impl Memdev {
         &mut self.media
     }
 
+    /// How long its fixed memory is, of all logical devices together.
+    #[must_use]
+    pub fn fixed_bytes(&self) -> u64 {
+        self.lds.iter().map(|ld| ld.fixed.bytes).sum()
+    }
+
+    /// All physical memory that the host of a logical device reaches.
+    #[must_use]
+    pub fn reached(&self, ld: LdId) -> Vec<Span> {
+        let fixed = self.lds.get(ld.index()).map(|ld| ld.fixed);
+        let fixed = fixed.filter(|fixed| fixed.bytes > 0);
+        fixed.into_iter().chain(self.capacity.reached(ld)).collect()
+    }
+
     /// What it has to tell the host of a logical device.
     pub fn log_mut(&mut self, ld: LdId) -> Option<&mut Log<CapacityEvent>> {
         self.lds.get_mut(ld.index()).map(|ld| &mut ld.log)
@@ -205,7 +222,7 @@ impl Memdev {
             let whole = all.iter().find(|extent| extent.span.contains(span));
             Extent {
                 span,
-                tag: whole.map_or(Tag::NONE, |extent| extent.tag),
+                tag: whole.map_or(NO_TAG, |extent| extent.tag),
                 sequence: whole.map_or(0, |extent| extent.sequence),
             }
         });
@@ -254,6 +271,14 @@ impl Memdev {
     /// As [`Capacity::remove_reference`].
     pub fn remove_reference(&mut self, tag: Tag) -> Result<Freed, Refusal> {
         self.capacity.remove_reference(tag)
+    }
+
+    /// Sets a region up anew: see [`Capacity::configure`].
+    ///
+    /// # Errors
+    /// As [`Capacity::configure`].
+    pub fn configure(&mut self, region: usize, block: u64, sanitizes: bool) -> Result<(), Refusal> {
+        self.capacity.configure(region, block, sanitizes)
     }
 
     /// The host of a logical device was reset: see [`Capacity::reset`].

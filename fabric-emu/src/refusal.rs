@@ -1,5 +1,7 @@
 //! Why something was not done. Nothing has changed then.
 
+use crate::cci::ReturnCode;
+
 /// What was wrong with a command. The words after it say which rule it broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -21,4 +23,17 @@ pub enum Refusal {
     /// The component does not do this: do not ask again.
     #[error("unsupported: {0}")]
     Unsupported(&'static str),
+}
+
+impl From<Refusal> for ReturnCode {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Input(_) => Self::InvalidInput,
+            Refusal::Extents(_) => Self::InvalidExtentList,
+            Refusal::Exhausted(_) => Self::ResourcesExhausted,
+            Refusal::Retry(_) => Self::RetryRequired,
+            Refusal::Busy(_) => Self::Busy,
+            Refusal::Unsupported(_) => Self::Unsupported,
+        }
+    }
 }

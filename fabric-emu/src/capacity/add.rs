@@ -1,8 +1,9 @@
 //! Memory is offered to a host, which takes all of it, some of it, or none.
 
-use super::group::{Extent, Group, GroupId, Tag, View, ViewState};
+use super::group::{Extent, Group, GroupId, NO_TAG, View, ViewState};
 use super::remove::Freed;
 use super::{Capacity, MOST_EXTENTS, MOST_TAGS, Region};
+use crate::cci::Tag;
 use crate::id::LdId;
 use crate::refusal::Refusal;
 use crate::span::{Span, SpanSet};
@@ -65,7 +66,7 @@ impl Capacity {
             views: [].into(),
         };
         let id = self.new_id();
-        if tag != Tag::NONE {
+        if tag != NO_TAG {
             self.tags.insert(tag, id);
         }
         self.groups.insert(id, group);
@@ -119,6 +120,7 @@ impl Capacity {
         let Some(group) = self.groups.get_mut(&id) else {
             return Vec::new();
         };
+        self.tag_changes = self.tag_changes.wrapping_add(1);
         self.lds[ld.index()].extents += extents.len();
         self.lds[ld.index()].offers.push_back(id);
         let view = View {
@@ -177,6 +179,7 @@ impl Capacity {
         let view = view.clone();
         let (parts, added) = (group.parts(&view), group.extents(&view));
         self.ld_mut(ld)?.change(id, &parts);
+        self.tag_changes = self.tag_changes.wrapping_add(1);
         Ok(added)
     }
 
@@ -204,10 +207,10 @@ impl Capacity {
         if self.tags.contains_key(&tag) {
             return Err(Refusal::Input("other memory has this tag"));
         }
-        if config.is_sharable && tag == Tag::NONE {
+        if config.is_sharable && tag == NO_TAG {
             return Err(Refusal::Input("what is sharable has a tag"));
         }
-        if tag != Tag::NONE && self.tags.len() >= MOST_TAGS {
+        if tag != NO_TAG && self.tags.len() >= MOST_TAGS {
             return Err(Refusal::Exhausted("the device keeps track of no more tags"));
         }
         Ok(())

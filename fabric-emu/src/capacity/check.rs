@@ -1,6 +1,6 @@
 //! The invariants of [`capacity`](super), looked at from the outside.
 
-use super::{Capacity, GroupId, Tag};
+use super::{Capacity, GroupId, NO_TAG};
 use crate::id::LdId;
 use crate::span::{Span, SpanSet};
 
@@ -28,7 +28,7 @@ impl Capacity {
         self.check_memory()?;
         for (&id, group) in &self.groups {
             self.check_group(id)?;
-            if group.tag != Tag::NONE && self.tags.get(&group.tag) != Some(&id) {
+            if group.tag != NO_TAG && self.tags.get(&group.tag) != Some(&id) {
                 return Err(broken(4, format!("{:?} is not known by its tag", id)));
             }
         }

@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::cci::Tag;
 use crate::id::LdId;
 use crate::span::Span;
 
-/// Sixteen bytes by which the manager and hosts know a group; zeros are no tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Tag(pub [u8; 16]);
-
-impl Tag {
-    /// No tag.
-    pub const NONE: Self = Self([0; 16]);
-}
+/// No tag.
+pub const NO_TAG: Tag = Tag([0; 16]);
 
 /// Which group of its device; rises with each one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,9 @@
 //! Memory leaves a host: because it gives it back, or because the manager takes it away.
 
 use super::add::{NO_GROUP, gaps, total, within};
-use super::group::{Extent, Group, GroupId, Tag, ViewState};
+use super::group::{Extent, Group, GroupId, NO_TAG, ViewState};
 use super::{Capacity, Part};
+use crate::cci::Tag;
 use crate::id::LdId;
 use crate::refusal::Refusal;
 use crate::span::{Span, SpanSet};
@@ -10,12 +11,10 @@ use crate::span::{Span, SpanSet};
 /// Which memory a manager wants back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
-    /// So many bytes of what has this tag, in a region.
+    /// So many bytes of what has this tag.
     Tagged {
         /// The tag; none for what has none.
         tag: Tag,
-        /// The region.
-        region: usize,
         /// How many bytes: all that has the tag, where it is sharable.
         bytes: u64,
     },
@@ -73,9 +72,7 @@ impl Capacity {
         room: usize,
     ) -> Result<Removed, Refusal> {
         let spans = match removal {
-            Removal::Tagged { tag, region, bytes } => {
-                self.tagged(ld, (*tag, *region), *bytes, is_forced)?
-            }
+            Removal::Tagged { tag, bytes } => self.tagged(ld, *tag, *bytes, is_forced)?,
             Removal::Prescriptive(spans) => spans.clone(),
         };
         let wanted = self.sort_out(ld, &spans, is_forced)?;
@@ -113,6 +110,7 @@ impl Capacity {
             return Err(Refusal::Input("the tag is referenced already"));
         }
         group.is_referenced = true;
+        self.tag_changes = self.tag_changes.wrapping_add(1);
         Ok(())
     }
 
@@ -126,6 +124,7 @@ impl Capacity {
             return Err(Refusal::Input("the tag is not referenced"));
         }
         group.is_referenced = false;
+        self.tag_changes = self.tag_changes.wrapping_add(1);
         let id = self.tags.get(&tag).copied().ok_or(NO_GROUP)?;
         Ok(self.drop_unused(id, false))
     }
@@ -188,20 +187,10 @@ impl Capacity {
     }
 
     /// So many bytes of what has a tag, the highest addresses first.
-    fn tagged(
-        &self,
-        ld: LdId,
-        (tag, region): (Tag, usize),
-        bytes: u64,
-        is_forced: bool,
-    ) -> Result<Vec<Span>, Refusal> {
-        let config = self.region_of(ld, region)?;
-        if bytes == 0 || !bytes.is_multiple_of(config.block) {
-            return Err(Refusal::Input("the length is no number of blocks"));
-        }
+    fn tagged(&self, ld: LdId, tag: Tag, bytes: u64, forced: bool) -> Result<Vec<Span>, Refusal> {
         let groups = self.groups.values().filter(|group| group.tag == tag);
         let views = groups.filter_map(|group| group.views.get(&ld));
-        let views = views.filter(|view| view.region == region && (is_forced || view.is_added()));
+        let views = views.filter(|view| forced || view.is_added());
         let mut extents: Vec<Span> = views.flat_map(|view| view.extents.clone()).collect();
         extents.sort_unstable();
         let (mut left, mut wanted) = (bytes, Vec::new());
@@ -306,6 +295,7 @@ impl Capacity {
     ) -> Result<Freed, Refusal> {
         let group = self.groups.get_mut(&id).ok_or(NO_GROUP)?;
         let view = group.views.remove(&ld).ok_or(NO_GROUP)?;
+        self.tag_changes = self.tag_changes.wrapping_add(1);
         let device = self.ld_mut(ld)?;
         if view.is_added() {
             device.change(id, &[]);
@@ -331,7 +321,7 @@ impl Capacity {
         let Some(group) = self.groups.remove(&id) else {
             return Freed::default();
         };
-        if group.tag != Tag::NONE {
+        if group.tag != NO_TAG {
             self.tags.remove(&group.tag);
         }
         self.let_go(group.pieces, group.sanitizes || sanitizes)

@@ -20,7 +20,7 @@ fn span(start: u64, blocks: u64) -> Span {
 }
 
 fn tag(number: u8) -> Tag {
-    let mut tag = Tag::NONE;
+    let mut tag = NO_TAG;
     tag.0[15] = number;
     tag
 }
@@ -57,7 +57,7 @@ fn add(device: &mut Capacity, ld: u16, region: usize, blocks: u64, tag: Tag) -> 
 fn a_host_has_what_it_takes_and_the_rest_is_free() {
     let mut device = device();
     let what = Selection::Free(4 * BLOCK);
-    let offered = device.offer((LdId(0), PLAIN), &what, Tag::NONE, 9).unwrap();
+    let offered = device.offer((LdId(0), PLAIN), &what, NO_TAG, 9).unwrap();
     assert_eq!(spans(&offered), [span(0, 4)]);
     assert!(device.extents(LdId(0)).unwrap().is_empty());
     assert_eq!(device.place(LdId(0), 0), None);
@@ -122,19 +122,19 @@ fn what_is_referenced_stays_when_no_host_has_it() {
 fn what_is_taken_by_force_before_the_answer_keeps_its_addresses_until_then() {
     let mut device = device();
     let what = Selection::Free(8 * BLOCK);
-    let offered = device.offer((LdId(0), PLAIN), &what, Tag::NONE, 9).unwrap();
+    let offered = device.offer((LdId(0), PLAIN), &what, NO_TAG, 9).unwrap();
     let removal = Removal::Prescriptive(spans(&offered));
     let gone = device.remove(LdId(0), &removal, (true, false), 9).unwrap();
     assert_eq!(gone.freed.spans.len(), 1);
     assert_eq!(device.free_bytes(), 12 * BLOCK);
     device.check().unwrap();
-    let more = device.offer((LdId(0), PLAIN), &Selection::Free(BLOCK), Tag::NONE, 9);
+    let more = device.offer((LdId(0), PLAIN), &Selection::Free(BLOCK), NO_TAG, 9);
     assert!(matches!(more, Err(Refusal::Exhausted(_))), "{more:?}");
     let answered = device.answer(LdId(0), &spans(&offered)).unwrap();
     assert!(answered.added.is_empty());
     assert!(device.extents(LdId(0)).unwrap().is_empty());
     device
-        .offer((LdId(0), PLAIN), &Selection::Free(BLOCK), Tag::NONE, 9)
+        .offer((LdId(0), PLAIN), &Selection::Free(BLOCK), NO_TAG, 9)
         .unwrap();
     device.check().unwrap();
 }
@@ -153,19 +153,19 @@ fn refusals_say_which_rule_was_broken() {
     let free = |blocks| Selection::Free(blocks * BLOCK);
     let at = |list: &[Span]| Selection::Prescriptive(list.to_vec());
     let input = |refusal| assert!(matches!(refusal, Refusal::Input(_)), "{refusal:?}");
-    input(offer(Selection::Free(1), Tag::NONE, PLAIN));
-    input(offer(free(0), Tag::NONE, PLAIN));
-    input(offer(free(1), Tag::NONE, SHARED));
+    input(offer(Selection::Free(1), NO_TAG, PLAIN));
+    input(offer(free(0), NO_TAG, PLAIN));
+    input(offer(free(1), NO_TAG, SHARED));
     input(offer(free(1), tag(1), SHARED));
-    input(offer(free(1), Tag::NONE, 2));
+    input(offer(free(1), NO_TAG, 2));
     input(offer(Selection::Shared, tag(2), SHARED));
     input(offer(Selection::Shared, tag(1), PLAIN));
-    input(offer(at(&[]), Tag::NONE, PLAIN));
-    input(offer(at(&[span(8, 1)]), Tag::NONE, PLAIN));
-    input(offer(at(&[span(1, 1), span(1, 1)]), Tag::NONE, PLAIN));
-    let exhausted = offer(free(9), Tag::NONE, PLAIN);
+    input(offer(at(&[]), NO_TAG, PLAIN));
+    input(offer(at(&[span(8, 1)]), NO_TAG, PLAIN));
+    input(offer(at(&[span(1, 1), span(1, 1)]), NO_TAG, PLAIN));
+    let exhausted = offer(free(9), NO_TAG, PLAIN);
     assert!(matches!(exhausted, Refusal::Exhausted(_)), "{exhausted:?}");
-    let retry = offer(at(&[span(1, 1), span(3, 1), span(5, 1)]), Tag::NONE, PLAIN);
+    let retry = offer(at(&[span(1, 1), span(3, 1), span(5, 1)]), NO_TAG, PLAIN);
     assert!(matches!(retry, Refusal::Retry(_)), "{retry:?}");
 }
 
@@ -200,9 +200,8 @@ fn some_act() -> impl Strategy<Value = Act> {
     ];
     let removal = prop_oneof![
         some_spans().prop_map(Removal::Prescriptive),
-        (0_u8..4, 0..2_usize, 0..5_u64).prop_map(|(number, region, blocks)| Removal::Tagged {
+        (0_u8..4, 0..5_u64).prop_map(|(number, blocks)| Removal::Tagged {
             tag: tag(number),
-            region,
             bytes: blocks * BLOCK,
         }),
     ];

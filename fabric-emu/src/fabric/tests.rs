@@ -4,7 +4,8 @@ use pool_core::Bytes;
 use pool_core::units::{GIB, MIB};
 
 use super::*;
-use crate::capacity::{Selection, Tag};
+use crate::capacity::Selection;
+use crate::cci::Tag;
 use crate::id::{Port, VcsId, VppbId};
 use crate::media::{LINE, Line};
 use crate::switch::Bound;
