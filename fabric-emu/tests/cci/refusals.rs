@@ -179,3 +179,44 @@ fn reserved_bytes_are_not_looked_at_and_leave_as_zero() {
         assert_eq!(request.encode(), (opcode, hex(clean)));
     }
 }
+
+#[test]
+fn a_device_has_no_more_than_8_regions() {
+    let limits = "00".repeat(16);
+    let answer = |count: u8| {
+        let regions = "00".repeat(0x28 * usize::from(count));
+        hex(&[
+            &format!("{count:02x}{count:02x} 000000000000"),
+            &regions[..],
+            &limits,
+        ]
+        .concat())
+    };
+    assert!(Response::decode(0x4800, &answer(8)).is_ok());
+    assert_eq!(Response::decode(0x4800, &answer(9)), Err(Malformed::Length));
+}
+
+#[test]
+fn an_answer_with_a_reserved_encoding_is_not_understood() {
+    for (opcode, text) in [
+        (0x0002, "00 00 0000 2100 0000"),
+        (
+            0x5101,
+            "01 000000 04 06 03 00 05 06 10 08 3f 06 05 04 02 0500 0f",
+        ),
+        (
+            0x5101,
+            "01 000000 04 03 03 00 05 06 10 08 3f 06 05 0b 02 0500 0f",
+        ),
+        (0x5200, "01 000000 00 02 00 00"),
+        (0x5200, "01 000000 00 01 00 01 05 00 00 00"),
+        (0x5401, "01 03 00 00"),
+        (0x5300, "0c00 0000 000000010000000000000000"),
+    ] {
+        assert_eq!(
+            Response::decode(opcode, &hex(text)),
+            Err(Malformed::Value),
+            "{opcode:#06x}"
+        );
+    }
+}
