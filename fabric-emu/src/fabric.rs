@@ -19,7 +19,8 @@
 //!
 //! # Files
 //! [`event`]: what may happen, and what comes of it. [`route`]: which host reaches what.
-//! [`access`]: loads, stores and write-backs. [`fault`]: what goes wrong.
+//! [`access`]: loads, stores and write-backs. [`command`]: who answers which commands. [`fault`]:
+//! what goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,14 +32,17 @@ use crate::memdev::Memdev;
 use crate::span::Span;
 use crate::switch::{PhysicalPort, Role, Switch};
 use crate::topology::Topology;
+use command::{Component, Timer};
 
 mod access;
+mod command;
 mod event;
 mod fault;
 mod route;
 #[cfg(test)]
 mod tests;
 
+pub use command::Cci;
 pub use event::{AccessError, Effect, Event, Fault};
 pub use route::Reach;
 
@@ -78,9 +82,20 @@ pub struct Fabric {
     /// Of each port that is connected, the port at the other end, and which link that is.
     ends: BTreeMap<(Node, PortId), ((Node, PortId), usize)>,
     is_up: Vec<bool>,
+    /// Of each link, its lanes and 10^9 transfers a second of each.
+    rates: Vec<(u8, u8)>,
     /// By host: the logical devices that it reaches, unless that has to be looked at anew.
     reached: Vec<BTreeSet<(MemdevId, LdId)>>,
     has_new_routes: bool,
+    /// What interfaces keep, of those that were told something.
+    components: BTreeMap<Cci, Component>,
+    /// What happens later, by when, and then in the order in which it was begun.
+    timers: BTreeMap<(u64, u64), Timer>,
+    next_timer: u64,
+    /// Through how many tunnels the command came that is being done.
+    layers: u8,
+    /// Picoseconds since the beginning.
+    now: u64,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
     directory: BTreeMap<Physical, BTreeMap<HostId, u64>>,
 }
@@ -114,17 +129,30 @@ impl Fabric {
             gone: vec![false; topology.memdevs.len()],
             ends,
             is_up: vec![true; topology.links.len()],
+            rates: topology
+                .links
+                .iter()
+                .map(|it| (it.lanes, it.gigatransfers))
+                .collect(),
             reached: Vec::new(),
+            components: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            layers: 0,
+            now: 0,
             has_new_routes: true,
             directory: BTreeMap::new(),
         }
     }
 
-    /// Has one thing happen, and says what came of it.
-    pub fn step(&mut self, event: &Event) -> Vec<Effect> {
+    /// Has one thing happen at a time, in picoseconds since the beginning, and says what came of
+    /// it. What was due by then happens first; a time that is past already is now.
+    pub fn step(&mut self, now: u64, event: &Event) -> Vec<Effect> {
+        self.run_timers(now);
         self.look_at_routes();
         let mut effects = Vec::new();
         match *event {
+            Event::Command { cci, ref message } => self.command(cci, message, &mut effects),
             Event::Map {
                 host,
                 span,
@@ -144,6 +172,12 @@ impl Fabric {
             Event::Fault(fault) => self.fail(fault, &mut effects),
         }
         effects
+    }
+
+    /// When something happens by itself next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.timers.keys().next().map(|&(due, _)| due)
     }
 
     /// A memory device.

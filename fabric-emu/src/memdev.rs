@@ -22,7 +22,7 @@ use crate::topology::{self, MemdevKind};
 /// At a multiple of which addresses regions begin: the granule of a decoder's range.
 pub const REGION_ALIGN: u64 = 256 * MIB;
 /// Records that the log of a logical device for dynamic capacity takes.
-const HOST_LOG: usize = 256;
+pub const HOST_LOG: usize = 256;
 /// Records that the log of the manager takes.
 const MANAGER_LOG: usize = 4_096;
 
@@ -58,8 +58,11 @@ pub struct CapacityEvent {
 #[derive(Debug, Clone)]
 struct LogicalDevice {
     fixed: Span,
-    log: Log<CapacityEvent>,
+    log: Log<Dated>,
 }
+
+/// A record, and when it came, in picoseconds of the fabric.
+pub type Dated = (u64, CapacityEvent);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -69,7 +72,7 @@ pub struct Memdev {
     lds: Vec<LogicalDevice>,
     capacity: Capacity,
     media: Media,
-    log: Log<CapacityEvent>,
+    log: Log<Dated>,
 }
 
 impl Memdev {
@@ -153,13 +156,59 @@ impl Memdev {
         fixed.into_iter().chain(self.capacity.reached(ld)).collect()
     }
 
+    /// The poisoned lines of a range of a logical device, by its addresses, from the lowest.
+    #[must_use]
+    pub fn poisoned(&self, ld: LdId, asked: Span) -> Vec<u64> {
+        let mut lines = Vec::new();
+        let mut at = asked.start;
+        while at < asked.end() {
+            let Some((physical, bytes)) = self.piece(ld, at) else {
+                let Some(next) = self.next_piece(ld, at) else {
+                    break;
+                };
+                at = next;
+                continue;
+            };
+            let piece = Span {
+                start: physical,
+                bytes: bytes.min(asked.end() - at),
+            };
+            lines.extend(
+                self.media
+                    .poisoned(piece)
+                    .map(|line| at + (line - physical)),
+            );
+            at += piece.bytes;
+        }
+        lines
+    }
+
+    /// What is at an address, and how many bytes follow there in one piece.
+    fn piece(&self, ld: LdId, at: u64) -> Option<(u64, u64)> {
+        let (physical, place) = self.place(ld, at)?;
+        let fixed = self.lds.get(ld.index())?.fixed;
+        Some((
+            physical,
+            place.map_or(fixed.bytes.saturating_sub(at), |place| place.bytes),
+        ))
+    }
+
+    /// The first address after that one at which something is.
+    fn next_piece(&self, ld: LdId, at: u64) -> Option<u64> {
+        let extents = self.capacity.extents(ld).ok()?;
+        extents
+            .iter()
+            .map(|extent| extent.span.start)
+            .find(|&start| start > at)
+    }
+
     /// What it has to tell the host of a logical device.
-    pub fn log_mut(&mut self, ld: LdId) -> Option<&mut Log<CapacityEvent>> {
+    pub fn log_mut(&mut self, ld: LdId) -> Option<&mut Log<Dated>> {
         self.lds.get_mut(ld.index()).map(|ld| &mut ld.log)
     }
 
     /// What it has to tell the manager.
-    pub const fn manager_log_mut(&mut self) -> &mut Log<CapacityEvent> {
+    pub const fn manager_log_mut(&mut self) -> &mut Log<Dated> {
         &mut self.log
     }
 
@@ -314,7 +363,7 @@ impl Memdev {
     fn tell_manager(&mut self, now: u64, ld: LdId, told: Told, extents: &[Extent]) {
         tell(&mut self.log, now, (ld, told), extents);
         if extents.is_empty() {
-            self.log.push(now, record((ld, told), None, false));
+            self.log.push(now, (now, record((ld, told), None, false)));
         }
     }
 }
@@ -328,9 +377,12 @@ const fn record((ld, told): (LdId, Told), extent: Option<Extent>, has_more: bool
     }
 }
 
-fn tell(log: &mut Log<CapacityEvent>, now: u64, whom: (LdId, Told), extents: &[Extent]) {
+fn tell(log: &mut Log<Dated>, now: u64, whom: (LdId, Told), extents: &[Extent]) {
     for (number, &extent) in (1..).zip(extents) {
-        log.push(now, record(whom, Some(extent), number < extents.len()));
+        log.push(
+            now,
+            (now, record(whom, Some(extent), number < extents.len())),
+        );
     }
 }
 

@@ -81,12 +81,10 @@ impl Fabric {
     /// A message comes in at an interface.
     pub(super) fn command(&mut self, cci: Cci, bytes: &[u8], effects: &mut Vec<Effect>) {
         let effect = match Message::decode(bytes) {
-            Ok(message) if message.category == Category::Request => {
-                match self.has_way_to(cci) {
-                    true => Effect::Answer(self.answer(cci, &message).encode()),
-                    false => Effect::Dropped,
-                }
-            }
+            Ok(message) if message.category == Category::Request => match self.has_way_to(cci) {
+                true => Effect::Answer(self.answer(cci, &message).encode()),
+                false => Effect::Dropped,
+            },
             _ => Effect::Dropped,
         };
         effects.push(effect);
@@ -95,7 +93,10 @@ impl Fabric {
     fn has_way_to(&self, cci: Cci) -> bool {
         match cci {
             Cci::Mailbox { host, memdev, ld } => {
-                let is_alive = self.hosts.get(host.index()).is_some_and(|host| host.is_alive);
+                let is_alive = self
+                    .hosts
+                    .get(host.index())
+                    .is_some_and(|host| host.is_alive);
                 is_alive && self.reaches(host, memdev, ld)
             }
             Cci::Switch(switch) => switch.index() < self.switches.len(),
@@ -158,7 +159,10 @@ impl Fabric {
 /// Which commands an interface does.
 fn supports(cci: Cci, opcode: Opcode) -> bool {
     let number = opcode.number();
-    let (set, is_all) = (number >> 8, matches!(number, 0x0001..=0x0005 | 0x0300..=0x0401));
+    let (set, is_all) = (
+        number >> 8,
+        matches!(number, 0x0001..=0x0005 | 0x0300..=0x0401),
+    );
     is_all
         || match cci {
             Cci::Mailbox { .. } => matches!(set, 0x01 | 0x40..=0x48),
@@ -171,7 +175,10 @@ fn supports(cci: Cci, opcode: Opcode) -> bool {
 
 /// The commands that an interface does.
 fn supported(cci: Cci) -> impl Iterator<Item = Opcode> {
-    (0..=u16::MAX).filter_map(Opcode::of).filter(move |&opcode| supports(cci, opcode))
+    Opcode::ALL
+        .iter()
+        .copied()
+        .filter(move |&opcode| supports(cci, opcode))
 }
 
 /// Those of `all` from place `first` on, `most` at most.

@@ -1,5 +1,6 @@
 //! What may happen to a fabric, and what comes of it.
 
+use super::command::Cci;
 use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
 use crate::media::Line;
 use crate::span::Span;
@@ -57,6 +58,13 @@ pub enum Event {
         host: HostId,
         /// The range.
         span: Span,
+    },
+    /// A message comes in at an interface for commands.
+    Command {
+        /// Which one.
+        cci: Cci,
+        /// The bytes of the message.
+        message: Vec<u8>,
     },
     /// Something goes wrong, or is well again.
     Fault(Fault),
@@ -116,6 +124,10 @@ pub enum AccessError {
 pub enum Effect {
     /// It was done.
     Done,
+    /// The answer to a command: the bytes of a message.
+    Answer(Vec<u8>),
+    /// What came in was no command, or came where nobody is: there is no answer.
+    Dropped,
     /// What a host read, and whether it came out of its caches.
     Loaded {
         /// The line.

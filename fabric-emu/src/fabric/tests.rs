@@ -28,7 +28,7 @@ fn port(node: Node, port: u8) -> Port {
 }
 
 /// Two hosts, a switch, and a device of two logical devices.
-fn topology(writes_back_no_clean_lines: bool) -> Topology {
+pub(super) fn topology(writes_back_no_clean_lines: bool) -> Topology {
     let host = |number| HostOf {
         name: format!("h{number}"),
         root_ports: 1,
@@ -114,7 +114,7 @@ fn shared(writes_back_no_clean_lines: bool, seed: u64) -> Fabric {
             ld: LdId(host),
             address: 0,
         };
-        assert_eq!(fabric.step(&map), [Effect::Done]);
+        assert_eq!(fabric.step(0, &map), [Effect::Done]);
     }
     fabric
 }
@@ -125,7 +125,7 @@ fn at(region: usize, line: u64) -> u64 {
 
 fn load(fabric: &mut Fabric, host: u16, address: u64) -> Result<u8, AccessError> {
     let host = HostId(host);
-    let effects = fabric.step(&Event::Load { host, address });
+    let effects = fabric.step(0, &Event::Load { host, address });
     match effects.last() {
         Some(Effect::Loaded { content, .. }) => Ok(content[0]),
         Some(Effect::Failed(error)) => Err(*error),
@@ -135,20 +135,26 @@ fn load(fabric: &mut Fabric, host: u16, address: u64) -> Result<u8, AccessError>
 
 fn store(fabric: &mut Fabric, host: u16, address: u64, byte: u8) -> Vec<Effect> {
     let (host, content): (_, Line) = (HostId(host), [byte; LINE]);
-    fabric.step(&Event::Store {
-        host,
-        address,
-        content,
-    })
+    fabric.step(
+        0,
+        &Event::Store {
+            host,
+            address,
+            content,
+        },
+    )
 }
 
 fn write_back(fabric: &mut Fabric, host: u16, address: u64, lets_go: bool) {
     let (host, span) = (HostId(host), Span::new(address, 64).unwrap());
-    fabric.step(&if lets_go {
-        Event::Flush { host, span }
-    } else {
-        Event::WriteBack { host, span }
-    });
+    fabric.step(
+        0,
+        &if lets_go {
+            Event::Flush { host, span }
+        } else {
+            Event::WriteBack { host, span }
+        },
+    );
 }
 
 #[test]
@@ -229,7 +235,7 @@ fn a_host_that_dies_takes_along_some_of_what_it_wrote() {
     for line in 0..8 {
         store(&mut fabric, 0, at(SOFTWARE, line), 5);
     }
-    let effects = fabric.step(&Event::Fault(Fault::HostDies(HostId(0))));
+    let effects = fabric.step(0, &Event::Fault(Fault::HostDies(HostId(0))));
     let Some(Effect::LostLines { lines, .. }) = effects.last() else {
         panic!("{effects:?}");
     };
@@ -242,7 +248,7 @@ fn a_host_that_dies_takes_along_some_of_what_it_wrote() {
         load(&mut fabric, 0, at(SOFTWARE, 0)),
         Err(AccessError::Dead)
     );
-    fabric.step(&Event::Fault(Fault::HostStarts(HostId(0))));
+    fabric.step(0, &Event::Fault(Fault::HostStarts(HostId(0))));
     assert_eq!(
         load(&mut fabric, 0, at(SOFTWARE, 0)),
         Err(AccessError::Unmapped)
@@ -255,21 +261,21 @@ fn what_is_not_reached_is_an_error_and_what_was_written_meanwhile_is_told_to_be_
     let (line, other) = (at(SOFTWARE, 0), at(SOFTWARE, 1));
     store(&mut fabric, 0, line, 1);
     let cable = port(Node::Host(HostId(0)), 0);
-    fabric.step(&Event::Fault(Fault::LinkFails(cable)));
+    fabric.step(0, &Event::Fault(Fault::LinkFails(cable)));
     assert_eq!(load(&mut fabric, 0, other), Err(AccessError::Unreachable));
     assert_eq!(load(&mut fabric, 0, line), Ok(1), "it is in the caches");
     assert_eq!(load(&mut fabric, 1, other), Ok(0));
     let (host, span) = (HostId(0), Span::new(line, 64).unwrap());
-    let effects = fabric.step(&Event::Flush { host, span });
+    let effects = fabric.step(0, &Event::Flush { host, span });
     let lost = Effect::Lost {
         host,
         address: line,
         why: AccessError::Unreachable,
     };
     assert_eq!(effects, [lost, Effect::Done]);
-    fabric.step(&Event::Fault(Fault::LinkHeals(cable)));
+    fabric.step(0, &Event::Fault(Fault::LinkHeals(cable)));
     assert_eq!(load(&mut fabric, 0, line), Ok(0));
-    fabric.step(&Event::Fault(Fault::SwitchRestarts(SwitchId(0))));
+    fabric.step(0, &Event::Fault(Fault::SwitchRestarts(SwitchId(0))));
     assert_eq!(load(&mut fabric, 0, other), Err(AccessError::Unreachable));
 }
 
@@ -287,7 +293,7 @@ fn capacity_that_was_taken_by_force_is_out_of_reach_at_once() {
         Err(AccessError::NoMemory)
     );
     let (host, span) = (HostId(0), Span::new(line, 64).unwrap());
-    let effects = fabric.step(&Event::Flush { host, span });
+    let effects = fabric.step(0, &Event::Flush { host, span });
     assert!(matches!(effects[0], Effect::Lost { .. }), "{effects:?}");
     assert_eq!(
         load(&mut fabric, 1, line),
@@ -302,10 +308,13 @@ fn poison_is_read_as_an_error_until_the_line_is_written() {
     let line = at(SOFTWARE, 0);
     let device = fabric.memdev(POOL).unwrap();
     let (physical, _) = device.place(LdId(0), 0).unwrap();
-    fabric.step(&Event::Fault(Fault::Poison {
-        memdev: POOL,
-        physical,
-    }));
+    fabric.step(
+        0,
+        &Event::Fault(Fault::Poison {
+            memdev: POOL,
+            physical,
+        }),
+    );
     assert_eq!(load(&mut fabric, 0, line), Err(AccessError::Poisoned));
     store(&mut fabric, 1, line, 3);
     assert_eq!(load(&mut fabric, 0, line), Err(AccessError::Poisoned));
@@ -318,12 +327,12 @@ fn a_device_that_was_gone_has_lost_what_it_held() {
     let mut fabric = shared(true, 8);
     store(&mut fabric, 0, at(SOFTWARE, 0), 3);
     write_back(&mut fabric, 0, at(SOFTWARE, 0), true);
-    fabric.step(&Event::Fault(Fault::MemdevVanishes(POOL)));
+    fabric.step(0, &Event::Fault(Fault::MemdevVanishes(POOL)));
     assert_eq!(
         load(&mut fabric, 0, at(SOFTWARE, 0)),
         Err(AccessError::Unreachable)
     );
-    fabric.step(&Event::Fault(Fault::MemdevReturns(POOL)));
+    fabric.step(0, &Event::Fault(Fault::MemdevReturns(POOL)));
     assert_eq!(load(&mut fabric, 0, at(SOFTWARE, 0)), Ok(0));
 }
 
@@ -351,7 +360,7 @@ fn the_same_events_have_the_same_effects() {
                     span: Span::new(address, 64).unwrap(),
                 },
             };
-            fabric.step(&event)
+            fabric.step(0, &event)
         };
         (0..2_000).map(step).collect::<Vec<_>>()
     };

@@ -8,19 +8,19 @@ use pool_core::units::MIB;
 use super::super::Fabric;
 use super::{Answer, Logical, cut, list, part};
 use crate::capacity::{Capacity, Extent, Region, Removal, Selection, ViewState};
+use crate::capacity::{MOST_EXTENTS, MOST_TAGS};
 use crate::cci::dcd::{
     DcRegion, GetDcConfigRequest, GetDcConfigResponse, GetDcExtentListRequest,
     GetDcExtentListResponse, TrackingLimits, UpdatedExtentList,
 };
 use crate::cci::dcd_management::{
-    GetDcdInfoResponse, GetDcRegionExtentListsRequest, GetDcRegionExtentListsResponse,
+    GetDcRegionExtentListsRequest, GetDcRegionExtentListsResponse, GetDcdInfoResponse,
     GetHostDcRegionConfigRequest, GetHostDcRegionConfigResponse, HostDcRegion, InitiateAddRequest,
     InitiateReleaseRequest, ListTagsRequest, ListTagsResponse, RemovalPolicy, SelectionPolicy,
     SetDcRegionConfigRequest, TagInformation,
 };
 use crate::cci::generic::Empty;
 use crate::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
-use crate::capacity::{MOST_EXTENTS, MOST_TAGS};
 use crate::id::{LdId, MemdevId};
 use crate::memdev::Memdev;
 use crate::span::Span;
@@ -74,27 +74,27 @@ impl Fabric {
             Request::GetHostDcRegionConfig(asked) => host_config(device, &asked)?,
             Request::SetDcRegionConfig(new) => configure(device, &new)?,
             Request::GetDcRegionExtentLists(asked) => host_extents(device, &asked, room)?,
-            Request::InitiateDcAdd(asked) => {
+            Request::InitiateAdd(asked) => {
                 let (region, what, tag) = selection(device, &asked)?;
                 device.add(now, (asked.host_id, region), &what, tag)?;
-                Response::InitiateDcAdd(Empty)
+                Response::InitiateAdd(Empty)
             }
-            Request::InitiateDcRelease(asked) => {
+            Request::InitiateRelease(asked) => {
                 let (removal, how) = removal(&asked)?;
                 let freed = device.remove(now, asked.host_id, &removal, how)?;
                 self.freed(memdev, &freed);
-                Response::InitiateDcRelease(Empty)
+                Response::InitiateRelease(Empty)
             }
-            Request::DcAddReference(asked) => {
+            Request::AddReference(asked) => {
                 device.add_reference(asked.tag)?;
-                Response::DcAddReference(Empty)
+                Response::AddReference(Empty)
             }
-            Request::DcRemoveReference(asked) => {
+            Request::RemoveReference(asked) => {
                 let freed = device.remove_reference(asked.tag)?;
                 self.freed(memdev, &freed);
-                Response::DcRemoveReference(Empty)
+                Response::RemoveReference(Empty)
             }
-            Request::DcListTags(asked) => tags(device.capacity(), &asked, room)?,
+            Request::ListTags(asked) => tags(device.capacity(), &asked, room)?,
             _ => return Err(ReturnCode::Unsupported),
         };
         Ok(response.into())
@@ -113,7 +113,10 @@ fn limits(capacity: &Capacity, ld: LdId) -> Result<TrackingLimits, ReturnCode> {
 
 fn config(device: &Memdev, ld: LdId, asked: &GetDcConfigRequest) -> Result<Response, ReturnCode> {
     let (_, regions) = device.ld(ld)?;
-    let (first, most) = (asked.starting_region_index.into(), asked.region_count.into());
+    let (first, most) = (
+        asked.starting_region_index.into(),
+        asked.region_count.into(),
+    );
     let region = |it: Region| DcRegion {
         region_base: it.span.start,
         region_decode_length: it.span.bytes.div_ceil(UNIT),
@@ -151,7 +154,10 @@ fn some_extents(
         return Err(ReturnCode::InvalidInput);
     }
     let most = (most as usize).min(room.saturating_sub(LIST_HEAD) / EXTENT_BYTES);
-    let some = part(&all, first as usize, most).into_iter().map(told).collect();
+    let some = part(&all, first as usize, most)
+        .into_iter()
+        .map(told)
+        .collect();
     Ok((some, cut(all.len(), u32::MAX)))
 }
 
@@ -175,7 +181,10 @@ fn updated(list: &UpdatedExtentList) -> Result<Vec<Span>, ReturnCode> {
     if list.flags & UpdatedExtentList::MORE != 0 {
         return Err(ReturnCode::ResourcesExhausted);
     }
-    let spans = list.extents.iter().map(|it| Span::new(it.start_dpa, it.length));
+    let spans = list
+        .extents
+        .iter()
+        .map(|it| Span::new(it.start_dpa, it.length));
     let spans: Option<Vec<Span>> = spans.collect();
     spans.ok_or(ReturnCode::InvalidExtentList)
 }
@@ -200,10 +209,12 @@ fn info(device: &Memdev) -> GetDcdInfoResponse {
     let [zero, one, two, three, four, five, six, seven] = sizes;
     GetDcdInfoResponse {
         host_count: cut(usize::from(device.kind().lds()), u8::MAX),
-        supported_region_count: cut(regions.len(), u8::MAX),
+        supported_regions: cut(regions.len(), u8::MAX),
         add_selection_policies: ALL_SELECTIONS,
         release_removal_policies: ALL_REMOVALS,
-        sanitize_configurable: (1_u16 << regions.len().min(8)).wrapping_sub(1).to_le_bytes()[0],
+        sanitize_configurable: (1_u16 << regions.len().min(8))
+            .wrapping_sub(1)
+            .to_le_bytes()[0],
         total_dynamic_capacity: capacity.bytes() / UNIT,
         region_0_block_sizes: zero,
         region_1_block_sizes: one,
@@ -221,7 +232,10 @@ fn host_config(
     asked: &GetHostDcRegionConfigRequest,
 ) -> Result<Response, ReturnCode> {
     let (_, regions) = device.ld(asked.host_id)?;
-    let (first, most) = (asked.starting_region_index.into(), asked.region_count.into());
+    let (first, most) = (
+        asked.starting_region_index.into(),
+        asked.region_count.into(),
+    );
     let flag = |is_so: bool, flag: u8| if is_so { flag } else { 0 };
     let region = |it: Region| HostDcRegion {
         region_base: it.span.start,
@@ -234,12 +248,14 @@ fn host_config(
         sanitize_on_release: u8::from(it.sanitizes),
     };
     let told = part(regions, first, most).into_iter().map(region).collect();
-    Ok(Response::GetHostDcRegionConfig(GetHostDcRegionConfigResponse {
-        host_id: asked.host_id,
-        available_regions: cut(regions.len(), u8::MAX),
-        regions: list(told)?,
-        limits: limits(device.capacity(), asked.host_id)?,
-    }))
+    Ok(Response::GetHostDcRegionConfig(
+        GetHostDcRegionConfigResponse {
+            host_id: asked.host_id,
+            available_regions: cut(regions.len(), u8::MAX),
+            regions: list(told)?,
+            limits: limits(device.capacity(), asked.host_id)?,
+        },
+    ))
 }
 
 fn configure(device: &mut Memdev, new: &SetDcRegionConfigRequest) -> Result<Response, ReturnCode> {
@@ -256,18 +272,22 @@ fn host_extents(
     let (capacity, ld) = (device.capacity(), asked.host_id);
     let range = (asked.starting_extent_index, asked.extent_count);
     let (some, all) = some_extents(capacity, ld, range, room)?;
-    Ok(Response::GetDcRegionExtentLists(GetDcRegionExtentListsResponse {
-        host_id: ld,
-        starting_extent_index: asked.starting_extent_index,
-        total_extent_count: all,
-        extent_list_generation: capacity.generation(ld)?,
-        extents: list(some)?,
-    }))
+    Ok(Response::GetDcRegionExtentLists(
+        GetDcRegionExtentListsResponse {
+            host_id: ld,
+            starting_extent_index: asked.starting_extent_index,
+            total_extent_count: all,
+            extent_list_generation: capacity.generation(ld)?,
+            extents: list(some)?,
+        },
+    ))
 }
 
 fn spans(extents: &[DpaExtent]) -> Result<Vec<Span>, ReturnCode> {
     let spans = extents.iter().map(|it| Span::new(it.start_dpa, it.length));
-    spans.collect::<Option<Vec<Span>>>().ok_or(ReturnCode::InvalidExtentList)
+    spans
+        .collect::<Option<Vec<Span>>>()
+        .ok_or(ReturnCode::InvalidExtentList)
 }
 
 /// Which region of a host, what of it, and under which tag.
@@ -290,7 +310,10 @@ fn selection(
             let spans = spans(extents)?;
             let (_, regions) = device.ld(asked.host_id)?;
             let has = |it: &Region| spans.iter().all(|&span| it.span.contains(span));
-            let region = regions.iter().position(has).ok_or(ReturnCode::InvalidExtentList)?;
+            let region = regions
+                .iter()
+                .position(has)
+                .ok_or(ReturnCode::InvalidExtentList)?;
             return Ok((region, Selection::Prescriptive(spans), first.tag));
         }
     };
@@ -344,7 +367,7 @@ fn tags(capacity: &Capacity, asked: &ListTagsRequest, room: usize) -> Result<Res
         return Err(ReturnCode::InvalidInput);
     }
     let most = (asked.max_tags as usize).min(room.saturating_sub(LIST_HEAD) / TAG_BYTES);
-    Ok(Response::DcListTags(ListTagsResponse {
+    Ok(Response::ListTags(ListTagsResponse {
         generation_number: capacity.tag_changes(),
         total_tags: cut(all.len(), u32::MAX),
         validity: VALID,

@@ -5,7 +5,9 @@ use super::{Answer, Cci, cut, list, supported};
 use crate::cci::generic::{
     BackgroundOperationStatus, Empty, IdentifyResponse, ResponseMessageLimit, Timestamp,
 };
-use crate::cci::logs::{CommandEffect, GetLogResponse, GetSupportedLogsResponse, SupportedLog, Uuid};
+use crate::cci::logs::{
+    CommandEffect, GetLogResponse, GetSupportedLogsResponse, SupportedLog, Uuid,
+};
 use crate::cci::{Opcode, Request, Response, ReturnCode};
 
 /// Of the emulator; no vendor has it.

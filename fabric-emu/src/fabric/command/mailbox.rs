@@ -70,7 +70,10 @@ impl Fabric {
         Ok(response.into())
     }
 
-    fn what_it_is(&self, (memdev, ld): Logical) -> Result<IdentifyMemoryDeviceResponse, ReturnCode> {
+    fn what_it_is(
+        &self,
+        (memdev, ld): Logical,
+    ) -> Result<IdentifyMemoryDeviceResponse, ReturnCode> {
         let device = self.memdev(memdev).ok_or(ReturnCode::InternalError)?;
         let (fixed, _) = device.ld(ld)?;
         Ok(IdentifyMemoryDeviceResponse {
@@ -84,8 +87,8 @@ impl Fabric {
             failure_event_log_size: 0,
             fatal_event_log_size: 0,
             lsa_size: 0,
-            poison_list_maximum: U24::try_from(cut(MOST_POISONED, u32::MAX))
-                .map_err(|_| ReturnCode::InternalError)?,
+            poison_list_maximum: U24::new(cut(MOST_POISONED, u32::MAX))
+                .ok_or(ReturnCode::InternalError)?,
             inject_poison_limit: cut(MOST_POISONED, u16::MAX),
             poison_handling_capabilities: 0,
             qos_telemetry_capabilities: 0,
@@ -100,7 +103,9 @@ impl Fabric {
         room: usize,
     ) -> Result<Response, ReturnCode> {
         let now = self.now;
-        let log = self.memdev_mut(memdev).and_then(|device| device.log_mut(ld));
+        let log = self
+            .memdev_mut(memdev)
+            .and_then(|device| device.log_mut(ld));
         let log = log.ok_or(ReturnCode::InternalError)?;
         events(log, asked.event_log, room, now)
     }
@@ -110,7 +115,9 @@ impl Fabric {
         (memdev, ld): Logical,
         asked: &ClearEventRecordsRequest,
     ) -> Result<Response, ReturnCode> {
-        let log = self.memdev_mut(memdev).and_then(|device| device.log_mut(ld));
+        let log = self
+            .memdev_mut(memdev)
+            .and_then(|device| device.log_mut(ld));
         clear(log.ok_or(ReturnCode::InternalError)?, asked)
     }
 
@@ -133,7 +140,10 @@ impl Fabric {
         let capacity = new.dynamic_capacity.unwrap_or(kept);
         let all = [of.informational, of.warning, of.failure, of.fatal, capacity];
         // Modes 0 to 2; bits 3:2 are reserved.
-        if all.iter().any(|setting| setting & 0b11 == 0b11 || setting & 0b1100 != 0) {
+        if all
+            .iter()
+            .any(|setting| setting & 0b11 == 0b11 || setting & 0b1100 != 0)
+        {
             return Err(ReturnCode::InvalidInput);
         }
         self.component_mut(cci).interrupts = all;
@@ -209,6 +219,12 @@ const HEALTHY: HealthInfo = HealthInfo {
     corrected_persistent_error_count: 0,
 };
 
+/// Informational, and nothing else.
+const NO_FLAGS: U24 = match U24::new(0) {
+    Some(none) => none,
+    None => unreachable!(),
+};
+
 /// The oldest records of a log. There is one for dynamic capacity; the others have none.
 pub(super) fn events(
     log: &Log<(u64, CapacityEvent)>,
@@ -226,7 +242,9 @@ pub(super) fn events(
     if asked == EventLog::DynamicCapacity {
         let most = room.saturating_sub(LIST_HEAD) / EventRecord::BYTES;
         let (records, has_more) = log.oldest(most);
-        let records: Vec<_> = records.map(|(handle, (at, event))| record(handle, *at, event)).collect();
+        let records: Vec<_> = records
+            .map(|(handle, (at, event))| record(handle, *at, event))
+            .collect();
         response.records = list(records)?;
         if has_more {
             response.flags |= GetEventRecordsResponse::MORE;
@@ -254,7 +272,8 @@ pub(super) fn clear(
         if is_all {
             log.clear_all()?;
         } else {
-            log.clear(&asked.handles).map_err(|_| ReturnCode::InvalidHandle)?;
+            log.clear(&asked.handles)
+                .map_err(|_| ReturnCode::InvalidHandle)?;
         }
     } else if !asked.handles.is_empty() {
         return Err(ReturnCode::InvalidHandle);
@@ -270,7 +289,7 @@ const fn nanos(picos: u64) -> u64 {
 fn record(handle: u16, at: u64, event: &CapacityEvent) -> EventRecord {
     let header = EventHeader {
         length: 0x80,
-        flags: U24::default(),
+        flags: NO_FLAGS,
         handle,
         related_handle: 0,
         timestamp_ns: nanos(at),
@@ -282,7 +301,9 @@ fn record(handle: u16, at: u64, event: &CapacityEvent) -> EventRecord {
     let none = Span { start: 0, bytes: 0 };
     let (span, tag, sequence) = event
         .extent
-        .map_or((none, crate::capacity::NO_TAG, 0), |it| (it.span, it.tag, it.sequence));
+        .map_or((none, crate::capacity::NO_TAG, 0), |it| {
+            (it.span, it.tag, it.sequence)
+        });
     let body = DynamicCapacityEvent {
         event_type: match event.told {
             Told::Add => DynamicCapacityEventType::AddCapacity,
