@@ -1,9 +1,9 @@
 //! Commands: who answers which, and what.
 //!
-//! A command comes as a message to one of three kinds of interfaces. A host has a *mailbox* at each
-//! logical device that it reaches. A manager has one at each switch, and one at what all heads and
-//! logical devices of a memory device share, its *pool*. A tunnel leads on from a switch to a pool,
-//! and from a pool to a logical device.
+//! A command comes as a message to one of three kinds of interfaces. A host has a *mailbox* at
+//! each logical device that it reaches. A manager has one at each switch, and one at what all
+//! heads and logical devices of a memory device share, its *pool*. A tunnel leads on from a switch
+//! to a pool, and from a pool to a logical device.
 //!
 //! # Protocol
 //! 1. What is no message, or no request, is dropped: there is nobody to answer to.

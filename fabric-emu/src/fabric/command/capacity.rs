@@ -1,5 +1,5 @@
-//! Dynamic capacity: what a host is told, takes and gives back; what a manager adds, asks for, takes
-//! away and shares.
+//! Dynamic capacity: what a host is told, takes and gives back; what a manager adds, asks for,
+//! takes away and shares.
 //!
 //! The manager names a host by the logical device that is its way in.
 

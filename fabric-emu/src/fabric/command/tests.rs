@@ -213,7 +213,7 @@ fn capacity_is_offered_taken_asked_for_and_given_back() {
     );
     assert!(rig.extents(0).is_empty());
     rig.take(0, std::slice::from_ref(&extent)).unwrap();
-    assert_eq!(rig.extents(0), [extent.clone()]);
+    assert_eq!(rig.extents(0), std::slice::from_ref(&extent));
     let answered = rig.events(POOL);
     assert_eq!(
         answered,
