@@ -8,7 +8,7 @@ use crate::id::Node;
 use crate::topology::Topology;
 
 const STYLE: &str = "\
-svg{background:#fff;font:13px ui-monospace,Menlo,Consolas,monospace}\
+svg{background:#fff;font:13px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace}\
 text{fill:#1f2933}\
 rect{stroke:#52606d;stroke-width:1.5}\
 .host rect{fill:#dbeafe}.switch rect{fill:#fef3c7}.memdev rect{fill:#dcfce7}\

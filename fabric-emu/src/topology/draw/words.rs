@@ -18,7 +18,10 @@ pub(super) fn summary(topology: &Topology) -> String {
 }
 
 pub(super) fn host(host: &Host) -> Vec<String> {
-    let mut words = vec![format!("window {}", host.window)];
+    let mut words = vec![
+        count(host.root_ports.into(), "root port", "root ports"),
+        format!("window {}", host.window),
+    ];
     if host.writes_back_no_clean_lines {
         words.push("no clean write-backs".to_owned());
     }
