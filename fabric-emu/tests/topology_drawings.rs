@@ -134,8 +134,8 @@ fn assert_drawn(topology: &Topology) {
         }
     }
 
-    // Each line goes from the lower edge of a box to the upper edge of another one, and no two meet
-    // a box at one point.
+    // Each line goes from the lower edge of a box to the upper edge of another one, and where they
+    // meet an edge there is room for the numbers of ports between them.
     let lines = xml.numbers("line", ["x1", "y1", "x2", "y2"]);
     assert_eq!(lines.len(), topology.links.len());
     let edge = |at: u64, x: u64, is_upper: bool| {
@@ -144,11 +144,15 @@ fn assert_drawn(topology: &Topology) {
             edge == at && (*left..=left + width).contains(&x)
         })
     };
-    let mut ends = BTreeMap::new();
+    let mut ends = Vec::new();
     for [x1, y1, x2, y2] in lines {
         assert!(edge(y1, x1, false) && edge(y2, x2, true) && y1 < y2);
-        assert_eq!(ends.insert((x1, y1), ()), None);
-        assert_eq!(ends.insert((x2, y2), ()), None);
+        ends.extend([(y1, x1), (y2, x2)]);
+    }
+    ends.sort_unstable();
+    for pair in ends.windows(2) {
+        let [(above, left), (below, right)] = [pair[0], pair[1]];
+        assert!(above != below || left + 24 <= right, "{left} {right}");
     }
     for Link { lanes, .. } in &topology.links {
         let label = format!("x{lanes}");
