@@ -85,6 +85,7 @@ impl Reader {
         }
         check::parts(&topology)?;
         topology.links = self.links(&topology, file.link)?;
+        // Once more, now that there are links to count.
         check::parts(&topology)?;
         wiring::check(&topology)?;
         Ok(topology)
