@@ -1,9 +1,30 @@
 //! What a fabric is made of, and how it is connected. Plain data: what a file of a topology says,
 //! once it was checked.
+//!
+//! [`Topology::parse`] reads a file, whose keys and defaults [`file`] describes, and
+//! [`Topology::to_toml`] writes one. [`Topology::check`] says what is wrong with a topology,
+//! wherever it comes from, within the [`limits`]. [`Topology::named`] has those that need no file,
+//! [`shapes`] makes them of any size, and [`draw`] shows them.
+
+pub mod draw;
+pub mod error;
+pub mod file;
+pub mod limits;
+pub mod shapes;
+
+mod check;
+mod nodes;
+mod parse;
+mod print;
+mod ready;
+mod wiring;
 
 use pool_core::Bytes;
 
 use crate::id::Port;
+
+pub use error::TopologyError;
+pub use ready::READY_NAMES;
 
 /// A fabric, as it is before anything happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
