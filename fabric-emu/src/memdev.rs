@@ -79,7 +79,7 @@ impl Memdev {
     /// The device of a topology, before anything happened to it.
     #[must_use]
     pub fn new(of: &topology::Memdev) -> Self {
-        let count = of.kind.lds();
+        let count = u16::from(of.kind.logical_devices());
         let fixed = of.fixed.get() / u64::from(count.max(1));
         let ld = |number: u16| LogicalDevice {
             // Where there is no fixed memory this is a place without bytes.

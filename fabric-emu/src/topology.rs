@@ -91,27 +91,6 @@ pub enum MemdevKind {
     MultiHeaded(u8),
 }
 
-impl MemdevKind {
-    /// How many logical devices there are.
-    #[must_use]
-    pub fn lds(self) -> u16 {
-        match self {
-            Self::Sld => 1,
-            Self::Mld(lds) => u16::from(lds),
-            Self::MultiHeaded(heads) => u16::from(heads),
-        }
-    }
-
-    /// How many ports it has: heads, where it has several.
-    #[must_use]
-    pub const fn ports(self) -> u8 {
-        match self {
-            Self::Sld | Self::Mld(_) => 1,
-            Self::MultiHeaded(heads) => heads,
-        }
-    }
-}
-
 /// A memory device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memdev {

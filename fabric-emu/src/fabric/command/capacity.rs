@@ -208,7 +208,7 @@ fn info(device: &Memdev) -> GetDcdInfoResponse {
     }
     let [zero, one, two, three, four, five, six, seven] = sizes;
     GetDcdInfoResponse {
-        host_count: cut(usize::from(device.kind().lds()), u8::MAX),
+        host_count: device.kind().logical_devices(),
         supported_regions: cut(regions.len(), u8::MAX),
         add_selection_policies: ALL_SELECTIONS,
         release_removal_policies: ALL_REMOVALS,

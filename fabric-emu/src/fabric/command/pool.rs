@@ -4,7 +4,7 @@
 use pool_core::units::MIB;
 
 use super::super::Fabric;
-use super::{Answer, Cci, cut, list, mailbox, part};
+use super::{Answer, Cci, list, mailbox, part};
 use crate::cci::logical_devices::{
     GetLdAllocationsRequest, GetLdAllocationsResponse, GetLdInfoResponse, LdAllocation,
     MemoryGranularity,
@@ -47,7 +47,7 @@ impl Fabric {
                 memory_size: device
                     .fixed_bytes()
                     .saturating_add(device.capacity().bytes()),
-                ld_count: device.kind().lds(),
+                ld_count: device.kind().logical_devices().into(),
                 qos_telemetry_capability: 0,
             }),
             Request::GetLdAllocations(asked) => self.allocations(memdev, &asked)?,
@@ -67,12 +67,12 @@ impl Fabric {
         asked: &GetLdAllocationsRequest,
     ) -> Result<Response, ReturnCode> {
         let device = self.memdev(memdev).ok_or(ReturnCode::InternalError)?;
-        let count = device.kind().lds();
-        if u16::from(asked.start_ld_id) >= count {
+        let count = device.kind().logical_devices();
+        if asked.start_ld_id >= count {
             return Err(ReturnCode::InvalidInput);
         }
         let all = (0..count).map(|ld| {
-            let fixed = device.ld(LdId(ld)).map_or(0, |(fixed, _)| fixed);
+            let fixed = device.ld(LdId(ld.into())).map_or(0, |(fixed, _)| fixed);
             LdAllocation {
                 range_1_multiplier: fixed / UNIT,
                 range_2_multiplier: 0,
@@ -84,7 +84,7 @@ impl Fabric {
             asked.ld_allocation_list_limit.into(),
         );
         Ok(Response::GetLdAllocations(GetLdAllocationsResponse {
-            ld_count: cut(count.into(), u8::MAX),
+            ld_count: count,
             memory_granularity: MemoryGranularity::Mib256,
             start_ld_id: asked.start_ld_id,
             allocations: list(part(&all, first, most))?,
@@ -137,7 +137,7 @@ impl Fabric {
             TunnelTarget::LdPool => cci,
             TunnelTarget::PortOrLd => {
                 let ld = LdId(tunnel.port_or_ld_id.into());
-                if ld.0 >= device.kind().lds() {
+                if ld.0 >= device.kind().logical_devices().into() {
                     return Err(ReturnCode::InvalidInput);
                 }
                 Cci::Mailbox {
