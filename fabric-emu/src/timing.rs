@@ -6,14 +6,42 @@
 //!
 //! # Rooms
 //! [`Table`]: the parameters, each with its source. [`Elements`], [`Path`], [`Stream`]: what is
-//! asked about. [`alone`] and [`solve`]: accesses of a line,
-//! all the time. [`Transfers`] and
+//! asked about. [`alone`] and [`solve`]: accesses of a line, all the time. [`Transfers`] and
 //! [`fair_shares`]: bytes in bulk. [`Bucket`] and [`LoadLevel`]: what a logical device may take.
 //! [`Tail`]: what takes longer now and then. [`Mode`] and [`Debt`]: who waits.
+//! [`curves`]: rows for tables and charts. [`published`]: the model beside what others measured.
+//!
+//! # Example
+//! ```
+//! use fabric_emu::timing::{Rate, Share, Stream, Table, curves::Scene, solve};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let table = Table::embedded()?;
+//! // Two hosts read from one expander behind a switch, each all that 200 accesses at once can.
+//! let scene = Scene::switched(&table, "cxl-x8", 2, 1)?;
+//! let streams: Vec<_> = scene
+//!     .paths
+//!     .iter()
+//!     .map(|path| Stream {
+//!         path: path.clone(),
+//!         demand: Rate::MAX,
+//!         reads: Share::ONE,
+//!         mlp: 200,
+//!     })
+//!     .collect();
+//! let solution = solve(&scene.elements, &streams)?;
+//! let [first, second] = solution.streams[..] else { panic!("an outcome for each stream") };
+//! assert!(first.rate.saturating_add(second.rate) <= Rate::new(20_800_000_000));
+//! assert!(first.latency > scene.unloaded(Share::ONE)?);
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod curves;
 mod element;
 mod flow;
 mod mode;
+pub mod published;
 mod qos;
 mod queue;
 mod schema;

@@ -15,6 +15,8 @@ fn device(read: u64, write: u64) -> Device {
         media_write: Picos::from_nanos(40),
         read: Rate::new(read),
         write: Rate::new(write),
+        bulk_read: Rate::new(read),
+        bulk_write: Rate::new(write),
         channels: 2,
         access: 64,
         curves: None,
@@ -214,6 +216,143 @@ fn twice_the_accesses_under_way_get_twice_the_share_of_a_full_device() {
         "{one:?} {two:?}"
     );
     assert_eq!(one.latency, two.latency);
+}
+
+#[test]
+fn a_device_makes_wait_by_its_mix_and_a_link_by_its_direction() {
+    let mut elements = Elements::new(Share::from_permille(980));
+    let narrow = Link {
+        propagation: Picos::ZERO,
+        up: Rate::new(8 * GB),
+        down: Rate::new(16 * GB),
+    };
+    let link = elements.add(Element::Link(narrow));
+    let fast = elements.add(Element::Device(device(u64::MAX, u64::MAX)));
+    let slow = elements.add(Element::Device(device(40 * GB, 10 * GB)));
+    let waits = |hops: Vec<ElementId>, device, demand, permille| {
+        let path = Path {
+            host: Picos::ZERO,
+            hops,
+            device,
+        };
+        let stream = stream(path.clone(), demand, permille, 10_000);
+        let unloaded = elements.unloaded(&path, stream.reads).unwrap();
+        let together = solve(&elements, core::slice::from_ref(&stream))
+            .unwrap()
+            .streams[0];
+        let outcome = alone(&elements, &stream).unwrap();
+        assert!(outcome.latency.get().abs_diff(together.latency.get()) <= 2);
+        outcome.latency.saturating_sub(unloaded).get()
+    };
+    let near = |wait: u64, picos: u64| assert!(wait.abs_diff(picos) <= 4, "{wait} {picos}");
+    // Half busy: half a service. Two channels of 64 bytes at 40 and at 10 GB/s.
+    near(waits(vec![], slow, 20 * GB, 1000), 1_600);
+    near(waits(vec![], slow, 5 * GB, 0), 6_400);
+    // Half of each has 1 / (1/80 + 1/20) = 16 GB/s, hence a service of 8 ns.
+    near(waits(vec![], slow, 8 * GB, 500), 4_000);
+    // A link: 64 bytes at 8 GB/s up and at 16 GB/s down, each half busy.
+    near(waits(vec![link], fast, 4 * GB, 1000), 4_000);
+    near(waits(vec![link], fast, 8 * GB, 0), 2_000);
+    // Half reads of 8 GB/s: up half busy, down a quarter: the mean of 4 and of 2/3 ns.
+    near(waits(vec![link], fast, 8 * GB, 500), 2_333);
+}
+
+#[test]
+fn the_same_question_has_the_same_answer_on_every_machine() {
+    let streams = [
+        stream(path(0), 30 * GB, 700, 150),
+        stream(path(1), 9 * GB, 300, 400),
+        stream(
+            Path {
+                device: ElementId(5),
+                ..path(1)
+            },
+            4 * GB,
+            1000,
+            50,
+        ),
+    ];
+    let solution = solve(&fabric(USUAL), &streams).unwrap();
+    let found: Vec<_> = solution
+        .streams
+        .iter()
+        .map(|one| (one.rate.get(), one.latency.get()))
+        .collect();
+    assert_eq!(found, PINNED);
+}
+
+/// What came out once. The device of the first two is full: its reads are 10.76 of 21 GB/s and its
+/// writes 9.75 of 20 GB/s, and 150 accesses of 64 bytes are under way in the first.
+const PINNED: [(u64, u64); 3] = [
+    (11_512_309_777, 833_890),
+    (9_000_000_000, 837_593),
+    (4_000_000_000, 552_438),
+];
+
+#[test]
+fn a_long_way_is_settled_as_well_as_a_short_one() {
+    let mut elements = Elements::new(Share::from_permille(980));
+    let hops: Vec<_> = (0..12)
+        .map(|place| {
+            elements.add(if place % 2 == 0 {
+                link(20 * GB)
+            } else {
+                switch(20 * GB)
+            })
+        })
+        .collect();
+    let device = elements.add(Element::Device(device(20 * GB, 20 * GB)));
+    for mlp in [50, 500, 1000, 5000] {
+        let hops = hops.clone();
+        let long = Path {
+            host: Picos::ZERO,
+            hops,
+            device,
+        };
+        let stream = stream(long, u64::MAX, 1000, mlp);
+        let one = alone(&elements, &stream).unwrap();
+        let [all] = solve(&elements, &[stream]).unwrap().streams[..] else {
+            panic!()
+        };
+        assert!(
+            one.rate.get().abs_diff(all.rate.get()) <= one.rate.get() / 200,
+            "{one:?} {all:?}"
+        );
+    }
+}
+
+#[test]
+fn many_full_links_in_a_row_are_settled_with_the_streams_that_cross_them() {
+    let mut elements = Elements::new(Share::from_permille(980));
+    let links = [10, 12, 9, 11, 10, 10].map(|rate| elements.add(link(rate * GB)));
+    let device = elements.add(Element::Device(device(200 * GB, 200 * GB)));
+    let over = |hops: &[ElementId], mlp| {
+        let path = Path {
+            host: Picos::from_nanos(100),
+            hops: hops.to_vec(),
+            device,
+        };
+        stream(path, u64::MAX, 1000, mlp)
+    };
+    // One over all, one over each half, and one on each.
+    let mut streams = vec![
+        over(&links, 900),
+        over(&links[..3], 300),
+        over(&links[3..], 50),
+    ];
+    let each = links.iter().zip([100, 170, 240, 310, 380, 450]);
+    streams.extend(each.map(|(link, mlp)| over(core::slice::from_ref(link), mlp)));
+    let solution = solve(&elements, &streams).unwrap();
+    for (stream, outcome) in streams.iter().zip(&solution.streams) {
+        let window = 64 * u128::from(stream.mlp);
+        assert!(
+            (under_way(*outcome) + 1) * 1000 >= window * 995,
+            "{stream:?} {outcome:?}"
+        );
+    }
+    for link in links {
+        assert!(solution.utilisation(link) > Share::from_permille(995));
+    }
 }
 
 #[test]

@@ -1,15 +1,25 @@
 //! Laws of bulk transfers: fair shares, conservation, ends that do not depend on who looks when.
 
+use std::collections::BTreeSet;
+
 use fabric_emu::timing::{
-    Ended, Flow, Picos, Rate, TransferId, Transfers, fair_shares, transfer_time,
+    Element, Ended, Flow, Path, Picos, Rate, Share, Table, TransferId, Transfers, fair_shares,
+    transfer_time,
 };
 use proptest::prelude::*;
 
 fn flow(uses: &[usize]) -> Flow {
+    let uses = uses.iter().map(|place| (*place, Share::ONE)).collect();
     Flow {
-        uses: uses.to_vec(),
+        uses,
         limit: Rate::MAX,
     }
+}
+
+/// How much of a resource each byte of a flow takes, in parts of 2^32.
+fn weight(flow: &Flow, resource: usize) -> u128 {
+    let uses = flow.uses.iter().filter(|(place, _)| *place == resource);
+    uses.map(|(_, share)| u128::from(share.parts())).sum()
 }
 
 fn shares(resources: &[u64], flows: &[Flow]) -> Vec<u64> {
@@ -41,7 +51,7 @@ fn flows_on_one_resource_share_it_and_the_rest_grow_on() {
         "an unknown resource"
     );
     assert_eq!(shares(&[0, 9], &[flow(&[0, 1]), flow(&[1])]), [0, 9]);
-    assert_eq!(shares(&[9], &[flow(&[0, 0]), flow(&[0])]), [4, 4]);
+    assert_eq!(shares(&[9], &[flow(&[0, 0]), flow(&[0])]), [3, 3]);
 }
 
 #[test]
@@ -118,12 +128,54 @@ fn a_transfer_over_nothing_that_moves_never_ends_and_an_empty_one_is_there_at_on
     assert_eq!(transfer_time(Picos::ZERO, 1, Rate::ZERO), Picos::MAX);
 }
 
+#[test]
+fn transfers_of_two_hosts_share_the_device_and_each_direction_of_a_link_is_its_own() {
+    let table = Table::embedded().unwrap();
+    let mut elements = table.elements().unwrap();
+    let links = [8, 8, 16].map(|lanes| elements.add(Element::Link(table.link(32, lanes).unwrap())));
+    let switch = elements.add(Element::Switch(table.switch().unwrap()));
+    let device = elements.add(Element::Device(table.device("cxl-x16").unwrap()));
+    let path = |host: usize| Path {
+        host: Picos::ZERO,
+        hops: vec![links[host], switch, links[2]],
+        device,
+    };
+    let flow = |host, reads| elements.flow(&path(host), reads, Rate::MAX).unwrap();
+    let rates = |flows: &[Flow]| fair_shares(&elements.resources(), flows);
+    let lane = table.link(32, 8).unwrap().up;
+    // Each direction of a link of 8 lanes alone, and a device that has less than both together.
+    assert_eq!(rates(&[flow(0, Share::ONE)]), [lane]);
+    let both = rates(&[flow(0, Share::ONE), flow(1, Share::ONE)]);
+    assert_eq!(both, [Rate::new(20_500_000_000); 2]);
+    let opposite = rates(&[flow(0, Share::ONE), flow(0, Share::ZERO)]);
+    assert!(
+        opposite
+            .iter()
+            .all(|rate| *rate > Rate::new(20_500_000_000)),
+        "{opposite:?}"
+    );
+    assert!(
+        elements
+            .flow(
+                &Path {
+                    device: switch,
+                    ..path(0)
+                },
+                Share::ONE,
+                lane
+            )
+            .is_err()
+    );
+}
+
 fn amount() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just(u64::MAX), 0..40_u64, any::<u64>()]
 }
 
 fn any_flow() -> impl Strategy<Value = Flow> {
-    (proptest::collection::vec(0..4_usize, 1..4), amount()).prop_map(|(uses, limit)| Flow {
+    let share = prop_oneof![Just(1_u64 << 32), 1..1_u64 << 34].prop_map(Share::from_parts);
+    let uses = proptest::collection::vec((0..4_usize, share), 1..4);
+    (uses, amount()).prop_map(|(uses, limit)| Flow {
         uses,
         limit: Rate::new(limit),
     })
@@ -140,7 +192,7 @@ fn best_by_trial(resources: &[u64], flows: &[Flow]) -> Vec<u64> {
             let users = flows
                 .iter()
                 .zip(&trial)
-                .filter(|(flow, _)| flow.uses.contains(&resource));
+                .filter(|(flow, _)| weight(flow, resource) != 0);
             users.map(|(_, share)| share).sum::<u64>() <= rate
         });
         let limits = flows
@@ -174,18 +226,23 @@ proptest! {
         let found = shares(&resources, &flows);
         prop_assert_eq!(&found, &shares(&resources, &flows));
         let users = |resource: usize| {
-            let pairs = flows.iter().zip(&found);
-            pairs.filter(move |(flow, _)| flow.uses.contains(&resource)).map(|(_, share)| *share)
+            let all = flows.iter().zip(&found);
+            all.map(move |(flow, share)| (weight(flow, resource), *share))
+                .filter(|(weight, _)| *weight != 0)
         };
-        for (resource, rate) in resources.iter().enumerate() {
-            prop_assert!(users(resource).map(u128::from).sum::<u128>() <= u128::from(*rate));
+        let left = |resource: usize| {
+            let taken = users(resource).map(|(weight, share)| weight * u128::from(share));
+            (u128::from(resources[resource]) << 32).checked_sub(taken.sum())
+        };
+        for resource in 0..resources.len() {
+            prop_assert!(left(resource).is_some(), "{}: {:?}", resource, found);
         }
         // A flow cannot grow, but by rounding, unless one that has no more than it shrinks.
         for (flow, share) in flows.iter().zip(&found) {
-            let is_held = flow.uses.iter().any(|&one| {
-                let sum: u128 = users(one).map(u128::from).sum();
-                let left = u128::from(resources[one]) - sum;
-                left < users(one).count() as u128 && users(one).all(|other| other <= *share)
+            let is_held = flow.uses.iter().any(|&(one, _)| {
+                let all: u128 = users(one).map(|(weight, _)| weight).sum();
+                left(one).is_some_and(|left| left < all)
+                    && users(one).all(|(_, other)| other <= *share)
             });
             prop_assert!(is_held || *share == flow.limit.get(), "{:?} {:?}", flow, found);
         }
@@ -199,14 +256,15 @@ proptest! {
     ) {
         // A rate of sixes can be halved and be parted in three, so shares often come out whole.
         let flows: Vec<_> = uses.iter().zip(&limits).map(|(uses, limit)| Flow {
-            uses: uses.clone(),
+            uses: uses.iter().collect::<BTreeSet<_>>().into_iter()
+                .map(|place| (*place, Share::ONE)).collect(),
             limit: Rate::new(*limit),
         }).collect();
         let resources: Vec<_> = resources.iter().map(|rate| rate * 6).collect();
         let found = shares(&resources, &flows);
         let is_whole = resources.iter().enumerate().all(|(resource, rate)| {
             let users: Vec<_> = flows.iter().zip(&found)
-                .filter(|(flow, _)| flow.uses.contains(&resource)).collect();
+                .filter(|(flow, _)| weight(flow, resource) != 0).collect();
             let sum: u64 = users.iter().map(|(_, share)| **share).sum();
             let left = rate - sum;
             left == 0 || left >= users.len() as u64
@@ -249,8 +307,11 @@ proptest! {
         for (index, (bytes, flow, first)) in sizes.iter().enumerate() {
             let ended = ends.iter().find(|end| end.transfer == TransferId(index as u64)).unwrap();
             let rates = [3_000_000_000, 1_000_000_007, 2_500_000_001, 999_999_937];
-            let rate = flow.uses.iter().map(|&one| rates[one]).min().unwrap();
-            let alone = transfer_time(Picos::new(*first), *bytes, Rate::new(rate));
+            let alone = flow.uses.iter().map(|(one, share)| {
+                // A byte more a second for the share that is rounded down.
+                let rate = Rate::new(Share::ratio(rates[*one], share.parts()).parts());
+                transfer_time(Picos::new(*first), *bytes, rate)
+            }).max().unwrap();
             prop_assert!(ended.at >= alone);
         }
     }

@@ -51,6 +51,11 @@ fn a_bucket_lets_through_its_depth_and_then_its_rate() {
         Err(NotYet(second(1))),
         "no time comes back"
     );
+    assert_eq!(
+        bucket.take(wait, 1),
+        Err(NotYet(second(1))),
+        "nor does it pass twice"
+    );
     assert_eq!(bucket.take(Picos::MAX, 5), Err(NotYet(Picos::MAX)));
     assert_eq!(bucket.take(Picos::MAX, 4), Ok(()));
     let mut empty = Bucket::new(Rate::ZERO, 1);

@@ -58,6 +58,22 @@ fn an_overlay_changes_what_it_says_and_nothing_else() {
         .filter(|(old, new)| old != new);
     assert_eq!(changed.count(), 1);
     assert_eq!(table.overlay("").unwrap(), table);
+    let curve = |share: u64| {
+        format!(
+            "[[ddr.curve]]\nread_share = {share}\npoints = [[0, {share}]]\nunit = \"ps\"\n\
+             source = \"here\"\nevidence = \"measured\""
+        )
+    };
+    let twice = table
+        .overlay(&curve(0))
+        .unwrap()
+        .overlay(&curve(1000))
+        .unwrap();
+    assert_eq!(
+        twice,
+        table.overlay(&curve(1000)).unwrap(),
+        "all curves of a class together"
+    );
 }
 
 /// Each text is refused with a message that has each of the words.

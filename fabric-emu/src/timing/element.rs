@@ -5,13 +5,13 @@
 //! A link has a queue for each direction: reads wait for the one that leads up to the host, which
 //! carries their data, and writes for the other. A switch and a device have one each.
 
+use pool_core::units::LINE_BYTES;
+
+use super::flow::Flow;
 use super::queue::{Curves, md1};
 use super::schema::{CLASSES, Family, list};
 use super::table::{Table, TableError};
 use super::units::{PICOS_PER_SECOND, Picos, Rate, Share, narrow};
-
-/// What a link and a switch move at once, in bytes.
-const FLIT_PAYLOAD: u64 = 64;
 
 /// A link. It is full duplex: its directions share nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,10 @@ pub struct Device {
     pub read: Rate,
     /// Writes alone.
     pub write: Rate,
+    /// Reads in bulk, which a bound of operations does not hold.
+    pub bulk_read: Rate,
+    /// Writes in bulk.
+    pub bulk_write: Rate,
     /// How many accesses it serves at once.
     pub channels: u64,
     /// Bytes that one access moves.
@@ -261,6 +265,45 @@ impl Elements {
         Ok(visits)
     }
 
+    /// What bulk transfers share: two resources for each element, of which a switch and a device
+    /// need one.
+    #[must_use]
+    pub fn resources(&self) -> Vec<Rate> {
+        let of = |element: &Element| match element {
+            Element::Link(link) => [link.up, link.down],
+            Element::Switch(switch) => [switch.capacity, Rate::ZERO],
+            Element::Device(device) => [device.bulk_read, Rate::ZERO],
+        };
+        self.list.iter().flat_map(of).collect()
+    }
+
+    /// A bulk transfer on a path, as a user of [`Self::resources`]. A byte that is written takes as
+    /// much more of a device as it writes slower than it reads.
+    ///
+    /// # Errors
+    /// [`PathError`] where the path is none.
+    pub fn flow(&self, path: &Path, reads: Share, limit: Rate) -> Result<Flow, PathError> {
+        let device = self.device(path)?;
+        let reads = reads.at_most_one();
+        let write = Share::ratio(device.bulk_read.get(), device.bulk_write.get());
+        let written = Share::from_parts(reads.rest().of(write.parts()));
+        let uses = self.visits(path, reads)?.into_iter().map(|visit| {
+            let is_device = visit.queue / 2 == path.device.0;
+            (
+                visit.queue,
+                if is_device {
+                    reads.saturating_add(written)
+                } else {
+                    visit.share
+                },
+            )
+        });
+        Ok(Flow {
+            uses: uses.collect(),
+            limit,
+        })
+    }
+
     /// How much of its time a queue is busy; more than [`Share::ONE`] cannot be carried.
     pub(super) fn utilisation(&self, queue: usize, load: Load) -> Share {
         let of = |capacity: Rate| Share::ratio(load.rate().get(), capacity.get());
@@ -276,7 +319,7 @@ impl Elements {
     /// How long an access waits in a queue.
     pub(super) fn wait(&self, queue: usize, load: Load) -> Picos {
         let at = |capacity: Rate, channels: u64| {
-            let service = capacity.time_of(FLIT_PAYLOAD.saturating_mul(channels));
+            let service = capacity.time_of(LINE_BYTES.saturating_mul(channels));
             md1(self.utilisation(queue, load), service, self.cap)
         };
         match self.list.get(queue / 2) {
@@ -344,6 +387,8 @@ impl Table {
             media_write: time("media_write")?,
             read: rate("bandwidth_read", "operations_read")?,
             write: rate("bandwidth_write", "operations_write")?,
+            bulk_read: Rate::new(self.number(class, "bandwidth_read")?),
+            bulk_write: Rate::new(self.number(class, "bandwidth_write")?),
             channels: self.number(class, "channels")?,
             access,
             curves: self.curves(class)?,
@@ -362,10 +407,8 @@ impl Table {
         let lane = Rate::new(self.number(&class, "lane")?);
         let raw = lane.times(u64::from(lanes)).part(payload);
         let propagation = Picos::new(self.number(&class, "propagation")?);
-        let round_trip = propagation
-            .times(2)
-            .saturating_add(raw.time_of(FLIT_PAYLOAD));
-        let credits = self.number(&class, "credits")?.saturating_mul(FLIT_PAYLOAD);
+        let round_trip = propagation.times(2).saturating_add(raw.time_of(LINE_BYTES));
+        let credits = self.number(&class, "credits")?.saturating_mul(LINE_BYTES);
         let rate = raw.min(Rate::of(credits, round_trip));
         Ok(Link {
             propagation,

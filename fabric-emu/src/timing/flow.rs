@@ -16,73 +16,112 @@
 //! 2. What is left of a transfer is kept in units of 10^-12 bytes, in which a whole number moves
 //!    in each picosecond: however often the time is advanced, the end is the same.
 
-use super::units::{PICOS_PER_SECOND, Picos, Rate};
+use super::units::{PICOS_PER_SECOND, Picos, Rate, Share, narrow};
 
-/// One flow: the resources it uses, by their places, and a bound of its own.
+/// One flow and the resources that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
-    /// Places of resources; one that is named twice counts once, one that is not there moves
+    /// Places of resources, and how much of the resource each byte takes: one byte for
+    /// [`Share::ONE`]. One that is named twice takes the sum, and one that is not there moves
     /// nothing.
-    pub uses: Vec<usize>,
+    pub uses: Vec<(usize, Share)>,
     /// It gets no more than this, as a logical device with a limit does.
     pub limit: Rate,
+}
+
+impl Flow {
+    /// How much of a resource each byte takes, in parts of 2^32.
+    fn weight(&self, resource: usize) -> u128 {
+        let uses = self.uses.iter().filter(|(place, _)| *place == resource);
+        uses.fold(0, |sum, (_, share)| {
+            sum.saturating_add(u128::from(share.parts()))
+        })
+    }
 }
 
 /// The max-min fair share of each flow. A flow that uses nothing gets its limit.
 #[must_use]
 pub fn fair_shares(resources: &[Rate], flows: &[Flow]) -> Vec<Rate> {
-    let mut shares = vec![None; flows.len()];
-    let mut left: Vec<u64> = resources.iter().map(|rate| rate.get()).collect();
+    let mut filling = Filling {
+        left: resources
+            .iter()
+            .map(|rate| u128::from(rate.get()) << 32)
+            .collect(),
+        flows,
+        shares: vec![None; flows.len()],
+    };
     // Each round settles a flow at least.
-    while let Some(level) = level(&left, flows, &shares) {
-        let is_full: Vec<bool> = (0..left.len())
-            .map(|resource| level_of(&left, flows, &shares, resource) == Some(level))
+    while let Some(level) = filling.level() {
+        filling.settle(level);
+    }
+    filling
+        .shares
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .collect()
+}
+
+/// Flows that grow until something holds them.
+struct Filling<'a> {
+    /// What flows that are settled leave of each resource, in 2^-32 bytes a second.
+    left: Vec<u128>,
+    flows: &'a [Flow],
+    shares: Vec<Option<Rate>>,
+}
+
+impl Filling<'_> {
+    fn growing(&self) -> impl Iterator<Item = &Flow> {
+        let pairs = self.flows.iter().zip(&self.shares);
+        pairs
+            .filter(|(_, share)| share.is_none())
+            .map(|(flow, _)| flow)
+    }
+
+    /// What each growing flow could have on one resource; none where no such flow uses it.
+    fn level_of(&self, resource: usize) -> Option<Rate> {
+        let weights = self.growing().map(|flow| flow.weight(resource));
+        let weight = weights.fold(0, u128::saturating_add);
+        self.left
+            .get(resource)?
+            .checked_div(weight)
+            .map(narrow)
+            .map(Rate::new)
+    }
+
+    /// How far all growing flows can grow; none where all are settled.
+    fn level(&self) -> Option<Rate> {
+        let limits = self.growing().map(|flow| {
+            let is_known = flow.uses.iter().all(|(place, _)| *place < self.left.len());
+            if is_known { flow.limit } else { Rate::ZERO }
+        });
+        let levels = (0..self.left.len()).filter_map(|resource| self.level_of(resource));
+        limits.chain(levels).min()
+    }
+
+    /// Settles the flows that cannot grow beyond `level`.
+    fn settle(&mut self, level: Rate) {
+        let places = 0..self.left.len();
+        let is_full: Vec<_> = places
+            .map(|place| self.level_of(place) == Some(level))
             .collect();
-        for (flow, share) in flows.iter().zip(&mut shares) {
-            let is_held = flow
-                .uses
-                .iter()
-                .any(|&one| is_full.get(one).copied().unwrap_or(true));
-            if share.is_none() && (is_held || flow.limit <= level) {
-                *share = Some(level);
-                for (resource, left) in left.iter_mut().enumerate() {
-                    if flow.uses.contains(&resource) {
-                        *left = left.saturating_sub(level.get());
-                    }
-                }
+        for (flow, share) in self.flows.iter().zip(&mut self.shares) {
+            let is_held = flow.uses.iter().any(|(place, weight)| {
+                is_full
+                    .get(*place)
+                    .is_none_or(|is_full| *is_full && *weight != Share::ZERO)
+            });
+            if share.is_some() || !(is_held || flow.limit <= level) {
+                continue;
+            }
+            *share = Some(level);
+            for (resource, left) in self.left.iter_mut().enumerate() {
+                let taken = flow
+                    .weight(resource)
+                    .saturating_mul(u128::from(level.get()));
+                *left = left.saturating_sub(taken);
             }
         }
     }
-    shares.into_iter().map(Option::unwrap_or_default).collect()
-}
-
-/// What each unsettled flow could have on one resource; none where it has no such flow.
-fn level_of(
-    left: &[u64],
-    flows: &[Flow],
-    shares: &[Option<Rate>],
-    resource: usize,
-) -> Option<Rate> {
-    let growing = flows
-        .iter()
-        .zip(shares)
-        .filter(|(flow, share)| share.is_none() && flow.uses.contains(&resource));
-    let growing = u64::try_from(growing.count()).unwrap_or(u64::MAX);
-    left.get(resource)?.checked_div(growing).map(Rate::new)
-}
-
-/// How far all unsettled flows can grow; none where all are settled.
-fn level(left: &[u64], flows: &[Flow], shares: &[Option<Rate>]) -> Option<Rate> {
-    let growing = flows
-        .iter()
-        .zip(shares)
-        .filter(|(_, share)| share.is_none());
-    let limits = growing.map(|(flow, _)| {
-        let is_known = flow.uses.iter().all(|&one| one < left.len());
-        if is_known { flow.limit } else { Rate::ZERO }
-    });
-    let levels = (0..left.len()).filter_map(|one| level_of(left, flows, shares, one));
-    limits.chain(levels).min()
 }
 
 /// A transfer, by the order of starting.
