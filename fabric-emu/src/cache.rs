@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use pool_core::planted;
 use pool_core::rng::Rng;
 
 use crate::media::Line;
@@ -152,7 +153,8 @@ impl Cache {
         let is_written_clean = self.rng.once_in(CLEAN_WRITTEN_IN) && self.writes_clean_lines;
         Some(Evicted {
             line,
-            is_written: line.is_dirty || is_written_clean,
+            is_written: (line.is_dirty && !planted!("cache.drops_what_was_written"))
+                || is_written_clean,
         })
     }
 }

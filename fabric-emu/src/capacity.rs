@@ -29,6 +29,7 @@
 //! 4. A tag other than zero is of one group.
 //! 5. The generation of a logical device's list rises whenever the list changes.
 //! 6. What is refused changes nothing.
+//! 7. A host can answer what it was offered, also once that is dead.
 //!
 //! # Files
 //! [`group`]: groups and views. [`add`]: offering, and the answers of hosts. [`remove`]: asking,

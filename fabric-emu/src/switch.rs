@@ -12,6 +12,8 @@
 
 use std::collections::BTreeMap;
 
+use pool_core::planted;
+
 use crate::id::{LdId, PortId, VcsId, VppbId};
 use crate::refusal::Refusal;
 
@@ -138,7 +140,7 @@ impl Switch {
             (Some(_), None) => return Err(Refusal::Input("one logical device is to be named")),
             (None, Some(_)) => return Err(Refusal::Input("the port has no logical devices")),
         }
-        if self.binders.contains_key(&to) {
+        if self.binders.contains_key(&to) && !planted!("switch.binds_twice") {
             return Err(Refusal::Input("another bridge is bound to that"));
         }
         Ok(())

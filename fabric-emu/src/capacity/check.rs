@@ -85,6 +85,16 @@ impl Capacity {
                     .flat_map(|(region, extents)| extents.iter().map(|&extent| (*region, extent))),
             )
             .collect();
+        let is_offered = |group: &GroupId| {
+            let view = self
+                .groups
+                .get(group)
+                .and_then(|group| group.views.get(&id));
+            ld.dead.contains_key(group) || view.is_some_and(|view| !view.is_added())
+        };
+        if !ld.offers.iter().all(is_offered) {
+            return Err(broken(7, format!("{id} cannot answer what it was offered")));
+        }
         if held.len() != ld.extents {
             return Err(broken(3, format!("{id} counts {} extents", ld.extents)));
         }

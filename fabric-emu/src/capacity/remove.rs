@@ -7,6 +7,7 @@ use crate::cci::Tag;
 use crate::id::LdId;
 use crate::refusal::Refusal;
 use crate::span::{Span, SpanSet};
+use pool_core::planted;
 
 /// Which memory a manager wants back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,7 +280,7 @@ impl Capacity {
         self.give_back_addresses(ld, region, &taken.iter().collect::<Vec<_>>());
         let ld = self.ld_mut(ld)?;
         ld.extents = (ld.extents + new).saturating_sub(old);
-        if is_added {
+        if is_added && !planted!("capacity.leaves_what_was_released_in_reach") {
             ld.change(id, &parts);
         }
         Ok(self.let_go(gone, is_zeroed))
@@ -300,7 +301,7 @@ impl Capacity {
         if view.is_added() {
             device.change(id, &[]);
         }
-        if device.offers.contains(&id) {
+        if device.offers.contains(&id) && !planted!("capacity.reuses_what_the_host_may_take") {
             device.dead.insert(id, (view.region, view.extents));
         } else {
             device.extents = device.extents.saturating_sub(view.extents.len());
@@ -311,7 +312,9 @@ impl Capacity {
 
     /// Lets go of a group that nobody has and nobody refers to.
     fn drop_unused(&mut self, id: GroupId, sanitizes: bool) -> Freed {
-        let is_used = |group: &Group| group.is_referenced || !group.views.is_empty();
+        let is_shared =
+            |group: &Group| !group.views.is_empty() && !planted!("capacity.frees_what_others_have");
+        let is_used = |group: &Group| group.is_referenced || is_shared(group);
         if self.groups.get(&id).is_none_or(is_used) {
             if let Some(group) = self.groups.get_mut(&id) {
                 group.sanitizes |= sanitizes;

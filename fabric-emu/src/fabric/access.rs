@@ -1,5 +1,6 @@
 //! Loads, stores and write-backs, as a host's processor does them.
 
+use pool_core::planted;
 use pool_core::units::LINE_BYTES;
 
 use super::event::{AccessError, Effect};
@@ -113,7 +114,7 @@ impl Fabric {
         if target.is_read_only {
             return Err(AccessError::ReadOnly);
         }
-        if target.is_coherent {
+        if target.is_coherent && !planted!("fabric.writes_what_others_read") {
             self.take_back(target.at, host, true, effects);
         }
         let line = Cached {
@@ -133,7 +134,7 @@ impl Fabric {
         effects: &mut Vec<Effect>,
     ) -> Result<Line, AccessError> {
         let target = self.target(host, address)?;
-        if target.is_coherent {
+        if target.is_coherent && !planted!("fabric.reads_past_who_wrote") {
             self.take_back(target.at, host, false, effects);
         }
         let (memdev, physical) = target.at;
