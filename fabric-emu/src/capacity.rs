@@ -32,8 +32,8 @@
 //! 7. A host can answer what it was offered, also once that is dead.
 //!
 //! # Files
-//! [`group`]: groups and views. [`add`]: offering, and the answers of hosts. [`remove`]: asking,
-//! releasing, forcing, zeroing. [`check`]: the invariants.
+//! `group`: groups and views. `add`: offering, and the answers of hosts. `remove`: asking,
+//! releasing, forcing, zeroing. `check`: the invariants.
 
 use std::collections::{BTreeMap, VecDeque};
 

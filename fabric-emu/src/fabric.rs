@@ -18,8 +18,8 @@
 //! 3. An access that fails changes nothing in memory.
 //!
 //! # Files
-//! [`event`]: what may happen, and what comes of it. [`route`]: which host reaches what.
-//! [`access`]: loads, stores and write-backs. [`command`]: who answers which commands. [`fault`]:
+//! `event`: what may happen, and what comes of it. `route`: which host reaches what.
+//! `access`: loads, stores and write-backs. `command`: who answers which commands. `fault`:
 //! what goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};

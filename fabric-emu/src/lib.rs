@@ -8,8 +8,10 @@
 //! of it.
 //!
 //! # Rooms
-//! [`id`]: how things are named. [`topology`]: what there is and how it is connected, as a file
-//! says it. [`cci`]: commands and answers, as bytes. [`timing`]: how long an access takes.
+//! [`topology`]: what there is and how it is connected, as a file says it. [`fabric`]: all of it,
+//! and what happens to it, one event after the other. Its parts: [`switch`]; [`memdev`], of
+//! [`capacity`], [`media`] and [`log`]; [`cache`], a host's. [`cci`]: commands and answers, as
+//! bytes. [`timing`]: how long an access takes. [`id`], [`span`], [`refusal`]: the small change.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! What a fabric is made of, and how it is connected. Plain data: what a file of a topology says,
 //! once it was checked.
 //!
-//! [`Topology::parse`] reads a file, whose keys and defaults [`file`] describes, and
+//! [`Topology::parse`] reads a file, whose keys and defaults `file` describes, and
 //! [`Topology::to_toml`] writes one. [`Topology::check`] says what is wrong with a topology,
 //! wherever it comes from, within the [`limits`]. [`Topology::named`] has those that need no file,
 //! [`shapes`] makes them of any size, and [`draw`] shows them.
