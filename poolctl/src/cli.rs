@@ -125,6 +125,11 @@ pub(crate) enum Command {
     Check,
     /// The daemon's numbers, as Prometheus reads them
     Metrics,
+    /// Emulated fabrics; asks no daemon
+    Fabric {
+        #[command(subcommand)]
+        what: Fabric,
+    },
     /// Write man pages or shell completions
     #[command(hide = true)]
     Generate {
@@ -208,6 +213,19 @@ pub(crate) struct Events {
     /// Until so many have come
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fabric {
+    /// Draw a topology as a tree, or as a picture
+    Draw {
+        /// A ready topology (expander, four-hosts, two-heads, gpu-box), or the file of one
+        #[arg(value_name = "NAME|FILE", default_value = "four-hosts")]
+        topology: PathBuf,
+        /// Write an SVG into this file, or to standard output where it is -
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use client_sdk::ErrorClass;
+use fabric_emu::topology::TopologyError;
 use pool_core::Bytes;
 use tonic::{Code, Status, TimeoutExpired};
 
@@ -57,6 +58,16 @@ pub(crate) enum CtlError {
     /// What came back cannot be right. Do not rely on it; look at the daemon's log.
     #[error("the answer of the daemon at {address} is corrupt: {reason}")]
     Corrupt { address: String, reason: String },
+    /// What was given is neither the name of a topology nor a file of one. Mend it.
+    #[error("cannot use {given}: {source}; topologies by name: {known}")]
+    NoTopology {
+        given: String,
+        known: String,
+        source: io::Error,
+    },
+    /// The file of a topology is wrong. Mend what it says.
+    #[error("{0}")]
+    Topology(Box<TopologyError>),
     /// A heap cannot be looked at or changed: its own words say what to do.
     #[error("heap {name}: {cause}")]
     Heap {
@@ -84,6 +95,8 @@ impl CtlError {
             Self::Combination { .. }
             | Self::File { .. }
             | Self::Address { .. }
+            | Self::NoTopology { .. }
+            | Self::Topology(_)
             | Self::Machine { .. }
             | Self::Output { .. } => 2,
             Self::NoSocket { .. } | Self::Unreachable { .. } | Self::Silent { .. } => 3,

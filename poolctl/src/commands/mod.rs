@@ -6,6 +6,7 @@ mod devices;
 mod doctor;
 mod drain;
 mod events;
+mod fabric;
 mod heap;
 mod metrics;
 mod segments;
@@ -40,6 +41,10 @@ pub(crate) fn run(cli: Cli) -> Result<Verdict, CtlError> {
         }
         Command::Metrics => {
             metrics::run(&cli.target, cli.timeout.unwrap_or(WAIT), &mut output)?;
+            return Ok(Verdict::Yes);
+        }
+        Command::Fabric { what } => {
+            fabric::run(what, &mut output)?;
             return Ok(Verdict::Yes);
         }
         Command::Heap(heap) => {
@@ -94,7 +99,8 @@ async fn ask(cli: Cli, output: &mut Output) -> Result<Verdict, CtlError> {
         Command::Doctor => return doctor::run(pool, output).await,
         Command::Check => return check::run(pool, output).await,
         // These have no use for this connection, and `run` has carried them out.
-        Command::Metrics | Command::Heap(_) | Command::Generate { .. } => {}
+        Command::Metrics | Command::Heap(_) | Command::Fabric { .. } | Command::Generate { .. } => {
+        }
     }
     Ok(Verdict::Yes)
 }
@@ -103,7 +109,7 @@ async fn dial(target: &Target, timeout: Option<Duration>) -> Result<Pool, CtlErr
     Pool::connect(Address::of(target)?, timeout.unwrap_or(WAIT)).await
 }
 
-/// The files that were generated.
+/// The files that were written.
 #[derive(Debug, Serialize)]
 struct Written {
     written: Vec<std::path::PathBuf>,

@@ -3,12 +3,12 @@
 //! ```text
 //! tests benches xtask     anything
 //! clients/*            -> client-sdk, pool-core
-//! poolctl              -> client-sdk, pool-core, pool-proto
+//! poolctl              -> client-sdk, fabric-emu, pool-core, pool-proto
 //! allocator/c          -> allocator, client-sdk, pool-core
 //! client-sdk           -> allocator, coherence, pool-core, pool-proto
-//! pool-daemon          -> coherence, pool-core, pool-proto
+//! pool-daemon          -> coherence, fabric-emu, pool-core, pool-proto
 //! allocator            -> coherence, pool-core
-//! coherence            -> pool-core
+//! coherence fabric-emu -> pool-core
 //! pool-core pool-proto -> nothing
 //! ```
 //!
@@ -86,12 +86,22 @@ fn members(metadata: &Value) -> Option<Vec<Member>> {
 fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
     match folder {
         "pool-core" | "pool-proto" => Ok(Some(&[])),
-        "coherence" => Ok(Some(&["pool-core"])),
+        "coherence" | "fabric-emu" => Ok(Some(&["pool-core"])),
         "allocator" => Ok(Some(&["coherence", "pool-core"])),
         "allocator/c" => Ok(Some(&["allocator", "client-sdk", "pool-core"])),
         "client-sdk" => Ok(Some(&["allocator", "coherence", "pool-core", "pool-proto"])),
-        "pool-daemon" => Ok(Some(&["coherence", "pool-core", "pool-proto"])),
-        "poolctl" => Ok(Some(&["client-sdk", "pool-core", "pool-proto"])),
+        "pool-daemon" => Ok(Some(&[
+            "coherence",
+            "fabric-emu",
+            "pool-core",
+            "pool-proto",
+        ])),
+        "poolctl" => Ok(Some(&[
+            "client-sdk",
+            "fabric-emu",
+            "pool-core",
+            "pool-proto",
+        ])),
         "tests" | "benches" | "xtask" => Ok(None),
         _ if folder.starts_with("clients/") => Ok(Some(&["client-sdk", "pool-core"])),
         _ => Err(()),
@@ -165,6 +175,7 @@ mod tests {
             ("coherence", "pool-core"),
             ("client-sdk", "coherence"),
             ("poolctl", "client-sdk"),
+            ("poolctl", "fabric-emu"),
             ("clients/digits", "client-sdk"),
             ("tests", "pool-daemon"),
         ] {

@@ -1,0 +1,264 @@
+//! All of a fabric, and what happens to it.
+//!
+//! [`Fabric::step`] takes one event and says what came of it: nothing else changes a fabric. An
+//! access is done as a host's processor does it, with its caches, through the address ranges that
+//! its decoders were set to, over links that are up and bridges that are bound, to what the device
+//! has there.
+//!
+//! # Coherence
+//! Where a region is *hardware-coherent*, the device knows which hosts have a line, and has it
+//! back before another host writes it, or written back before another host reads it. Elsewhere
+//! caches of several hosts go their own ways, and software has to see to it: that is what is to be
+//! tested.
+//!
+//! # Invariants
+//! 1. What happens follows from the topology, the seed and the events.
+//! 2. Who has a line of hardware-coherent memory is in the device's directory, and a host that
+//!    wrote it and did not write it back is the only one.
+//! 3. An access that fails changes nothing in memory.
+//!
+//! # Files
+//! `event`: what may happen, and what comes of it. `route`: which host reaches what.
+//! `access`: loads, stores and write-backs. `command`: who answers which commands. `fault`:
+//! what goes wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool_core::rng::Rng;
+
+use crate::cache::Cache;
+use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId};
+use crate::memdev::Memdev;
+use crate::span::Span;
+use crate::switch::{PhysicalPort, Role, Switch};
+use crate::topology::Topology;
+use command::{Component, Timer};
+
+mod access;
+mod command;
+mod event;
+mod fault;
+mod route;
+#[cfg(test)]
+mod tests;
+
+pub use command::Cci;
+pub use event::{AccessError, Effect, Event, Fault};
+pub use route::Reach;
+
+/// A range of addresses of a host, and what its decoders lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    bytes: u64,
+    memdev: MemdevId,
+    ld: LdId,
+    /// Where the range begins among the addresses of the logical device.
+    address: u64,
+}
+
+/// A host, while the fabric runs.
+#[derive(Debug, Clone)]
+struct Host {
+    is_alive: bool,
+    takes_back_invalidates: bool,
+    cache: Cache,
+    /// By their first addresses.
+    windows: BTreeMap<u64, Window>,
+    /// Of the lines in its caches that a device keeps a directory of, where they came from.
+    origins: BTreeMap<u64, Physical>,
+}
+
+/// A line of a memory device.
+type Physical = (MemdevId, u64);
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Fabric {
+    hosts: Vec<Host>,
+    switches: Vec<Switch>,
+    memdevs: Vec<Memdev>,
+    /// Memory devices that are not there any more.
+    gone: Vec<bool>,
+    /// Of each port that is connected, the port at the other end, and which link that is.
+    ends: BTreeMap<(Node, PortId), ((Node, PortId), usize)>,
+    is_up: Vec<bool>,
+    /// Of each link, its lanes and 10^9 transfers a second of each.
+    rates: Vec<(u8, u8)>,
+    /// By host: the logical devices that it reaches, unless that has to be looked at anew.
+    reached: Vec<BTreeSet<(MemdevId, LdId)>>,
+    has_new_routes: bool,
+    /// What interfaces keep, of those that were told something.
+    components: BTreeMap<Cci, Component>,
+    /// What happens later, by when, and then in the order in which it was begun.
+    timers: BTreeMap<(u64, u64), Timer>,
+    next_timer: u64,
+    /// Through how many tunnels the command came that is being done.
+    layers: u8,
+    /// Picoseconds since the beginning.
+    now: u64,
+    /// Who has which line of hardware-coherent memory, and at which of its addresses.
+    directory: BTreeMap<Physical, BTreeMap<HostId, u64>>,
+}
+
+impl Fabric {
+    /// The fabric of a topology, in which nothing has happened. The same seed has the same things
+    /// happen.
+    #[must_use]
+    pub fn new(topology: &Topology, seed: u64) -> Self {
+        let mut ends = BTreeMap::new();
+        for (index, link) in topology.links.iter().enumerate() {
+            let (up, down) = (link.up, link.down);
+            ends.insert((up.node, up.port), ((down.node, down.port), index));
+            ends.insert((down.node, down.port), ((up.node, up.port), index));
+        }
+        // A stream of numbers for each host, which does not depend on how many there are.
+        let hosts = (0_u64..).zip(&topology.hosts).map(|(number, host)| {
+            let rng = Rng::new(seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            Host {
+                is_alive: true,
+                takes_back_invalidates: host.takes_back_invalidates,
+                cache: Cache::new(host.cache_lines, !host.writes_back_no_clean_lines, rng),
+                windows: BTreeMap::new(),
+                origins: BTreeMap::new(),
+            }
+        });
+        Self {
+            hosts: hosts.collect(),
+            switches: switches(topology),
+            memdevs: topology.memdevs.iter().map(Memdev::new).collect(),
+            gone: vec![false; topology.memdevs.len()],
+            ends,
+            is_up: vec![true; topology.links.len()],
+            rates: topology
+                .links
+                .iter()
+                .map(|it| (it.lanes, it.gigatransfers))
+                .collect(),
+            reached: Vec::new(),
+            components: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            layers: 0,
+            now: 0,
+            has_new_routes: true,
+            directory: BTreeMap::new(),
+        }
+    }
+
+    /// Has one thing happen at a time, in picoseconds since the beginning, and says what came of
+    /// it. What was due by then happens first; a time that is past already is now.
+    pub fn step(&mut self, now: u64, event: &Event) -> Vec<Effect> {
+        self.run_timers(now);
+        self.look_at_routes();
+        let mut effects = Vec::new();
+        match *event {
+            Event::Command { cci, ref message } => self.command(cci, message, &mut effects),
+            Event::Map {
+                host,
+                span,
+                memdev,
+                ld,
+                address,
+            } => effects.push(self.map(host, span, (memdev, ld, address))),
+            Event::Unmap { host, start } => effects.push(self.unmap(host, start)),
+            Event::Load { host, address } => self.load(host, address, &mut effects),
+            Event::Store {
+                host,
+                address,
+                content,
+            } => self.store(host, address, content, &mut effects),
+            Event::WriteBack { host, span } => self.write_back(host, span, false, &mut effects),
+            Event::Flush { host, span } => self.write_back(host, span, true, &mut effects),
+            Event::Fault(fault) => self.fail(fault, &mut effects),
+        }
+        effects
+    }
+
+    /// When something happens by itself next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.timers.keys().next().map(|&(due, _)| due)
+    }
+
+    /// A memory device.
+    #[must_use]
+    pub fn memdev(&self, memdev: MemdevId) -> Option<&Memdev> {
+        self.memdevs.get(memdev.index())
+    }
+
+    /// A memory device, for its manager and its hosts to command. What leaves a host by that is
+    /// told by [`Fabric::forget`].
+    pub fn memdev_mut(&mut self, memdev: MemdevId) -> Option<&mut Memdev> {
+        self.memdevs.get_mut(memdev.index())
+    }
+
+    /// A switch.
+    #[must_use]
+    pub fn switch(&self, switch: SwitchId) -> Option<&Switch> {
+        self.switches.get(switch.index())
+    }
+
+    /// A switch, for its manager to command.
+    pub fn switch_mut(&mut self, switch: SwitchId) -> Option<&mut Switch> {
+        self.has_new_routes = true;
+        self.switches.get_mut(switch.index())
+    }
+
+    /// Forgets who has lines of memory of a device that was freed, or is there for others.
+    pub fn forget(&mut self, memdev: MemdevId, span: Span) {
+        let range = (memdev, span.start)..(memdev, span.end());
+        let lines: Vec<Physical> = self.directory.range(range).map(|(&at, _)| at).collect();
+        for line in lines {
+            self.directory.remove(&line);
+        }
+    }
+}
+
+fn switches(topology: &Topology) -> Vec<Switch> {
+    let switch = |(number, of): (u16, &crate::topology::Switch)| {
+        let node = Node::Switch(SwitchId(number));
+        let mut vcs = 0;
+        let ports = (0..of.ports).map(|port| {
+            let role = role(topology, (node, PortId(port)), &mut vcs);
+            let link = topology.links.iter().find(|link| {
+                [link.up, link.down]
+                    .iter()
+                    .any(|end| (end.node, end.port) == (node, PortId(port)))
+            });
+            let (lanes, rate) = link.map_or((0, 0), |link| (link.lanes, link.gigatransfers));
+            PhysicalPort {
+                role,
+                is_up: link.is_some(),
+                lanes: (lanes, lanes),
+                gigatransfers: (rate, rate),
+            }
+        });
+        Switch::new(ports.collect(), of.vppbs)
+    };
+    (0..).zip(&topology.switches).map(switch).collect()
+}
+
+/// What a port of a switch is for.
+fn role(topology: &Topology, at: (Node, PortId), vcs: &mut u8) -> Role {
+    for link in &topology.links {
+        if (link.down.node, link.down.port) == at {
+            let role = Role::Upstream(crate::id::VcsId(*vcs));
+            *vcs = vcs.saturating_add(1);
+            return role;
+        }
+        if (link.up.node, link.up.port) == at {
+            let lds = match link.down.node {
+                Node::Memdev(memdev) => {
+                    let kind = topology.memdevs.get(memdev.index()).map(|it| it.kind);
+                    match kind {
+                        Some(crate::topology::MemdevKind::Mld(lds)) => Some(u16::from(lds)),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            return Role::Downstream { lds };
+        }
+    }
+    Role::Unused
+}

@@ -1,0 +1,197 @@
+//! Commands: who answers which, and what.
+//!
+//! A command comes as a message to one of three kinds of interfaces. A host has a *mailbox* at
+//! each logical device that it reaches. A manager has one at each switch, and one at what all
+//! heads and logical devices of a memory device share, its *pool*. A tunnel leads on from a switch
+//! to a pool, and from a pool to a logical device.
+//!
+//! # Protocol
+//! 1. What is no message, or no request, is dropped: there is nobody to answer to.
+//! 2. What the interface does not do is Unsupported, whatever its payload.
+//! 3. Then the payload is read, then the command is done or refused. What is refused changes
+//!    nothing.
+//! 4. An answer is as long as the interface was told that answers may be, at most: lists are cut,
+//!    and what follows is asked for by the next command. What cannot be cut is Invalid Payload
+//!    Length then.
+//! 5. A command that goes on in the background is one at a time, of each component.
+//!
+//! # Files
+//! [`component`]: time, limits and what goes on in the background. [`generic`]: what all answer.
+//! [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity, for hosts and
+//! managers. [`pool`]: what logical devices and heads there are. [`switch`]: ports and bridges.
+
+use super::Fabric;
+use super::event::Effect;
+use crate::cci::{Category, List, Message, Opcode, Request, Response, ReturnCode};
+use crate::id::{HostId, LdId, MemdevId, SwitchId};
+
+mod capacity;
+mod component;
+mod generic;
+mod mailbox;
+mod pool;
+mod switch;
+#[cfg(test)]
+mod tests;
+
+pub(super) use component::{Component, Timer};
+
+/// An interface that takes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cci {
+    /// That of a host at a logical device.
+    Mailbox {
+        /// Which host.
+        host: HostId,
+        /// The device.
+        memdev: MemdevId,
+        /// The logical device.
+        ld: LdId,
+    },
+    /// That of a manager at a switch.
+    Switch(SwitchId),
+    /// That of a manager at a memory device.
+    Pool(MemdevId),
+}
+
+/// A logical device of a memory device.
+type Logical = (MemdevId, LdId);
+
+/// What became of a command that was not refused.
+#[derive(Debug)]
+enum Done {
+    /// It is done, and this is the answer.
+    Now(Response),
+    /// It goes on in the background.
+    Begun,
+}
+
+type Answer = Result<Done, ReturnCode>;
+
+impl From<Response> for Done {
+    fn from(response: Response) -> Self {
+        Self::Now(response)
+    }
+}
+
+/// How many bytes the header of a message takes.
+const HEADER: usize = 12;
+
+impl Fabric {
+    /// A message comes in at an interface.
+    pub(super) fn command(&mut self, cci: Cci, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let effect = match Message::decode(bytes) {
+            Ok(message) if message.category == Category::Request => match self.has_way_to(cci) {
+                true => Effect::Answer(self.answer(cci, &message).encode()),
+                false => Effect::Dropped,
+            },
+            _ => Effect::Dropped,
+        };
+        effects.push(effect);
+    }
+
+    fn has_way_to(&self, cci: Cci) -> bool {
+        match cci {
+            Cci::Mailbox { host, memdev, ld } => {
+                let is_alive = self
+                    .hosts
+                    .get(host.index())
+                    .is_some_and(|host| host.is_alive);
+                is_alive && self.reaches(host, memdev, ld)
+            }
+            Cci::Switch(switch) => switch.index() < self.switches.len(),
+            Cci::Pool(memdev) => self.gone.get(memdev.index()) == Some(&false),
+        }
+    }
+
+    /// The answer to a request, as a message.
+    fn answer(&mut self, cci: Cci, request: &Message) -> Message {
+        let room = self.room_for_answer(cci);
+        let mut answer = Message {
+            category: Category::Response,
+            tag: request.tag,
+            opcode: request.opcode,
+            background: false,
+            return_code: ReturnCode::Success,
+            vendor_status: 0,
+            payload: List::new(),
+        };
+        match self.execute(cci, request, room) {
+            Ok(Done::Begun) => {
+                answer.background = true;
+                answer.return_code = ReturnCode::BackgroundCommandStarted;
+            }
+            Ok(Done::Now(response)) => {
+                let (_, payload) = response.encode();
+                // What can be cut was cut.
+                let fits = payload.len() <= room;
+                match List::try_from(payload) {
+                    Ok(payload) if fits => answer.payload = payload,
+                    _ => answer.return_code = ReturnCode::InvalidPayloadLength,
+                }
+            }
+            Err(code) => answer.return_code = code,
+        }
+        answer
+    }
+
+    fn execute(&mut self, cci: Cci, message: &Message, room: usize) -> Answer {
+        let opcode = Opcode::of(message.opcode).ok_or(ReturnCode::Unsupported)?;
+        if !supports(cci, opcode) {
+            return Err(ReturnCode::Unsupported);
+        }
+        let request = Request::decode(message.opcode, &message.payload)?;
+        match cci {
+            _ if generic::is_generic(opcode) => self.generic(cci, &request),
+            Cci::Mailbox { memdev, ld, .. } => self.mailbox(cci, (memdev, ld), &request, room),
+            Cci::Switch(switch) => self.switch_command((cci, switch), request),
+            Cci::Pool(memdev) => self.pool_command((cci, memdev), request, room),
+        }
+    }
+
+    /// How long the payload of an answer may be.
+    fn room_for_answer(&self, cci: Cci) -> usize {
+        let limit = self.component(cci).limit;
+        (1_usize << limit).saturating_sub(HEADER)
+    }
+}
+
+/// Which commands an interface does.
+fn supports(cci: Cci, opcode: Opcode) -> bool {
+    let number = opcode.number();
+    let (set, is_all) = (
+        number >> 8,
+        matches!(number, 0x0001..=0x0005 | 0x0300..=0x0401),
+    );
+    is_all
+        || match cci {
+            Cci::Mailbox { .. } => matches!(set, 0x01 | 0x40..=0x48),
+            Cci::Switch(_) => matches!(set, 0x51 | 0x52) || number == 0x5300,
+            Cci::Pool(_) => {
+                matches!(number, 0x0100 | 0x0101 | 0x5300) || matches!(set, 0x54..=0x56)
+            }
+        }
+}
+
+/// The commands that an interface does.
+fn supported(cci: Cci) -> impl Iterator<Item = Opcode> {
+    Opcode::ALL
+        .iter()
+        .copied()
+        .filter(move |&opcode| supports(cci, opcode))
+}
+
+/// Those of `all` from place `first` on, `most` at most.
+fn part<T: Clone>(all: &[T], first: usize, most: usize) -> Vec<T> {
+    all.iter().skip(first).take(most).cloned().collect()
+}
+
+/// A list that fits, by what its caller has cut it to.
+fn list<T, const MAX: usize>(all: Vec<T>) -> Result<List<T, MAX>, ReturnCode> {
+    List::try_from(all).map_err(|_| ReturnCode::InternalError)
+}
+
+/// A number that a field has room for; the most that it has where there is more.
+fn cut<N: TryFrom<usize>>(number: usize, most: N) -> N {
+    N::try_from(number).unwrap_or(most)
+}

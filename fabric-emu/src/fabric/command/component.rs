@@ -1,0 +1,196 @@
+//! What an interface keeps for itself: how long answers may be, what time it was told, and what
+//! goes on in the background.
+
+use pool_core::planted;
+
+use super::super::Fabric;
+use super::{Answer, Cci, Done};
+use crate::capacity::{Freed, GroupId};
+use crate::cci::ReturnCode;
+use crate::id::{LdId, MemdevId, SwitchId, VcsId, VppbId};
+use crate::switch::Bound;
+
+/// As long as answers are before anybody says something else: 2 to the power of this, in bytes.
+const LIMIT: u8 = 20;
+/// Picoseconds that a switch takes to bind or unbind a bridge. Assumed.
+const BIND_TIME: u64 = 10_000_000_000;
+/// Picoseconds that a device takes to zero a byte: 20 GB/s. Assumed.
+const ZERO_TIME: u64 = 50;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Component {
+    /// The longest answer: 2 to the power of this, in bytes.
+    pub(super) limit: u8,
+    /// When it was told the time, and what: picoseconds of the fabric, nanoseconds since 1970.
+    pub(super) clock: Option<(u64, u64)>,
+    pub(super) background: Option<Background>,
+    /// How hosts are told of events.
+    pub(super) interrupts: [u8; 5],
+}
+
+impl Default for Component {
+    fn default() -> Self {
+        Self {
+            limit: LIMIT,
+            clock: None,
+            background: None,
+            interrupts: [0; 5],
+        }
+    }
+}
+
+/// Something that goes on, or went on, in the background.
+#[derive(Debug, Clone)]
+pub(super) struct Background {
+    pub(super) opcode: u16,
+    pub(super) begun: u64,
+    pub(super) due: u64,
+    /// How it ended.
+    pub(super) ended: Option<ReturnCode>,
+    work: Work,
+}
+
+/// What is to be done when its time is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work {
+    Bind(SwitchId, (VcsId, VppbId), Bound),
+    Unbind(SwitchId, (VcsId, VppbId)),
+    Sanitize(MemdevId, LdId),
+}
+
+/// Something that happens at a time.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Timer {
+    /// What went on in the background of an interface is over.
+    Background(Cci),
+    /// Memory is zeroed.
+    Zeroed(MemdevId, GroupId),
+}
+
+impl Fabric {
+    pub(super) fn component(&self, cci: Cci) -> Component {
+        self.components.get(&cci).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn component_mut(&mut self, cci: Cci) -> &mut Component {
+        self.components.entry(cci).or_default()
+    }
+
+    /// What goes on in the background of a component, if anything does.
+    pub(super) fn goes_on(&self, cci: Cci) -> Option<&Background> {
+        let background = self.components.get(&cci)?.background.as_ref()?;
+        background.ended.is_none().then_some(background)
+    }
+
+    /// Begins something that takes its time.
+    pub(super) fn begin(&mut self, cci: Cci, opcode: u16, work: Work) -> Answer {
+        if self.goes_on(cci).is_some() && !planted!("command.begins_two_at_once") {
+            return Err(ReturnCode::Busy);
+        }
+        let takes = match work {
+            Work::Bind(..) | Work::Unbind(..) => BIND_TIME,
+            Work::Sanitize(memdev, ld) => {
+                let reached = self.memdev(memdev).map(|device| device.reached(ld));
+                let bytes: u64 = reached.into_iter().flatten().map(|span| span.bytes).sum();
+                bytes.saturating_mul(ZERO_TIME).max(1)
+            }
+        };
+        let (begun, due) = (self.now, self.now.saturating_add(takes));
+        self.component_mut(cci).background = Some(Background {
+            opcode,
+            begun,
+            due,
+            ended: None,
+            work,
+        });
+        self.at(due, Timer::Background(cci));
+        Ok(Done::Begun)
+    }
+
+    /// Gives up what goes on in the background.
+    pub(super) fn abort(&mut self, cci: Cci) -> Result<(), ReturnCode> {
+        let background = self.component_mut(cci).background.as_mut();
+        match background.filter(|background| background.ended.is_none()) {
+            // What is zeroed in part is of no use to anybody.
+            Some(Background {
+                work: Work::Sanitize(..),
+                ..
+            }) => Err(ReturnCode::InvalidInput),
+            Some(background) => {
+                background.ended = Some(ReturnCode::Aborted);
+                Ok(())
+            }
+            None => Err(ReturnCode::InvalidInput),
+        }
+    }
+
+    /// Has something happen at a time.
+    fn at(&mut self, due: u64, timer: Timer) {
+        self.timers.insert((due, self.next_timer), timer);
+        self.next_timer = self.next_timer.wrapping_add(1);
+    }
+
+    /// Memory that was freed is nobody's from now on; what is to be zeroed is so in a while.
+    pub(super) fn freed(&mut self, memdev: MemdevId, freed: &Freed) {
+        for &span in &freed.spans {
+            self.forget(memdev, span);
+        }
+        for (group, spans) in &freed.zeroing {
+            let bytes: u64 = spans.iter().map(|span| span.bytes).sum();
+            for &span in spans {
+                self.forget(memdev, span);
+            }
+            let due = self.now.saturating_add(bytes.saturating_mul(ZERO_TIME));
+            self.at(due, Timer::Zeroed(memdev, *group));
+        }
+    }
+
+    /// Has what is due by now happen, in its order.
+    pub(in super::super) fn run_timers(&mut self, now: u64) {
+        while let Some(entry) = self.timers.first_entry().filter(|it| it.key().0 <= now) {
+            let ((due, _), timer) = entry.remove_entry();
+            self.now = self.now.max(due);
+            match timer {
+                Timer::Background(cci) => self.end(cci),
+                Timer::Zeroed(memdev, group) => {
+                    let device = self.memdevs.get_mut(memdev.index());
+                    // It is known, for it was never told before.
+                    let _zeroed = device.map(|device| device.zero(group));
+                }
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn end(&mut self, cci: Cci) {
+        let background = self.component(cci).background;
+        let Some(background) = background.filter(|it| it.ended.is_none() && it.due <= self.now)
+        else {
+            return;
+        };
+        let done = match background.work {
+            Work::Bind(switch, bridge, to) => {
+                let switch = self.switch_mut(switch);
+                switch.map_or(Ok(()), |switch| switch.bind(bridge, to))
+            }
+            Work::Unbind(switch, (vcs, vppb)) => {
+                let switch = self.switch_mut(switch);
+                switch.map_or(Ok(()), |switch| switch.unbind(vcs, vppb).map(|_| ()))
+            }
+            Work::Sanitize(memdev, ld) => {
+                let reached = self.memdev(memdev).map(|device| device.reached(ld));
+                for span in reached.into_iter().flatten() {
+                    self.forget(memdev, span);
+                    if let Some(device) = self.memdev_mut(memdev) {
+                        device.media_mut().zero(span);
+                    }
+                }
+                Ok(())
+            }
+        };
+        if let Some(background) = &mut self.component_mut(cci).background {
+            background.ended = Some(done.map_or_else(ReturnCode::from, |()| ReturnCode::Success));
+        }
+    }
+}

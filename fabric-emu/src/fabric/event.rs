@@ -1,0 +1,156 @@
+//! What may happen to a fabric, and what comes of it.
+
+use super::command::Cci;
+use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
+use crate::media::Line;
+use crate::span::Span;
+
+/// One thing that happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A host sets its decoders: a range of its addresses leads to a logical device that it
+    /// reaches, from an address of that on.
+    Map {
+        /// Which host.
+        host: HostId,
+        /// Its addresses.
+        span: Span,
+        /// The device.
+        memdev: MemdevId,
+        /// The logical device.
+        ld: LdId,
+        /// Where the range begins there.
+        address: u64,
+    },
+    /// It has them lead nowhere.
+    Unmap {
+        /// Which host.
+        host: HostId,
+        /// The first address of the range.
+        start: u64,
+    },
+    /// It reads the line of an address.
+    Load {
+        /// Which host.
+        host: HostId,
+        /// The address.
+        address: u64,
+    },
+    /// It writes the line of an address.
+    Store {
+        /// Which host.
+        host: HostId,
+        /// The address.
+        address: u64,
+        /// What it writes.
+        content: Line,
+    },
+    /// It writes back what it wrote of a range, and keeps it in its caches.
+    WriteBack {
+        /// Which host.
+        host: HostId,
+        /// The range.
+        span: Span,
+    },
+    /// The same, and its caches let go of the range.
+    Flush {
+        /// Which host.
+        host: HostId,
+        /// The range.
+        span: Span,
+    },
+    /// A message comes in at an interface for commands.
+    Command {
+        /// Which one.
+        cci: Cci,
+        /// The bytes of the message.
+        message: Vec<u8>,
+    },
+    /// Something goes wrong, or is well again.
+    Fault(Fault),
+}
+
+/// Something that goes wrong, or is well again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A host dies, with what is in its caches.
+    HostDies(HostId),
+    /// It starts anew: nothing is mapped, and what was offered to it is withdrawn.
+    HostStarts(HostId),
+    /// A link goes down.
+    LinkFails(Port),
+    /// It is up again.
+    LinkHeals(Port),
+    /// A switch starts anew and knows of no binding.
+    SwitchRestarts(SwitchId),
+    /// A memory device is there no more.
+    MemdevVanishes(MemdevId),
+    /// It is there again, and what it held is lost.
+    MemdevReturns(MemdevId),
+    /// A line of a device's memory is lost.
+    Poison {
+        /// The device.
+        memdev: MemdevId,
+        /// The physical address.
+        physical: u64,
+    },
+}
+
+/// Why an access failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// The host is dead.
+    #[error("the host is dead")]
+    Dead,
+    /// No decoder leads anywhere from the address.
+    #[error("nothing is mapped at the address")]
+    Unmapped,
+    /// A link on the way is down, a bridge is not bound, or the device is gone.
+    #[error("the device is not reached")]
+    Unreachable,
+    /// The logical device has no memory at the address.
+    #[error("no memory is at the address")]
+    NoMemory,
+    /// The memory is only read.
+    #[error("the memory is read-only")]
+    ReadOnly,
+    /// What the line held is lost.
+    #[error("the line is poisoned")]
+    Poisoned,
+}
+
+/// What came of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It was done.
+    Done,
+    /// The answer to a command: the bytes of a message.
+    Answer(Vec<u8>),
+    /// What came in was no command, or came where nobody is: there is no answer.
+    Dropped,
+    /// What a host read, and whether it came out of its caches.
+    Loaded {
+        /// The line.
+        content: Line,
+        /// Whether it was there.
+        is_hit: bool,
+    },
+    /// The access failed.
+    Failed(AccessError),
+    /// What a host had written did not reach memory: an address of the host.
+    Lost {
+        /// Which host.
+        host: HostId,
+        /// The address of the line.
+        address: u64,
+        /// Why.
+        why: AccessError,
+    },
+    /// A host died with so many lines that it had not written back.
+    LostLines {
+        /// Which host.
+        host: HostId,
+        /// How many.
+        lines: usize,
+    },
+}

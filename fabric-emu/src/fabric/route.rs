@@ -1,0 +1,98 @@
+//! Which host reaches what: over links that are up and bridges that are bound.
+
+use super::Fabric;
+use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId};
+
+/// Switches on the way to a device; one more is a loop.
+const MOST_HOPS: usize = 8;
+
+/// A logical device that a host reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// The device.
+    pub memdev: MemdevId,
+    /// The logical device.
+    pub ld: LdId,
+    /// The links on the way, from the host on, by their places in the topology.
+    pub links: Vec<usize>,
+    /// The switches on the way, from the host on.
+    pub switches: Vec<SwitchId>,
+}
+
+impl Fabric {
+    /// What a host reaches now.
+    #[must_use]
+    pub fn reach(&self, host: HostId) -> Vec<Reach> {
+        let mut all = Vec::new();
+        let ports = self
+            .ends
+            .range((Node::Host(host), PortId(0))..=(Node::Host(host), PortId(255)));
+        for (&port, _) in ports {
+            let start = Reach {
+                memdev: MemdevId(0),
+                ld: LdId(0),
+                links: Vec::new(),
+                switches: Vec::new(),
+            };
+            self.follow(port, None, start, &mut all);
+        }
+        all
+    }
+
+    /// Follows the link of a port, to what is bound behind it.
+    fn follow(&self, port: (Node, PortId), ld: Option<LdId>, mut way: Reach, all: &mut Vec<Reach>) {
+        let Some(&((node, end), link)) = self.ends.get(&port) else {
+            return;
+        };
+        if self.is_up.get(link) != Some(&true) || way.switches.len() > MOST_HOPS {
+            return;
+        }
+        way.links.push(link);
+        match node {
+            Node::Host(_) => {}
+            Node::Memdev(memdev) => {
+                let Some(device) = self.memdevs.get(memdev.index()) else {
+                    return;
+                };
+                if self.gone.get(memdev.index()) == Some(&false) {
+                    way.memdev = memdev;
+                    way.ld = ld.unwrap_or_else(|| device.behind(end));
+                    all.push(way);
+                }
+            }
+            Node::Switch(id) => {
+                way.switches.push(id);
+                let Some(switch) = self.switches.get(id.index()) else {
+                    return;
+                };
+                let vcs = switch.behind(end).map(crate::id::VcsId::index);
+                let bridges = vcs.and_then(|vcs| switch.virtual_switches().get(vcs));
+                for bound in bridges
+                    .into_iter()
+                    .flat_map(|it| it.bridges.iter().flatten())
+                {
+                    self.follow((node, bound.port), bound.ld, way.clone(), all);
+                }
+            }
+        }
+    }
+
+    /// Whether a host reaches a logical device: as it was when it was last looked.
+    pub(super) fn reaches(&self, host: HostId, memdev: MemdevId, ld: LdId) -> bool {
+        let reached = self.reached.get(host.index());
+        reached.is_some_and(|reached| reached.contains(&(memdev, ld)))
+    }
+
+    /// Looks who reaches what, where that may have changed.
+    pub(super) fn look_at_routes(&mut self) {
+        if !std::mem::take(&mut self.has_new_routes) {
+            return;
+        }
+        let hosts = (0..).map(HostId).take(self.hosts.len());
+        let reached = hosts.map(|host| {
+            let reach = self.reach(host).into_iter();
+            reach.map(|it| (it.memdev, it.ld)).collect()
+        });
+        self.reached = reached.collect();
+    }
+}

@@ -1,0 +1,368 @@
+//! Hosts that read and write memory of the fabric, through their caches.
+
+use pool_core::Bytes;
+use pool_core::units::{GIB, MIB};
+
+use super::*;
+use crate::capacity::Selection;
+use crate::cci::Tag;
+use crate::id::{Port, VcsId, VppbId};
+use crate::media::{LINE, Line};
+use crate::switch::Bound;
+use crate::topology::{Host as HostOf, Link, Memdev as MemdevOf, MemdevKind, Region};
+
+const HOSTS: u16 = 2;
+const POOL: MemdevId = MemdevId(0);
+/// Where the hosts map the first region of their logical devices.
+const BASE: u64 = GIB;
+/// The first region is software's to keep coherent, the second the hardware's.
+const SOFTWARE: usize = 0;
+const HARDWARE: usize = 1;
+const REGION: u64 = 256 * MIB;
+
+fn port(node: Node, port: u8) -> Port {
+    Port {
+        node,
+        port: PortId(port),
+    }
+}
+
+/// Two hosts, a switch, and a device of two logical devices.
+pub(super) fn topology(writes_back_no_clean_lines: bool) -> Topology {
+    let host = |number| HostOf {
+        name: format!("h{number}"),
+        root_ports: 1,
+        window: Bytes::new(GIB),
+        writes_back_no_clean_lines,
+        takes_back_invalidates: true,
+        cache_lines: 8,
+        memories: Vec::new(),
+    };
+    let region = |is_hardware_coherent| Region {
+        length: Bytes::new(REGION),
+        block: Bytes::new(2 * MIB),
+        is_sharable: true,
+        is_read_only: false,
+        sanitizes: true,
+        is_hardware_coherent,
+    };
+    let pool = MemdevOf {
+        name: "pool".to_owned(),
+        serial: 1,
+        kind: MemdevKind::Mld(2),
+        class: "cxl-x8".to_owned(),
+        fixed: Bytes::ZERO,
+        dynamic: Bytes::new(64 * MIB),
+        regions: vec![region(false), region(true)],
+    };
+    let switch = Node::Switch(SwitchId(0));
+    let link = |up, down| Link {
+        up,
+        down,
+        lanes: 8,
+        gigatransfers: 32,
+    };
+    let mut links: Vec<Link> = (0..HOSTS)
+        .zip(0..)
+        .map(|(host, end)| link(port(Node::Host(HostId(host)), 0), port(switch, end)))
+        .collect();
+    links.push(link(port(switch, 2), port(Node::Memdev(POOL), 0)));
+    Topology {
+        name: "two".to_owned(),
+        hosts: (0..HOSTS).map(host).collect(),
+        switches: vec![crate::topology::Switch {
+            name: "s".to_owned(),
+            ports: 3,
+            vppbs: 1,
+        }],
+        memdevs: vec![pool],
+        links,
+    }
+}
+
+fn tag(number: u8) -> Tag {
+    Tag([number; 16])
+}
+
+/// Both hosts have the same memory, 2 MiB in each region, and map both regions.
+fn shared(writes_back_no_clean_lines: bool, seed: u64) -> Fabric {
+    let mut fabric = Fabric::new(&topology(writes_back_no_clean_lines), seed);
+    for host in 0..HOSTS {
+        let switch = fabric.switch_mut(SwitchId(0)).unwrap();
+        let bound = Bound {
+            port: PortId(2),
+            ld: Some(LdId(host)),
+        };
+        let vcs = VcsId(u8::try_from(host).unwrap());
+        switch.bind((vcs, VppbId(0)), bound).unwrap();
+        for (region, number) in [(SOFTWARE, 1), (HARDWARE, 2)] {
+            let device = fabric.memdev_mut(POOL).unwrap();
+            let what = match host {
+                0 => Selection::Free(2 * MIB),
+                _ => Selection::Shared,
+            };
+            let offered = device
+                .add(0, (LdId(host), region), &what, tag(number))
+                .unwrap();
+            let spans: Vec<_> = offered.iter().map(|extent| extent.span).collect();
+            device.answer(0, LdId(host), &spans).unwrap();
+        }
+        let map = Event::Map {
+            host: HostId(host),
+            span: Span::new(BASE, 2 * REGION).unwrap(),
+            memdev: POOL,
+            ld: LdId(host),
+            address: 0,
+        };
+        assert_eq!(fabric.step(0, &map), [Effect::Done]);
+    }
+    fabric
+}
+
+fn at(region: usize, line: u64) -> u64 {
+    BASE + if region == HARDWARE { REGION } else { 0 } + line * 64
+}
+
+fn load(fabric: &mut Fabric, host: u16, address: u64) -> Result<u8, AccessError> {
+    let host = HostId(host);
+    let effects = fabric.step(0, &Event::Load { host, address });
+    match effects.last() {
+        Some(Effect::Loaded { content, .. }) => Ok(content[0]),
+        Some(Effect::Failed(error)) => Err(*error),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn store(fabric: &mut Fabric, host: u16, address: u64, byte: u8) -> Vec<Effect> {
+    let (host, content): (_, Line) = (HostId(host), [byte; LINE]);
+    fabric.step(
+        0,
+        &Event::Store {
+            host,
+            address,
+            content,
+        },
+    )
+}
+
+fn write_back(fabric: &mut Fabric, host: u16, address: u64, lets_go: bool) {
+    let (host, span) = (HostId(host), Span::new(address, 64).unwrap());
+    fabric.step(
+        0,
+        &if lets_go {
+            Event::Flush { host, span }
+        } else {
+            Event::WriteBack { host, span }
+        },
+    );
+}
+
+#[test]
+fn software_sees_to_it_what_another_host_reads() {
+    let mut fabric = shared(true, 1);
+    let line = at(SOFTWARE, 3);
+    assert_eq!(load(&mut fabric, 1, line), Ok(0));
+    store(&mut fabric, 0, line, 7);
+    assert_eq!(load(&mut fabric, 0, line), Ok(7));
+    assert_eq!(
+        load(&mut fabric, 1, line),
+        Ok(0),
+        "it is in the caches of the one alone"
+    );
+    write_back(&mut fabric, 0, line, false);
+    assert_eq!(
+        load(&mut fabric, 1, line),
+        Ok(0),
+        "the other has what it read before"
+    );
+    write_back(&mut fabric, 1, line, true);
+    assert_eq!(load(&mut fabric, 1, line), Ok(7));
+}
+
+#[test]
+fn hardware_has_hosts_read_what_was_written_last() {
+    let mut fabric = shared(true, 2);
+    let mut rng = Rng::new(3);
+    let mut last = [0; 32];
+    for round in 0..4_000 {
+        let (host, line) = (u16::try_from(rng.below(2)).unwrap(), rng.below(32));
+        let number = usize::try_from(line).unwrap();
+        if rng.once_in(2) {
+            let byte = u8::try_from(round % 251).unwrap();
+            assert_eq!(
+                store(&mut fabric, host, at(HARDWARE, line), byte).last(),
+                Some(&Effect::Done)
+            );
+            last[number] = byte;
+        } else {
+            assert_eq!(
+                load(&mut fabric, host, at(HARDWARE, line)),
+                Ok(last[number])
+            );
+        }
+    }
+    for (line, holders) in &fabric.directory {
+        assert!(!holders.is_empty(), "{line:?}");
+        let dirty = holders.iter().filter(|(host, address)| {
+            let line = fabric.hosts[host.index()].cache.get(**address);
+            line.expect("the directory says that it is there").is_dirty
+        });
+        assert!(dirty.count() == 0 || holders.len() == 1);
+    }
+}
+
+#[test]
+fn a_host_that_writes_back_clean_lines_undoes_what_another_wrote() {
+    let undone = |writes_back_no_clean_lines| {
+        (0..40).any(|seed| {
+            let mut fabric = shared(writes_back_no_clean_lines, seed);
+            load(&mut fabric, 1, at(SOFTWARE, 0)).unwrap();
+            store(&mut fabric, 0, at(SOFTWARE, 0), 9);
+            write_back(&mut fabric, 0, at(SOFTWARE, 0), true);
+            for line in 1..40 {
+                load(&mut fabric, 1, at(SOFTWARE, line)).unwrap();
+            }
+            load(&mut fabric, 0, at(SOFTWARE, 0)) == Ok(0)
+        })
+    };
+    assert!(undone(false));
+    assert!(!undone(true));
+}
+
+#[test]
+fn a_host_that_dies_takes_along_some_of_what_it_wrote() {
+    let mut fabric = shared(true, 4);
+    for line in 0..8 {
+        store(&mut fabric, 0, at(SOFTWARE, line), 5);
+    }
+    let effects = fabric.step(0, &Event::Fault(Fault::HostDies(HostId(0))));
+    let Some(Effect::LostLines { lines, .. }) = effects.last() else {
+        panic!("{effects:?}");
+    };
+    let there = (0..8)
+        .filter(|&line| load(&mut fabric, 1, at(SOFTWARE, line)) == Ok(5))
+        .count();
+    assert_eq!(there + lines, 8);
+    assert!(there > 0 && *lines > 0, "{there} of 8");
+    assert_eq!(
+        load(&mut fabric, 0, at(SOFTWARE, 0)),
+        Err(AccessError::Dead)
+    );
+    fabric.step(0, &Event::Fault(Fault::HostStarts(HostId(0))));
+    assert_eq!(
+        load(&mut fabric, 0, at(SOFTWARE, 0)),
+        Err(AccessError::Unmapped)
+    );
+}
+
+#[test]
+fn what_is_not_reached_is_an_error_and_what_was_written_meanwhile_is_told_to_be_lost() {
+    let mut fabric = shared(true, 5);
+    let (line, other) = (at(SOFTWARE, 0), at(SOFTWARE, 1));
+    store(&mut fabric, 0, line, 1);
+    let cable = port(Node::Host(HostId(0)), 0);
+    fabric.step(0, &Event::Fault(Fault::LinkFails(cable)));
+    assert_eq!(load(&mut fabric, 0, other), Err(AccessError::Unreachable));
+    assert_eq!(load(&mut fabric, 0, line), Ok(1), "it is in the caches");
+    assert_eq!(load(&mut fabric, 1, other), Ok(0));
+    let (host, span) = (HostId(0), Span::new(line, 64).unwrap());
+    let effects = fabric.step(0, &Event::Flush { host, span });
+    let lost = Effect::Lost {
+        host,
+        address: line,
+        why: AccessError::Unreachable,
+    };
+    assert_eq!(effects, [lost, Effect::Done]);
+    fabric.step(0, &Event::Fault(Fault::LinkHeals(cable)));
+    assert_eq!(load(&mut fabric, 0, line), Ok(0));
+    fabric.step(0, &Event::Fault(Fault::SwitchRestarts(SwitchId(0))));
+    assert_eq!(load(&mut fabric, 0, other), Err(AccessError::Unreachable));
+}
+
+#[test]
+fn capacity_that_was_taken_by_force_is_out_of_reach_at_once() {
+    let mut fabric = shared(true, 6);
+    let line = at(SOFTWARE, 0);
+    store(&mut fabric, 0, line, 1);
+    let device = fabric.memdev_mut(POOL).unwrap();
+    let extents = device.capacity().extents(LdId(0)).unwrap();
+    let removal = crate::capacity::Removal::Prescriptive(vec![extents[0].span]);
+    device.remove(9, LdId(0), &removal, (true, false)).unwrap();
+    assert_eq!(
+        load(&mut fabric, 0, at(SOFTWARE, 1)),
+        Err(AccessError::NoMemory)
+    );
+    let (host, span) = (HostId(0), Span::new(line, 64).unwrap());
+    let effects = fabric.step(0, &Event::Flush { host, span });
+    assert!(matches!(effects[0], Effect::Lost { .. }), "{effects:?}");
+    assert_eq!(
+        load(&mut fabric, 1, line),
+        Ok(0),
+        "the other host has it still"
+    );
+}
+
+#[test]
+fn poison_is_read_as_an_error_until_the_line_is_written() {
+    let mut fabric = shared(true, 7);
+    let line = at(SOFTWARE, 0);
+    let device = fabric.memdev(POOL).unwrap();
+    let (physical, _) = device.place(LdId(0), 0).unwrap();
+    fabric.step(
+        0,
+        &Event::Fault(Fault::Poison {
+            memdev: POOL,
+            physical,
+        }),
+    );
+    assert_eq!(load(&mut fabric, 0, line), Err(AccessError::Poisoned));
+    store(&mut fabric, 1, line, 3);
+    assert_eq!(load(&mut fabric, 0, line), Err(AccessError::Poisoned));
+    write_back(&mut fabric, 1, line, true);
+    assert_eq!(load(&mut fabric, 0, line), Ok(3));
+}
+
+#[test]
+fn a_device_that_was_gone_has_lost_what_it_held() {
+    let mut fabric = shared(true, 8);
+    store(&mut fabric, 0, at(SOFTWARE, 0), 3);
+    write_back(&mut fabric, 0, at(SOFTWARE, 0), true);
+    fabric.step(0, &Event::Fault(Fault::MemdevVanishes(POOL)));
+    assert_eq!(
+        load(&mut fabric, 0, at(SOFTWARE, 0)),
+        Err(AccessError::Unreachable)
+    );
+    fabric.step(0, &Event::Fault(Fault::MemdevReturns(POOL)));
+    assert_eq!(load(&mut fabric, 0, at(SOFTWARE, 0)), Ok(0));
+}
+
+#[test]
+fn the_same_events_have_the_same_effects() {
+    let run = || {
+        let mut fabric = shared(false, 11);
+        let mut rng = Rng::new(5);
+        let step = |_| {
+            let (host, address) = (HostId(u16::try_from(rng.below(2)).unwrap()), rng.below(64));
+            let address = at(usize::try_from(rng.below(2)).unwrap(), address);
+            let event = match rng.below(4) {
+                0 => Event::Load { host, address },
+                1 => Event::Store {
+                    host,
+                    address,
+                    content: [1; LINE],
+                },
+                2 => Event::Flush {
+                    host,
+                    span: Span::new(address, 640).unwrap(),
+                },
+                _ => Event::WriteBack {
+                    host,
+                    span: Span::new(address, 64).unwrap(),
+                },
+            };
+            fabric.step(0, &event)
+        };
+        (0..2_000).map(step).collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
+}
