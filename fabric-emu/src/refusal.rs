@@ -11,6 +11,9 @@ pub enum Refusal {
     /// A list of extents names what is not there, or names it twice: read the list anew.
     #[error("invalid extent list: {0}")]
     Extents(&'static str),
+    /// An extent is at addresses where nothing of the kind is.
+    #[error("invalid physical address: {0}")]
+    Address(&'static str),
     /// There is no room for it: release something first.
     #[error("resources exhausted: {0}")]
     Exhausted(&'static str),
@@ -30,6 +33,7 @@ impl From<Refusal> for ReturnCode {
         match refusal {
             Refusal::Input(_) => Self::InvalidInput,
             Refusal::Extents(_) => Self::InvalidExtentList,
+            Refusal::Address(_) => Self::InvalidPhysicalAddress,
             Refusal::Exhausted(_) => Self::ResourcesExhausted,
             Refusal::Retry(_) => Self::RetryRequired,
             Refusal::Busy(_) => Self::Busy,

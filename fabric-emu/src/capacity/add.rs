@@ -36,7 +36,7 @@ impl Capacity {
     /// more events the host's log takes: there is one for each extent.
     ///
     /// # Errors
-    /// [`Refusal::Input`], [`Refusal::Exhausted`], [`Refusal::Retry`].
+    /// [`Refusal::Input`], [`Refusal::Extents`], [`Refusal::Exhausted`], [`Refusal::Retry`].
     pub fn offer(
         &mut self,
         (ld, region): (LdId, usize),
@@ -140,7 +140,8 @@ impl Capacity {
     ///
     /// # Errors
     /// [`Refusal::Input`] where nothing was offered, or some of what is sharable is taken;
-    /// [`Refusal::Extents`] where what is taken was not offered.
+    /// [`Refusal::Address`] where what is taken was not offered, [`Refusal::Extents`] where it is
+    /// not of whole blocks, or named twice.
     pub fn answer(&mut self, ld: LdId, taken: &[Span]) -> Result<Answered, Refusal> {
         let offers = &self.ld(ld)?.offers;
         let id = *offers
@@ -252,14 +253,16 @@ fn take_addresses(
         }
         Selection::Prescriptive(spans) => {
             if spans.is_empty() || spans.len() > MOST_EXTENTS {
-                return Err(Refusal::Input("there is no extent, or there are too many"));
+                return Err(Refusal::Extents(
+                    "there is no extent, or there are too many",
+                ));
             }
             for &span in spans {
                 if !span.is_of(config.block) || !config.span.contains(span) {
-                    return Err(Refusal::Input("an extent is no block of the region"));
+                    return Err(Refusal::Extents("an extent is no block of the region"));
                 }
                 if !free.remove(span) {
-                    return Err(Refusal::Input("an extent is taken, or named twice"));
+                    return Err(Refusal::Extents("an extent is taken, or named twice"));
                 }
             }
             Ok(spans.clone())
@@ -272,8 +275,11 @@ fn take_addresses(
 pub(super) fn within(some: &[Span], all: &[Span], block: u64) -> Result<SpanSet, Refusal> {
     let mut set = SpanSet::default();
     for &span in some {
-        if !span.is_of(block) || !all.iter().any(|one| one.contains(span)) {
-            return Err(Refusal::Extents("an extent is not of those there are"));
+        if !span.is_of(block) {
+            return Err(Refusal::Extents("an extent is not of whole blocks"));
+        }
+        if !all.iter().any(|one| one.contains(span)) {
+            return Err(Refusal::Address("an extent is not of those there are"));
         }
         if !set.insert(span) {
             return Err(Refusal::Extents("an extent is named twice"));

@@ -48,8 +48,9 @@ impl Capacity {
     /// The host of `ld` gives extents back, or parts of them.
     ///
     /// # Errors
-    /// [`Refusal::Extents`] where it has not all of them; [`Refusal::Input`] where some of what is
-    /// sharable is given back and not all.
+    /// [`Refusal::Address`] where it has not all of them; [`Refusal::Extents`] where they are not
+    /// of whole blocks, or named twice; [`Refusal::Input`] where some of what is sharable is given
+    /// back and not all.
     pub fn release(&mut self, ld: LdId, extents: &[Span]) -> Result<Freed, Refusal> {
         let wanted = self.sort_out(ld, extents, false)?;
         let mut freed = Freed::default();
@@ -64,7 +65,7 @@ impl Capacity {
     /// answered. Else the host is asked; `room` is as for [`Capacity::offer`].
     ///
     /// # Errors
-    /// [`Refusal::Input`], [`Refusal::Extents`], [`Refusal::Retry`].
+    /// [`Refusal::Input`], [`Refusal::Address`], [`Refusal::Extents`], [`Refusal::Retry`].
     pub fn remove(
         &mut self,
         ld: LdId,
@@ -191,8 +192,13 @@ impl Capacity {
     fn tagged(&self, ld: LdId, tag: Tag, bytes: u64, forced: bool) -> Result<Vec<Span>, Refusal> {
         let groups = self.groups.values().filter(|group| group.tag == tag);
         let views = groups.filter_map(|group| group.views.get(&ld));
-        let views = views.filter(|view| forced || view.is_added());
-        let mut extents: Vec<Span> = views.flat_map(|view| view.extents.clone()).collect();
+        let views: Vec<_> = views.filter(|view| forced || view.is_added()).collect();
+        for view in &views {
+            if !bytes.is_multiple_of(self.region_of(ld, view.region)?.block) {
+                return Err(Refusal::Input("the length is no number of blocks"));
+            }
+        }
+        let mut extents: Vec<Span> = views.iter().flat_map(|view| view.extents.clone()).collect();
         extents.sort_unstable();
         let (mut left, mut wanted) = (bytes, Vec::new());
         while left > 0 {
@@ -226,19 +232,23 @@ impl Capacity {
                 continue;
             }
             if !view.is_added() && !offered {
-                return Err(Refusal::Extents("an extent was not taken yet"));
+                return Err(Refusal::Address("an extent was not taken yet"));
             }
             let config = self.region_of(ld, view.region)?;
             let set = within(&of_view, &view.extents, config.block)?;
-            if group.is_sharable && set.bytes() != total(&view.extents)? {
+            let is_all = set.bytes() == total(&view.extents)?;
+            if group.is_sharable && !is_all {
                 return Err(Refusal::Input("what is sharable leaves as a whole"));
+            }
+            if !view.is_added() && !is_all {
+                return Err(Refusal::Input("what was only offered leaves as a whole"));
             }
             wanted.push((id, of_view));
         }
         if left.is_empty() {
             Ok(wanted)
         } else {
-            Err(Refusal::Extents("the host has not all of the extents"))
+            Err(Refusal::Address("the host has not all of the extents"))
         }
     }
 

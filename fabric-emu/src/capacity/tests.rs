@@ -153,6 +153,7 @@ fn refusals_say_which_rule_was_broken() {
     let free = |blocks| Selection::Free(blocks * BLOCK);
     let at = |list: &[Span]| Selection::Prescriptive(list.to_vec());
     let input = |refusal| assert!(matches!(refusal, Refusal::Input(_)), "{refusal:?}");
+    let extents = |refusal| assert!(matches!(refusal, Refusal::Extents(_)), "{refusal:?}");
     input(offer(Selection::Free(1), NO_TAG, PLAIN));
     input(offer(free(0), NO_TAG, PLAIN));
     input(offer(free(1), NO_TAG, SHARED));
@@ -160,9 +161,9 @@ fn refusals_say_which_rule_was_broken() {
     input(offer(free(1), NO_TAG, 2));
     input(offer(Selection::Shared, tag(2), SHARED));
     input(offer(Selection::Shared, tag(1), PLAIN));
-    input(offer(at(&[]), NO_TAG, PLAIN));
-    input(offer(at(&[span(8, 1)]), NO_TAG, PLAIN));
-    input(offer(at(&[span(1, 1), span(1, 1)]), NO_TAG, PLAIN));
+    extents(offer(at(&[]), NO_TAG, PLAIN));
+    extents(offer(at(&[span(8, 1)]), NO_TAG, PLAIN));
+    extents(offer(at(&[span(1, 1), span(1, 1)]), NO_TAG, PLAIN));
     let exhausted = offer(free(9), NO_TAG, PLAIN);
     assert!(matches!(exhausted, Refusal::Exhausted(_)), "{exhausted:?}");
     let retry = offer(at(&[span(1, 1), span(3, 1), span(5, 1)]), NO_TAG, PLAIN);

@@ -24,6 +24,8 @@ use super::Fabric;
 use super::event::Effect;
 use crate::cci::{Category, List, Message, Opcode, Request, Response, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, SwitchId};
+use crate::memdev::Memdev;
+use crate::topology::MemdevKind;
 
 mod capacity;
 mod component;
@@ -137,7 +139,7 @@ impl Fabric {
 
     fn execute(&mut self, cci: Cci, message: &Message, room: usize) -> Answer {
         let opcode = Opcode::of(message.opcode).ok_or(ReturnCode::Unsupported)?;
-        if !supports(cci, opcode) {
+        if !self.supports(cci, opcode) {
             return Err(ReturnCode::Unsupported);
         }
         let request = Request::decode(message.opcode, &message.payload)?;
@@ -156,8 +158,27 @@ impl Fabric {
     }
 }
 
-/// Which commands an interface does.
-fn supports(cci: Cci, opcode: Opcode) -> bool {
+impl Fabric {
+    /// Which commands an interface does.
+    fn supports(&self, cci: Cci, opcode: Opcode) -> bool {
+        let (Cci::Pool(memdev), 0x5500 | 0x5501) = (cci, opcode.number()) else {
+            return is_of_kind(cci, opcode);
+        };
+        let kind = self.memdev(memdev).map(Memdev::kind);
+        matches!(kind, Some(MemdevKind::MultiHeaded(_)))
+    }
+
+    /// The commands that an interface does.
+    fn supported(&self, cci: Cci) -> impl Iterator<Item = Opcode> {
+        Opcode::ALL
+            .iter()
+            .copied()
+            .filter(move |&opcode| self.supports(cci, opcode))
+    }
+}
+
+/// Which commands interfaces of a kind do.
+fn is_of_kind(cci: Cci, opcode: Opcode) -> bool {
     let number = opcode.number();
     let (set, is_all) = (
         number >> 8,
@@ -168,17 +189,11 @@ fn supports(cci: Cci, opcode: Opcode) -> bool {
             Cci::Mailbox { .. } => matches!(set, 0x01 | 0x40..=0x48),
             Cci::Switch(_) => matches!(set, 0x51 | 0x52) || number == 0x5300,
             Cci::Pool(_) => {
-                matches!(number, 0x0100 | 0x0101 | 0x5300) || matches!(set, 0x54..=0x56)
+                // Allocations are what the topology says: 5402h would change them.
+                matches!(number, 0x0100 | 0x0101 | 0x5300 | 0x5400 | 0x5401)
+                    || matches!(set, 0x55 | 0x56)
             }
         }
-}
-
-/// The commands that an interface does.
-fn supported(cci: Cci) -> impl Iterator<Item = Opcode> {
-    Opcode::ALL
-        .iter()
-        .copied()
-        .filter(move |&opcode| supports(cci, opcode))
 }
 
 /// Those of `all` from place `first` on, `most` at most.

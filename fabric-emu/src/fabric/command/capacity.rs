@@ -31,6 +31,9 @@ const UNIT: u64 = 256 * MIB;
 const EXTENT_BYTES: usize = 0x28;
 const TAG_BYTES: usize = 0x54;
 const LIST_HEAD: usize = 0x18;
+/// Bytes of a region, and of what goes before and after the regions of an answer.
+const REGION_BYTES: usize = 0x28;
+const REGION_LIST_ENDS: usize = 0x18;
 
 impl Fabric {
     /// What a host says about the dynamic capacity of its logical device.
@@ -43,7 +46,7 @@ impl Fabric {
         let now = self.now;
         let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
         let response = match request {
-            Request::GetDcConfig(asked) => config(device, ld, asked)?,
+            Request::GetDcConfig(asked) => config(device, ld, asked, room)?,
             Request::GetDcExtentList(asked) => extent_list(device, ld, asked, room)?,
             Request::AddDcResponse(taken) => {
                 let answered = device.answer(now, ld, &updated(taken)?)?;
@@ -71,7 +74,7 @@ impl Fabric {
         let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
         let response = match request {
             Request::GetDcdInfo(_) => Response::GetDcdInfo(info(device)),
-            Request::GetHostDcRegionConfig(asked) => host_config(device, &asked)?,
+            Request::GetHostDcRegionConfig(asked) => host_config(device, &asked, room)?,
             Request::SetDcRegionConfig(new) => configure(device, &new)?,
             Request::GetDcRegionExtentLists(asked) => host_extents(device, &asked, room)?,
             Request::InitiateAdd(asked) => {
@@ -111,12 +114,27 @@ fn limits(capacity: &Capacity, ld: LdId) -> Result<TrackingLimits, ReturnCode> {
     })
 }
 
-fn config(device: &Memdev, ld: LdId, asked: &GetDcConfigRequest) -> Result<Response, ReturnCode> {
+/// Some regions of a logical device, as many as there is room for.
+fn some_regions(
+    regions: &[Region],
+    (first, most): (u8, u8),
+    room: usize,
+) -> Result<Vec<Region>, ReturnCode> {
+    if usize::from(first) >= regions.len() {
+        return Err(ReturnCode::InvalidInput);
+    }
+    let most = usize::from(most).min(room.saturating_sub(REGION_LIST_ENDS) / REGION_BYTES);
+    Ok(part(regions, first.into(), most))
+}
+
+fn config(
+    device: &Memdev,
+    ld: LdId,
+    asked: &GetDcConfigRequest,
+    room: usize,
+) -> Result<Response, ReturnCode> {
     let (_, regions) = device.ld(ld)?;
-    let (first, most) = (
-        asked.starting_region_index.into(),
-        asked.region_count.into(),
-    );
+    let range = (asked.starting_region_index, asked.region_count);
     let region = |it: Region| DcRegion {
         region_base: it.span.start,
         region_decode_length: it.span.bytes.div_ceil(UNIT),
@@ -125,7 +143,10 @@ fn config(device: &Memdev, ld: LdId, asked: &GetDcConfigRequest) -> Result<Respo
         dsmad_handle: 0,
         flags: u8::from(it.sanitizes),
     };
-    let told = part(regions, first, most).into_iter().map(region).collect();
+    let told = some_regions(regions, range, room)?
+        .into_iter()
+        .map(region)
+        .collect();
     Ok(Response::GetDcConfig(GetDcConfigResponse {
         available_regions: cut(regions.len(), u8::MAX),
         regions: list(told)?,
@@ -230,12 +251,10 @@ fn info(device: &Memdev) -> GetDcdInfoResponse {
 fn host_config(
     device: &Memdev,
     asked: &GetHostDcRegionConfigRequest,
+    room: usize,
 ) -> Result<Response, ReturnCode> {
     let (_, regions) = device.ld(asked.host_id)?;
-    let (first, most) = (
-        asked.starting_region_index.into(),
-        asked.region_count.into(),
-    );
+    let range = (asked.starting_region_index, asked.region_count);
     let flag = |is_so: bool, flag: u8| if is_so { flag } else { 0 };
     let region = |it: Region| HostDcRegion {
         region_base: it.span.start,
@@ -247,7 +266,10 @@ fn host_config(
             | flag(it.is_read_only, HostDcRegion::READ_ONLY),
         sanitize_on_release: u8::from(it.sanitizes),
     };
-    let told = part(regions, first, most).into_iter().map(region).collect();
+    let told = some_regions(regions, range, room)?
+        .into_iter()
+        .map(region)
+        .collect();
     Ok(Response::GetHostDcRegionConfig(
         GetHostDcRegionConfigResponse {
             host_id: asked.host_id,

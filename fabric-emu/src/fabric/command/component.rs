@@ -110,13 +110,14 @@ impl Fabric {
 
     /// Gives up what goes on in the background.
     pub(super) fn abort(&mut self, cci: Cci) -> Result<(), ReturnCode> {
-        let background = self.component_mut(cci).background.as_mut();
+        let component = self.components.get_mut(&cci);
+        let background = component.and_then(|component| component.background.as_mut());
         match background.filter(|background| background.ended.is_none()) {
             // What is zeroed in part is of no use to anybody.
             Some(Background {
                 work: Work::Sanitize(..),
                 ..
-            }) => Err(ReturnCode::InvalidInput),
+            }) => Err(ReturnCode::RequestAbortBackgroundOperationNotSupported),
             Some(background) => {
                 background.ended = Some(ReturnCode::Aborted);
                 Ok(())

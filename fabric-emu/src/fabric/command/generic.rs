@@ -1,13 +1,11 @@
 //! What every component answers.
 
 use super::super::Fabric;
-use super::{Answer, Cci, cut, list, supported};
+use super::{Answer, Cci, cut, list};
 use crate::cci::generic::{
     BackgroundOperationStatus, Empty, IdentifyResponse, ResponseMessageLimit, Timestamp,
 };
-use crate::cci::logs::{
-    CommandEffect, GetLogResponse, GetSupportedLogsResponse, SupportedLog, Uuid,
-};
+use crate::cci::logs::{GetLogResponse, GetSupportedLogsResponse, SupportedLog, Uuid};
 use crate::cci::{Opcode, Request, Response, ReturnCode};
 
 /// Of the emulator; no vendor has it.
@@ -16,8 +14,6 @@ const VENDOR: u16 = 0;
 const LONGEST: u8 = 20;
 /// Picoseconds in a nanosecond.
 const NANO: u64 = 1_000;
-/// Bytes of an entry of the command effects log.
-const EFFECT_BYTES: usize = 4;
 
 pub(super) fn is_generic(opcode: Opcode) -> bool {
     matches!(opcode.number(), 0x0001..=0x0005 | 0x0300..=0x0401)
@@ -55,7 +51,7 @@ impl Fabric {
             Request::GetSupportedLogs(_) => {
                 let log = SupportedLog {
                     log_identifier: Uuid::COMMAND_EFFECTS_LOG,
-                    log_size: cut(effects(cci).len(), u32::MAX),
+                    log_size: cut(self.effects(cci).len(), u32::MAX),
                 };
                 let entries = list(vec![log])?;
                 Response::GetSupportedLogs(GetSupportedLogsResponse { entries })
@@ -66,7 +62,7 @@ impl Fabric {
                 }
                 let (start, length) = (asked.offset as usize, asked.length as usize);
                 let end = start.checked_add(length).ok_or(ReturnCode::InvalidInput)?;
-                let all = effects(cci);
+                let all = self.effects(cci);
                 let data = all.get(start..end).ok_or(ReturnCode::InvalidInput)?;
                 let data = list(data.to_vec())?;
                 Response::GetLog(GetLogResponse { data })
@@ -119,20 +115,16 @@ impl Fabric {
     }
 }
 
-/// The command effects log of an interface.
-fn effects(cci: Cci) -> Vec<u8> {
-    let effect = |opcode: Opcode| CommandEffect {
-        opcode: opcode.number(),
-        effect: effect(opcode),
-    };
-    let mut bytes = Vec::new();
-    for entry in supported(cci).map(effect) {
-        let mut one = entry.opcode.to_le_bytes().to_vec();
-        one.extend(entry.effect.to_le_bytes());
-        debug_assert_eq!(one.len(), EFFECT_BYTES);
-        bytes.extend(one);
+impl Fabric {
+    /// The command effects log of an interface.
+    fn effects(&self, cci: Cci) -> Vec<u8> {
+        let entry = |opcode: Opcode| {
+            let [low, high] = opcode.number().to_le_bytes();
+            let [effect_low, effect_high] = effect(opcode).to_le_bytes();
+            [low, high, effect_low, effect_high]
+        };
+        self.supported(cci).flat_map(entry).collect()
     }
-    bytes
 }
 
 /// What a command changes: bit 1 the configuration at once, 2 data, 3 a policy, 4 a log; 6 it goes
@@ -143,7 +135,7 @@ fn effect(opcode: Opcode) -> u16 {
         0x0103 | 0x0004 | 0x0301 => 1 << 3,
         0x4301 | 0x4302 => 1 << 2,
         0x4400 => 1 << 2 | 1 << 6,
-        0x4802 | 0x4803 | 0x5402 | 0x5602 | 0x5604..=0x5607 => 1 << 1,
+        0x4802 | 0x4803 | 0x5602 | 0x5604..=0x5607 => 1 << 1,
         0x5201 | 0x5202 => 1 << 1 | 1 << 6,
         _ => 0,
     }

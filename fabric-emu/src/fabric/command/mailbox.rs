@@ -275,6 +275,9 @@ pub(super) fn clear(
             log.clear(&asked.handles)
                 .map_err(|_| ReturnCode::InvalidHandle)?;
         }
+    } else if is_all {
+        // A log that is empty did not overflow.
+        return Err(ReturnCode::InvalidInput);
     } else if !asked.handles.is_empty() {
         return Err(ReturnCode::InvalidHandle);
     }

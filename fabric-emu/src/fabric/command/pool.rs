@@ -51,8 +51,6 @@ impl Fabric {
                 qos_telemetry_capability: 0,
             }),
             Request::GetLdAllocations(asked) => self.allocations(memdev, &asked)?,
-            // Allocations are what the topology says.
-            Request::SetLdAllocations(_) => return Err(ReturnCode::Unsupported),
             Request::GetMultiHeadedInfo(asked) => heads_of_lds(device.kind(), &asked)?,
             Request::GetHeadInfo(asked) => self.head_info(memdev, &asked)?,
             Request::TunnelManagementCommand(tunnel) => self.tunnel_to_ld(cci, memdev, &tunnel)?,
