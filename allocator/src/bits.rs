@@ -133,6 +133,8 @@ pub(crate) fn count(bits: &[AtomicU64], range: &Range<usize>) -> usize {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use pool_core::rng::Rng;
+
     use super::*;
 
     fn bitmap(words: &[u64]) -> Vec<AtomicU64> {
@@ -154,6 +156,45 @@ mod tests {
         assert_eq!(find(&taken, 120, 1, 0), Some(72));
         assert_eq!(find(&taken, 4, 1, 61), Some(61));
         assert_eq!(find(&taken, 8, 1, 61), Some(72));
+    }
+
+    /// A word as bitmaps have them: free, taken, or with few, many or half of its bits taken.
+    fn drawn(rng: &mut Rng) -> u64 {
+        let (one, other) = (rng.number(), rng.number());
+        match rng.below(6) {
+            0 => 0,
+            1 => !0,
+            2 => one & other & rng.number() & rng.number(),
+            3 => one | other | rng.number(),
+            4 => !0 << (one % 64),
+            _ => !0 >> (one % 64),
+        }
+    }
+
+    #[test]
+    fn a_place_is_the_one_that_a_search_bit_by_bit_finds() {
+        let mut rng = Rng::new(1);
+        let mut found = 0;
+        for _ in 0..20_000 {
+            let words: Vec<u64> = (0..1 + rng.below(4)).map(|_| drawn(&mut rng)).collect();
+            let (taken, end) = (bitmap(&words), words.len() * WORD);
+            let mut below = |bound: usize| usize::try_from(rng.below(bound as u64)).unwrap();
+            let (count, align, from) = (1 + below(80), 1 << below(7), below(end + 2));
+            let is_place = |&start: &usize| {
+                let bits = start..start + count;
+                start.is_multiple_of(align)
+                    && bits.end <= end
+                    && !bits.into_iter().any(|bit| has(&taken, bit))
+            };
+            let expected = (from..end).find(is_place);
+            let place = find(&taken, count, align, from);
+            assert_eq!(
+                place, expected,
+                "{words:x?}, {count} at {align} from {from}"
+            );
+            found += u32::from(expected.is_some());
+        }
+        assert!((4_000..16_000).contains(&found), "{found}");
     }
 
     #[test]

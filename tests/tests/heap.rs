@@ -4,6 +4,7 @@ mod heap {
     mod cases;
     mod hostile;
     mod kills;
+    mod last;
     mod laws;
     mod oracle;
     mod planted;

@@ -1,5 +1,6 @@
 //! What one thread finds, and what two members in one process find of each other.
 
+use std::alloc::Layout;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
@@ -302,6 +303,29 @@ fn blocks_that_no_thread_published_are_free_when_their_process_ends() {
     );
     drop(second);
     assert_whole(&first, &BTreeSet::from([address(kept), address(late)]));
+}
+
+#[test]
+fn zeroed_blocks_are_zero_after_others_of_their_word_were_freed() {
+    let layout = Layout::from_size_align(64, 16).unwrap();
+    for is_last in [true, false] {
+        // Whose memory nobody had before.
+        let family = Family::new();
+        let heap = family.heap(1);
+        let mut mine = heap.thread().unwrap();
+        let first = mine.allocate_zeroed(layout).unwrap();
+        let second = mine.allocate_zeroed(layout).unwrap();
+        let freed = if is_last { second } else { first };
+        fill(freed, 64, 0xff);
+        free(&mut mine, freed).unwrap();
+        let again = mine.allocate_zeroed(layout).unwrap();
+        assert_eq!(again, freed);
+        check(again, 64, 0);
+        for block in [first, second] {
+            free(&mut mine, block).unwrap();
+        }
+        assert_whole(&heap, &BTreeSet::new());
+    }
 }
 
 fn free(heap: &mut ThreadHeap, block: NonNull<u8>) -> Result<(), HeapError> {
