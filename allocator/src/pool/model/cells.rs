@@ -343,7 +343,6 @@ fn a_run_that_the_dead_was_about_to_retire_is_linked_or_free() {
             let _dead = retirer.join().unwrap();
             owner.process.recover_dead();
             assert_eq!(owner.load(), None);
-            owner.process.chunks.mend();
             run_of_two(&mut owner);
         });
     }
@@ -364,7 +363,6 @@ fn a_run_that_the_dead_was_about_to_link_is_linked_or_free() {
             if let Some(run) = had {
                 mine.local.free(&mine.process, run).expect("it is there");
             }
-            mine.process.chunks.mend();
             run_of_two(&mut mine);
         });
     }

@@ -94,13 +94,11 @@ fn frames_that_the_dead_was_about_to_release_are_free_and_nobodys() {
             let other =
                 start.spawn(move || theirs.dies_at(point, |theirs| release(theirs, head, 3)));
             mine.process.recover_dead();
-            mine.process.chunks.mend();
             if let Some(head) = claim(&mine, 1) {
                 release(&mine, head, 1);
             }
             let _dead = other.join().unwrap();
             mine.process.recover_dead();
-            mine.process.chunks.mend();
             claim(&mine, 3).expect("nobody has a frame");
         });
     }

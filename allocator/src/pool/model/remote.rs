@@ -1,5 +1,7 @@
 //! Blocks that others free, while their owner lives.
 
+use pool_core::sync::atomic::Ordering::Relaxed;
+
 use super::{Client, leaves_none};
 use crate::model::{Found, of_eight, of_two_words, with_frames};
 
@@ -73,6 +75,27 @@ fn no_bit_of_two_processes_is_overlooked() {
         }
         Found::default()
             .and(blocks)
+            .and(owner.take_all(class))
+            .are_all(1, class);
+    });
+}
+
+#[test]
+fn the_last_block_that_two_free_is_counted_and_given_out_once() {
+    with_frames(1).model(|start| {
+        let class = of_eight();
+        let (mut owner, mut other) = (Client::new(1), Client::new(2));
+        let block = owner.take(class).expect("there is a frame");
+        let freer = start.spawn(move || {
+            let is_freed = other.local.free(&other.process, block).is_ok();
+            (other, is_freed)
+        });
+        let is_freed = owner.local.free(&owner.process, block).is_ok();
+        let (_other, is_told) = freer.join().unwrap();
+        owner.hear();
+        let twice = owner.process.control.freed_twice.load(Relaxed);
+        assert_eq!(u64::from(is_freed) + u64::from(is_told), 1 + twice);
+        Found::default()
             .and(owner.take_all(class))
             .are_all(1, class);
     });
