@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pool_core::rng::Rng;
 
 use crate::cache::Cache;
+use crate::cci::{Message, Request, Response, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId};
 use crate::memdev::Memdev;
 use crate::span::Span;
@@ -43,7 +44,7 @@ mod route;
 mod tests;
 
 pub use command::Cci;
-pub use event::{AccessError, Effect, Event, Fault};
+pub use event::{AccessError, Asked, Effect, Event, Fault};
 pub use route::Reach;
 
 /// A range of addresses of a host, and what its decoders lead to.
@@ -172,6 +173,35 @@ impl Fabric {
             Event::Fault(fault) => self.fail(fault, &mut effects),
         }
         effects
+    }
+
+    /// Has what is due by a time happen, and nothing else.
+    pub fn advance(&mut self, now: u64) {
+        self.run_timers(now);
+        self.look_at_routes();
+    }
+
+    /// Sends a command at a time, and reads its answer.
+    ///
+    /// # Errors
+    /// [`Asked`].
+    pub fn ask(&mut self, now: u64, cci: Cci, request: &Request) -> Result<Response, Asked> {
+        let message = Message::request(0, request).map_err(|_| Asked::Dropped)?;
+        let message = message.encode();
+        let effects = self.step(now, &Event::Command { cci, message });
+        let answer = effects.iter().find_map(|effect| match effect {
+            Effect::Answer(bytes) => Message::decode(bytes).ok(),
+            _ => None,
+        });
+        let answer = answer.ok_or(Asked::Dropped)?;
+        match answer.return_code {
+            ReturnCode::Success => {
+                let response = Response::decode_for(request, &answer.payload);
+                response.map_err(|malformed| Asked::Refused(malformed.return_code()))
+            }
+            ReturnCode::BackgroundCommandStarted => Err(Asked::Begun),
+            code => Err(Asked::Refused(code)),
+        }
     }
 
     /// When something happens by itself next.

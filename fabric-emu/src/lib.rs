@@ -13,6 +13,55 @@
 //! [`capacity`], [`media`] and [`log`]; [`cache`], a host's. [`cci`]: commands and answers, as
 //! bytes. [`timing`]: how long an access takes. [`id`], [`span`], [`refusal`]: the small change.
 
+//!
+//! # Example
+//! A host is bound to a logical device, is offered memory, takes it and writes to it.
+//! ```
+//! use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+//! use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
+//! use fabric_emu::cci::virtual_switch::BindVppbRequest;
+//! use fabric_emu::cci::{Request, Tag};
+//! use fabric_emu::fabric::{Asked, Cci, Effect, Event, Fabric};
+//! use fabric_emu::id::{HostId, LdId, MemdevId, PortId, SwitchId, VcsId, VppbId};
+//! use fabric_emu::span::Span;
+//! use fabric_emu::topology::Topology;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut fabric = Fabric::new(&Topology::named("four-hosts")?, 1);
+//! let (switch, pool) = (Cci::Switch(SwitchId(0)), Cci::Pool(MemdevId(0)));
+//! let (host, memdev, ld) = (HostId(0), MemdevId(0), LdId(0));
+//! let here = Cci::Mailbox { host, memdev, ld };
+//! let bind = BindVppbRequest {
+//!     vcs_id: VcsId(0),
+//!     vppb_id: VppbId(0),
+//!     port_id: PortId(4),
+//!     ld_id: ld,
+//! };
+//! assert_eq!(fabric.ask(0, switch, &Request::BindVppb(bind)), Err(Asked::Begun));
+//! let now = fabric.next_due().ok_or("nothing is under way")?;
+//!
+//! let add = InitiateAddRequest {
+//!     host_id: ld,
+//!     selection_policy: SelectionPolicy::Contiguous,
+//!     region_number: 0,
+//!     length: 512 << 20,
+//!     tag: Tag([7; 16]),
+//!     extents: None,
+//! };
+//! fabric.ask(now, pool, &Request::InitiateAdd(add))?;
+//! // What is offered stands in the host's event log as well.
+//! let taken = UpdatedExtent { start_dpa: 0, length: 512 << 20 };
+//! let answer = UpdatedExtentList { flags: 0, extents: vec![taken].try_into()? };
+//! fabric.ask(now, here, &Request::AddDcResponse(answer))?;
+//!
+//! let span = Span::new(1 << 40, 512 << 20).ok_or("an empty range")?;
+//! fabric.step(now, &Event::Map { host, span, memdev, ld, address: 0 });
+//! let store = Event::Store { host, address: 1 << 40, content: [1; 64] };
+//! assert_eq!(fabric.step(now, &store), [Effect::Done]);
+//! # Ok(())
+//! # }
+//! ```
+
 #![forbid(unsafe_code)]
 
 pub mod cache;

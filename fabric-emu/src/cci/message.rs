@@ -16,7 +16,7 @@
 
 use super::bytes::{List, Reader, Writer};
 use super::layout::codes;
-use super::{MAX_PAYLOAD, ReturnCode};
+use super::{MAX_PAYLOAD, Request, ReturnCode, TooMany};
 
 codes! {
     /// What a message is.
@@ -76,6 +76,23 @@ pub enum MessageError {
 }
 
 impl Message {
+    /// A command, under a tag that its answer will have.
+    ///
+    /// # Errors
+    /// [`TooMany`] where its payload is longer than a header can tell.
+    pub fn request(tag: u8, request: &Request) -> Result<Self, TooMany> {
+        let (opcode, payload) = request.encode();
+        Ok(Self {
+            category: Category::Request,
+            tag,
+            opcode,
+            background: false,
+            return_code: ReturnCode::Success,
+            vendor_status: 0,
+            payload: List::try_from(payload)?,
+        })
+    }
+
     /// How long the header is, in bytes.
     pub const HEADER_BYTES: usize = 12;
 

@@ -42,7 +42,7 @@ impl Fabric {
         let before = host.windows.range(..span.end()).next_back();
         let is_taken = before.is_some_and(|(&start, it)| start + it.bytes > span.start);
         if is_taken || !span.is_of(LINE_BYTES) || !address.is_multiple_of(LINE_BYTES) {
-            return Effect::Failed(AccessError::Unmapped);
+            return Effect::Failed(AccessError::BadRange);
         }
         let window = Window {
             bytes: span.bytes,
@@ -310,9 +310,12 @@ impl Fabric {
         let found = device.place(ld, window.address.saturating_add(into));
         let (physical, place) = found.ok_or(AccessError::NoMemory)?;
         let is_coherent = place.is_some_and(|place| place.is_hardware_coherent);
+        if is_coherent && !it.takes_back_invalidates {
+            return Err(AccessError::Incoherent);
+        }
         Ok(Target {
             at: (memdev, physical),
-            is_coherent: is_coherent && it.takes_back_invalidates,
+            is_coherent,
             is_read_only: place.is_some_and(|place| place.is_read_only),
         })
     }

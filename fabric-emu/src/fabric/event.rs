@@ -1,6 +1,7 @@
 //! What may happen to a fabric, and what comes of it.
 
 use super::command::Cci;
+use crate::cci::ReturnCode;
 use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
 use crate::media::Line;
 use crate::span::Span;
@@ -99,9 +100,18 @@ pub enum Fault {
 /// Why an access failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// The host is dead.
-    #[error("the host is dead")]
+    /// The host is dead, or there is none of that number.
+    #[error("the host is dead, or there is none of that number")]
     Dead,
+    /// The host is not dead, and does not start anew.
+    #[error("the host is alive")]
+    Alive,
+    /// A range is mapped there already, or does not begin and end at multiples of a line.
+    #[error("the range overlaps another one, or is not of whole lines")]
+    BadRange,
+    /// The memory is kept coherent by the device, which needs the host to give lines back.
+    #[error("the host takes no back-invalidates, and the memory needs them")]
+    Incoherent,
     /// No decoder leads anywhere from the address.
     #[error("nothing is mapped at the address")]
     Unmapped,
@@ -117,6 +127,20 @@ pub enum AccessError {
     /// What the line held is lost.
     #[error("the line is poisoned")]
     Poisoned,
+}
+
+/// Why a command has no answer with something in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Asked {
+    /// It was refused: the code says why.
+    #[error("the command was refused: {0:?}")]
+    Refused(ReturnCode),
+    /// It goes on in the background, until what is due next.
+    #[error("the command goes on in the background")]
+    Begun,
+    /// Nobody is there to answer.
+    #[error("nobody answers: the host does not reach it, or the device is gone")]
+    Dropped,
 }
 
 /// What came of an event.

@@ -53,9 +53,12 @@ impl Fabric {
     }
 
     fn start(&mut self, host: HostId, effects: &mut Vec<Effect>) {
-        let Some(it) = self.hosts.get_mut(host.index()).filter(|it| !it.is_alive) else {
+        let Some(it) = self.hosts.get_mut(host.index()) else {
             return effects.push(Effect::Failed(AccessError::Dead));
         };
+        if it.is_alive {
+            return effects.push(Effect::Failed(AccessError::Alive));
+        }
         it.is_alive = true;
         let reached = self.reached.get(host.index()).cloned().unwrap_or_default();
         for (memdev, ld) in reached {

@@ -86,7 +86,11 @@ fn tag(number: u8) -> Tag {
 
 /// Both hosts have the same memory, 2 MiB in each region, and map both regions.
 fn shared(writes_back_no_clean_lines: bool, seed: u64) -> Fabric {
-    let mut fabric = Fabric::new(&topology(writes_back_no_clean_lines), seed);
+    shared_of(&topology(writes_back_no_clean_lines), seed)
+}
+
+fn shared_of(topology: &Topology, seed: u64) -> Fabric {
+    let mut fabric = Fabric::new(topology, seed);
     for host in 0..HOSTS {
         let switch = fabric.switch_mut(SwitchId(0)).unwrap();
         let bound = Bound {
@@ -209,6 +213,19 @@ fn hardware_has_hosts_read_what_was_written_last() {
         });
         assert!(dirty.count() == 0 || holders.len() == 1);
     }
+}
+
+#[test]
+fn a_host_that_takes_no_back_invalidates_has_no_part_in_coherence() {
+    let mut topology = topology(true);
+    topology.hosts[1].takes_back_invalidates = false;
+    let mut fabric = shared_of(&topology, 2);
+    store(&mut fabric, 0, at(HARDWARE, 0), 1);
+    assert_eq!(
+        load(&mut fabric, 1, at(HARDWARE, 0)),
+        Err(AccessError::Incoherent)
+    );
+    assert_eq!(load(&mut fabric, 1, at(SOFTWARE, 0)), Ok(0));
 }
 
 #[test]
