@@ -204,16 +204,17 @@ impl Capacity {
     /// What is at an address, for the host of a logical device.
     #[must_use]
     pub fn place(&self, ld: LdId, address: u64) -> Option<Place> {
-        let parts = &self.lds.get(ld.index())?.parts;
-        let (&start, part) = parts.range(..=address).next_back()?;
+        let device = self.lds.get(ld.index())?;
+        let (&start, part) = device.parts.range(..=address).next_back()?;
         let into = address - start;
         let left = part.bytes.checked_sub(into).filter(|&left| left > 0)?;
         let group = self.groups.get(&part.group)?;
+        let region = device.regions.get(group.views.get(&ld)?.region)?;
         Some(Place {
             physical: part.physical + into,
             bytes: left,
             group: part.group,
-            is_read_only: group.is_read_only,
+            is_read_only: region.is_read_only,
             is_hardware_coherent: group.is_hardware_coherent,
         })
     }

@@ -97,6 +97,8 @@ pub struct Fabric {
     layers: u8,
     /// Picoseconds since the beginning.
     now: u64,
+    /// What was lost, and is to be told.
+    lost: Vec<Effect>,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
     directory: BTreeMap<Physical, BTreeMap<HostId, u64>>,
 }
@@ -141,6 +143,7 @@ impl Fabric {
             next_timer: 0,
             layers: 0,
             now: 0,
+            lost: Vec::new(),
             has_new_routes: true,
             directory: BTreeMap::new(),
         }
@@ -172,13 +175,15 @@ impl Fabric {
             Event::Flush { host, span } => self.write_back(host, span, true, &mut effects),
             Event::Fault(fault) => self.fail(fault, &mut effects),
         }
+        effects.append(&mut self.lost);
         effects
     }
 
-    /// Has what is due by a time happen, and nothing else.
-    pub fn advance(&mut self, now: u64) {
+    /// Has what is due by a time happen, and nothing else. What was lost by it.
+    pub fn advance(&mut self, now: u64) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
+        std::mem::take(&mut self.lost)
     }
 
     /// Sends a command at a time, and reads its answer.
@@ -234,12 +239,26 @@ impl Fabric {
         self.switches.get_mut(switch.index())
     }
 
-    /// Forgets who has lines of memory of a device that was freed, or is there for others.
+    /// Takes lines of a device's memory back from all hosts, because it is freed or has another
+    /// content: what they wrote of them is lost, and told with what came of the event.
     pub fn forget(&mut self, memdev: MemdevId, span: Span) {
         let range = (memdev, span.start)..(memdev, span.end());
         let lines: Vec<Physical> = self.directory.range(range).map(|(&at, _)| at).collect();
         for line in lines {
-            self.directory.remove(&line);
+            for (host, address) in self.directory.remove(&line).unwrap_or_default() {
+                let Some(it) = self.hosts.get_mut(host.index()) else {
+                    continue;
+                };
+                it.origins.remove(&address);
+                if it
+                    .cache
+                    .drop_line(address)
+                    .is_some_and(|line| line.is_dirty)
+                {
+                    let why = AccessError::NoMemory;
+                    self.lost.push(Effect::Lost { host, address, why });
+                }
+            }
         }
     }
 }

@@ -142,6 +142,12 @@ impl Memdev {
         &mut self.media
     }
 
+    /// How much memory it has, fixed and dynamic.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.fixed_bytes().saturating_add(self.capacity.bytes())
+    }
+
     /// How long its fixed memory is, of all logical devices together.
     #[must_use]
     pub fn fixed_bytes(&self) -> u64 {

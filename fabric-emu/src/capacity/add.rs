@@ -1,7 +1,7 @@
 //! Memory is offered to a host, which takes all of it, some of it, or none.
 
 use super::group::{Extent, Group, GroupId, NO_TAG, View, ViewState};
-use super::remove::Freed;
+use super::remove::{Freed, OfView};
 use super::{Capacity, MOST_EXTENTS, MOST_TAGS, Region};
 use crate::cci::Tag;
 use crate::id::LdId;
@@ -53,13 +53,13 @@ impl Capacity {
         let extents = take_addresses(&mut addresses, &config, selection)?;
         self.check_room(ld, extents.len(), room)?;
         let bytes = total(&extents)?;
-        let pieces = self.free.take_some(bytes, config.block);
+        // Only addresses are of whole blocks: memory may lie anywhere.
+        let pieces = self.free.take_some(bytes, 1);
         let pieces = pieces.ok_or(Refusal::Exhausted("the device has not as much free memory"))?;
         self.lds[ld.index()].free[region] = addresses;
         let group = Group {
             tag,
             is_sharable: config.is_sharable,
-            is_read_only: config.is_read_only,
             is_hardware_coherent: config.is_hardware_coherent,
             sanitizes: config.sanitizes,
             is_referenced: false,
@@ -91,16 +91,18 @@ impl Capacity {
         if !is_sharable || !config.is_sharable {
             return Err(Refusal::Input("the region is not sharable"));
         }
+        if self.ld(ld)?.dead.contains_key(&id) {
+            return Err(Refusal::Retry(
+                "the host has not answered an offer of this tag",
+            ));
+        }
         if group.views.contains_key(&ld) {
             return Err(Refusal::Input("the logical device has this tag already"));
         }
-        let kind = (config.is_read_only, config.is_hardware_coherent);
-        if (group.is_read_only, group.is_hardware_coherent) != kind {
-            return Err(Refusal::Input(
-                "the region is of another kind than that of the tag",
-            ));
+        if group.is_hardware_coherent != config.is_hardware_coherent {
+            return Err(Refusal::Input("the region is kept coherent in another way"));
         }
-        if !group.pieces.iter().all(|piece| piece.is_of(config.block)) {
+        if !group.bytes().is_multiple_of(config.block) {
             return Err(Refusal::Input(
                 "the memory is not of whole blocks of the region",
             ));
@@ -143,6 +145,7 @@ impl Capacity {
     /// [`Refusal::Address`] where what is taken was not offered, [`Refusal::Extents`] where it is
     /// not of whole blocks, or named twice.
     pub fn answer(&mut self, ld: LdId, taken: &[Span]) -> Result<Answered, Refusal> {
+        check_length(taken)?;
         let offers = &self.ld(ld)?.offers;
         let id = *offers
             .front()
@@ -156,8 +159,14 @@ impl Capacity {
                 "what is sharable is taken as a whole or not at all",
             ));
         }
+        let rest = offered.iter().flat_map(|&extent| gaps(extent, &taken));
+        let rest: Vec<Span> = rest.collect();
+        let is_dead = self.ld(ld)?.dead.contains_key(&id);
+        if !is_dead && !is_all && taken.bytes() != 0 {
+            self.check_split(ld, &[(id, rest.clone())])?;
+        }
         self.ld_mut(ld)?.offers.pop_front();
-        if taken.bytes() == 0 || self.ld(ld)?.dead.contains_key(&id) {
+        if taken.bytes() == 0 || is_dead {
             let freed = self.withdraw(id, ld)?;
             return Ok(Answered {
                 added: Vec::new(),
@@ -167,8 +176,7 @@ impl Capacity {
         let freed = if is_all {
             Freed::default()
         } else {
-            let rest = offered.iter().flat_map(|&extent| gaps(extent, &taken));
-            self.take_from_view(id, ld, &rest.collect::<Vec<_>>(), false)?
+            self.take_from_view(id, ld, &rest, false)?
         };
         let added = self.admit(id, ld)?;
         Ok(Answered { added, freed })
@@ -215,6 +223,26 @@ impl Capacity {
         }
         if tag != NO_TAG && self.tags.len() >= MOST_TAGS {
             return Err(Refusal::Exhausted("the device keeps track of no more tags"));
+        }
+        Ok(())
+    }
+
+    /// Whether what is left of some views can be kept track of, once parts of them are taken away.
+    pub(super) fn check_split(&self, ld: LdId, taken: &[OfView]) -> Result<(), Refusal> {
+        let mut extents = self.ld(ld)?.extents;
+        for (id, spans) in taken {
+            let (_, view) = self.view(*id, ld)?;
+            let taken = within(spans, &view.extents, 1)?;
+            let left = view
+                .extents
+                .iter()
+                .map(|&extent| gaps(extent, &taken).len());
+            extents = (extents + left.sum::<usize>()).saturating_sub(view.extents.len());
+        }
+        if extents > MOST_EXTENTS {
+            return Err(Refusal::Exhausted(
+                "the device keeps track of no more extents",
+            ));
         }
         Ok(())
     }
@@ -290,15 +318,27 @@ pub(super) fn within(some: &[Span], all: &[Span], block: u64) -> Result<SpanSet,
 
 /// What of `span` is not in `taken`.
 pub(super) fn gaps(span: Span, taken: &SpanSet) -> Vec<Span> {
-    let mut left = vec![span];
+    let (mut gaps, mut left) = (Vec::new(), Some(span));
     for part in taken.iter() {
-        left = left
-            .into_iter()
-            .flat_map(|it| it.without(part))
-            .flatten()
-            .collect();
+        let Some(rest) = left.filter(|rest| rest.common(part).is_some()) else {
+            continue;
+        };
+        let [before, after] = rest.without(part);
+        gaps.extend(before);
+        left = after;
     }
-    left
+    gaps.extend(left);
+    gaps
+}
+
+/// A list of a host or a manager has so many extents at most.
+pub(super) fn check_length(spans: &[Span]) -> Result<(), Refusal> {
+    if spans.len() > MOST_EXTENTS {
+        return Err(Refusal::Exhausted(
+            "the list has more extents than are kept track of",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn total(spans: &[Span]) -> Result<u64, Refusal> {

@@ -55,7 +55,6 @@ impl View {
 pub(super) struct Group {
     pub(super) tag: Tag,
     pub(super) is_sharable: bool,
-    pub(super) is_read_only: bool,
     pub(super) is_hardware_coherent: bool,
     pub(super) sanitizes: bool,
     pub(super) is_referenced: bool,

@@ -1,6 +1,6 @@
 //! Memory leaves a host: because it gives it back, or because the manager takes it away.
 
-use super::add::{NO_GROUP, gaps, total, within};
+use super::add::{NO_GROUP, check_length, gaps, total, within};
 use super::group::{Extent, Group, GroupId, NO_TAG, ViewState};
 use super::{Capacity, Part};
 use crate::cci::Tag;
@@ -42,7 +42,7 @@ pub struct Removed {
 }
 
 /// Some extents of one view.
-type Some = (GroupId, Vec<Span>);
+pub(super) type OfView = (GroupId, Vec<Span>);
 
 impl Capacity {
     /// The host of `ld` gives extents back, or parts of them.
@@ -52,7 +52,9 @@ impl Capacity {
     /// of whole blocks, or named twice; [`Refusal::Input`] where some of what is sharable is given
     /// back and not all.
     pub fn release(&mut self, ld: LdId, extents: &[Span]) -> Result<Freed, Refusal> {
+        check_length(extents)?;
         let wanted = self.sort_out(ld, extents, false)?;
+        self.check_split(ld, &wanted)?;
         let mut freed = Freed::default();
         for (id, extents) in wanted {
             freed.add(self.take_from_view(id, ld, &extents, false)?);
@@ -77,7 +79,11 @@ impl Capacity {
             Removal::Tagged { tag, bytes } => self.tagged(ld, *tag, *bytes, is_forced)?,
             Removal::Prescriptive(spans) => spans.clone(),
         };
+        check_length(&spans)?;
         let wanted = self.sort_out(ld, &spans, is_forced)?;
+        if is_forced {
+            self.check_split(ld, &wanted)?;
+        }
         let mut removed = Removed::default();
         for (id, spans) in &wanted {
             let group = self.groups.get(id).ok_or(NO_GROUP)?;
@@ -214,7 +220,7 @@ impl Capacity {
 
     /// Which views `spans` are of: whole blocks of what the host has, none named twice, and all of
     /// what is sharable. With `offered` also of what it was offered, and then all of that.
-    fn sort_out(&self, ld: LdId, spans: &[Span], offered: bool) -> Result<Vec<Some>, Refusal> {
+    fn sort_out(&self, ld: LdId, spans: &[Span], offered: bool) -> Result<Vec<OfView>, Refusal> {
         self.ld(ld)?;
         if spans.is_empty() {
             return Err(Refusal::Input("there is no extent"));

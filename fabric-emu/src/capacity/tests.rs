@@ -140,6 +140,77 @@ fn what_is_taken_by_force_before_the_answer_keeps_its_addresses_until_then() {
 }
 
 #[test]
+fn what_one_has_written_another_is_given_to_read_alone() {
+    let region = |is_read_only| Region {
+        span: span(if is_read_only { 100 } else { 0 }, 8),
+        block: BLOCK,
+        is_sharable: true,
+        is_read_only,
+        sanitizes: false,
+        is_hardware_coherent: false,
+    };
+    let regions = vec![region(false), region(true)];
+    let mut device = Capacity::new(span(0, 8), &[regions.clone(), regions]);
+    let written = add(&mut device, 0, 0, 2, tag(1));
+    let shared = device
+        .offer((LdId(1), 1), &Selection::Shared, tag(1), 9)
+        .unwrap();
+    device.answer(LdId(1), &spans(&shared)).unwrap();
+    let at = |ld, start| device.place(LdId(ld), start).unwrap();
+    let (one, other) = (at(0, written[0].start), at(1, shared[0].span.start));
+    assert_eq!(one.physical, other.physical);
+    assert!(!one.is_read_only && other.is_read_only);
+}
+
+#[test]
+fn what_was_forced_away_unanswered_is_not_offered_again_before_the_answer() {
+    let mut device = device();
+    add(&mut device, 0, SHARED, 2, tag(1));
+    let share =
+        |device: &mut Capacity| device.offer((LdId(1), SHARED), &Selection::Shared, tag(1), 9);
+    let offered = spans(&share(&mut device).unwrap());
+    let removal = Removal::Prescriptive(offered.clone());
+    device.remove(LdId(1), &removal, (true, false), 9).unwrap();
+    assert!(matches!(share(&mut device), Err(Refusal::Retry(_))));
+    device.answer(LdId(1), &offered).unwrap();
+    device.check().unwrap();
+    share(&mut device).unwrap();
+    device.answer(LdId(1), &offered).unwrap();
+    assert_eq!(device.extents(LdId(1)).unwrap().len(), 1);
+    device.check().unwrap();
+}
+
+#[test]
+fn no_list_makes_more_extents_than_are_kept_track_of() {
+    let blocks = 4 * MOST_EXTENTS as u64;
+    let region = Region {
+        span: span(0, blocks),
+        block: BLOCK,
+        is_sharable: false,
+        is_read_only: false,
+        sanitizes: false,
+        is_hardware_coherent: false,
+    };
+    let mut device = Capacity::new(span(0, blocks), &[vec![region]]);
+    let all = Selection::Free(blocks * BLOCK);
+    device.offer((LdId(0), 0), &all, NO_TAG, 9).unwrap();
+    let every_other = |count: u64| (0..count).map(|at| span(2 * at, 1)).collect::<Vec<_>>();
+    let most = MOST_EXTENTS as u64;
+    let old = device.clone();
+    let refused = device.answer(LdId(0), &every_other(most + 1));
+    assert!(matches!(refused, Err(Refusal::Exhausted(_))));
+    assert_eq!(device, old);
+    device.answer(LdId(0), &[span(0, blocks)]).unwrap();
+    device.release(LdId(0), &every_other(most)).unwrap();
+    let old = device.clone();
+    let middle = [span(2 * most + 1, 1)];
+    let refused = device.release(LdId(0), &middle);
+    assert!(matches!(refused, Err(Refusal::Exhausted(_))), "{refused:?}");
+    assert_eq!(device, old);
+    device.check().unwrap();
+}
+
+#[test]
 fn refusals_say_which_rule_was_broken() {
     let mut device = device();
     add(&mut device, 0, SHARED, 1, tag(1));

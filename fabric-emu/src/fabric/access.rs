@@ -10,6 +10,9 @@ use crate::id::{HostId, LdId, MemdevId};
 use crate::media::Line;
 use crate::span::Span;
 
+/// Ranges that the decoders of a host lead on.
+const MOST_WINDOWS: usize = 32;
+
 /// Where an access goes.
 #[derive(Debug, Clone, Copy)]
 struct Target {
@@ -39,9 +42,23 @@ impl Fabric {
         else {
             return Effect::Failed(AccessError::Dead);
         };
-        let before = host.windows.range(..span.end()).next_back();
-        let is_taken = before.is_some_and(|(&start, it)| start + it.bytes > span.start);
-        if is_taken || !span.is_of(LINE_BYTES) || !address.is_multiple_of(LINE_BYTES) {
+        let there = |start: u64, bytes| Span::new(start, bytes);
+        let (here, behind) = (there(span.start, span.bytes), there(address, span.bytes));
+        let (Some(here), Some(behind)) = (here, behind) else {
+            return Effect::Failed(AccessError::BadRange);
+        };
+        // Neither addresses of the host nor memory is mapped twice.
+        let is_taken = host.windows.iter().any(|(&start, it)| {
+            let is_same = (it.memdev, it.ld) == (memdev, ld);
+            let memory = there(it.address, it.bytes).filter(|_| is_same);
+            there(start, it.bytes)
+                .and_then(|it| it.common(here))
+                .is_some()
+                || memory.and_then(|memory| memory.common(behind)).is_some()
+        });
+        let is_one_too_many = host.windows.len() >= MOST_WINDOWS;
+        let is_crooked = !span.is_of(LINE_BYTES) || !address.is_multiple_of(LINE_BYTES);
+        if is_taken || is_one_too_many || is_crooked {
             return Effect::Failed(AccessError::BadRange);
         }
         let window = Window {
@@ -99,9 +116,8 @@ impl Fabric {
         effects: &mut Vec<Effect>,
     ) -> Result<(), AccessError> {
         let it = self.living_mut(host)?;
-        // One that was written, or that no device keeps a directory of, is this host's to write.
-        let is_own = |line: &Cached| line.is_dirty || !it.origins.contains_key(&address);
-        if it.cache.get(address).is_some_and(is_own) {
+        // One that was written is this host's to write.
+        if it.cache.get(address).is_some_and(|line| line.is_dirty) {
             // It takes the place of the line that is there.
             let _none = it.cache.put(Cached {
                 address,
@@ -161,6 +177,13 @@ impl Fabric {
             return;
         };
         let evicted = it.cache.put(line);
+        if it.origins.get(&line.address) != Some(&target.at) || !target.is_coherent {
+            // Another line was at this address.
+            self.left(host, line.address);
+        }
+        let Some(it) = self.hosts.get_mut(host.index()) else {
+            return;
+        };
         if target.is_coherent {
             it.origins.insert(line.address, target.at);
             self.directory
@@ -207,8 +230,7 @@ impl Fabric {
     /// Writes a line of a host to memory, wherever its address leads by now.
     pub(super) fn write_out(&mut self, host: HostId, line: &Cached, effects: &mut Vec<Effect>) {
         let target = self.target(host, line.address).and_then(|target| {
-            let is_written = line.is_dirty && target.is_read_only;
-            if is_written {
+            if target.is_read_only {
                 Err(AccessError::ReadOnly)
             } else {
                 Ok(target)

@@ -56,6 +56,18 @@ pub enum Cci {
     Pool(MemdevId),
 }
 
+impl Cci {
+    /// Whether it is one of a host.
+    pub(super) fn is_of_host(self, of: HostId) -> bool {
+        matches!(self, Self::Mailbox { host, .. } if host == of)
+    }
+
+    /// Whether it is one of a memory device.
+    pub(super) fn is_of_memdev(self, of: MemdevId) -> bool {
+        matches!(self, Self::Mailbox { memdev, .. } | Self::Pool(memdev) if memdev == of)
+    }
+}
+
 /// A logical device of a memory device.
 type Logical = (MemdevId, LdId);
 
@@ -84,7 +96,7 @@ impl Fabric {
     pub(super) fn command(&mut self, cci: Cci, bytes: &[u8], effects: &mut Vec<Effect>) {
         let effect = match Message::decode(bytes) {
             Ok(message) if message.category == Category::Request => match self.has_way_to(cci) {
-                true => Effect::Answer(self.answer(cci, &message).encode()),
+                true => Effect::Answer(self.answer(cci, &message, usize::MAX).encode()),
                 false => Effect::Dropped,
             },
             _ => Effect::Dropped,
@@ -106,9 +118,9 @@ impl Fabric {
         }
     }
 
-    /// The answer to a request, as a message.
-    fn answer(&mut self, cci: Cci, request: &Message) -> Message {
-        let room = self.room_for_answer(cci);
+    /// The answer to a request, as a message with a payload of `most` bytes at most.
+    fn answer(&mut self, cci: Cci, request: &Message, most: usize) -> Message {
+        let room = self.room_for_answer(cci).min(most);
         let mut answer = Message {
             category: Category::Response,
             tag: request.tag,

@@ -106,8 +106,9 @@ pub enum AccessError {
     /// The host is not dead, and does not start anew.
     #[error("the host is alive")]
     Alive,
-    /// A range is mapped there already, or does not begin and end at multiples of a line.
-    #[error("the range overlaps another one, or is not of whole lines")]
+    /// The range, or the memory behind it, is mapped already; or it is empty, not of whole lines,
+    /// or one too many.
+    #[error("the range overlaps another one, is not of whole lines, or is one too many")]
     BadRange,
     /// The memory is kept coherent by the device, which needs the host to give lines back.
     #[error("the host takes no back-invalidates, and the memory needs them")]

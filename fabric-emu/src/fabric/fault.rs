@@ -1,8 +1,7 @@
 //! What goes wrong, and is well again.
 
-use super::Fabric;
 use super::event::{AccessError, Effect, Fault};
-use crate::cache::Cached;
+use super::{Cci, Fabric};
 use crate::id::{HostId, MemdevId, Port};
 use crate::span::Span;
 
@@ -14,6 +13,8 @@ impl Fabric {
             Fault::LinkFails(port) => self.set_link(port, false, effects),
             Fault::LinkHeals(port) => self.set_link(port, true, effects),
             Fault::SwitchRestarts(switch) => {
+                // What went on in the background goes on no more.
+                self.components.remove(&Cci::Switch(switch));
                 let found = self.switches.get_mut(switch.index());
                 effects.push(found.map_or(UNREACHABLE, |switch| {
                     switch.forget();
@@ -24,7 +25,9 @@ impl Fabric {
             Fault::MemdevReturns(memdev) => self.set_gone(memdev, false, effects),
             Fault::Poison { memdev, physical } => {
                 let device = self.memdevs.get_mut(memdev.index());
-                let is_done = device.is_some_and(|it| it.media_mut().poison(physical));
+                let is_done = device
+                    .filter(|it| physical < it.bytes())
+                    .is_some_and(|it| it.media_mut().poison(physical));
                 effects.push(if is_done { Effect::Done } else { UNREACHABLE });
             }
         }
@@ -36,11 +39,12 @@ impl Fabric {
         let Some(it) = self.hosts.get_mut(host.index()).filter(|it| it.is_alive) else {
             return effects.push(Effect::Failed(AccessError::Dead));
         };
+        self.components.retain(|cci, _| !cci.is_of_host(host));
         let (left, lines) = it.cache.die();
         it.is_alive = false;
         it.origins.clear();
         for line in left {
-            self.write_out(host, &Cached { ..line }, effects);
+            self.write_out(host, &line, effects);
         }
         if let Some(it) = self.hosts.get_mut(host.index()) {
             it.windows.clear();
@@ -63,8 +67,9 @@ impl Fabric {
         let reached = self.reached.get(host.index()).cloned().unwrap_or_default();
         for (memdev, ld) in reached {
             let device = self.memdevs.get_mut(memdev.index());
-            // A logical device that is reached is there.
-            let _withdrawn = device.map(|device| device.reset(ld));
+            if let Some(Ok(freed)) = device.map(|device| device.reset(ld)) {
+                self.freed(memdev, &freed);
+            }
         }
         effects.push(Effect::Done);
     }
@@ -97,6 +102,7 @@ impl Fabric {
                 bytes: u64::MAX,
             };
             self.forget(memdev, all);
+            self.components.retain(|cci, _| !cci.is_of_memdev(memdev));
         }
         effects.push(Effect::Done);
     }

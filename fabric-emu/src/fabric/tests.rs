@@ -353,6 +353,163 @@ fn a_device_that_was_gone_has_lost_what_it_held() {
     assert_eq!(load(&mut fabric, 0, at(SOFTWARE, 0)), Ok(0));
 }
 
+/// Host 0 writes a line that host 1 has read, after `what` happened to the memory.
+fn stale_after(what: impl Fn(&mut Fabric)) {
+    let mut fabric = shared(true, 9);
+    let line = at(HARDWARE, 2);
+    store(&mut fabric, 0, line, 5);
+    assert_eq!(load(&mut fabric, 1, line), Ok(5));
+    store(&mut fabric, 1, at(HARDWARE, 3), 6);
+    what(&mut fabric);
+    for (host, other, byte) in [(0, 1, 7), (1, 0, 8)] {
+        store(&mut fabric, host, line, byte);
+        assert_eq!(load(&mut fabric, other, line), Ok(byte), "{byte}");
+        assert_eq!(load(&mut fabric, host, line), Ok(byte), "{byte}");
+    }
+}
+
+#[test]
+fn coherent_memory_is_coherent_after_it_was_sanitized_or_was_gone() {
+    stale_after(|fabric| {
+        let here = Cci::Mailbox {
+            host: HostId(0),
+            memdev: POOL,
+            ld: LdId(0),
+        };
+        let sanitize = Request::Sanitize(crate::cci::generic::Empty);
+        assert_eq!(fabric.ask(0, here, &sanitize), Err(Asked::Begun));
+        assert_eq!(load(fabric, 1, at(HARDWARE, 2)), Ok(0));
+    });
+    stale_after(|fabric| {
+        let gone = fabric.step(0, &Event::Fault(Fault::MemdevVanishes(POOL)));
+        assert!(
+            gone.iter()
+                .any(|effect| matches!(effect, Effect::Lost { .. })),
+            "{gone:?}"
+        );
+        fabric.step(0, &Event::Fault(Fault::MemdevReturns(POOL)));
+        assert_eq!(load(fabric, 1, at(HARDWARE, 2)), Ok(0));
+    });
+}
+
+#[test]
+fn a_host_that_starts_anew_gives_back_what_it_was_offered() {
+    let mut fabric = shared(true, 3);
+    let before = fabric.memdev(POOL).unwrap().capacity().free_bytes();
+    let device = fabric.memdev_mut(POOL).unwrap();
+    let what = Selection::Free(2 * MIB);
+    device.add(0, (LdId(0), SOFTWARE), &what, tag(9)).unwrap();
+    fabric.step(0, &Event::Fault(Fault::HostDies(HostId(0))));
+    fabric.step(0, &Event::Fault(Fault::HostStarts(HostId(0))));
+    fabric.advance(1 << 50);
+    assert_eq!(fabric.memdev(POOL).unwrap().capacity().free_bytes(), before);
+}
+
+#[test]
+fn read_only_memory_is_written_by_nobody() {
+    let mut topology = topology(false);
+    topology.memdevs[0].regions[0].is_read_only = true;
+    let mut fabric = shared_of(&topology, 3);
+    let line = at(SOFTWARE, 0);
+    let refused = [Effect::Failed(AccessError::ReadOnly)];
+    assert_eq!(store(&mut fabric, 0, line, 1), refused);
+    assert_eq!(load(&mut fabric, 0, line), Ok(0));
+    assert_eq!(
+        store(&mut fabric, 0, line, 1),
+        refused,
+        "it is in the caches now"
+    );
+    let (physical, _) = fabric.memdev(POOL).unwrap().place(LdId(0), 0).unwrap();
+    fabric.step(
+        0,
+        &Event::Fault(Fault::Poison {
+            memdev: POOL,
+            physical,
+        }),
+    );
+    for other in 1..60 {
+        load(&mut fabric, 0, at(SOFTWARE, other)).unwrap();
+    }
+    assert_eq!(load(&mut fabric, 1, line), Err(AccessError::Poisoned));
+}
+
+#[test]
+fn a_range_is_mapped_once_and_is_one_of_so_many() {
+    let mut fabric = shared(true, 3);
+    let mut map = |start, bytes, address| {
+        let event = Event::Map {
+            host: HostId(0),
+            span: Span { start, bytes },
+            memdev: POOL,
+            ld: LdId(0),
+            address,
+        };
+        fabric.step(0, &event)
+    };
+    let bad = [Effect::Failed(AccessError::BadRange)];
+    let past = 2 * REGION;
+    assert_eq!(map(BASE, 0, past), bad);
+    assert_eq!(map(u64::MAX - 63, 64, past), bad);
+    assert_eq!(map(BASE, 64, past), bad, "the addresses lead somewhere");
+    assert_eq!(map(0, 64, 0), bad, "the memory is mapped elsewhere");
+    assert_eq!(map(32, 64, past), bad);
+    for number in 0..31 {
+        assert_eq!(map(number * 64, 64, past + number * 64), [Effect::Done]);
+    }
+    assert_eq!(map(31 * 64, 64, past + 31 * 64), bad);
+}
+
+#[test]
+fn lines_of_what_is_not_mapped_any_more_are_nobodys() {
+    let mut fabric = shared(true, 3);
+    load(&mut fabric, 0, at(HARDWARE, 0)).unwrap();
+    let start = BASE;
+    fabric.step(
+        0,
+        &Event::Unmap {
+            host: HostId(0),
+            start,
+        },
+    );
+    let map = Event::Map {
+        host: HostId(0),
+        span: Span::new(BASE + REGION, REGION).unwrap(),
+        memdev: POOL,
+        ld: LdId(0),
+        address: 0,
+    };
+    assert_eq!(fabric.step(0, &map), [Effect::Done]);
+    store(&mut fabric, 0, at(HARDWARE, 0), 1);
+    let holders = fabric
+        .directory
+        .values()
+        .filter(|it| it.contains_key(&HostId(0)));
+    assert_eq!(
+        holders.count(),
+        0,
+        "the address leads to software's memory now"
+    );
+}
+
+#[test]
+fn a_switch_that_restarts_binds_nothing_that_was_under_way() {
+    let mut fabric = Fabric::new(&topology(true), 3);
+    let bind = crate::cci::virtual_switch::BindVppbRequest {
+        vcs_id: VcsId(0),
+        vppb_id: VppbId(0),
+        port_id: PortId(2),
+        ld_id: LdId(0),
+    };
+    let switch = Cci::Switch(SwitchId(0));
+    assert_eq!(
+        fabric.ask(0, switch, &Request::BindVppb(bind)),
+        Err(Asked::Begun)
+    );
+    fabric.step(1, &Event::Fault(Fault::SwitchRestarts(SwitchId(0))));
+    fabric.advance(1 << 50);
+    assert!(fabric.reach(HostId(0)).is_empty());
+}
+
 #[test]
 fn the_same_events_have_the_same_effects() {
     let run = || {

@@ -181,7 +181,6 @@ fn kinds() -> Vec<Row> {
         let edits = |region| [b2(0, host), b1(3, region)];
         let rule = "the region is kept coherent by hardware";
         rows.push(add.with(&edits(1), InvalidInput, rule));
-        rows.push(add.with(&edits(3), InvalidInput, "the region is only read"));
         rows.push(add.with(&edits(5), InvalidInput, "the region has larger blocks"));
         let rule = "the region is kept coherent by software";
         let half = [b2(0, 2), b1(3, if host == 1 { 0 } else { 3 }), tag(HALF)];

@@ -90,9 +90,9 @@ impl Fabric {
         }
         let takes = match work {
             Work::Bind(..) | Work::Unbind(..) => BIND_TIME,
+            // What is there is gone at once; it is the answer that takes its time.
             Work::Sanitize(memdev, ld) => {
-                let reached = self.memdev(memdev).map(|device| device.reached(ld));
-                let bytes: u64 = reached.into_iter().flatten().map(|span| span.bytes).sum();
+                let bytes = self.sanitize(memdev, ld);
                 bytes.saturating_mul(ZERO_TIME).max(1)
             }
         };
@@ -133,7 +133,7 @@ impl Fabric {
     }
 
     /// Memory that was freed is nobody's from now on; what is to be zeroed is so in a while.
-    pub(super) fn freed(&mut self, memdev: MemdevId, freed: &Freed) {
+    pub(in super::super) fn freed(&mut self, memdev: MemdevId, freed: &Freed) {
         for &span in &freed.spans {
             self.forget(memdev, span);
         }
@@ -164,6 +164,20 @@ impl Fabric {
         self.now = self.now.max(now);
     }
 
+    /// Zeros what the host of a logical device reaches; how much that is.
+    fn sanitize(&mut self, memdev: MemdevId, ld: LdId) -> u64 {
+        let reached = self.memdev(memdev).map(|device| device.reached(ld));
+        let mut bytes = 0;
+        for span in reached.into_iter().flatten() {
+            self.forget(memdev, span);
+            bytes += span.bytes;
+            if let Some(device) = self.memdev_mut(memdev) {
+                device.media_mut().zero(span);
+            }
+        }
+        bytes
+    }
+
     fn end(&mut self, cci: Cci) {
         let background = self.component(cci).background;
         let Some(background) = background.filter(|it| it.ended.is_none() && it.due <= self.now)
@@ -179,16 +193,7 @@ impl Fabric {
                 let switch = self.switch_mut(switch);
                 switch.map_or(Ok(()), |switch| switch.unbind(vcs, vppb).map(|_| ()))
             }
-            Work::Sanitize(memdev, ld) => {
-                let reached = self.memdev(memdev).map(|device| device.reached(ld));
-                for span in reached.into_iter().flatten() {
-                    self.forget(memdev, span);
-                    if let Some(device) = self.memdev_mut(memdev) {
-                        device.media_mut().zero(span);
-                    }
-                }
-                Ok(())
-            }
+            Work::Sanitize(..) => Ok(()),
         };
         if let Some(background) = &mut self.component_mut(cci).background {
             background.ended = Some(done.map_or_else(ReturnCode::from, |()| ReturnCode::Success));

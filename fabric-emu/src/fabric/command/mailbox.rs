@@ -202,7 +202,10 @@ impl Fabric {
     ) -> Result<Response, ReturnCode> {
         let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
         let found = device.place(ld, asked.physical_address.dpa());
-        let (physical, _) = found.ok_or(ReturnCode::InvalidPhysicalAddress)?;
+        let (physical, place) = found.ok_or(ReturnCode::InvalidPhysicalAddress)?;
+        if place.is_some_and(|place| place.is_read_only) {
+            return Err(ReturnCode::InvalidPhysicalAddress);
+        }
         device.media_mut().write(physical, &asked.write_data);
         Ok(Response::ClearPoison(Empty))
     }

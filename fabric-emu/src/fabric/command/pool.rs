@@ -23,6 +23,8 @@ use crate::topology::MemdevKind;
 const UNIT: u64 = 256 * MIB;
 /// Tunnels in tunnels; more are not followed. As the specification has it: three layers.
 const MOST_LAYERS: u8 = 3;
+/// How long what comes back through a tunnel may be, but for its header and those of tunnels.
+const TUNNEL_ROOM: usize = 0xffff - 64;
 /// Nobody: the manager itself speaks for a logical device.
 pub(super) const MANAGER: HostId = HostId(u16::MAX);
 
@@ -159,7 +161,7 @@ impl Fabric {
             return Err(ReturnCode::Unsupported);
         }
         self.layers += 1;
-        let answer = self.answer(to, &message).encode();
+        let answer = self.answer(to, &message, TUNNEL_ROOM).encode();
         self.layers -= 1;
         let response = list(answer)?;
         Ok(Response::TunnelManagementCommand(TunnelResponse {
