@@ -14,7 +14,7 @@ impl Fabric {
             Fault::LinkHeals(port) => self.set_link(port, true, effects),
             Fault::SwitchRestarts(switch) => {
                 // What went on in the background goes on no more.
-                self.components.remove(&Cci::Switch(switch));
+                self.start_anew(|cci| cci == Cci::Switch(switch));
                 let found = self.switches.get_mut(switch.index());
                 effects.push(found.map_or(UNREACHABLE, |switch| {
                     switch.forget();
@@ -39,10 +39,10 @@ impl Fabric {
         let Some(it) = self.hosts.get_mut(host.index()).filter(|it| it.is_alive) else {
             return effects.push(Effect::Failed(AccessError::Dead));
         };
-        self.components.retain(|cci, _| !cci.is_of_host(host));
         let (left, lines) = it.cache.die();
         it.is_alive = false;
         it.origins.clear();
+        self.start_anew(|cci| cci.is_of_host(host));
         for line in left {
             self.write_out(host, &line, effects);
         }
@@ -102,7 +102,7 @@ impl Fabric {
                 bytes: u64::MAX,
             };
             self.forget(memdev, all);
-            self.components.retain(|cci, _| !cci.is_of_memdev(memdev));
+            self.start_anew(|cci| cci.is_of_memdev(memdev));
         }
         effects.push(Effect::Done);
     }

@@ -8,6 +8,7 @@ use super::{Answer, Cci, Done};
 use crate::capacity::{Freed, GroupId};
 use crate::cci::ReturnCode;
 use crate::id::{LdId, MemdevId, SwitchId, VcsId, VppbId};
+use crate::span::Span;
 use crate::switch::Bound;
 
 /// As long as answers are before anybody says something else: 2 to the power of this, in bytes.
@@ -27,6 +28,8 @@ pub(in super::super) struct Component {
     pub(super) background: Option<Background>,
     /// How hosts are told of events.
     pub(super) interrupts: [u8; 5],
+    /// Which range of poison is being listed, and from where on the next command goes on.
+    pub(super) poison: Option<(Span, u64)>,
 }
 
 impl Default for Component {
@@ -36,6 +39,7 @@ impl Default for Component {
             clock: None,
             background: None,
             interrupts: [0; 5],
+            poison: None,
         }
     }
 }
@@ -49,6 +53,8 @@ pub(super) struct Background {
     /// How it ended.
     pub(super) ended: Option<ReturnCode>,
     work: Work,
+    /// Under what its end is among the timers.
+    timer: (u64, u64),
 }
 
 /// What is to be done when its time is over.
@@ -97,14 +103,15 @@ impl Fabric {
             }
         };
         let (begun, due) = (self.now, self.now.saturating_add(takes));
+        let timer = self.at(due, Timer::Background(cci));
         self.component_mut(cci).background = Some(Background {
             opcode,
             begun,
             due,
             ended: None,
             work,
+            timer,
         });
-        self.at(due, Timer::Background(cci));
         Ok(Done::Begun)
     }
 
@@ -120,16 +127,33 @@ impl Fabric {
             }) => Err(ReturnCode::RequestAbortBackgroundOperationNotSupported),
             Some(background) => {
                 background.ended = Some(ReturnCode::Aborted);
+                let timer = background.timer;
+                self.timers.remove(&timer);
                 Ok(())
             }
             None => Err(ReturnCode::InvalidInput),
         }
     }
 
-    /// Has something happen at a time.
-    fn at(&mut self, due: u64, timer: Timer) {
-        self.timers.insert((due, self.next_timer), timer);
+    /// Has interfaces start anew: what went on in their background goes on no more.
+    pub(in super::super) fn start_anew(&mut self, is_one: impl Fn(Cci) -> bool) {
+        let timers = &mut self.timers;
+        self.components.retain(|&cci, component| {
+            if is_one(cci)
+                && let Some(background) = &component.background
+            {
+                timers.remove(&background.timer);
+            }
+            !is_one(cci)
+        });
+    }
+
+    /// Has something happen at a time; under what it is among the timers.
+    fn at(&mut self, due: u64, timer: Timer) -> (u64, u64) {
+        let key = (due, self.next_timer);
+        self.timers.insert(key, timer);
         self.next_timer = self.next_timer.wrapping_add(1);
+        key
     }
 
     /// Memory that was freed is nobody's from now on; what is to be zeroed is so in a while.

@@ -58,7 +58,7 @@ impl Fabric {
                 Response::IdentifyMemoryDevice(self.what_it_is(at)?)
             }
             Request::GetHealthInfo(_) => Response::GetHealthInfo(HEALTHY),
-            Request::GetPoisonList(asked) => self.poison_list(at, asked, room)?,
+            Request::GetPoisonList(asked) => self.poison_list((cci, at), asked, room)?,
             Request::InjectPoison(asked) => self.inject(at, asked)?,
             Request::ClearPoison(asked) => self.clear_poison(at, asked)?,
             Request::Sanitize(_) => {
@@ -150,35 +150,44 @@ impl Fabric {
         Ok(())
     }
 
+    /// Poisoned lines of a range, from where the last answer about it left off.
     fn poison_list(
-        &self,
-        (memdev, ld): Logical,
+        &mut self,
+        (cci, (memdev, ld)): (Cci, Logical),
         asked: &GetPoisonListRequest,
         room: usize,
     ) -> Result<Response, ReturnCode> {
-        let device = self.memdev(memdev).ok_or(ReturnCode::InternalError)?;
         let start = asked.physical_address & !(LINE_BYTES - 1);
+        let restarts = asked.physical_address & GetPoisonListRequest::RESTART != 0;
         let bytes = asked.physical_address_length.saturating_mul(LINE_BYTES);
         let asked = Span {
             start,
             bytes: bytes.min(u64::MAX - start),
         };
-        let lines = device.poisoned(ld, asked);
+        let left_off = self.component(cci).poison;
+        let next = left_off.filter(|(range, _)| *range == asked && !restarts);
+        let from = next.map_or(start, |(_, next)| next);
+        let rest = Span {
+            start: from,
+            bytes: asked.end().saturating_sub(from),
+        };
+        let device = self.memdev(memdev).ok_or(ReturnCode::InternalError)?;
+        let lines = device.poisoned(ld, rest);
         let most = room.saturating_sub(LIST_HEAD) / POISON_BYTES;
+        let next = lines.get(most).copied();
         let records = lines.iter().take(most).map(|&line| MediaErrorRecord {
             media_error_address: line | INJECTED,
             media_error_length: 1,
         });
-        let more = if lines.len() > most {
-            GetPoisonListResponse::MORE
-        } else {
-            0
-        };
-        Ok(Response::GetPoisonList(GetPoisonListResponse {
-            poison_list_flags: more,
+        let response = GetPoisonListResponse {
+            poison_list_flags: next.map_or(0, |_| GetPoisonListResponse::MORE),
             overflow_timestamp_ns: 0,
             records: list(records.collect())?,
-        }))
+        };
+        if left_off.is_some() || next.is_some() {
+            self.component_mut(cci).poison = next.map(|next| (asked, next));
+        }
+        Ok(Response::GetPoisonList(response))
     }
 
     fn inject(

@@ -368,6 +368,7 @@ fn a_bridge_is_bound_in_the_background_and_leads_somewhere_then() {
     );
     let abort = Request::RequestAbortBackgroundOperation(Empty);
     rig.ask(SWITCH, &abort).unwrap();
+    assert_eq!(rig.fabric.next_due(), None, "nothing is to come of it");
     assert_eq!(rig.ask(SWITCH, &abort), Err(ReturnCode::InvalidInput));
     rig.wait();
     assert!(rig.ask(mailbox(0), &here).is_ok(), "it was given up");
@@ -532,6 +533,50 @@ fn poison_is_listed_where_the_host_sees_it_and_gone_after_it_is_sanitized() {
     assert_eq!(rig.ask(mailbox(1), &sanitize), Err(ReturnCode::Busy));
     rig.wait();
     assert!(listed(&mut rig).is_empty());
+}
+
+#[test]
+fn a_long_list_of_poison_is_read_to_its_end() {
+    let mut rig = Rig::new();
+    rig.add(1, SelectionPolicy::Free, TAG).unwrap();
+    let extent = rig.events(mailbox(1))[0].1.clone();
+    rig.take(1, std::slice::from_ref(&extent)).unwrap();
+    for number in 0..40 {
+        let line = Line::at(extent.start_dpa + number * 64).unwrap();
+        let inject = InjectPoisonRequest {
+            physical_address: line,
+        };
+        rig.ask(mailbox(1), &Request::InjectPoison(inject)).unwrap();
+    }
+    let limit = Request::SetResponseMessageLimit(ResponseMessageLimit { limit: 8 });
+    rig.ask(mailbox(1), &limit).unwrap();
+    let mut read = |restarts: u64| {
+        let asked = GetPoisonListRequest {
+            physical_address: restarts,
+            physical_address_length: u64::MAX >> 6,
+        };
+        match rig.ask(mailbox(1), &Request::GetPoisonList(asked)) {
+            Ok(Response::GetPoisonList(list)) => {
+                let records = list.records.iter().map(|it| it.media_error_address & !63);
+                (records.collect::<Vec<_>>(), list.poison_list_flags & 1 != 0)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let (mut all, mut has_more) = read(0);
+    let first = all.clone();
+    while has_more {
+        let (some, more) = read(0);
+        all.extend(some);
+        has_more = more;
+        assert!(all.len() <= 40);
+    }
+    let expected: Vec<u64> = (0..40)
+        .map(|number| extent.start_dpa + number * 64)
+        .collect();
+    assert_eq!(all, expected);
+    read(0);
+    assert_eq!(read(GetPoisonListRequest::RESTART).0, first);
 }
 
 #[test]
