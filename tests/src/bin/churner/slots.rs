@@ -78,8 +78,10 @@ impl Slots {
             let create = Create::new(TIERS[0], Bytes::new(EXTENT))
                 .name(&name)
                 .persistent();
-            // The name may still be that of what a killed churner was about to make.
-            unless(pool.create(&create), &[Reason::NameTaken, Reason::TierFull])
+            // The name may still be that of what a killed churner was about to make, and the
+            // others of the tenant may have all that it may have.
+            let reasons = [Reason::NameTaken, Reason::TierFull, Reason::OverQuota];
+            unless(pool.create(&create), &reasons)
         });
         // A slot that was freed and made anew begins with nothing.
         self.written = self.own.as_ref().map_or(0, |own| read(own, 0).unwrap());
@@ -104,7 +106,12 @@ impl Slots {
             own.share(&tenant, Access::ReadOnly).unwrap();
         } else {
             // It moves, for which there must be room, and is shared.
-            let reasons = [Reason::NotFound, Reason::TierFull, Reason::InUse];
+            let reasons = [
+                Reason::NotFound,
+                Reason::TierFull,
+                Reason::OverQuota,
+                Reason::InUse,
+            ];
             unless(own.revoke(&tenant), &reasons);
         }
     }
