@@ -32,8 +32,8 @@
 //! 7. A host can answer what it was offered, also once that is dead.
 //!
 //! # Files
-//! `group`: groups and views. `add`: offering, and the answers of hosts. `remove`: asking,
-//! releasing, forcing, zeroing. `check`: the invariants.
+//! `group`: groups and views. `lists`: what is sent. `add`: offering, and the answers of hosts.
+//! `remove`: asking, releasing, forcing, zeroing. `check`: the invariants.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,6 +45,7 @@ use crate::span::{Span, SpanSet};
 mod add;
 mod check;
 mod group;
+mod lists;
 mod remove;
 #[cfg(test)]
 mod tests;

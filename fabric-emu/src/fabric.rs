@@ -1,9 +1,9 @@
 //! All of a fabric, and what happens to it.
 //!
-//! [`Fabric::step`] takes one event and says what came of it: nothing else changes a fabric. An
-//! access is done as a host's processor does it, with its caches, through the address ranges that
-//! its decoders were set to, over links that are up and bridges that are bound, to what the device
-//! has there.
+//! [`Fabric::step`] takes one event and says what came of it. What [`Fabric::memdev_mut`] and
+//! [`Fabric::switch_mut`] lead to is for who sets a scene. An access is done as a host's processor
+//! does it, with its caches, through the address ranges that its decoders were set to, over links
+//! that are up and bridges that are bound, to what the device has there.
 //!
 //! # Coherence
 //! Where a region is *hardware-coherent*, the device knows which hosts have a line, and has it
@@ -28,11 +28,11 @@ use pool_core::rng::Rng;
 
 use crate::cache::Cache;
 use crate::cci::{Message, Request, Response, ReturnCode};
-use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId};
+use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId, VcsId};
 use crate::memdev::Memdev;
 use crate::span::Span;
-use crate::switch::{PhysicalPort, Role, Switch};
-use crate::topology::Topology;
+use crate::switch::{Role, Switch};
+use crate::topology::{self, MemdevKind, Topology};
 use command::{Component, Timer};
 
 mod access;
@@ -81,7 +81,7 @@ pub struct Fabric {
     /// Memory devices that are not there any more.
     gone: Vec<bool>,
     /// Of each port that is connected, the port at the other end, and which link that is.
-    ends: BTreeMap<(Node, PortId), ((Node, PortId), usize)>,
+    ends: Ends,
     is_up: Vec<bool>,
     /// Of each link, its lanes and 10^9 transfers a second of each.
     rates: Vec<(u8, u8)>,
@@ -115,8 +115,8 @@ impl Fabric {
             ends.insert((down.node, down.port), ((up.node, up.port), index));
         }
         // A stream of numbers for each host, which does not depend on how many there are.
-        let hosts = (0_u64..).zip(&topology.hosts).map(|(number, host)| {
-            let rng = Rng::new(seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let hosts = (1_u64..).zip(&topology.hosts).map(|(number, host)| {
+            let rng = Rng::new(seed ^ Rng::new(number).number());
             Host {
                 is_alive: true,
                 takes_back_invalidates: host.takes_back_invalidates,
@@ -127,7 +127,7 @@ impl Fabric {
         });
         Self {
             hosts: hosts.collect(),
-            switches: switches(topology),
+            switches: switches(topology, &ends),
             memdevs: topology.memdevs.iter().map(Memdev::new).collect(),
             gone: vec![false; topology.memdevs.len()],
             ends,
@@ -191,7 +191,7 @@ impl Fabric {
     /// # Errors
     /// [`Asked`].
     pub fn ask(&mut self, now: u64, cci: Cci, request: &Request) -> Result<Response, Asked> {
-        let message = Message::request(0, request).map_err(|_| Asked::Dropped)?;
+        let message = Message::request(0, request).map_err(|_| Asked::TooLong)?;
         let message = message.encode();
         let effects = self.step(now, &Event::Command { cci, message });
         let answer = effects.iter().find_map(|effect| match effect {
@@ -201,8 +201,7 @@ impl Fabric {
         let answer = answer.ok_or(Asked::Dropped)?;
         match answer.return_code {
             ReturnCode::Success => {
-                let response = Response::decode_for(request, &answer.payload);
-                response.map_err(|malformed| Asked::Refused(malformed.return_code()))
+                Response::decode_for(request, &answer.payload).map_err(Asked::Unreadable)
             }
             ReturnCode::BackgroundCommandStarted => Err(Asked::Begun),
             code => Err(Asked::Refused(code)),
@@ -221,8 +220,8 @@ impl Fabric {
         self.memdevs.get(memdev.index())
     }
 
-    /// A memory device, for its manager and its hosts to command. What leaves a host by that is
-    /// told by [`Fabric::forget`].
+    /// A memory device, as it is to be when something begins to happen. It goes past the fabric:
+    /// what is freed here stays in caches, and what is to be zeroed is not.
     pub fn memdev_mut(&mut self, memdev: MemdevId) -> Option<&mut Memdev> {
         self.memdevs.get_mut(memdev.index())
     }
@@ -233,7 +232,7 @@ impl Fabric {
         self.switches.get(switch.index())
     }
 
-    /// A switch, for its manager to command.
+    /// A switch, as it is to be when something begins to happen.
     pub fn switch_mut(&mut self, switch: SwitchId) -> Option<&mut Switch> {
         self.has_new_routes = true;
         self.switches.get_mut(switch.index())
@@ -241,7 +240,7 @@ impl Fabric {
 
     /// Takes lines of a device's memory back from all hosts, because it is freed or has another
     /// content: what they wrote of them is lost, and told with what came of the event.
-    pub fn forget(&mut self, memdev: MemdevId, span: Span) {
+    fn forget(&mut self, memdev: MemdevId, span: Span) {
         let range = (memdev, span.start)..(memdev, span.end());
         let lines: Vec<Physical> = self.directory.range(range).map(|(&at, _)| at).collect();
         for line in lines {
@@ -263,51 +262,37 @@ impl Fabric {
     }
 }
 
-fn switches(topology: &Topology) -> Vec<Switch> {
-    let switch = |(number, of): (u16, &crate::topology::Switch)| {
-        let node = Node::Switch(SwitchId(number));
-        let mut vcs = 0;
-        let ports = (0..of.ports).map(|port| {
-            let role = role(topology, (node, PortId(port)), &mut vcs);
-            let link = topology.links.iter().find(|link| {
-                [link.up, link.down]
-                    .iter()
-                    .any(|end| (end.node, end.port) == (node, PortId(port)))
-            });
-            let (lanes, rate) = link.map_or((0, 0), |link| (link.lanes, link.gigatransfers));
-            PhysicalPort {
-                role,
-                is_up: link.is_some(),
-                lanes: (lanes, lanes),
-                gigatransfers: (rate, rate),
+type Ends = BTreeMap<(Node, PortId), ((Node, PortId), usize)>;
+
+fn switches(topology: &Topology, ends: &Ends) -> Vec<Switch> {
+    let switch = |(number, of): (u16, &topology::Switch)| {
+        let mut upstream = (0..=u8::MAX).map(VcsId);
+        let role = |port| {
+            let at = (Node::Switch(SwitchId(number)), PortId(port));
+            let Some(&((other, _), link)) = ends.get(&at) else {
+                return Role::Unused;
+            };
+            let down = topology.links.get(link).map(|link| link.down);
+            if down.is_some_and(|down| (down.node, down.port) == at) {
+                // A switch has no more ports than that.
+                return upstream.next().map_or(Role::Unused, Role::Upstream);
             }
-        });
-        Switch::new(ports.collect(), of.vppbs)
+            Role::Downstream {
+                lds: logical_devices(topology, other),
+            }
+        };
+        Switch::new((0..of.ports).map(role).collect(), of.vppbs)
     };
     (0..).zip(&topology.switches).map(switch).collect()
 }
 
-/// What a port of a switch is for.
-fn role(topology: &Topology, at: (Node, PortId), vcs: &mut u8) -> Role {
-    for link in &topology.links {
-        if (link.down.node, link.down.port) == at {
-            let role = Role::Upstream(crate::id::VcsId(*vcs));
-            *vcs = vcs.saturating_add(1);
-            return role;
-        }
-        if (link.up.node, link.up.port) == at {
-            let lds = match link.down.node {
-                Node::Memdev(memdev) => {
-                    let kind = topology.memdevs.get(memdev.index()).map(|it| it.kind);
-                    match kind {
-                        Some(crate::topology::MemdevKind::Mld(lds)) => Some(u16::from(lds)),
-                        _ => None,
-                    }
-                }
-                _ => None,
-            };
-            return Role::Downstream { lds };
-        }
+/// How many logical devices there are to choose from behind a port.
+fn logical_devices(topology: &Topology, node: Node) -> Option<u16> {
+    let Node::Memdev(memdev) = node else {
+        return None;
+    };
+    match topology.memdevs.get(memdev.index())?.kind {
+        MemdevKind::Mld(count) => Some(u16::from(count)),
+        MemdevKind::Sld | MemdevKind::MultiHeaded(_) => None,
     }
-    Role::Unused
 }

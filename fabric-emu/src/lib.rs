@@ -28,7 +28,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut fabric = Fabric::new(&Topology::named("four-hosts")?, 1);
-//! let (switch, pool) = (Cci::Switch(SwitchId(0)), Cci::Pool(MemdevId(0)));
+//! let (switch, device) = (Cci::Switch(SwitchId(0)), Cci::Memdev(MemdevId(0)));
 //! let (host, memdev, ld) = (HostId(0), MemdevId(0), LdId(0));
 //! let here = Cci::Mailbox { host, memdev, ld };
 //! let bind = BindVppbRequest {
@@ -48,7 +48,7 @@
 //!     tag: Tag([7; 16]),
 //!     extents: None,
 //! };
-//! fabric.ask(now, pool, &Request::InitiateAdd(add))?;
+//! fabric.ask(now, device, &Request::InitiateAdd(add))?;
 //! // What is offered stands in the host's event log as well.
 //! let taken = UpdatedExtent { start_dpa: 0, length: 512 << 20 };
 //! let answer = UpdatedExtentList { flags: 0, extents: vec![taken].try_into()? };

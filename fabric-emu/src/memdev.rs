@@ -6,8 +6,6 @@
 //! after the other, then the dynamic memory of all of them. Of a logical device, device physical
 //! addresses (DPA): its fixed memory from 0 on, then its regions, each at a multiple of 256 MiB.
 
-use pool_core::units::MIB;
-
 use crate::capacity::{
     Answered, Capacity, Extent, Freed, NO_TAG, Place, Region, Removal, Selection,
 };
@@ -19,8 +17,8 @@ use crate::refusal::Refusal;
 use crate::span::Span;
 use crate::topology::{self, MemdevKind};
 
-/// At a multiple of which addresses regions begin: the granule of a decoder's range.
-pub const REGION_ALIGN: u64 = 256 * MIB;
+/// At a multiple of which addresses regions begin, and in which capacities are told.
+pub(crate) const GRANULE: u64 = topology::limits::GRANULE.get();
 /// Records that the log of a logical device for dynamic capacity takes.
 pub const HOST_LOG: usize = 256;
 /// Records that the log of the manager takes.
@@ -395,7 +393,7 @@ fn tell(log: &mut Log<Dated>, now: u64, whom: (LdId, Told), extents: &[Extent]) 
 fn regions(fixed: u64, of: &[topology::Region]) -> Vec<Region> {
     let mut next = fixed;
     let region = |it: &topology::Region| {
-        let start = next.next_multiple_of(REGION_ALIGN);
+        let start = next.next_multiple_of(GRANULE);
         next = start.saturating_add(it.length.get());
         Region {
             span: Span {

@@ -85,6 +85,30 @@ impl SpanSet {
         }
     }
 
+    /// All of `spans`; `None` where two of them overlap.
+    #[must_use]
+    pub fn of_all(spans: impl IntoIterator<Item = Span>) -> Option<Self> {
+        let mut set = Self::default();
+        let mut spans = spans.into_iter();
+        spans.all(|span| set.insert(span)).then_some(set)
+    }
+
+    /// What of `span` is not in it, from the lowest.
+    #[must_use]
+    pub fn gaps(&self, span: Span) -> Vec<Span> {
+        let (mut gaps, mut left) = (Vec::new(), Some(span));
+        for part in self.iter() {
+            let Some(rest) = left.filter(|rest| rest.common(part).is_some()) else {
+                continue;
+            };
+            let [before, after] = rest.without(part);
+            gaps.extend(before);
+            left = after;
+        }
+        gaps.extend(left);
+        gaps
+    }
+
     /// Its ranges, from the lowest.
     pub fn iter(&self) -> impl Iterator<Item = Span> + '_ {
         self.spans
@@ -218,6 +242,15 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [span(3, 1)]);
     }
 
+    /// The bytes of some spans, all of them in `whole`.
+    fn part_of(whole: &Span, spans: &[Span]) -> BTreeSet<u64> {
+        assert!(spans.iter().all(|&span| whole.contains(span)));
+        spans
+            .iter()
+            .flat_map(|span| span.start..span.end())
+            .collect()
+    }
+
     proptest! {
         /// A set does what a set of single bytes does.
         #[test]
@@ -243,6 +276,9 @@ mod tests {
                 }
                 let all: BTreeSet<u64> = set.iter().flat_map(|it| it.start..it.end()).collect();
                 prop_assert_eq!(&all, &bytes);
+                let missing: BTreeSet<u64> = part_of(&act, &set.gaps(act));
+                let expected = (act.start..act.end()).filter(|byte| !bytes.contains(byte));
+                prop_assert_eq!(missing, expected.collect::<BTreeSet<u64>>());
                 let spans: Vec<_> = set.iter().collect();
                 prop_assert!(spans.windows(2).all(|pair| pair[0].end() < pair[1].start));
             }

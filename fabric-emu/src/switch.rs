@@ -31,19 +31,6 @@ pub enum Role {
     },
 }
 
-/// A physical port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PhysicalPort {
-    /// What it is for.
-    pub role: Role,
-    /// Whether its link is up.
-    pub is_up: bool,
-    /// Lanes that its link could have, and lanes that it has.
-    pub lanes: (u8, u8),
-    /// The same of transfers a second, in units of 10^9.
-    pub gigatransfers: (u8, u8),
-}
-
 /// What a bridge is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bound {
@@ -65,7 +52,7 @@ pub struct VirtualSwitch {
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switch {
-    ports: Vec<PhysicalPort>,
+    ports: Vec<Role>,
     virtual_switches: Vec<VirtualSwitch>,
     /// Who has what is bound.
     binders: BTreeMap<Bound, (VcsId, VppbId)>,
@@ -74,11 +61,11 @@ pub struct Switch {
 impl Switch {
     /// A switch with these ports, and so many bridges in each virtual switch. Nothing is bound.
     #[must_use]
-    pub fn new(ports: Vec<PhysicalPort>, bridges: u8) -> Self {
+    pub fn new(ports: Vec<Role>, bridges: u8) -> Self {
         let mut upstream: Vec<(VcsId, PortId)> = (0..)
             .zip(&ports)
-            .filter_map(|(number, port)| match port.role {
-                Role::Upstream(vcs) => Some((vcs, PortId(number))),
+            .filter_map(|(number, port)| match port {
+                Role::Upstream(vcs) => Some((*vcs, PortId(number))),
                 _ => None,
             })
             .collect();
@@ -94,9 +81,9 @@ impl Switch {
         }
     }
 
-    /// Its physical ports.
+    /// What each of its physical ports is for.
     #[must_use]
-    pub fn ports(&self) -> &[PhysicalPort] {
+    pub fn ports(&self) -> &[Role] {
         &self.ports
     }
 
@@ -106,16 +93,11 @@ impl Switch {
         &self.virtual_switches
     }
 
-    /// What a port is, to be changed by what happens to its link.
-    pub fn port_mut(&mut self, port: PortId) -> Option<&mut PhysicalPort> {
-        self.ports.get_mut(port.index())
-    }
-
     /// The virtual switch whose upstream port this is.
     #[must_use]
     pub fn behind(&self, upstream: PortId) -> Option<VcsId> {
-        match self.ports.get(upstream.index())?.role {
-            Role::Upstream(vcs) => Some(vcs),
+        match self.ports.get(upstream.index())? {
+            Role::Upstream(vcs) => Some(*vcs),
             _ => None,
         }
     }
@@ -130,7 +112,7 @@ impl Switch {
         }
         let port = self.ports.get(to.port.index());
         let port = port.ok_or(Refusal::Input("there is no such port"))?;
-        let Role::Downstream { lds } = port.role else {
+        let Role::Downstream { lds } = *port else {
             return Err(Refusal::Input("the port leads to no device"));
         };
         match (lds, to.ld) {
@@ -196,15 +178,6 @@ const NO_VPPB: Refusal = Refusal::Input("there is no such bridge");
 mod tests {
     use super::*;
 
-    fn port(role: Role) -> PhysicalPort {
-        PhysicalPort {
-            role,
-            is_up: true,
-            lanes: (8, 8),
-            gigatransfers: (32, 32),
-        }
-    }
-
     fn switch() -> Switch {
         let ports = [
             Role::Upstream(VcsId(1)),
@@ -213,7 +186,7 @@ mod tests {
             Role::Downstream { lds: None },
             Role::Unused,
         ];
-        Switch::new(ports.map(port).to_vec(), 2)
+        Switch::new(ports.to_vec(), 2)
     }
 
     fn to(port: u8, ld: Option<u16>) -> Bound {

@@ -343,7 +343,7 @@ impl Local {
 
     /// Frees the block at `address`, whatever it is.
     #[inline(never)]
-    fn free_any(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
+    pub(super) fn free_any(&mut self, on: &Process, address: usize) -> Result<(), HeapError> {
         match on.place_at(address)? {
             Place::Slab { slab, class, index } => {
                 if slab.owner() != self.owner.slab(class) {

@@ -167,7 +167,7 @@ impl ThreadHeap {
     #[inline(never)]
     fn free_slowly(&mut self, address: NonNull<u8>) -> Result<(), HeapError> {
         self.process.check()?;
-        match self.local.free(&self.process, address.as_ptr().addr()) {
+        match self.local.free_any(&self.process, address.as_ptr().addr()) {
             Err(HeapError::NotOwner { address }) => {
                 self.by_keeper(address, |keeper, on| keeper.free(on, address))
             }

@@ -1,6 +1,7 @@
 //! Memory is offered to a host, which takes all of it, some of it, or none.
 
 use super::group::{Extent, Group, GroupId, NO_TAG, View, ViewState};
+use super::lists::{check_length, total, within};
 use super::remove::{Freed, OfView};
 use super::{Capacity, MOST_EXTENTS, MOST_TAGS, Region};
 use crate::cci::Tag;
@@ -159,7 +160,7 @@ impl Capacity {
                 "what is sharable is taken as a whole or not at all",
             ));
         }
-        let rest = offered.iter().flat_map(|&extent| gaps(extent, &taken));
+        let rest = offered.iter().flat_map(|&extent| taken.gaps(extent));
         let rest: Vec<Span> = rest.collect();
         let is_dead = self.ld(ld)?.dead.contains_key(&id);
         if !is_dead && !is_all && taken.bytes() != 0 {
@@ -233,10 +234,7 @@ impl Capacity {
         for (id, spans) in taken {
             let (_, view) = self.view(*id, ld)?;
             let taken = within(spans, &view.extents, 1)?;
-            let left = view
-                .extents
-                .iter()
-                .map(|&extent| gaps(extent, &taken).len());
+            let left = view.extents.iter().map(|&extent| taken.gaps(extent).len());
             extents = (extents + left.sum::<usize>()).saturating_sub(view.extents.len());
         }
         if extents > MOST_EXTENTS {
@@ -297,55 +295,4 @@ fn take_addresses(
         }
         Selection::Shared => Err(Refusal::Input("no memory has this tag")),
     }
-}
-
-/// The spans of `some` as a set: whole blocks, each within one of `all`, none named twice.
-pub(super) fn within(some: &[Span], all: &[Span], block: u64) -> Result<SpanSet, Refusal> {
-    let mut set = SpanSet::default();
-    for &span in some {
-        if !span.is_of(block) {
-            return Err(Refusal::Extents("an extent is not of whole blocks"));
-        }
-        if !all.iter().any(|one| one.contains(span)) {
-            return Err(Refusal::Address("an extent is not of those there are"));
-        }
-        if !set.insert(span) {
-            return Err(Refusal::Extents("an extent is named twice"));
-        }
-    }
-    Ok(set)
-}
-
-/// What of `span` is not in `taken`.
-pub(super) fn gaps(span: Span, taken: &SpanSet) -> Vec<Span> {
-    let (mut gaps, mut left) = (Vec::new(), Some(span));
-    for part in taken.iter() {
-        let Some(rest) = left.filter(|rest| rest.common(part).is_some()) else {
-            continue;
-        };
-        let [before, after] = rest.without(part);
-        gaps.extend(before);
-        left = after;
-    }
-    gaps.extend(left);
-    gaps
-}
-
-/// A list of a host or a manager has so many extents at most.
-pub(super) fn check_length(spans: &[Span]) -> Result<(), Refusal> {
-    if spans.len() > MOST_EXTENTS {
-        return Err(Refusal::Exhausted(
-            "the list has more extents than are kept track of",
-        ));
-    }
-    Ok(())
-}
-
-pub(super) fn total(spans: &[Span]) -> Result<u64, Refusal> {
-    let sum = spans
-        .iter()
-        .try_fold(0_u64, |sum, span| sum.checked_add(span.bytes));
-    sum.ok_or(Refusal::Input(
-        "the lengths run past the end of the numbers",
-    ))
 }

@@ -1,12 +1,13 @@
 //! Memory leaves a host: because it gives it back, or because the manager takes it away.
 
-use super::add::{NO_GROUP, check_length, gaps, total, within};
+use super::add::NO_GROUP;
 use super::group::{Extent, Group, GroupId, NO_TAG, ViewState};
+use super::lists::{check_length, total, within};
 use super::{Capacity, Part};
 use crate::cci::Tag;
 use crate::id::LdId;
 use crate::refusal::Refusal;
-use crate::span::{Span, SpanSet};
+use crate::span::Span;
 use pool_core::planted;
 
 /// Which memory a manager wants back.
@@ -275,7 +276,7 @@ impl Capacity {
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for (addresses, physical) in group.parts(view) {
             let at = |part: Span| Span::new(physical + (part.start - addresses.start), part.bytes);
-            kept.extend(gaps(addresses, &taken).into_iter().filter_map(at));
+            kept.extend(taken.gaps(addresses).into_iter().filter_map(at));
             let common = taken.iter().filter_map(|part| part.common(addresses));
             gone.extend(common.filter_map(at));
         }
@@ -283,7 +284,7 @@ impl Capacity {
         let extents = view
             .extents
             .iter()
-            .flat_map(|&extent| gaps(extent, &taken))
+            .flat_map(|&extent| taken.gaps(extent))
             .collect();
         let old = view.extents.len();
         let group = self.groups.get_mut(&id).ok_or(NO_GROUP)?;
@@ -404,16 +405,5 @@ impl Freed {
     fn add(&mut self, other: Self) {
         self.spans.extend(other.spans);
         self.zeroing.extend(other.zeroing);
-    }
-}
-
-impl SpanSet {
-    /// All of `spans`, which do not overlap.
-    pub(super) fn of_all(spans: impl IntoIterator<Item = Span>) -> Option<Self> {
-        let mut set = Self::default();
-        spans
-            .into_iter()
-            .all(|span| set.insert(span))
-            .then_some(set)
     }
 }

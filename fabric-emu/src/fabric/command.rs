@@ -1,9 +1,9 @@
 //! Commands: who answers which, and what.
 //!
 //! A command comes as a message to one of three kinds of interfaces. A host has a *mailbox* at
-//! each logical device that it reaches. A manager has one at each switch, and one at what all
-//! heads and logical devices of a memory device share, its *pool*. A tunnel leads on from a switch
-//! to a pool, and from a pool to a logical device.
+//! each logical device that it reaches. A manager has an interface at each switch, and one at each
+//! memory device, for what its heads and logical devices share (the LD pool of the specification).
+//! A tunnel leads on from a switch to a memory device, and from there to a logical device.
 //!
 //! # Protocol
 //! 1. What is no message, or no request, is dropped: there is nobody to answer to.
@@ -13,12 +13,12 @@
 //! 4. An answer is as long as the interface was told that answers may be, at most: lists are cut,
 //!    and what follows is asked for by the next command. What cannot be cut is Invalid Payload
 //!    Length then.
-//! 5. A command that goes on in the background is one at a time, of each component.
+//! 5. A command that goes on in the background is one at a time, at each interface.
 //!
 //! # Files
 //! [`component`]: time, limits and what goes on in the background. [`generic`]: what all answer.
 //! [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity, for hosts and
-//! managers. [`pool`]: what logical devices and heads there are. [`switch`]: ports and bridges.
+//! managers. [`memdev`]: what logical devices and heads there are. [`switch`]: ports and bridges.
 
 use super::Fabric;
 use super::event::Effect;
@@ -31,7 +31,7 @@ mod capacity;
 mod component;
 mod generic;
 mod mailbox;
-mod pool;
+mod memdev;
 mod switch;
 #[cfg(test)]
 mod tests;
@@ -53,7 +53,7 @@ pub enum Cci {
     /// That of a manager at a switch.
     Switch(SwitchId),
     /// That of a manager at a memory device.
-    Pool(MemdevId),
+    Memdev(MemdevId),
 }
 
 impl Cci {
@@ -64,7 +64,7 @@ impl Cci {
 
     /// Whether it is one of a memory device.
     pub(super) fn is_of_memdev(self, of: MemdevId) -> bool {
-        matches!(self, Self::Mailbox { memdev, .. } | Self::Pool(memdev) if memdev == of)
+        matches!(self, Self::Mailbox { memdev, .. } | Self::Memdev(memdev) if memdev == of)
     }
 }
 
@@ -88,17 +88,13 @@ impl From<Response> for Done {
     }
 }
 
-/// How many bytes the header of a message takes.
-const HEADER: usize = 12;
-
 impl Fabric {
     /// A message comes in at an interface.
     pub(super) fn command(&mut self, cci: Cci, bytes: &[u8], effects: &mut Vec<Effect>) {
         let effect = match Message::decode(bytes) {
-            Ok(message) if message.category == Category::Request => match self.has_way_to(cci) {
-                true => Effect::Answer(self.answer(cci, &message, usize::MAX).encode()),
-                false => Effect::Dropped,
-            },
+            Ok(message) if message.category == Category::Request && self.has_way_to(cci) => {
+                Effect::Answer(self.answer(cci, &message, usize::MAX).encode())
+            }
             _ => Effect::Dropped,
         };
         effects.push(effect);
@@ -114,7 +110,7 @@ impl Fabric {
                 is_alive && self.reaches(host, memdev, ld)
             }
             Cci::Switch(switch) => switch.index() < self.switches.len(),
-            Cci::Pool(memdev) => self.gone.get(memdev.index()) == Some(&false),
+            Cci::Memdev(memdev) => self.gone.get(memdev.index()) == Some(&false),
         }
     }
 
@@ -159,21 +155,19 @@ impl Fabric {
             _ if generic::is_generic(opcode) => self.generic(cci, &request),
             Cci::Mailbox { memdev, ld, .. } => self.mailbox(cci, (memdev, ld), &request, room),
             Cci::Switch(switch) => self.switch_command((cci, switch), request),
-            Cci::Pool(memdev) => self.pool_command((cci, memdev), request, room),
+            Cci::Memdev(memdev) => self.memdev_command((cci, memdev), request, room),
         }
     }
 
     /// How long the payload of an answer may be.
     fn room_for_answer(&self, cci: Cci) -> usize {
         let limit = self.component(cci).limit;
-        (1_usize << limit).saturating_sub(HEADER)
+        (1_usize << limit).saturating_sub(Message::HEADER_BYTES)
     }
-}
 
-impl Fabric {
     /// Which commands an interface does.
     fn supports(&self, cci: Cci, opcode: Opcode) -> bool {
-        let (Cci::Pool(memdev), 0x5500 | 0x5501) = (cci, opcode.number()) else {
+        let (Cci::Memdev(memdev), 0x5500 | 0x5501) = (cci, opcode.number()) else {
             return is_of_kind(cci, opcode);
         };
         let kind = self.memdev(memdev).map(Memdev::kind);
@@ -192,15 +186,12 @@ impl Fabric {
 /// Which commands interfaces of a kind do.
 fn is_of_kind(cci: Cci, opcode: Opcode) -> bool {
     let number = opcode.number();
-    let (set, is_all) = (
-        number >> 8,
-        matches!(number, 0x0001..=0x0005 | 0x0300..=0x0401),
-    );
-    is_all
+    let set = number >> 8;
+    generic::is_generic(opcode)
         || match cci {
             Cci::Mailbox { .. } => matches!(set, 0x01 | 0x40..=0x48),
             Cci::Switch(_) => matches!(set, 0x51 | 0x52) || number == 0x5300,
-            Cci::Pool(_) => {
+            Cci::Memdev(_) => {
                 // Allocations are what the topology says: 5402h would change them.
                 matches!(number, 0x0100 | 0x0101 | 0x5300 | 0x5400 | 0x5401)
                     || matches!(set, 0x55 | 0x56)
@@ -221,4 +212,9 @@ fn list<T, const MAX: usize>(all: Vec<T>) -> Result<List<T, MAX>, ReturnCode> {
 /// A number that a field has room for; the most that it has where there is more.
 fn cut<N: TryFrom<usize>>(number: usize, most: N) -> N {
     N::try_from(number).unwrap_or(most)
+}
+
+/// Picoseconds of the fabric as nanoseconds.
+const fn nanos(picos: u64) -> u64 {
+    picos / 1_000
 }

@@ -1,7 +1,7 @@
 //! What may happen to a fabric, and what comes of it.
 
 use super::command::Cci;
-use crate::cci::ReturnCode;
+use crate::cci::{Malformed, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
 use crate::media::Line;
 use crate::span::Span;
@@ -136,6 +136,12 @@ pub enum Asked {
     /// It was refused: the code says why.
     #[error("the command was refused: {0:?}")]
     Refused(ReturnCode),
+    /// Its list is longer than a message can be: send it in parts. Nothing was sent.
+    #[error("the command is longer than a message can be")]
+    TooLong,
+    /// It was done, and its answer is not what the table says.
+    #[error("the answer cannot be read: {0:?}")]
+    Unreadable(Malformed),
     /// It goes on in the background, until what is due next.
     #[error("the command goes on in the background")]
     Begun,

@@ -34,6 +34,40 @@ pub(super) fn mul_div_up(a: u64, b: u64, c: u64) -> u64 {
     }
 }
 
+/// What amounts have in common.
+macro_rules! amount {
+    ($name:ident) => {
+        impl $name {
+            /// The sum, or [`Self::MAX`].
+            #[must_use]
+            pub const fn saturating_add(self, other: Self) -> Self {
+                Self(self.0.saturating_add(other.0))
+            }
+
+            /// What is left, or none.
+            #[must_use]
+            pub const fn saturating_sub(self, other: Self) -> Self {
+                Self(self.0.saturating_sub(other.0))
+            }
+
+            /// So many times as much, or [`Self::MAX`].
+            #[must_use]
+            pub const fn times(self, count: u64) -> Self {
+                Self(self.0.saturating_mul(count))
+            }
+
+            /// This part of it, rounded down.
+            #[must_use]
+            pub fn part(self, share: Share) -> Self {
+                Self(share.of(self.0))
+            }
+        }
+    };
+}
+
+amount!(Picos);
+amount!(Rate);
+
 /// A time or a duration in picoseconds: 213 days at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Picos(u64);
@@ -62,18 +96,6 @@ impl Picos {
         self.0
     }
 
-    /// The sum, or [`Self::MAX`].
-    #[must_use]
-    pub const fn saturating_add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
-    }
-
-    /// What is left, or none.
-    #[must_use]
-    pub const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
-    }
-
     /// The sum, or `None` past the end of the numbers.
     #[must_use]
     pub const fn checked_add(self, other: Self) -> Option<Self> {
@@ -81,18 +103,6 @@ impl Picos {
             Some(sum) => Some(Self(sum)),
             None => None,
         }
-    }
-
-    /// So many times as long, or [`Self::MAX`].
-    #[must_use]
-    pub const fn times(self, count: u64) -> Self {
-        Self(self.0.saturating_mul(count))
-    }
-
-    /// This part of it, rounded down.
-    #[must_use]
-    pub fn part(self, share: Share) -> Self {
-        Self(share.of(self.0))
     }
 }
 
@@ -123,30 +133,6 @@ impl Rate {
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
-    }
-
-    /// The sum, or [`Self::MAX`].
-    #[must_use]
-    pub const fn saturating_add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
-    }
-
-    /// What is left, or none.
-    #[must_use]
-    pub const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
-    }
-
-    /// So many times as fast, or [`Self::MAX`].
-    #[must_use]
-    pub const fn times(self, count: u64) -> Self {
-        Self(self.0.saturating_mul(count))
-    }
-
-    /// This part of it, rounded down.
-    #[must_use]
-    pub fn part(self, share: Share) -> Self {
-        Self(share.of(self.0))
     }
 
     /// How long `bytes` take, rounded up; [`Picos::MAX`] where nothing moves.

@@ -101,8 +101,8 @@ fn ways() -> Vec<Row> {
         (mailbox(2, 0, 2), "the host is dead"),
         (mailbox(3, 0, 0), "no such host"),
         (mailbox(u16::MAX, 0, 0), "the manager comes by a tunnel"),
-        (Cci::Pool(MemdevId(3)), "no such device"),
-        (Cci::Pool(MemdevId(u16::MAX)), "no such device"),
+        (Cci::Memdev(MemdevId(3)), "no such device"),
+        (Cci::Memdev(MemdevId(u16::MAX)), "no such device"),
         (Cci::Switch(SwitchId(1)), "no such switch"),
         (Cci::Switch(SwitchId(u16::MAX)), "no such switch"),
     ];

@@ -22,9 +22,9 @@ use super::row::{Answer, Row};
 use super::state;
 
 pub(crate) const SWITCH: Cci = Cci::Switch(SwitchId(0));
-pub(crate) const POOL: Cci = Cci::Pool(MemdevId(0));
-pub(crate) const SINGLE: Cci = Cci::Pool(MemdevId(1));
-pub(crate) const HEADS: Cci = Cci::Pool(MemdevId(2));
+pub(crate) const POOL: Cci = Cci::Memdev(MemdevId(0));
+pub(crate) const SINGLE: Cci = Cci::Memdev(MemdevId(1));
+pub(crate) const HEADS: Cci = Cci::Memdev(MemdevId(2));
 pub(crate) const H0: Cci = mailbox(0, 0, 0);
 pub(crate) const H1: Cci = mailbox(1, 0, 1);
 pub(crate) const H0_SINGLE: Cci = mailbox(0, 1, 0);

@@ -42,7 +42,7 @@ fn does(cci: Cci, opcode: u16) -> bool {
     let own: &[u16] = match cci {
         Cci::Mailbox { .. } => &HOST,
         Cci::Switch(_) => &BRIDGES,
-        Cci::Pool(_) => &DEVICE,
+        Cci::Memdev(_) => &DEVICE,
     };
     let is_of_heads = cci == HEADS && SEVERAL.contains(&opcode);
     ALL.contains(&opcode) || own.contains(&opcode) || is_of_heads
@@ -94,7 +94,7 @@ fn elsewhere() -> Vec<Row> {
     {
         let of_heads = SEVERAL.contains(&base.number());
         for cci in [H0, SWITCH, POOL, SINGLE] {
-            let is_pool = matches!(cci, Cci::Pool(_));
+            let is_pool = matches!(cci, Cci::Memdev(_));
             if does(cci, base.number()) || (is_pool && base.number() == 0x5402) {
                 continue;
             }

@@ -3,8 +3,6 @@
 //!
 //! The manager names a host by the logical device that is its way in.
 
-use pool_core::units::MIB;
-
 use super::super::Fabric;
 use super::{Answer, Logical, cut, list, part};
 use crate::capacity::{Capacity, Extent, Region, Removal, Selection, ViewState};
@@ -22,11 +20,9 @@ use crate::cci::dcd_management::{
 use crate::cci::generic::Empty;
 use crate::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
 use crate::id::{LdId, MemdevId};
-use crate::memdev::Memdev;
+use crate::memdev::{GRANULE, Memdev};
 use crate::span::Span;
 
-/// The unit in which the lengths of regions are told.
-const UNIT: u64 = 256 * MIB;
 /// Bytes of an extent, of a tag, and of what goes before the extents of an answer.
 const EXTENT_BYTES: usize = 0x28;
 const TAG_BYTES: usize = 0x54;
@@ -137,7 +133,7 @@ fn config(
     let range = (asked.starting_region_index, asked.region_count);
     let region = |it: Region| DcRegion {
         region_base: it.span.start,
-        region_decode_length: it.span.bytes.div_ceil(UNIT),
+        region_decode_length: it.span.bytes.div_ceil(GRANULE),
         region_length: it.span.bytes,
         region_block_size: it.block,
         dsmad_handle: 0,
@@ -236,7 +232,7 @@ fn info(device: &Memdev) -> GetDcdInfoResponse {
         sanitize_configurable: (1_u16 << regions.len().min(8))
             .wrapping_sub(1)
             .to_le_bytes()[0],
-        total_dynamic_capacity: capacity.bytes() / UNIT,
+        total_dynamic_capacity: capacity.bytes() / GRANULE,
         region_0_block_sizes: zero,
         region_1_block_sizes: one,
         region_2_block_sizes: two,
@@ -258,7 +254,7 @@ fn host_config(
     let flag = |is_so: bool, flag: u8| if is_so { flag } else { 0 };
     let region = |it: Region| HostDcRegion {
         region_base: it.span.start,
-        region_decode_length: it.span.bytes.div_ceil(UNIT),
+        region_decode_length: it.span.bytes.div_ceil(GRANULE),
         region_length: it.span.bytes,
         region_block_size: it.block,
         flags: flag(it.is_sharable, HostDcRegion::SHARABLE)

@@ -4,9 +4,9 @@
 use pool_core::planted;
 
 use super::super::Fabric;
-use super::{Answer, Cci, Done};
+use super::{Answer, Cci, Done, Logical};
 use crate::capacity::{Freed, GroupId};
-use crate::cci::ReturnCode;
+use crate::cci::{Opcode, ReturnCode};
 use crate::id::{LdId, MemdevId, SwitchId, VcsId, VppbId};
 use crate::span::Span;
 use crate::switch::Bound;
@@ -32,16 +32,15 @@ pub(in super::super) struct Component {
     pub(super) poison: Option<(Span, u64)>,
 }
 
-impl Default for Component {
-    fn default() -> Self {
-        Self {
-            limit: LIMIT,
-            clock: None,
-            background: None,
-            interrupts: [0; 5],
-            poison: None,
-        }
-    }
+impl Component {
+    /// One that was told nothing.
+    const NEW: Self = Self {
+        limit: LIMIT,
+        clock: None,
+        background: None,
+        interrupts: [0; 5],
+        poison: None,
+    };
 }
 
 /// Something that goes on, or went on, in the background.
@@ -59,10 +58,11 @@ pub(super) struct Background {
 
 /// What is to be done when its time is over.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Work {
+enum Work {
     Bind(SwitchId, (VcsId, VppbId), Bound),
     Unbind(SwitchId, (VcsId, VppbId)),
-    Sanitize(MemdevId, LdId),
+    /// It is done already.
+    Sanitize,
 }
 
 /// Something that happens at a time.
@@ -75,37 +75,66 @@ pub(in super::super) enum Timer {
 }
 
 impl Fabric {
-    pub(super) fn component(&self, cci: Cci) -> Component {
-        self.components.get(&cci).cloned().unwrap_or_default()
+    pub(super) fn component(&self, cci: Cci) -> &Component {
+        self.components.get(&cci).unwrap_or(&Component::NEW)
     }
 
     pub(super) fn component_mut(&mut self, cci: Cci) -> &mut Component {
-        self.components.entry(cci).or_default()
+        self.components.entry(cci).or_insert(Component::NEW)
     }
 
     /// What goes on in the background of a component, if anything does.
     pub(super) fn goes_on(&self, cci: Cci) -> Option<&Background> {
-        let background = self.components.get(&cci)?.background.as_ref()?;
+        let background = self.component(cci).background.as_ref()?;
         background.ended.is_none().then_some(background)
     }
 
-    /// Begins something that takes its time.
-    pub(super) fn begin(&mut self, cci: Cci, opcode: u16, work: Work) -> Answer {
+    /// Begins to bind a bridge.
+    pub(super) fn begin_to_bind(
+        &mut self,
+        (cci, switch): (Cci, SwitchId),
+        bridge: (VcsId, VppbId),
+        to: Bound,
+    ) -> Answer {
+        let work = Work::Bind(switch, bridge, to);
+        self.begin(cci, (Opcode::BindVppb, work), |_| BIND_TIME)
+    }
+
+    /// Begins to unbind one.
+    pub(super) fn begin_to_unbind(
+        &mut self,
+        (cci, switch): (Cci, SwitchId),
+        bridge: (VcsId, VppbId),
+    ) -> Answer {
+        let work = Work::Unbind(switch, bridge);
+        self.begin(cci, (Opcode::UnbindVppb, work), |_| BIND_TIME)
+    }
+
+    /// Begins to zero what the host of a logical device reaches: that is gone at once, and it is
+    /// the answer that takes its time.
+    pub(super) fn begin_to_sanitize(&mut self, cci: Cci, (memdev, ld): Logical) -> Answer {
+        let takes = |fabric: &mut Self| {
+            let bytes = fabric.sanitize(memdev, ld);
+            bytes.saturating_mul(ZERO_TIME).max(1)
+        };
+        self.begin(cci, (Opcode::Sanitize, Work::Sanitize), takes)
+    }
+
+    /// Begins something, unless something is under way; how long it takes `takes` says.
+    fn begin(
+        &mut self,
+        cci: Cci,
+        (opcode, work): (Opcode, Work),
+        takes: impl FnOnce(&mut Self) -> u64,
+    ) -> Answer {
         if self.goes_on(cci).is_some() && !planted!("command.begins_two_at_once") {
             return Err(ReturnCode::Busy);
         }
-        let takes = match work {
-            Work::Bind(..) | Work::Unbind(..) => BIND_TIME,
-            // What is there is gone at once; it is the answer that takes its time.
-            Work::Sanitize(memdev, ld) => {
-                let bytes = self.sanitize(memdev, ld);
-                bytes.saturating_mul(ZERO_TIME).max(1)
-            }
-        };
+        let takes = takes(self);
         let (begun, due) = (self.now, self.now.saturating_add(takes));
         let timer = self.at(due, Timer::Background(cci));
         self.component_mut(cci).background = Some(Background {
-            opcode,
+            opcode: opcode.number(),
             begun,
             due,
             ended: None,
@@ -122,7 +151,7 @@ impl Fabric {
         match background.filter(|background| background.ended.is_none()) {
             // What is zeroed in part is of no use to anybody.
             Some(Background {
-                work: Work::Sanitize(..),
+                work: Work::Sanitize,
                 ..
             }) => Err(ReturnCode::RequestAbortBackgroundOperationNotSupported),
             Some(background) => {
@@ -203,12 +232,10 @@ impl Fabric {
     }
 
     fn end(&mut self, cci: Cci) {
-        let background = self.component(cci).background;
-        let Some(background) = background.filter(|it| it.ended.is_none() && it.due <= self.now)
-        else {
+        let Some(work) = self.goes_on(cci).map(|background| background.work) else {
             return;
         };
-        let done = match background.work {
+        let done = match work {
             Work::Bind(switch, bridge, to) => {
                 let switch = self.switch_mut(switch);
                 switch.map_or(Ok(()), |switch| switch.bind(bridge, to))
@@ -217,7 +244,7 @@ impl Fabric {
                 let switch = self.switch_mut(switch);
                 switch.map_or(Ok(()), |switch| switch.unbind(vcs, vppb).map(|_| ()))
             }
-            Work::Sanitize(..) => Ok(()),
+            Work::Sanitize => Ok(()),
         };
         if let Some(background) = &mut self.component_mut(cci).background {
             background.ended = Some(done.map_or_else(ReturnCode::from, |()| ReturnCode::Success));

@@ -1,7 +1,7 @@
 //! What every component answers.
 
 use super::super::Fabric;
-use super::{Answer, Cci, cut, list};
+use super::{Answer, Cci, cut, list, nanos};
 use crate::cci::generic::{
     BackgroundOperationStatus, Empty, IdentifyResponse, ResponseMessageLimit, Timestamp,
 };
@@ -12,8 +12,6 @@ use crate::cci::{Opcode, Request, Response, ReturnCode};
 const VENDOR: u16 = 0;
 /// The longest message that is taken: 2 to the power of this, in bytes.
 const LONGEST: u8 = 20;
-/// Picoseconds in a nanosecond.
-const NANO: u64 = 1_000;
 
 pub(super) fn is_generic(opcode: Opcode) -> bool {
     matches!(opcode.number(), 0x0001..=0x0005 | 0x0300..=0x0401)
@@ -40,7 +38,7 @@ impl Fabric {
             }
             Request::GetTimestamp(_) => {
                 let clock = self.component(cci).clock;
-                let told = clock.map(|(at, told)| told.saturating_add((self.now - at) / NANO));
+                let told = clock.map(|(at, told)| told.saturating_add(nanos(self.now - at)));
                 let timestamp_ns = told.unwrap_or(0);
                 Response::GetTimestamp(Timestamp { timestamp_ns })
             }
@@ -75,7 +73,7 @@ impl Fabric {
     fn identity(&self, cci: Cci) -> IdentifyResponse {
         let (serial_number, component_type) = match cci {
             Cci::Switch(switch) => (u64::from(switch.0), IdentifyResponse::SWITCH),
-            Cci::Mailbox { memdev, .. } | Cci::Pool(memdev) => {
+            Cci::Mailbox { memdev, .. } | Cci::Memdev(memdev) => {
                 let serial = self.memdev(memdev).map_or(0, |device| device.serial());
                 (serial, IdentifyResponse::TYPE_3)
             }
@@ -92,7 +90,7 @@ impl Fabric {
     }
 
     fn background_status(&self, cci: Cci) -> BackgroundOperationStatus {
-        let Some(background) = self.component(cci).background else {
+        let Some(background) = &self.component(cci).background else {
             return BackgroundOperationStatus {
                 status: 0,
                 opcode: 0,
@@ -113,9 +111,7 @@ impl Fabric {
             vendor_status: 0,
         }
     }
-}
 
-impl Fabric {
     /// The command effects log of an interface.
     fn effects(&self, cci: Cci) -> Vec<u8> {
         let entry = |opcode: Opcode| {

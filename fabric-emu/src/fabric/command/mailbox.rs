@@ -1,10 +1,9 @@
 //! A host and its logical device: what it is, its events, its poison.
 
-use pool_core::units::{LINE_BYTES, MIB};
+use pool_core::units::LINE_BYTES;
 
 use super::super::Fabric;
-use super::component::Work;
-use super::{Answer, Cci, Logical, cut, list};
+use super::{Answer, Cci, Logical, cut, list, nanos};
 use crate::cci::event_records::{
     DynamicCapacityEvent, DynamicCapacityEventType, EventBody, EventHeader, EventRecord,
 };
@@ -18,14 +17,12 @@ use crate::cci::poison::{
     ClearPoisonRequest, GetPoisonListRequest, GetPoisonListResponse, InjectPoisonRequest,
     MediaErrorRecord,
 };
-use crate::cci::{DpaExtent, Opcode, Request, Response, ReturnCode, U24};
+use crate::cci::{DpaExtent, Request, Response, ReturnCode, U24};
 use crate::log::Log;
 use crate::media::MOST_POISONED;
-use crate::memdev::{CapacityEvent, HOST_LOG, Told};
+use crate::memdev::{CapacityEvent, Dated, GRANULE, HOST_LOG, Told};
 use crate::span::Span;
 
-/// The unit in which capacities are told.
-const UNIT: u64 = 256 * MIB;
 /// Bytes of the head of an answer that lists events, and that lists poison.
 const LIST_HEAD: usize = 0x20;
 /// Bytes of a record of poison.
@@ -61,10 +58,7 @@ impl Fabric {
             Request::GetPoisonList(asked) => self.poison_list((cci, at), asked, room)?,
             Request::InjectPoison(asked) => self.inject(at, asked)?,
             Request::ClearPoison(asked) => self.clear_poison(at, asked)?,
-            Request::Sanitize(_) => {
-                let work = Work::Sanitize(at.0, at.1);
-                return self.begin(cci, Opcode::Sanitize.number(), work);
-            }
+            Request::Sanitize(_) => return self.begin_to_sanitize(cci, at),
             _ => return Err(ReturnCode::Unsupported),
         };
         Ok(response.into())
@@ -78,8 +72,8 @@ impl Fabric {
         let (fixed, _) = device.ld(ld)?;
         Ok(IdentifyMemoryDeviceResponse {
             fw_revision: *b"tierpool emu 0.1",
-            total_capacity: fixed / UNIT,
-            volatile_only_capacity: fixed / UNIT,
+            total_capacity: fixed / GRANULE,
+            volatile_only_capacity: fixed / GRANULE,
             persistent_only_capacity: 0,
             partition_alignment: 0,
             informational_event_log_size: 0,
@@ -239,7 +233,7 @@ const NO_FLAGS: U24 = match U24::new(0) {
 
 /// The oldest records of a log. There is one for dynamic capacity; the others have none.
 pub(super) fn events(
-    log: &Log<(u64, CapacityEvent)>,
+    log: &Log<Dated>,
     asked: EventLog,
     room: usize,
     now: u64,
@@ -273,7 +267,7 @@ pub(super) fn events(
 
 /// Clears records of a log.
 pub(super) fn clear(
-    log: &mut Log<(u64, CapacityEvent)>,
+    log: &mut Log<Dated>,
     asked: &ClearEventRecordsRequest,
 ) -> Result<Response, ReturnCode> {
     let is_all = asked.clear_event_flags & ClearEventRecordsRequest::CLEAR_ALL != 0;
@@ -294,10 +288,6 @@ pub(super) fn clear(
         return Err(ReturnCode::InvalidHandle);
     }
     Ok(Response::ClearEventRecords(Empty))
-}
-
-const fn nanos(picos: u64) -> u64 {
-    picos / 1_000
 }
 
 /// A record as it is told: its time is that of the fabric, from its start.

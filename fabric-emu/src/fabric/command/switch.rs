@@ -1,7 +1,6 @@
 //! A switch and its manager: ports, virtual switches, and what their bridges are bound to.
 
 use super::super::Fabric;
-use super::component::Work;
 use super::{Answer, Cci, cut, list};
 use crate::cci::generic::Empty;
 use crate::cci::switch::{
@@ -14,9 +13,9 @@ use crate::cci::virtual_switch::{
     BindVppbRequest, BindingStatus, GetVcsInfoRequest, GetVcsInfoResponse, VcsHead, VcsInformation,
     VcsState, VppbInformation,
 };
-use crate::cci::{Opcode, Request, Response, ReturnCode};
+use crate::cci::{Request, Response, ReturnCode};
 use crate::id::{Node, PortId, SwitchId, VcsId, VppbId};
-use crate::switch::{Bound, PhysicalPort, Role, Switch};
+use crate::switch::{Bound, Role, Switch};
 use crate::topology::MemdevKind;
 
 /// No logical device.
@@ -71,7 +70,7 @@ impl Fabric {
             ld: Some(asked.ld_id).filter(|&ld| ld != BindVppbRequest::NO_LD),
         };
         switch.may_bind(bridge, to)?;
-        self.begin(cci, Opcode::BindVppb.number(), Work::Bind(id, bridge, to))
+        self.begin_to_bind((cci, id), bridge, to)
     }
 
     fn unbind_bridge(
@@ -91,11 +90,7 @@ impl Fabric {
         if !matches!(bound, Some(Some(_))) {
             return Err(ReturnCode::InvalidInput);
         }
-        self.begin(
-            cci,
-            Opcode::UnbindVppb.number(),
-            Work::Unbind(id, (vcs, vppb)),
-        )
+        self.begin_to_unbind((cci, id), (vcs, vppb))
     }
 
     fn ports(
@@ -109,7 +104,7 @@ impl Fabric {
             .ok_or(ReturnCode::InternalError)?;
         let port = |&port_id: &PortId| {
             let found = switch.ports().get(port_id.index());
-            found.map_or(invalid(port_id), |port| self.port((id, port_id), port))
+            found.map_or(invalid(port_id), |&role| self.port((id, port_id), role))
         };
         Ok(Response::GetPhysicalPortState(
             GetPhysicalPortStateResponse {
@@ -118,7 +113,7 @@ impl Fabric {
         ))
     }
 
-    fn port(&self, (id, port_id): (SwitchId, PortId), port: &PhysicalPort) -> PortInformation {
+    fn port(&self, (id, port_id): (SwitchId, PortId), role: Role) -> PortInformation {
         let end = self.ends.get(&(Node::Switch(id), port_id));
         let link = end.map(|(_, link)| *link);
         let is_up = link.is_some_and(|link| self.is_up.get(link) == Some(&true));
@@ -127,7 +122,7 @@ impl Fabric {
         let (kind, lds) = self.connected(node);
         PortInformation {
             port_id,
-            configuration_state: match port.role {
+            configuration_state: match role {
                 Role::Unused => PortState::Disabled,
                 Role::Upstream(_) => PortState::Upstream,
                 Role::Downstream { .. } => PortState::Downstream,
@@ -196,7 +191,7 @@ impl Fabric {
             (TunnelTarget::PortOrLd, Some(((Node::Memdev(memdev), _), _)))
                 if self.gone.get(memdev.index()) == Some(&false) =>
             {
-                self.pass_on(Cci::Pool(*memdev), tunnel)
+                self.pass_on(Cci::Memdev(*memdev), tunnel)
             }
             _ => Err(ReturnCode::InvalidInput),
         }
@@ -254,7 +249,7 @@ fn identity(switch: &Switch) -> IdentifySwitchDeviceResponse {
         ingress_port_id: 0,
         physical_ports: cut(ports.len(), u8::MAX),
         virtual_switches: cut(all.len(), u8::MAX),
-        active_ports: bits(ports.iter().map(|port| port.role != Role::Unused)),
+        active_ports: bits(ports.iter().map(|&role| role != Role::Unused)),
         active_virtual_switches: bits(all.iter().map(|_| true)),
         total_vppbs: cut(bridges().count(), u16::MAX),
         bound_vppbs: cut(bridges().flatten().count(), u16::MAX),

@@ -23,7 +23,7 @@ use crate::cci::virtual_switch::{
 use crate::cci::{DpaExtent, Tag};
 use crate::id::{PortId, VcsId, VppbId};
 
-const POOL: Cci = Cci::Pool(MemdevId(0));
+const DEVICE: Cci = Cci::Memdev(MemdevId(0));
 const SWITCH: Cci = Cci::Switch(SwitchId(0));
 /// Regions of the topology: the second is kept coherent by hardware. Both are sharable.
 const SOFTWARE: u8 = 0;
@@ -107,7 +107,7 @@ impl Rig {
         tag: Tag,
     ) -> Result<Response, ReturnCode> {
         self.ask(
-            POOL,
+            DEVICE,
             &Request::InitiateAdd(InitiateAddRequest {
                 host_id: LdId(host),
                 selection_policy: policy,
@@ -214,7 +214,7 @@ fn capacity_is_offered_taken_asked_for_and_given_back() {
     assert!(rig.extents(0).is_empty());
     rig.take(0, std::slice::from_ref(&extent)).unwrap();
     assert_eq!(rig.extents(0), std::slice::from_ref(&extent));
-    let answered = rig.events(POOL);
+    let answered = rig.events(DEVICE);
     assert_eq!(
         answered,
         [(
@@ -231,7 +231,7 @@ fn capacity_is_offered_taken_asked_for_and_given_back() {
         tag: TAG,
         extents: None,
     };
-    rig.ask(POOL, &Request::InitiateRelease(release.clone()))
+    rig.ask(DEVICE, &Request::InitiateRelease(release.clone()))
         .unwrap();
     let asked = rig.events(mailbox(0));
     assert_eq!(
@@ -245,13 +245,13 @@ fn capacity_is_offered_taken_asked_for_and_given_back() {
         rig.ask(mailbox(0), &give),
         Err(ReturnCode::InvalidPhysicalAddress)
     );
-    let given = rig.events(POOL);
+    let given = rig.events(DEVICE);
     assert_eq!(
         given,
         [(DynamicCapacityEventType::CapacityReleased, extent)]
     );
     assert_eq!(
-        rig.ask(POOL, &Request::InitiateRelease(release)),
+        rig.ask(DEVICE, &Request::InitiateRelease(release)),
         Err(ReturnCode::InvalidInput)
     );
     rig.check();
@@ -274,7 +274,7 @@ fn capacity_is_shared_kept_and_taken_by_force() {
             starting_index: 0,
             max_tags: 9,
         };
-        match rig.ask(POOL, &Request::ListTags(asked)) {
+        match rig.ask(DEVICE, &Request::ListTags(asked)) {
             Ok(Response::ListTags(list)) => {
                 let tag = &list.tags[0];
                 (tag.references[0], tag.pending_references[0], tag.flags)
@@ -285,8 +285,11 @@ fn capacity_is_shared_kept_and_taken_by_force() {
     assert_eq!(tags(&mut rig), (0b01, 0b10, 0));
     let second = rig.events(mailbox(1))[0].1.clone();
     rig.take(1, std::slice::from_ref(&second)).unwrap();
-    rig.ask(POOL, &Request::AddReference(ReferenceRequest { tag: TAG }))
-        .unwrap();
+    rig.ask(
+        DEVICE,
+        &Request::AddReference(ReferenceRequest { tag: TAG }),
+    )
+    .unwrap();
     assert_eq!(tags(&mut rig), (0b11, 0, 1));
     for host in 0..2 {
         let release = InitiateReleaseRequest {
@@ -298,14 +301,14 @@ fn capacity_is_shared_kept_and_taken_by_force() {
             tag: Tag([0; 16]),
             extents: Some(vec![second.clone()].try_into().unwrap()),
         };
-        rig.ask(POOL, &Request::InitiateRelease(release)).unwrap();
+        rig.ask(DEVICE, &Request::InitiateRelease(release)).unwrap();
         let gone = rig.events(mailbox(host));
         assert_eq!(gone[0].0, DynamicCapacityEventType::ForcedCapacityRelease);
         assert!(rig.extents(host).is_empty());
     }
     assert_eq!(tags(&mut rig), (0, 0, 1));
     rig.ask(
-        POOL,
+        DEVICE,
         &Request::RemoveReference(ReferenceRequest { tag: TAG }),
     )
     .unwrap();
@@ -318,7 +321,7 @@ fn capacity_is_shared_kept_and_taken_by_force() {
     };
     assert_eq!(free(&rig), 60 * MIB, "what is zeroed is not free");
     rig.wait();
-    rig.events(POOL);
+    rig.events(DEVICE);
     assert_eq!(free(&rig), 64 * MIB);
     rig.check();
 }
@@ -410,15 +413,15 @@ fn tunnelled(rig: &mut Rig, cci: Cci, layers: &[(u8, TunnelTarget)]) -> Result<u
 }
 
 #[test]
-fn a_tunnel_leads_through_a_switch_to_a_pool_and_a_logical_device() {
+fn a_tunnel_leads_through_a_switch_to_a_memory_device_and_a_logical_one() {
     let mut rig = Rig::unbound();
     let (port, ld) = (TunnelTarget::PortOrLd, TunnelTarget::PortOrLd);
     assert_eq!(tunnelled(&mut rig, SWITCH, &[]), Ok(0));
     assert_eq!(tunnelled(&mut rig, SWITCH, &[(2, port)]), Ok(3));
     assert_eq!(tunnelled(&mut rig, SWITCH, &[(2, port), (1, ld)]), Ok(3));
-    assert_eq!(tunnelled(&mut rig, POOL, &[(1, ld)]), Ok(3));
+    assert_eq!(tunnelled(&mut rig, DEVICE, &[(1, ld)]), Ok(3));
     assert_eq!(
-        tunnelled(&mut rig, POOL, &[(2, ld)]),
+        tunnelled(&mut rig, DEVICE, &[(2, ld)]),
         Err(ReturnCode::InvalidInput)
     );
     assert_eq!(
@@ -426,8 +429,8 @@ fn a_tunnel_leads_through_a_switch_to_a_pool_and_a_logical_device() {
         Err(ReturnCode::InvalidInput)
     );
     let pool = (0, TunnelTarget::LdPool);
-    assert_eq!(tunnelled(&mut rig, POOL, &[pool, pool, pool]), Ok(3));
-    let deep = tunnelled(&mut rig, POOL, &[pool, pool, pool, pool]);
+    assert_eq!(tunnelled(&mut rig, DEVICE, &[pool, pool, pool]), Ok(3));
+    let deep = tunnelled(&mut rig, DEVICE, &[pool, pool, pool, pool]);
     assert_eq!(deep, Err(ReturnCode::Unsupported));
     rig.fabric
         .step(0, &Event::Fault(Fault::MemdevVanishes(MemdevId(0))));
@@ -439,7 +442,7 @@ fn a_tunnel_leads_through_a_switch_to_a_pool_and_a_logical_device() {
 
 #[test]
 fn an_interface_does_what_its_log_of_commands_says_and_nothing_else() {
-    for cci in [POOL, SWITCH, mailbox(0)] {
+    for cci in [DEVICE, SWITCH, mailbox(0)] {
         let mut rig = Rig::new();
         let told: Vec<u16> = rig.fabric.supported(cci).map(Opcode::number).collect();
         assert!(told.len() > 10);
@@ -583,10 +586,10 @@ fn a_long_list_of_poison_is_read_to_its_end() {
 fn a_component_has_the_time_that_it_was_told_and_goes_on_from_there() {
     let mut rig = Rig::new();
     let timestamp_ns = 1_000_000;
-    rig.ask(POOL, &Request::SetTimestamp(Timestamp { timestamp_ns }))
+    rig.ask(DEVICE, &Request::SetTimestamp(Timestamp { timestamp_ns }))
         .unwrap();
     rig.now += 5_000;
-    let told = rig.ask(POOL, &Request::GetTimestamp(Empty));
+    let told = rig.ask(DEVICE, &Request::GetTimestamp(Empty));
     let expected = Timestamp {
         timestamp_ns: 1_000_005,
     };
@@ -613,17 +616,20 @@ fn a_region_is_set_up_anew_while_nothing_of_it_is_in_use() {
             sanitize_on_release: 1,
         })
     };
-    rig.ask(POOL, &set(4 * MIB)).unwrap();
+    rig.ask(DEVICE, &set(4 * MIB)).unwrap();
     assert_eq!(block(&mut rig), 4 * MIB);
     for wrong in [0, 3 * MIB, 32, 512 * MIB] {
         assert_eq!(
-            rig.ask(POOL, &set(wrong)),
+            rig.ask(DEVICE, &set(wrong)),
             Err(ReturnCode::InvalidInput),
             "{wrong}"
         );
     }
     rig.add(0, SelectionPolicy::Free, TAG).unwrap();
-    assert_eq!(rig.ask(POOL, &set(2 * MIB)), Err(ReturnCode::InvalidInput));
+    assert_eq!(
+        rig.ask(DEVICE, &set(2 * MIB)),
+        Err(ReturnCode::InvalidInput)
+    );
     assert_eq!(block(&mut rig), 4 * MIB);
 }
 
@@ -632,7 +638,13 @@ fn what_is_no_command_is_dropped() {
     let mut rig = Rig::new();
     let good = message(1, &[]).encode();
     let drop = |rig: &mut Rig, message: Vec<u8>| {
-        let effects = rig.fabric.step(0, &Event::Command { cci: POOL, message });
+        let effects = rig.fabric.step(
+            0,
+            &Event::Command {
+                cci: DEVICE,
+                message,
+            },
+        );
         assert_eq!(effects, [Effect::Dropped]);
     };
     for length in 0..good.len() {

@@ -1,8 +1,6 @@
 //! What all heads and logical devices of a memory device share, for its manager; and the way on to
 //! a logical device.
 
-use pool_core::units::MIB;
-
 use super::super::Fabric;
 use super::{Answer, Cci, list, mailbox, part};
 use crate::cci::logical_devices::{
@@ -17,10 +15,9 @@ use crate::cci::switch::Ltssm;
 use crate::cci::tunnel::{TunnelRequest, TunnelResponse, TunnelTarget};
 use crate::cci::{Category, Message, Request, Response, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, Node, PortId};
+use crate::memdev::GRANULE;
 use crate::topology::MemdevKind;
 
-/// The unit in which allocations are told.
-const UNIT: u64 = 256 * MIB;
 /// Tunnels in tunnels; more are not followed. As the specification has it: three layers.
 const MOST_LAYERS: u8 = 3;
 /// How long what comes back through a tunnel may be, but for its header and those of tunnels.
@@ -29,7 +26,7 @@ const TUNNEL_ROOM: usize = 0xffff - 64;
 pub(super) const MANAGER: HostId = HostId(u16::MAX);
 
 impl Fabric {
-    pub(super) fn pool_command(
+    pub(super) fn memdev_command(
         &mut self,
         (cci, memdev): (Cci, MemdevId),
         request: Request,
@@ -74,7 +71,7 @@ impl Fabric {
         let all = (0..count).map(|ld| {
             let fixed = device.ld(LdId(ld.into())).map_or(0, |(fixed, _)| fixed);
             LdAllocation {
-                range_1_multiplier: fixed / UNIT,
+                range_1_multiplier: fixed / GRANULE,
                 range_2_multiplier: 0,
             }
         });
