@@ -25,8 +25,8 @@ use pool_core::mem::{Access, Region, Window};
 use pool_core::packet::{self, Packet, PacketError};
 use pool_core::units::TIB;
 use pool_core::{BackingId, Bytes, Nanos, PoolAddr, WindowRange};
-use pool_daemon::device::Device as _;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
+use pool_daemon::device::{Device as _, Place};
 use pool_daemon::sys::Failed;
 use pool_daemon::sys::socket::{connect_to, listen_privately};
 use tempfile::TempDir;
@@ -132,7 +132,10 @@ impl Server {
     }
 
     fn build(&self, bytes: Bytes) -> anyhow::Result<OwnedFd> {
-        Ok(self.device.build(BackingId::FIRST, bytes, false)?.file)
+        Ok(self
+            .device
+            .build(BackingId::FIRST, Place::anywhere(bytes), false)?
+            .file)
     }
 
     /// False where the client is gone.

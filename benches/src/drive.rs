@@ -39,6 +39,7 @@ pub(crate) fn plan(extents: u32) -> Plan {
             sealed: true,
             persistent: false,
             numa_node: None,
+            dynamic: false,
         }],
         tenancy: Tenancy {
             tenants: Vec::new(),

@@ -38,6 +38,16 @@ pub enum Event {
         /// Which.
         segment: SegmentId,
     },
+    /// A part of the segment holds nothing any more, because memory failed: an access to it may end
+    /// the process. The rest is as it was. It may be said more than once.
+    Damaged {
+        /// Which.
+        segment: SegmentId,
+        /// Where the part begins.
+        offset: Bytes,
+        /// How long it is.
+        len: Bytes,
+    },
     /// The size, place or incarnation of the segment changed, and its mapping with it.
     Changed {
         /// Which.

@@ -11,7 +11,7 @@ use pool_core::packet::{self, PacketError};
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, lock};
 use pool_core::{Bytes, Incarnation, SegmentId};
-use pool_proto::session::v1::{self as session, event};
+use pool_proto::session::v1::event;
 
 use crate::event::Event;
 use crate::shared::Shared;
@@ -75,16 +75,11 @@ impl Shared {
     fn act_on(self: &Arc<Self>, body: event::Body) -> Option<()> {
         let event = match body {
             event::Body::Pressure(pressure) => {
-                let session::Pressure {
-                    tier,
-                    bytes,
-                    deadline_ms,
-                } = pressure;
-                let deadline = Duration::from_millis(deadline_ms);
-                self.give_ready_back(&tier, deadline);
+                let deadline = Duration::from_millis(pressure.deadline_ms);
+                self.give_ready_back(&pressure.tier, deadline);
                 Event::Pressure {
-                    tier,
-                    bytes: Bytes::new(bytes),
+                    tier: pressure.tier,
+                    bytes: Bytes::new(pressure.bytes),
                     deadline,
                 }
             }
@@ -103,19 +98,20 @@ impl Shared {
                 }
                 Event::Lost { segment }
             }
+            event::Body::Damaged(damaged) => Event::Damaged {
+                segment: SegmentId::new(damaged.segment_id)?,
+                offset: Bytes::new(damaged.offset),
+                len: Bytes::new(damaged.bytes),
+            },
             event::Body::Changed(changed) => {
                 // Told to the program when it has happened.
                 let segment = SegmentId::new(changed.segment_id)?;
                 return self.tell(segment, News::Changed).ok().map(|_| ());
             }
             event::Body::DeviceLeaving(leaving) => {
-                let session::DeviceLeaving {
-                    device,
-                    segment_ids,
-                } = leaving;
-                let segments = segment_ids.into_iter().map(SegmentId::new);
+                let segments = leaving.segment_ids.into_iter().map(SegmentId::new);
                 Event::DeviceLeaving {
-                    device,
+                    device: leaving.device,
                     segments: segments.collect::<Option<_>>()?,
                 }
             }

@@ -18,8 +18,8 @@ use pool_proto::admin::v1::Finding;
 use pool_proto::common::v1::Pages;
 
 use crate::config::{Config, DeviceKind, PagePolicy};
-use crate::device::Device as _;
 use crate::device::memfd::MemfdDevice;
+use crate::device::{Device as _, Place};
 use crate::discover::Machine;
 
 /// The mappings that a client needs which holds all the segments it may, and as many again for
@@ -85,7 +85,11 @@ fn examine_below(root: &Path, machine: &Machine, config: &Config, store: &str) -
 /// Builds a scratch file of one extent with `policy`; tells the pages it got.
 fn scratch_pages(policy: PagePolicy) -> Result<Pages, String> {
     let device = MemfdDevice::new(policy, None, Bytes::ZERO).map_err(|error| error.to_string())?;
-    let built = device.build(BackingId::FIRST, Bytes::new(EXTENT_BYTES), false);
+    let built = device.build(
+        BackingId::FIRST,
+        Place::anywhere(Bytes::new(EXTENT_BYTES)),
+        false,
+    );
     built
         .map(|built| built.pages)
         .map_err(|error| error.to_string())

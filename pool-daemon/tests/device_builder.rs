@@ -15,7 +15,7 @@ use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES, Nanos, packet};
 use pool_daemon::device::builder::{Builder, Outcome};
 use pool_daemon::device::copy::Part;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
-use pool_daemon::device::{Device, NewFile, proof};
+use pool_daemon::device::{Device, NewFile, Place, proof};
 use pool_daemon::engine::command::WorldError;
 
 const DEVICE: DeviceId = DeviceId::FIRST;
@@ -78,17 +78,17 @@ impl Device for Gated {
     fn build(
         &self,
         backing: BackingId,
-        bytes: Bytes,
+        place: Place<'_>,
         shareable: bool,
     ) -> Result<NewFile, WorldError> {
         let mut open = lock(&self.open);
-        while !*open && bytes.get() >= self.stopped_from {
+        while !*open && place.bytes.get() >= self.stopped_from {
             open = self.opened.wait(open).unwrap();
         }
         if self.short.swap(false, SeqCst) {
             return Err(SHORT);
         }
-        self.inner.build(backing, bytes, shareable)
+        self.inner.build(backing, place, shareable)
     }
 
     fn build_ahead(&self, bytes: Bytes, shareable: bool) -> Option<Result<NewFile, WorldError>> {
@@ -135,7 +135,7 @@ fn what_is_asked_for_comes_in_order() {
     for number in 1..=8 {
         assert!(
             builder
-                .build(DEVICE, backing(number), EXTENT, false)
+                .build(DEVICE, backing(number), Place::anywhere(EXTENT), false)
                 .is_none()
         );
     }
@@ -151,8 +151,12 @@ fn who_asks_for_much_holds_up_nobody_who_asks_for_little_or_gives_back() {
     let much = Bytes::new(65 << 20);
     let device = Gated::closed_to(much.get());
     let builder = builder_of(Arc::clone(&device) as _, 0);
-    assert!(builder.build(DEVICE, backing(1), much, false).is_none());
-    let two = builder.build(DEVICE, backing(2), TWO_EXTENTS, false);
+    assert!(
+        builder
+            .build(DEVICE, backing(1), Place::anywhere(much), false)
+            .is_none()
+    );
+    let two = builder.build(DEVICE, backing(2), Place::anywhere(TWO_EXTENTS), false);
     assert!(two.is_none());
     let (first, file) = built(outcomes(&builder, 1).remove(0));
     assert_eq!(first, backing(2));
@@ -170,7 +174,7 @@ fn what_lies_ready_is_handed_out_at_once() {
     let mut number = 0;
     let ready = eventually(soon(), || {
         number += 1;
-        builder.build(DEVICE, backing(number), EXTENT, false)
+        builder.build(DEVICE, backing(number), Place::anywhere(EXTENT), false)
     });
     let file = ready.unwrap().file;
     assert!(!proof::is_held_elsewhere(file.as_fd()).unwrap());
@@ -178,7 +182,7 @@ fn what_lies_ready_is_handed_out_at_once() {
     number += 1;
     assert!(
         builder
-            .build(DEVICE, backing(number), TWO_EXTENTS, false)
+            .build(DEVICE, backing(number), Place::anywhere(TWO_EXTENTS), false)
             .is_none()
     );
 }
@@ -188,14 +192,26 @@ fn a_job_in_hand_is_not_begun_twice() {
     let device = Gated::new(false);
     let builder = builder_of(Arc::<Gated>::clone(&device), 0);
     for _ in 0..3 {
-        assert!(builder.build(DEVICE, backing(1), EXTENT, false).is_none());
+        assert!(
+            builder
+                .build(DEVICE, backing(1), Place::anywhere(EXTENT), false)
+                .is_none()
+        );
     }
-    assert!(builder.build(DEVICE, backing(2), EXTENT, false).is_none());
+    assert!(
+        builder
+            .build(DEVICE, backing(2), Place::anywhere(EXTENT), false)
+            .is_none()
+    );
     device.open();
     let came: Vec<_> = outcomes(&builder, 2).into_iter().map(built).collect();
     assert_eq!((came[0].0, came[1].0), (backing(1), backing(2)));
     // Once it is done it may be asked for again.
-    assert!(builder.build(DEVICE, backing(1), EXTENT, false).is_none());
+    assert!(
+        builder
+            .build(DEVICE, backing(1), Place::anywhere(EXTENT), false)
+            .is_none()
+    );
     assert_eq!(built(outcomes(&builder, 1).remove(0)).0, backing(1));
 }
 
@@ -209,12 +225,12 @@ fn a_short_machine_gets_the_stock_back() {
     device.short.store(true, SeqCst);
     assert!(
         builder
-            .build(DEVICE, backing(1), TWO_EXTENTS, false)
+            .build(DEVICE, backing(1), Place::anywhere(TWO_EXTENTS), false)
             .is_none()
     );
     let (_, result) = built(outcomes(&builder, 1).remove(0));
     assert!(result.is_ok(), "{result:?}");
-    let another = builder.build(DEVICE, backing(2), EXTENT, false);
+    let another = builder.build(DEVICE, backing(2), Place::anywhere(EXTENT), false);
     assert!(another.is_none(), "the stock was given back");
 }
 
@@ -223,7 +239,11 @@ fn a_short_machine_without_a_stock_says_so() {
     let device = Gated::new(true);
     let builder = builder_of(Arc::<Gated>::clone(&device), 0);
     device.short.store(true, SeqCst);
-    assert!(builder.build(DEVICE, backing(1), EXTENT, false).is_none());
+    assert!(
+        builder
+            .build(DEVICE, backing(1), Place::anywhere(EXTENT), false)
+            .is_none()
+    );
     let (_, result) = built(outcomes(&builder, 1).remove(0));
     assert_eq!(result.unwrap_err(), SHORT);
 }
@@ -235,7 +255,11 @@ fn a_device_that_shall_have_no_stock_has_none() {
     let stocked = || (device.ahead.load(SeqCst) == 8).then_some(());
     eventually(soon(), stocked).unwrap();
     builder.set_stock(DEVICE, 0);
-    assert!(builder.build(DEVICE, backing(1), EXTENT, false).is_none());
+    assert!(
+        builder
+            .build(DEVICE, backing(1), Place::anywhere(EXTENT), false)
+            .is_none()
+    );
     let (_, result) = built(outcomes(&builder, 1).remove(0));
     assert!(result.is_ok(), "{result:?}");
 }
@@ -246,7 +270,7 @@ fn contents_are_copied_and_files_destroyed_beside_the_caller() {
     for number in [1, 2] {
         assert!(
             builder
-                .build(DEVICE, backing(number), EXTENT, false)
+                .build(DEVICE, backing(number), Place::anywhere(EXTENT), false)
                 .is_none()
         );
     }
@@ -295,7 +319,7 @@ fn a_builder_that_is_dropped_ends_the_job_it_does_and_no_other() {
     for number in 1..=3 {
         assert!(
             builder
-                .build(DEVICE, backing(number), TWO_EXTENTS, false)
+                .build(DEVICE, backing(number), Place::anywhere(TWO_EXTENTS), false)
                 .is_none()
         );
     }

@@ -22,7 +22,7 @@ use pool_daemon::device::copy::{Part, copy};
 use pool_daemon::device::file::FileDevice;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
 use pool_daemon::device::proof::is_held_elsewhere;
-use pool_daemon::device::{Device, NewFile, open_for};
+use pool_daemon::device::{Device, NewFile, Place, open_for};
 use pool_daemon::engine::command::WorldError;
 use pool_daemon::sys;
 use pool_proto::common::v1::{Access, Pages};
@@ -60,7 +60,7 @@ fn round(device: &dyn Device, call: Call) -> Round {
         fault::disarm();
         calls
     };
-    let built = [1, 2].map(|number| device.build(backing(number), BYTES, false));
+    let built = [1, 2].map(|number| device.build(backing(number), Place::anywhere(BYTES), false));
     let lived = match &built {
         [Ok(old), Ok(new)] => live(device, old, new).map(|()| [old.pages, new.pages]),
         [Err(error), _] | [_, Err(error)] => Err(error.clone()),
@@ -160,13 +160,15 @@ fn a_full_file_system_says_what_it_has() {
     let directory = tempfile::tempdir().unwrap();
     let device = FileDevice::open(&directory.path().join("device")).unwrap();
     fault::arm_failure(Call::Fallocate, 1, Errno::ENOSPC, false);
-    let built = device.build(backing(1), BYTES, false);
+    let built = device.build(backing(1), Place::anywhere(BYTES), false);
     fault::disarm();
     match built {
         Err(WorldError::MachineShort { asked_bytes, .. }) => assert_eq!(asked_bytes, BYTES.get()),
         other => panic!("{other:?}"),
     }
-    device.build(backing(1), BYTES, false).unwrap();
+    device
+        .build(backing(1), Place::anywhere(BYTES), false)
+        .unwrap();
 }
 
 #[test]

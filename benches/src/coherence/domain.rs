@@ -17,8 +17,8 @@ use pool_core::mem::{Access, FileMap, Mapped};
 use pool_core::sync::atomic::{AtomicU32, AtomicU64};
 use pool_core::units::KIB;
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
-use pool_daemon::device::Device as _;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
+use pool_daemon::device::{Device as _, Place};
 
 use super::pthread::{RobustMutex, STRIDE};
 
@@ -81,7 +81,7 @@ impl Domain {
         let layout = shape.layout()?;
         let device = MemfdDevice::new(PagePolicy::Auto, None, Bytes::ZERO)?;
         let file = device
-            .build(BackingId::FIRST, bytes_of(layout), false)?
+            .build(BackingId::FIRST, Place::anywhere(bytes_of(layout)), false)?
             .file;
         let domain = Self::map(file, layout)?;
         domain.directory()?.format(0)?;

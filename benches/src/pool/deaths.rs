@@ -16,8 +16,8 @@ use pool_core::BackingId;
 use pool_core::clock::Deadline;
 use pool_core::mem::{Access, FileMap};
 use pool_core::units::{GIB, MIB, PAGE_BYTES};
-use pool_daemon::device::Device as _;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
+use pool_daemon::device::{Device as _, Place};
 
 use crate::contest::{Case, Contender, hold, timed};
 use crate::daemon::{Daemon, TIER, await_free, free};
@@ -133,7 +133,9 @@ impl Holder {
             }
             None => {
                 let device = MemfdDevice::new(PagePolicy::Auto, None, Bytes::ZERO)?;
-                let file = device.build(BackingId::FIRST, bytes, false)?.file;
+                let file = device
+                    .build(BackingId::FIRST, Place::anywhere(bytes), false)?
+                    .file;
                 let map = FileMap::new(file.as_fd(), Bytes::ZERO, bytes, Access::ReadWrite)?;
                 for page in 0..self.bytes / PAGE_BYTES {
                     let at = Bytes::new(page * PAGE_BYTES);

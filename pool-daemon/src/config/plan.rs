@@ -66,6 +66,7 @@ fn device_plan(device: &Device) -> DevicePlan {
         sealed: !is_file,
         persistent: is_file,
         numa_node,
+        dynamic: false,
     }
 }
 

@@ -29,7 +29,8 @@ use pool_core::{BackingId, Bytes, DeviceId, EXTENT_BYTES};
 
 use super::copy::{Part, copy};
 use super::stock::{Kind, Stock};
-use super::{Device, NewFile, SetupError};
+use super::{Device, NewFile, Place, SetupError};
+use crate::engine::Run;
 use crate::engine::command::WorldError;
 use crate::sys;
 
@@ -104,6 +105,7 @@ enum Job {
         backing: BackingId,
         device: DeviceId,
         bytes: Bytes,
+        runs: Vec<Run>,
         shareable: bool,
     },
     Copy {
@@ -221,11 +223,12 @@ impl Builder {
         &self,
         device: DeviceId,
         backing: BackingId,
-        bytes: Bytes,
+        place: Place<'_>,
         shareable: bool,
     ) -> Option<NewFile> {
         let mut state = self.shared.lock();
-        if bytes.get() == EXTENT_BYTES
+        // What lies ready is of a device whose extents are just counted.
+        if place.bytes.get() == EXTENT_BYTES
             && let Some(file) = state.stock.take(Kind { device, shareable })
         {
             return Some(file);
@@ -233,7 +236,8 @@ impl Builder {
         let job = Job::Build {
             backing,
             device,
-            bytes,
+            bytes: place.bytes,
+            runs: place.runs.to_vec(),
             shareable,
         };
         self.shared.add(state, Subject::Backing(backing), job);
@@ -332,11 +336,13 @@ impl Shared {
                     backing,
                     device,
                     bytes,
+                    runs,
                     shareable,
-                } => Outcome::Built {
-                    backing,
-                    result: self.build(device, backing, bytes, shareable),
-                },
+                } => {
+                    let place = Place { bytes, runs: &runs };
+                    let result = self.build(device, backing, place, shareable);
+                    Outcome::Built { backing, result }
+                }
                 Job::Copy { into, from, to } => Outcome::Copied {
                     into,
                     result: copy(&parts(&from), &parts(&to)),
@@ -401,14 +407,14 @@ impl Shared {
         &self,
         device: DeviceId,
         backing: BackingId,
-        bytes: Bytes,
+        place: Place<'_>,
         shareable: bool,
     ) -> Result<NewFile, WorldError> {
         let device = self.device(device)?;
-        let built = device.build(backing, bytes, shareable);
+        let built = device.build(backing, place, shareable);
         let short = matches!(built, Err(WorldError::MachineShort { .. }));
         if short && self.drain_stock() {
-            return device.build(backing, bytes, shareable);
+            return device.build(backing, place, shareable);
         }
         built
     }

@@ -23,7 +23,7 @@ use nix::unistd::geteuid;
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
-use super::{Device, NewFile, SetupError, proof};
+use super::{Device, NewFile, Place, SetupError, proof};
 use crate::engine::command::WorldError;
 use crate::sys::{self, Failed};
 
@@ -160,13 +160,13 @@ impl Device for FileDevice {
     fn build(
         &self,
         backing: BackingId,
-        bytes: Bytes,
+        place: Place<'_>,
         _shareable: bool,
     ) -> Result<NewFile, WorldError> {
         let name = name_of(backing);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let file = sys::open_at(self.directory.as_fd(), &name, flags)?;
-        self.fill(file, bytes).inspect_err(|_| {
+        self.fill(file, place.bytes).inspect_err(|_| {
             // What went wrong is told already. A name that stays is a leftover of the next start.
             let _gone = sys::unlink_at(self.directory.as_fd(), &name);
         })

@@ -28,7 +28,7 @@ use pool_proto::common::v1::Pages;
 
 use super::identity::SEALS;
 use super::room::Room;
-use super::{Device, NewFile, SetupError, proof};
+use super::{Device, NewFile, Place, SetupError, proof};
 use crate::engine::command::WorldError;
 use crate::sys::{self, Failed, Mapping};
 
@@ -147,10 +147,10 @@ impl Device for MemfdDevice {
     fn build(
         &self,
         _backing: BackingId,
-        bytes: Bytes,
+        place: Place<'_>,
         shareable: bool,
     ) -> Result<NewFile, WorldError> {
-        self.build_any(bytes, shareable)
+        self.build_any(place.bytes, shareable)
     }
 
     fn build_ahead(&self, bytes: Bytes, shareable: bool) -> Option<Result<NewFile, WorldError>> {

@@ -25,6 +25,7 @@ use nix::fcntl::OFlag;
 use pool_core::{BackingId, Bytes};
 use pool_proto::common::v1::{Access, Pages};
 
+use crate::engine::Run;
 use crate::engine::command::{FileIdentity, WorldError};
 use crate::sys::{self, Failed};
 
@@ -48,6 +49,24 @@ pub struct NewFile {
     pub identity: FileIdentity,
 }
 
+/// Where a file is to lie, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Whole extents.
+    pub bytes: Bytes,
+    /// Which extents of the device, in the order of their offsets; none where any will do. Devices
+    /// whose extents are just counted take no notice.
+    pub runs: &'a [Run],
+}
+
+impl Place<'_> {
+    /// So many bytes of any extents.
+    #[must_use]
+    pub const fn anywhere(bytes: Bytes) -> Self {
+        Self { bytes, runs: &[] }
+    }
+}
+
 /// Memory of one kind.
 pub trait Device: Send + Sync + std::fmt::Debug {
     /// Checks, where the device keeps files under names, that they are those of the pool `pool`,
@@ -69,7 +88,7 @@ pub trait Device: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// Builds a file of `bytes` (whole extents): zeroed, all of it really there, mode 0600, sealed
+    /// Builds a file at a place: zeroed, all of it really there, mode 0600, sealed
     /// against growing, shrinking and further seals where the device can.
     ///
     /// With `shareable`, no writer can make a page of it missing for others.
@@ -79,7 +98,7 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     fn build(
         &self,
         backing: BackingId,
-        bytes: Bytes,
+        place: Place<'_>,
         shareable: bool,
     ) -> Result<NewFile, WorldError>;
 

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use coherence::{Epoch, Grant, LeaseError, Slot};
-use pool_core::{BackingId, ClientId, SegmentId};
+use pool_core::{BackingId, ClientId, DeviceId, SegmentId};
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1 as session;
+
+use super::runs::Run;
 
 /// One connection to the session socket, as the reactor numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +154,13 @@ pub enum Command {
         /// How it went.
         outcome: Leased,
     },
+    /// Something is said about a dynamic device.
+    Capacity {
+        /// Which.
+        device: DeviceId,
+        /// What.
+        change: Capacity,
+    },
     /// An operator wants something changed.
     Operate {
         /// Where the answer goes.
@@ -161,6 +170,27 @@ pub enum Command {
     },
     /// Time has passed: deadlines are looked at.
     Tick,
+}
+
+/// What is said about a dynamic device. Extents are numbered from the device's first address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Capacity {
+    /// These are there now, and no others.
+    Present(Vec<Run>),
+    /// Free ones are to go out of service, to be given back: said by `Action::Withdrawn`.
+    Withdraw {
+        /// So many neighbours at a time, counted from the first of the device.
+        unit: u32,
+        /// So many units at most.
+        most: u32,
+        /// None but these.
+        within: Vec<Run>,
+    },
+    /// These hold a line whose content was lost.
+    Poisoned(Vec<Run>),
+    /// All of it is reached, or nothing is at the moment. Nothing is granted where it is not, nor
+    /// before this is said first.
+    Reached(bool),
 }
 
 /// What was granted with a lease; nothing where one was let go of.
@@ -286,4 +316,7 @@ pub enum WorldError {
         /// The error number.
         errno: i32,
     },
+    /// The fabric took memory back that was being given away. Ask again.
+    #[error("the memory was taken back by the fabric meanwhile: ask again")]
+    Withdrawn,
 }

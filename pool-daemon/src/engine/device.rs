@@ -5,6 +5,7 @@
 //!    that lie on the device; `check` proves it.
 //! 2. A device that is removed has no backing.
 //! 3. `segments` counts the backings on the device by their segments.
+//! 4. `gone` are extents of backings, and so are not free: they are retired when they come back.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +24,29 @@ pub(super) struct Device {
     index_space: u32,
     free: RunSet,
     retired: RunSet,
+    /// Extents that are not there any more, or are bad, and have a backing still.
+    gone: RunSet,
+    /// Extents that hold a line whose content was lost: granted to nobody.
+    bad: RunSet,
     /// Extents of backings in quarantine.
     pub(super) quarantined: Extents,
     /// The segments that have files here, and how many each.
     pub(super) segments: BTreeMap<SegmentId, u32>,
     pub(super) draining: bool,
     pub(super) removed: bool,
+    /// Its memory is reached at the moment; that of a dynamic one is when that is said.
+    pub(super) reached: bool,
+}
+
+/// What comes of a word about which extents are there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Come {
+    /// They are free from now on.
+    pub(super) fresh: Extents,
+    /// They were free, and are not there any more.
+    pub(super) left: Extents,
+    /// Of those that are not there any more, the ones of backings.
+    pub(super) lost: RunSet,
 }
 
 /// Not so many extents of the device are free as it would have to give up.
@@ -38,14 +56,19 @@ pub(super) struct InUse {
 }
 
 impl Device {
-    /// A new device, all of it free.
+    /// A new device, all of it free; all of it retired where its memory is still to come.
     pub(super) fn new(id: DeviceId, plan: DevicePlan, tier: usize) -> Self {
         let index_space = plan.extents.get();
-        let free = RunSet::of(Run {
+        let all = RunSet::of(Run {
             first: 0,
             count: index_space,
         });
-        let (retired, quarantined) = (RunSet::default(), Extents::ZERO);
+        let (free, retired) = if plan.dynamic {
+            (RunSet::default(), all)
+        } else {
+            (all, RunSet::default())
+        };
+        let (quarantined, reached) = (Extents::ZERO, !plan.dynamic);
         Self {
             id,
             plan,
@@ -53,10 +76,13 @@ impl Device {
             index_space,
             free,
             retired,
+            gone: RunSet::default(),
+            bad: RunSet::default(),
             quarantined,
             segments: BTreeMap::new(),
             draining: false,
             removed: false,
+            reached,
         }
     }
 
@@ -73,6 +99,7 @@ impl Device {
     ) -> Result<Self, Misfit> {
         let mut device = Self::new(id, plan, tier);
         device.index_space = index_space;
+        device.retired = RunSet::default();
         device.free = RunSet::of(Run {
             first: 0,
             count: index_space,
@@ -96,7 +123,7 @@ impl Device {
 
     /// Extents a grant may take now.
     pub(super) fn grantable(&self) -> Extents {
-        if self.draining || self.removed {
+        if self.draining || self.removed || !self.reached {
             Extents::ZERO
         } else {
             self.free()
@@ -147,9 +174,121 @@ impl Device {
         self.free.remove(run)
     }
 
-    /// Takes the extents of a backing back.
-    pub(super) fn give_back(&mut self, runs: &[Run]) -> Result<(), Misfit> {
-        runs.iter().try_for_each(|&run| self.free.insert(run))
+    /// Takes the extents of a backing back; what is not there any more goes out of service. Whether
+    /// any of it is not.
+    pub(super) fn give_back(&mut self, runs: &[Run]) -> Result<bool, Misfit> {
+        let all: RunSet = runs.iter().copied().collect();
+        let gone = all.common(&self.gone);
+        self.gone = self.gone.minus(&gone);
+        self.retired.add(&gone)?;
+        self.free.add(&all.minus(&gone))?;
+        Ok(gone.count() > 0)
+    }
+
+    /// The most extents there may ever be of it.
+    pub(super) fn most(&self) -> Extents {
+        if self.plan.dynamic {
+            Extents::new(self.index_space)
+        } else {
+            self.total()
+        }
+    }
+
+    /// These extents are there now, and no others.
+    pub(super) fn come(&mut self, present: &RunSet) -> Result<Come, Misfit> {
+        let all = RunSet::of(Run {
+            first: 0,
+            count: self.index_space,
+        });
+        let good = present.common(&all).minus(&self.bad);
+        let fresh = self.retired.common(&good);
+        self.retired = self.retired.minus(&fresh);
+        let left = self.free.minus(&good);
+        self.free = self.free.minus(&left);
+        self.free.add(&fresh)?;
+        self.retired.add(&left)?;
+        let in_use = all.minus(&self.free).minus(&self.retired);
+        // What is bad is there: whoever has it may have the rest of it.
+        let lost = in_use.minus(&present.common(&all)).minus(&self.gone);
+        self.gone = in_use.minus(&good);
+        Ok(Come {
+            fresh: Extents::new(fresh.count()),
+            left: Extents::new(left.count()),
+            lost,
+        })
+    }
+
+    /// Takes free extents out of service, `unit` of them at a time as the device counts them, the
+    /// highest first: at most so many units, and none but those `within`.
+    pub(super) fn withdraw(&mut self, unit: u32, most: u32, within: &RunSet) -> Vec<Run> {
+        let (mut taken, unit) = (Vec::new(), unit.max(1));
+        let free: Vec<Run> = self.free.common(within).iter().collect();
+        for run in free.into_iter().rev() {
+            let mut last = run.end() / unit;
+            while taken.len() < most as usize && last > run.first.div_ceil(unit) {
+                last -= 1;
+                let (first, count) = (last * unit, unit);
+                taken.push(Run { first, count });
+            }
+        }
+        for &run in &taken {
+            // They are whole parts of free runs, each once.
+            let moved = self
+                .free
+                .remove(run)
+                .and_then(|()| self.retired.insert(run));
+            debug_assert!(moved.is_ok(), "device invariant 1");
+        }
+        taken
+    }
+
+    /// Extents of the device are bad: the free ones go out of service, those of backings do when
+    /// they come back. Those that were not bad before, and have a backing.
+    pub(super) fn spoil(&mut self, runs: &RunSet) -> Result<RunSet, Misfit> {
+        let all = RunSet::of(Run {
+            first: 0,
+            count: self.index_space,
+        });
+        let fresh = runs.common(&all).minus(&self.bad);
+        self.bad.add(&fresh)?;
+        let free = self.free.common(&fresh);
+        self.free = self.free.minus(&free);
+        self.retired.add(&free)?;
+        let held = fresh.minus(&free).minus(&self.retired);
+        self.gone.add(&held.minus(&self.gone))?;
+        Ok(held)
+    }
+
+    /// What the device is to be at most; what is new of it is still to come.
+    ///
+    /// # Errors
+    /// [`InUse`] where extents behind that have backings.
+    pub(super) fn span(&mut self, wanted: Extents) -> Result<(), InUse> {
+        let now = self.index_space;
+        let (low, high) = (now.min(wanted.get()), now.max(wanted.get()));
+        let part = RunSet::of(Run {
+            first: low,
+            count: high - low,
+        });
+        let used = self.total().saturating_sub(self.free());
+        if wanted.get() >= now {
+            self.retired.add(&part).map_err(|_| InUse { used })?;
+        } else {
+            let idle = self.free.common(&part).count() + self.retired.common(&part).count();
+            if idle != part.count() {
+                return Err(InUse { used });
+            }
+            self.free = self.free.minus(&part);
+            self.retired = self.retired.minus(&part);
+            self.bad = self.bad.minus(&part);
+        }
+        self.index_space = wanted.get();
+        Ok(())
+    }
+
+    /// Extents that hold a line whose content was lost.
+    pub(super) fn bad(&self) -> &RunSet {
+        &self.bad
     }
 
     /// Gives the device a new size: retired extents come back first when it grows, and the highest
@@ -196,6 +335,7 @@ mod tests {
             sealed: true,
             persistent: false,
             numa_node: None,
+            dynamic: false,
         };
         Device::new(DeviceId::FIRST, plan, 0)
     }
@@ -220,6 +360,73 @@ mod tests {
         );
         d.give_back(&held).unwrap();
         assert_eq!(d.free(), d.total());
+    }
+
+    fn runs(runs: &[(u32, u32)]) -> RunSet {
+        let run = |&(first, count): &(u32, u32)| Run { first, count };
+        runs.iter().map(run).collect()
+    }
+
+    fn dynamic(extents: u32) -> Device {
+        let mut plan = device(extents).plan;
+        plan.dynamic = true;
+        Device::new(DeviceId::FIRST, plan, 0)
+    }
+
+    #[test]
+    fn memory_that_comes_is_free_and_what_left_comes_back_to_nobody() {
+        let mut d = dynamic(16);
+        assert_eq!((d.total().get(), d.most().get()), (0, 16));
+        let come = d.come(&runs(&[(0, 8), (14, 9)])).unwrap();
+        assert_eq!((come.fresh.get(), d.free().get()), (10, 10));
+        let held = d.carve(Extents::new(8)).unwrap();
+        let come = d.come(&runs(&[(6, 2), (14, 1)])).unwrap();
+        assert_eq!((come.left.get(), come.lost), (1, runs(&[(0, 6)])));
+        let again = d.come(&runs(&[(6, 2), (14, 1)])).unwrap();
+        assert_eq!(again, Come::default(), "what is known is told once");
+        d.give_back(&held).unwrap();
+        assert_eq!((d.total().get(), d.free().get()), (3, 3));
+        d.come(&runs(&[(0, 16)])).unwrap();
+        assert_eq!(d.free().get(), 16);
+    }
+
+    #[test]
+    fn what_leaves_of_its_own_accord_is_free_and_whole_units_the_highest_first() {
+        let mut d = dynamic(16);
+        d.come(&runs(&[(0, 16)])).unwrap();
+        d.carve(Extents::new(3)).unwrap();
+        let all = runs(&[(0, 16)]);
+        let unit = |first| Run { first, count: 4 };
+        assert_eq!(d.withdraw(4, 2, &all), [unit(12), unit(8)]);
+        assert_eq!(d.withdraw(4, 9, &runs(&[(0, 7)])), []);
+        assert_eq!(d.withdraw(4, 9, &all), [unit(4)], "unit 0 is in use");
+        assert_eq!((d.total().get(), d.free().get()), (4, 1));
+    }
+
+    #[test]
+    fn a_bad_extent_is_granted_to_nobody_and_told_once() {
+        let mut d = dynamic(8);
+        d.come(&runs(&[(0, 8)])).unwrap();
+        let held = d.carve(Extents::new(4)).unwrap();
+        assert_eq!(d.spoil(&runs(&[(3, 2)])), Ok(runs(&[(3, 1)])));
+        assert_eq!(d.spoil(&runs(&[(3, 2)])), Ok(RunSet::default()));
+        let come = d.come(&runs(&[(0, 8)])).unwrap();
+        assert_eq!(come, Come::default(), "it is there, and bad");
+        d.give_back(&held).unwrap();
+        assert_eq!((d.total().get(), d.free().get()), (6, 6));
+    }
+
+    #[test]
+    fn a_device_spans_more_than_is_there_and_less_only_where_nothing_is_held() {
+        let mut d = dynamic(8);
+        d.come(&runs(&[(4, 4)])).unwrap();
+        d.carve(Extents::new(2)).unwrap();
+        let used = Extents::new(2);
+        assert_eq!(d.span(Extents::new(4)), Err(InUse { used }));
+        d.span(Extents::new(6)).unwrap();
+        assert_eq!((d.total().get(), d.index_space()), (2, 6));
+        d.span(Extents::new(12)).unwrap();
+        assert_eq!((d.total().get(), d.index_space()), (2, 12));
     }
 
     #[test]

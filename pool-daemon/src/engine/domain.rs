@@ -546,10 +546,11 @@ impl Engine {
     /// The directory of a new domain is written, or cannot be.
     pub(super) fn formatted(&mut self, id: SegmentId, result: Result<(), WorldError>) {
         let creates = |job: &&super::Job| job.purpose == Purpose::Create && job.unbuilt == 0;
-        if self.jobs.get(&id).filter(creates).is_none() {
+        let Some(job) = self.jobs.get(&id).filter(creates) else {
             return;
-        }
-        match result {
+        };
+        let withdrawn = job.failure.clone();
+        match withdrawn.map_or(result, Err) {
             Ok(()) => self.finish_create(id),
             Err(failure) => self.fail_job(id, &Refusal::World(failure)),
         }

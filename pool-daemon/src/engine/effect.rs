@@ -7,6 +7,7 @@ use pool_proto::common::v1::{Access, Error};
 use pool_proto::session::v1::{Event, Reply};
 
 use super::command::{ConnectionId, PeerIdentity, TicketId};
+use super::runs::Run;
 use crate::journal::Record;
 
 /// The outcome of one step.
@@ -68,6 +69,8 @@ pub enum Action {
         device: DeviceId,
         /// How large: whole extents.
         bytes: Bytes,
+        /// Which extents of the device, in the order of their offsets.
+        runs: Vec<Run>,
         /// Other tenants may come to map it: no page of it may ever be missing, whatever a writer
         /// does.
         shareable: bool,
@@ -161,6 +164,14 @@ pub enum Action {
     Discard {
         /// Its name.
         backing: BackingId,
+    },
+    /// These extents of a dynamic device are the pool's no more: they may be given back. None,
+    /// where none is free.
+    Withdrawn {
+        /// Which device.
+        device: DeviceId,
+        /// Whole units, as they were asked for.
+        runs: Vec<Run>,
     },
     /// Answer an operator.
     Answer {

@@ -244,7 +244,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let (_, limit) = self
             .tenants
-            .quota(tenant, self.tier_name(tier), self.tier_total(tier));
+            .quota(tenant, self.tier_name(tier), self.tier_most(tier));
         let used = self.used(tenant, tier);
         if used.checked_add(more).is_some_and(|sum| sum <= limit) {
             return Ok(());
@@ -309,6 +309,7 @@ impl Engine {
         }
         self.join(client, id);
         self.touch_segment(id);
+        self.tell_of_damage(client, id);
     }
 
     pub(super) fn answer_grant(&mut self, client: ClientId, request_id: u64, id: SegmentId) {

@@ -340,7 +340,8 @@ impl Engine {
             return;
         };
         let (segment, extents, charged) = (backing.segment, backing.extents(), backing.charged);
-        if let Some(device) = self.devices.get_mut(&backing.device) {
+        let on = backing.device;
+        if let Some(device) = self.devices.get_mut(&on) {
             // The runs were the backing's alone (engine invariant 1).
             let back = device.give_back(&backing.runs);
             debug_assert!(back.is_ok(), "engine invariant 1");
@@ -348,6 +349,9 @@ impl Engine {
             device.quarantined = device.quarantined.saturating_sub(extents);
             self.tenants.release(charged, device.tier, extents);
             self.left_by.insert(charged);
+            if back == Ok(true) {
+                self.touch_device(on);
+            }
         }
         self.backings.remove(&id);
         self.untie(segment, id);

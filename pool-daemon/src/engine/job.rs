@@ -48,10 +48,12 @@ impl Engine {
                 continue;
             };
             let (device, bytes) = (backing.device, backing.extents().bytes());
+            let runs = backing.runs.clone();
             self.actions.push(Action::Build {
                 backing: id,
                 device,
                 bytes,
+                runs,
                 shareable,
             });
         }
@@ -146,10 +148,14 @@ impl Engine {
                 // They were carved from it and belong to nobody else (invariant 1).
                 let back = device.give_back(&backing.runs);
                 debug_assert!(back.is_ok(), "engine invariant 1");
+                let has_changed = back == Ok(true);
                 device.untie(backing.segment);
                 self.left_by.insert(backing.charged);
                 self.tenants
                     .discharge(backing.charged, device.tier, backing.extents());
+                if has_changed {
+                    self.touch_device(backing.device);
+                }
             }
         }
     }

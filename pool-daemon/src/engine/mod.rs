@@ -32,6 +32,7 @@ use pool_proto::admin::v1::PoolEvent;
 
 use crate::journal::Table;
 
+mod capacity;
 mod carve;
 mod check;
 mod client;
@@ -66,6 +67,7 @@ mod waited_for;
 #[cfg(test)]
 mod tests;
 
+pub use capacity::Demand;
 pub use check::Account;
 pub use domain::{DomainView, Payload};
 pub use recover::{Found, RecoverError};
@@ -217,6 +219,7 @@ impl Engine {
                 unit,
                 outcome,
             } => self.leased(client, request_id, unit, outcome),
+            Command::Capacity { device, change } => self.capacity(device, change),
             Command::Operate { ticket, operation } => self.operate(ticket, operation),
             Command::Tick => {}
         }
@@ -294,6 +297,11 @@ impl Engine {
 
     fn tier_total(&self, tier: usize) -> Extents {
         sum(self.devices_of(tier).map(Device::total))
+    }
+
+    /// The most that the tier may become: limits are parts of that.
+    fn tier_most(&self, tier: usize) -> Extents {
+        sum(self.devices_of(tier).map(Device::most))
     }
 
     fn tier_grantable(&self, tier: usize) -> Extents {

@@ -104,7 +104,7 @@ impl Engine {
 
     /// # Errors
     /// Where the tier, less so many extents, could not hold what its tenants are guaranteed.
-    fn keeps_guarantees(&self, tier: usize, less: Extents) -> Result<(), Refusal> {
+    pub(super) fn keeps_guarantees(&self, tier: usize, less: Extents) -> Result<(), Refusal> {
         let left = self.tier_total(tier).saturating_sub(less);
         let guaranteed = self.tenants.guaranteed(self.tier_name(tier), left);
         if guaranteed <= left {
@@ -122,6 +122,12 @@ impl Engine {
         let device = self.device_named(name)?;
         if device.removed {
             return Err(Refusal::not_found("device", name));
+        }
+        if device.plan.dynamic {
+            return Err(Refusal::NotPermitted(
+                "the device is as large as the fabric makes it: set the most it may be in the \
+                 configuration, or drain it",
+            ));
         }
         // What the window cannot address could never be granted.
         let others = self
@@ -247,7 +253,7 @@ impl Engine {
             .filter(move |segment| segment.backings.iter().any(on_it))
     }
 
-    fn publish_device(&mut self, kind: &str, id: DeviceId) {
+    pub(super) fn publish_device(&mut self, kind: &str, id: DeviceId) {
         let Some(device) = self.devices.get(&id) else {
             return;
         };

@@ -53,6 +53,9 @@ pub struct DevicePlan {
     pub persistent: bool,
     /// The NUMA node its memory is bound to.
     pub numa_node: Option<u32>,
+    /// Its memory comes and goes while the daemon runs: `extents` is the most it may be, and none
+    /// of it is there before that is said.
+    pub dynamic: bool,
 }
 
 /// Who the tenants are and what each may use.

@@ -1,4 +1,5 @@
-//! Burst memory comes back first: requests that a tenant is guaranteed, and that wait for it.
+//! Burst memory comes back first: requests that a tenant is guaranteed, and that wait for it. So
+//! does anybody's request, where the tier can become larger: for nothing is taken from others.
 //!
 //! A tenant whose request would stay within what it is guaranteed, in a full tier, may wait.
 //! Tenants that use more than they are guaranteed are told how much to give back by when. At the
@@ -31,6 +32,8 @@ pub(super) struct Waiting {
     wanted: Wanted,
     /// When the client gives up.
     until: Nanos,
+    /// It is guaranteed: others give burst memory back for it.
+    is_guaranteed: bool,
     /// When burst segments are revoked for it; `None` until their holders are told.
     revoke_at: Option<Nanos>,
     /// They were revoked for it once.
@@ -54,7 +57,8 @@ impl Waiting {
 }
 
 impl Engine {
-    /// Lets a request wait that its tenant is guaranteed; any other one is refused with `full`.
+    /// Lets a request wait that its tenant is guaranteed, or that may fit when more memory has
+    /// come; any other one is refused with `full`.
     pub(super) fn wait_for_burst(
         &mut self,
         client: ClientId,
@@ -63,7 +67,12 @@ impl Engine {
         wait_ms: u64,
         full: Refusal,
     ) -> Result<(), Refusal> {
-        if wait_ms == 0 || !self.is_guaranteed(wanted.tenant, wanted.tier, wanted.extents) {
+        let (tier, extents) = (wanted.tier, wanted.extents);
+        let is_guaranteed = self.is_guaranteed(wanted.tenant, tier, extents);
+        let to_come = self.tier_to_come(tier);
+        let may_fit = sum([to_come, self.tier_grantable(tier)].into_iter()) >= extents;
+        let waits = is_guaranteed || (to_come > Extents::ZERO && may_fit);
+        if wait_ms == 0 || !waits {
             return Err(full);
         }
         let until = self.now.saturating_add(Nanos::from_millis(wait_ms));
@@ -72,16 +81,26 @@ impl Engine {
             request_id,
             wanted,
             until,
+            is_guaranteed,
             revoke_at: None,
             overdue: false,
         });
         Ok(())
     }
 
+    /// What requests wait for of a tier, in all.
+    pub(super) fn wanted_of(&self, tier: usize) -> Extents {
+        let here = self.waiting.iter().filter(|w| w.wanted.tier == tier);
+        sum(here.map(|w| w.wanted.extents))
+    }
+
     /// When a waiting request wants something done.
     pub(super) fn pressure_deadlines(&self) -> impl Iterator<Item = Nanos> {
         self.waiting.iter().map(|waiting| {
-            let told = || self.quiet_until.get(&waiting.wanted.tier).copied();
+            let told = || {
+                let quiet = self.quiet_until.get(&waiting.wanted.tier).copied();
+                quiet.filter(|_| waiting.is_guaranteed)
+            };
             let next = waiting.revoke_at.or_else(told);
             next.map_or(waiting.until, |at| at.min(waiting.until))
         })
@@ -104,8 +123,7 @@ impl Engine {
         if self.waiting.is_empty() || self.is_guaranteed(tenant, tier, more) {
             return free;
         }
-        let here = self.waiting.iter().filter(|w| w.wanted.tier == tier);
-        free.saturating_sub(sum(here.map(|w| w.wanted.extents)))
+        free.saturating_sub(self.wanted_of(tier))
     }
 
     /// Grants what now fits, refuses where the client has given up, and has burst memory given back
@@ -134,7 +152,8 @@ impl Engine {
     /// Tells every client that holds burst memory of the tier how much is wanted, where somebody
     /// waits of whom they were not told (invariant 2).
     fn ask_back(&mut self, tier: usize) {
-        let untold = |w: &Waiting| w.wanted.tier == tier && w.revoke_at.is_none();
+        let untold =
+            |w: &Waiting| w.wanted.tier == tier && w.is_guaranteed && w.revoke_at.is_none();
         let quiet = self
             .quiet_until
             .get(&tier)
@@ -160,7 +179,8 @@ impl Engine {
 
     /// What is asked back of a tier, within so long.
     fn pressure_on(&self, tier: usize, deadline: Nanos) -> session::Pressure {
-        let here = self.waiting.iter().filter(|w| w.wanted.tier == tier);
+        let here = self.waiting.iter();
+        let here = here.filter(|w| w.wanted.tier == tier && w.is_guaranteed);
         let wanted = sum(here.map(|w| w.wanted.extents));
         let missing = wanted.saturating_sub(self.tier_grantable(tier));
         session::Pressure {
@@ -177,7 +197,10 @@ impl Engine {
             .iter()
             .filter(|(tier, until)| {
                 self.now < **until
-                    && self.waiting.iter().any(|w| w.wanted.tier == **tier)
+                    && self
+                        .waiting
+                        .iter()
+                        .any(|w| w.wanted.tier == **tier && w.is_guaranteed)
                     && self.over(**tier).any(|s| s.holders.contains_key(&client))
             })
             .map(|(&tier, until)| self.pressure_on(tier, until.saturating_since(self.now)))

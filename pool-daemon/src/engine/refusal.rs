@@ -303,7 +303,9 @@ impl Refusal {
             Self::Revoked(_) => (Revoked, R::Revoked),
             Self::Lost(_) | Self::LostUnit { .. } => (Lost, R::Lost),
             Self::World(WorldError::MachineShort { .. }) => (Exhausted, R::MachineShort),
-            Self::World(WorldError::Os { .. }) => (Unreachable, R::DeviceFailed),
+            Self::World(WorldError::Os { .. } | WorldError::Withdrawn) => {
+                (Unreachable, R::DeviceFailed)
+            }
             Self::Journal | Self::InDoubt => (Unreachable, R::JournalFailed),
             Self::UnknownClient => (Lost, R::UnknownClient),
             Self::Held(_) | Self::InUse { .. } | Self::Guaranteed { .. } => (Caller, R::InUse),

@@ -48,6 +48,7 @@ impl Engine {
             return Err(Refusal::Broken("a move was started that is none"));
         };
         self.not_a_domain(id)?;
+        self.not_damaged(id)?;
         self.only_writer(id, asker.map(|(client, _)| client), dropped)?;
         let segment = self.segment(id)?;
         self.all_present(id)?;
@@ -143,9 +144,13 @@ impl Engine {
         if let Err(failure) = result {
             return self.fail_job(id, &Refusal::World(failure));
         }
-        let Some(purpose) = self.jobs.get(&id).map(|job| job.purpose) else {
+        let Some(job) = self.jobs.get(&id) else {
             return;
         };
+        let purpose = job.purpose;
+        if let Some(failure) = job.failure.clone() {
+            return self.fail_job(id, &Refusal::World(failure));
+        }
         if purpose == Purpose::Evict {
             return self.moved_for_eviction(id);
         }

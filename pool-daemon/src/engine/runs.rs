@@ -218,6 +218,63 @@ impl RunSet {
     }
 }
 
+impl RunSet {
+    /// The numbers that both sets have.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let mut common = Self::default();
+        let (mut ours, mut theirs) = (self.iter().peekable(), other.iter().peekable());
+        while let (Some(&a), Some(&b)) = (ours.peek(), theirs.peek()) {
+            let first = a.first.max(b.first);
+            let count = a.end().min(b.end()).saturating_sub(first);
+            if count > 0 {
+                common.put(Run { first, count });
+                common.len += count;
+            }
+            if a.end() <= b.end() {
+                ours.next();
+            } else {
+                theirs.next();
+            }
+        }
+        common
+    }
+
+    /// The numbers that the other set has not.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        for run in self.common(other).iter() {
+            // It is a part of a run of ours.
+            let removed = rest.remove(run);
+            debug_assert!(removed.is_ok(), "what is common is ours");
+        }
+        rest
+    }
+
+    /// Adds all numbers of another set.
+    ///
+    /// # Errors
+    /// [`Misfit`] where one is there already; runs before it are added by then.
+    pub fn add(&mut self, other: &Self) -> Result<(), Misfit> {
+        other.iter().try_for_each(|run| self.insert(run))
+    }
+}
+
+impl FromIterator<Run> for RunSet {
+    /// The numbers of all runs: what several have is there once.
+    fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
+        runs.into_iter().fold(Self::default(), |mut all, run| {
+            for fresh in Self::of(run).minus(&all).iter() {
+                // None of it is there.
+                let added = all.insert(fresh);
+                debug_assert!(added.is_ok(), "what is fresh is not there");
+            }
+            all
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -313,7 +370,27 @@ mod tests {
         assert_eq!(set.count(), 0);
     }
 
+    fn some_runs() -> impl Strategy<Value = Vec<Run>> {
+        let run = (0..60_u32, 0..12_u32).prop_map(|(first, count)| Run { first, count });
+        proptest::collection::vec(run, 0..8)
+    }
+
     proptest! {
+        #[test]
+        fn two_run_sets_are_two_sets_of_numbers(a in some_runs(), b in some_runs()) {
+            let (ours, theirs) = (numbers(&a), numbers(&b));
+            let (a, b) = (RunSet::from_iter(a), RunSet::from_iter(b));
+            let all = |set: &RunSet| numbers(&set.iter().collect::<Vec<_>>());
+            prop_assert_eq!(all(&a), ours.clone());
+            let (common, rest) = (a.common(&b), a.minus(&b));
+            prop_assert_eq!(all(&common), &ours & &theirs);
+            prop_assert_eq!(all(&rest), &ours - &theirs);
+            prop_assert_eq!(common.count() + rest.count(), a.count());
+            let mut again = rest;
+            prop_assert!(again.add(&common).is_ok());
+            prop_assert_eq!(again, a);
+        }
+
         #[test]
         fn a_run_set_is_a_set_of_numbers(ops in proptest::collection::vec(op(), 1..200)) {
             let (mut set, mut oracle) = (RunSet::default(), BTreeSet::new());

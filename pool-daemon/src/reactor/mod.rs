@@ -31,8 +31,8 @@ use pool_core::packet::PacketError;
 use pool_core::sync::Arc;
 use pool_core::{BackingId, ClientId, DeviceId, Nanos, SegmentId, clock, crash_point};
 
-use crate::device::SetupError;
 use crate::device::builder::Builder;
+use crate::device::{Place, SetupError};
 use crate::engine::command::{Command, ConnectionId, TicketId, WorldError};
 use crate::engine::effect::{Action, Effects};
 use crate::engine::plan::Plan;
@@ -366,10 +366,12 @@ impl Reactor {
                     backing,
                     device,
                     bytes,
+                    runs,
                     shareable,
                 } => {
                     self.building.insert(backing, device);
-                    if let Some(file) = self.builder.build(device, backing, bytes, shareable) {
+                    let place = Place { bytes, runs: &runs };
+                    if let Some(file) = self.builder.build(device, backing, place, shareable) {
                         self.adopt_built(backing, Ok(file));
                     }
                 }

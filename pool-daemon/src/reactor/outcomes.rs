@@ -45,7 +45,7 @@ impl Reactor {
     pub(super) fn adopt_built(&mut self, backing: BackingId, result: Result<NewFile, WorldError>) {
         let class = |error: &WorldError| match error {
             WorldError::MachineShort { .. } => ErrorClass::Exhausted,
-            WorldError::Os { .. } => ErrorClass::Unreachable,
+            WorldError::Os { .. } | WorldError::Withdrawn => ErrorClass::Unreachable,
         };
         self.metrics().build(result.as_ref().err().map(class));
         let Some(device) = self.building.remove(&backing) else {

@@ -523,6 +523,7 @@ fn remove_socket(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Place;
     use crate::device::file::FileDevice;
     use crate::store::none::ClientsOnly;
     use pool_core::EXTENT_BYTES;
@@ -532,7 +533,9 @@ mod tests {
 
     /// The rows of backing 1, a file of `device`.
     fn rows_of(device: &FileDevice) -> Rows {
-        let built = device.build(BackingId::FIRST, EXTENT, false).unwrap();
+        let built = device
+            .build(BackingId::FIRST, Place::anywhere(EXTENT), false)
+            .unwrap();
         Rows {
             devices: vec![DeviceRow {
                 device_id: 1,

@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::unistd::{ftruncate, geteuid};
 use pool_core::{Bytes, EXTENT_BYTES};
 use pool_daemon::device::identity::verify;
-use pool_daemon::device::open_for;
+use pool_daemon::device::{Place, open_for};
 use pool_daemon::sys::{self, Mapping};
 use pool_proto::common::v1::{Access, Pages};
 
@@ -41,7 +41,10 @@ pub(crate) fn a_fresh_file_is_private_zeroed_and_all_there(subject: &Subject) {
 
 pub(crate) fn a_file_that_may_be_shared_never_consists_of_hugetlb_pages(subject: &Subject) {
     let bytes = Bytes::new(BYTES);
-    let new = subject.device.build(backing(1), bytes, true).unwrap();
+    let new = subject
+        .device
+        .build(backing(1), Place::anywhere(bytes), true)
+        .unwrap();
     assert_ne!(new.pages, Pages::Hugetlb);
     let found = File::from(new.file).metadata().unwrap();
     assert!(found.blocks() * 512 >= BYTES);

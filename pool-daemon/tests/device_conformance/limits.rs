@@ -15,7 +15,7 @@ use pool_daemon::device::copy::{Part, copy};
 use pool_daemon::device::file::FileDevice;
 use pool_daemon::device::identity::{WrongFile, verify};
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
-use pool_daemon::device::{Device, SetupError, open_for};
+use pool_daemon::device::{Device, Place, SetupError, open_for};
 use pool_daemon::engine::command::WorldError;
 use pool_daemon::sys;
 use pool_proto::common::v1::Access;
@@ -40,7 +40,10 @@ fn a_machine_that_has_not_enough_says_what_it_has() {
     let floor = Bytes::new(u64::MAX);
     for policy in [PagePolicy::Base, PagePolicy::Collapsed] {
         let device = MemfdDevice::new(policy, None, floor).unwrap();
-        assert!(short(device.build(backing(1), EXTENT, false)), "{policy:?}");
+        assert!(
+            short(device.build(backing(1), Place::anywhere(EXTENT), false)),
+            "{policy:?}"
+        );
     }
 }
 
@@ -49,7 +52,7 @@ fn a_pool_of_huge_pages_that_has_too_few_is_an_error_where_they_are_insisted_on(
     match MemfdDevice::new(PagePolicy::Hugetlb, None, Bytes::ZERO) {
         Ok(device) => {
             let bytes = Bytes::new(1 << 50);
-            let built = device.build(backing(1), bytes, false);
+            let built = device.build(backing(1), Place::anywhere(bytes), false);
             assert!(matches!(built, Err(WorldError::MachineShort { .. })));
         }
         Err(refused) => skipped(
@@ -62,7 +65,7 @@ fn a_pool_of_huge_pages_that_has_too_few_is_an_error_where_they_are_insisted_on(
 #[test]
 fn a_node_that_is_not_there_is_an_error() {
     let device = MemfdDevice::new(PagePolicy::Base, Some(1023), Bytes::ZERO).unwrap();
-    let refused = device.build(backing(1), EXTENT, false);
+    let refused = device.build(backing(1), Place::anywhere(EXTENT), false);
     assert!(matches!(refused, Err(WorldError::Os { .. })), "{refused:?}");
 }
 
@@ -107,7 +110,9 @@ fn files_that_nothing_knows_are_removed_and_no_others() {
     let path = directory.path().join("device");
     let device = FileDevice::open(&path).unwrap();
     for number in 1..=3 {
-        device.build(backing(number), EXTENT, false).unwrap();
+        device
+            .build(backing(number), Place::anywhere(EXTENT), false)
+            .unwrap();
     }
     fs::write(path.join("notes"), "of the operator").unwrap();
     let known = BTreeSet::from([backing(2)]);
@@ -126,7 +131,10 @@ fn a_name_that_is_taken_is_not_built_over() {
     let subject = Subject::file().unwrap();
     let file = File::from(subject.build(1).file);
     let errno = Errno::EEXIST as i32;
-    let refused = subject.device.build(backing(1), EXTENT, false).unwrap_err();
+    let refused = subject
+        .device
+        .build(backing(1), Place::anywhere(EXTENT), false)
+        .unwrap_err();
     assert_eq!(
         refused,
         WorldError::Os {

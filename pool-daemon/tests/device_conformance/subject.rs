@@ -10,7 +10,7 @@ use pool_core::clock::{Deadline, eventually};
 use pool_core::{BackingId, Bytes, EXTENT_BYTES, Nanos};
 use pool_daemon::device::file::FileDevice;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
-use pool_daemon::device::{Device, NewFile, proof};
+use pool_daemon::device::{Device, NewFile, Place, proof};
 use pool_proto::common::v1::Pages;
 use tempfile::TempDir;
 
@@ -99,7 +99,9 @@ impl Subject {
 
     pub(crate) fn build_extents(&self, number: u64, extents: u64) -> NewFile {
         let bytes = Bytes::new(extents * EXTENT_BYTES);
-        self.device.build(backing(number), bytes, false).unwrap()
+        self.device
+            .build(backing(number), Place::anywhere(bytes), false)
+            .unwrap()
     }
 }
 

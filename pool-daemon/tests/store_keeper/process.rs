@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, dup2_stdout, geteuid, setgid, setgroups, setuid};
 use pool_core::clock::Deadline;
 use pool_core::{BackingId, Bytes, EXTENT_BYTES, Nanos, packet};
-use pool_daemon::device::Device;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
+use pool_daemon::device::{Device, Place};
 use pool_daemon::store::DescriptorStore;
 use pool_daemon::store::keeper::{Keeper, serve};
 use pool_daemon::sys::socket;
@@ -100,7 +100,7 @@ pub(crate) fn file() -> OwnedFd {
 
 pub(crate) fn sealed_file() -> OwnedFd {
     let device = MemfdDevice::new(PagePolicy::Base, None, Bytes::ZERO).unwrap();
-    let built = device.build(backing(1), Bytes::new(EXTENT_BYTES), false);
+    let built = device.build(backing(1), Place::anywhere(Bytes::new(EXTENT_BYTES)), false);
     built.unwrap().file
 }
 

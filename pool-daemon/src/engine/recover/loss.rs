@@ -1,5 +1,5 @@
-//! What is gone after a restart: all that lived in the memory of a machine that was started anew,
-//! and segments that miss a descriptor which nobody brings back.
+//! What is gone, above all after a restart: what lived in the memory of a machine that was started
+//! anew, and segments that miss a descriptor which nobody brings back.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    fn lose(&mut self, id: SegmentId) {
+    pub(in crate::engine) fn lose(&mut self, id: SegmentId) {
         let Some(segment) = self.live_segment(id) else {
             return;
         };

@@ -382,13 +382,16 @@ impl Engine {
                 continue;
             };
             let (wanted, name) = (device.plan.extents, device.plan.name.clone());
-            device
-                .resize(wanted)
-                .map_err(|in_use| RecoverError::DeviceInUse {
-                    name,
-                    used: in_use.used.bytes(),
-                    configured: wanted.bytes(),
-                })?;
+            let sized = if device.plan.dynamic {
+                device.span(wanted)
+            } else {
+                device.resize(wanted)
+            };
+            sized.map_err(|in_use| RecoverError::DeviceInUse {
+                name,
+                used: in_use.used.bytes(),
+                configured: wanted.bytes(),
+            })?;
             let id = device.id;
             self.touch_device(id);
         }

@@ -17,6 +17,8 @@
 //! 11. A restart loses nothing that was granted, and another restart changes nothing but the epoch.
 //! 12. What is sealed stays sealed, with the contents that were sealed.
 //! 13. A segment begins at a multiple of what its creator asked for, whatever becomes of it.
+//! 14. Of a dynamic device that is reached nothing is free, and no segment has a piece on, what is
+//!     not there; and nothing is free that is bad.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +34,7 @@ use crate::engine::effect::{Action, Effects};
 use crate::engine::job::Purpose;
 use crate::engine::plan::Quota;
 use crate::engine::segment::Backing;
-use crate::engine::{Engine, RecoverError};
+use crate::engine::{Engine, RecoverError, RunSet};
 use crate::journal::{Record, Rows, Table};
 
 type Durable = BTreeMap<(Table, u64), Record>;
@@ -165,17 +167,13 @@ fn limit_of(world: &World, tenant: TenantId, tier: usize) -> (&str, u32) {
         .devices
         .values()
         .filter(|d| d.tier == tier && !d.removed);
-    let total: u32 = devices.map(|d| d.index_space() - retired(d)).sum();
+    let total: u32 = devices.map(|d| d.most().get()).sum();
     let (name, tier) = (engine.tenants.name(tenant), &engine.plan.tiers[tier].name);
     let tenancy = &world.plan.tenancy;
     let tenant = tenancy.tenants.iter().find(|t| t.name == name);
     let quotas = tenant.map_or(&tenancy.default_quotas, |tenant| &tenant.quotas);
     let limit = |quota: &Quota| quota.limit.of(Extents::new(total)).get();
     (name, quotas.get(tier).map_or(0, limit))
-}
-
-fn retired(device: &crate::engine::device::Device) -> u32 {
-    device.retired_runs().map(|run| run.count).sum()
 }
 
 /// Laws 3, 4 and 9, of what is about to become durable.
@@ -320,9 +318,39 @@ fn ids_are_ahead(durable: &Durable) {
     }
 }
 
-/// Laws 1, 2, 5, 6 and 7.
+/// Law 14.
+fn what_is_granted_is_there(world: &World) {
+    let engine = &world.engine;
+    for device in engine
+        .devices
+        .values()
+        .filter(|device| device.plan.dynamic && device.reached)
+    {
+        let free: RunSet = device.free_runs().collect();
+        assert_eq!(
+            free.minus(&world.there).count(),
+            0,
+            "law 14: free, and not there"
+        );
+        assert_eq!(free.common(&world.bad).count(), 0, "law 14: free, and bad");
+        let live = engine.segments.values().flat_map(|s| &s.backings);
+        let live = live.filter_map(|id| engine.backings.get(id));
+        for backing in live.filter(|backing| backing.device == device.id) {
+            let extents: RunSet = backing.runs.iter().copied().collect();
+            assert_eq!(
+                extents.minus(&world.there).count(),
+                0,
+                "law 14: {}",
+                backing.id
+            );
+        }
+    }
+}
+
+/// Laws 1, 2, 5, 6, 7 and 14.
 pub(super) fn of_state(world: &World) {
     let engine = &world.engine;
+    what_is_granted_is_there(world);
     let report = engine.check();
     assert!(report.balanced, "law 1: {:?}", report.findings);
     for device in &report.devices {

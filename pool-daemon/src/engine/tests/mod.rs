@@ -6,6 +6,7 @@
 //! own sums. The other files state one behaviour a test; `property` throws everything at once.
 
 mod ask;
+mod capacity;
 mod configuration;
 mod devices;
 mod domains;

@@ -13,7 +13,7 @@ use crate::engine::command::Operation;
 /// Names of segments; the first is that of one without.
 pub(super) const NAMES: [&str; 4] = ["", "a", "b", "c"];
 /// Devices, and one that is not there.
-pub(super) const DEVICES: [&str; 4] = ["d0", "d1", "p0", "none"];
+pub(super) const DEVICES: [&str; 5] = ["d0", "d1", "p0", "x0", "none"];
 
 /// One thing that happens. Numbers choose among what there is, modulo how much there is.
 #[derive(Debug, Clone)]
@@ -42,6 +42,7 @@ pub(super) enum Op {
     LetsGo(u32),
     Supply(u8),
     Operate(Operation),
+    Far(Far),
     FreeAny(u8, bool),
     Pass(u16),
     /// `keeps` chooses the descriptors that outlive the daemon, `back` the processes that come back
@@ -63,6 +64,19 @@ pub(super) enum Op {
     },
 }
 
+/// What may happen to a dynamic device.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Far {
+    Comes(u32, u32),
+    IsTaken(u32, u32),
+    /// So many units of so many extents.
+    IsAsked(u32, u32),
+    Poison(u32),
+    /// All is said again that is true of it.
+    Reached,
+    Unreached,
+}
+
 /// A request, of a segment that may be anybody's or nobody's.
 #[derive(Debug, Clone)]
 pub(super) enum Ask {
@@ -74,7 +88,7 @@ pub(super) enum Ask {
     Resize(u8, u32),
     Share(u8, u8, Access),
     Revoke(u8, u8),
-    Relocate(u8, bool),
+    Relocate(u8, &'static str),
     /// With the number that is due, or with another one.
     Seal(u8, bool),
     Acquire(u8, u32),
@@ -88,6 +102,10 @@ fn access() -> impl Strategy<Value = Access> {
     prop_oneof![Just(Access::ReadOnly), Just(Access::ReadWrite)]
 }
 
+fn tier() -> impl Strategy<Value = &'static str> {
+    prop_oneof![7 => Just("ddr"), 3 => Just("pooled"), 3 => Just("far")]
+}
+
 fn create() -> impl Strategy<Value = session::Create> {
     let piece = prop_oneof![3 => 1..4_u32, 2 => Just(0)];
     let spare = prop_oneof![3 => Just(0), 1 => 1..6_u32];
@@ -95,12 +113,12 @@ fn create() -> impl Strategy<Value = session::Create> {
     let wait_ms = prop_oneof![1 => Just(0), 1 => 1..5_000_u64];
     let weighted = proptest::bool::weighted;
     let align = prop_oneof![3 => Just(0), 2 => (0..7_u32).prop_map(|shift| extents(1 << shift))];
-    let rest = (weighted(0.2), any::<bool>(), wait_ms, weighted(0.3), align);
+    let rest = (tier(), any::<bool>(), wait_ms, weighted(0.3), align);
     (shape, rest).prop_map(
-        |((count, spare, piece, name), (pooled, kept, wait_ms, shared, align))| {
+        |((count, spare, piece, name), (tier, kept, wait_ms, shared, align))| {
             let coherence = ask::create_domain("", 1).coherence;
             session::Create {
-                tier: if pooled { "pooled" } else { "ddr" }.into(),
+                tier: tier.into(),
                 bytes: extents(count),
                 capacity_bytes: if spare == 0 {
                     0
@@ -130,7 +148,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         4 => (n(), 1..12_u32).prop_map(|(s, count)| Ask::Resize(s, count)),
         4 => (n(), n(), access()).prop_map(|(s, t, a)| Ask::Share(s, t, a)),
         3 => (n(), n()).prop_map(|(s, t)| Ask::Revoke(s, t)),
-        3 => (n(), any::<bool>()).prop_map(|(s, pooled)| Ask::Relocate(s, pooled)),
+        3 => (n(), tier()).prop_map(|(s, tier)| Ask::Relocate(s, tier)),
         2 => (n(), weighted(0.8)).prop_map(|(s, due)| Ask::Seal(s, due)),
         2 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Acquire(s, unit)),
         1 => (n(), 0..40_u32).prop_map(|(s, unit)| Ask::Release(s, unit)),
@@ -223,6 +241,18 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+fn far() -> impl Strategy<Value = Far> {
+    let run = || (0..16_u32, 1..9_u32);
+    prop_oneof![
+        8 => run().prop_map(|(first, count)| Far::Comes(first, count)),
+        3 => run().prop_map(|(first, count)| Far::IsTaken(first, count)),
+        3 => (1..4_u32, 1..5_u32).prop_map(|(unit, most)| Far::IsAsked(unit, most)),
+        1 => (0..16_u32).prop_map(Far::Poison),
+        6 => Just(Far::Reached),
+        1 => Just(Far::Unreached),
+    ]
+}
+
 /// Anything.
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let n = any::<u8>;
@@ -245,6 +275,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         30 => (n(), 0..4_u32, any::<bool>()).prop_map(|(p, u, writes)| Op::Holds(p, u, writes)),
         4 => (0..4_u32).prop_map(Op::LetsGo),
         12 => operation().prop_map(Op::Operate),
+        24 => far().prop_map(Op::Far),
         3 => (n(), any::<bool>()).prop_map(|(s, force)| Op::FreeAny(s, force)),
         20 => (0..4_000_u16).prop_map(Op::Pass),
         5 => (n(), n()).prop_map(|(keeps, back)| Op::Restart { keeps, back }),

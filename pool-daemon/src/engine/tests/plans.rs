@@ -30,6 +30,7 @@ pub(super) fn device(name: &str, tier: &str, count: u32) -> DevicePlan {
         sealed: true,
         persistent: false,
         numa_node: None,
+        dynamic: false,
     }
 }
 

@@ -14,19 +14,21 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use session::request::Body;
 
 use super::ask;
+use super::capacity::{dynamic_plan, run};
 use super::laws;
-use super::ops::{Ask, NAMES, Op, op};
-use super::plans::{ALPHA, BETA, GAMMA, extents, plan};
+use super::ops::{Ask, Far, NAMES, Op, op};
+use super::plans::{ALPHA, BETA, GAMMA, extents};
 use super::process::Pid;
 use super::world::{Loss, World};
-use crate::engine::command::{Command, Operation, Seen, WorldError};
+use crate::engine::RunSet;
+use crate::engine::command::{Capacity, Command, Operation, Seen, WorldError};
 
 /// The most in one case; half of it on average.
 const STEPS: usize = 400;
 const TENANTS: [&str; 5] = ["alpha", "beta", "gamma", "uid-2000", "uid-2000/x"];
 
 /// What the engine tells operators of; each of it must happen in a run.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 21] = [
     "client-attached",
     "client-gone",
     "segment-granted",
@@ -42,6 +44,10 @@ const KINDS: [&str; 17] = [
     "device-activated",
     "device-removed",
     "device-resized",
+    "device-poisoned",
+    "segment-damaged",
+    "device-reached",
+    "device-unreached",
     "member-evicted",
     "eviction-failed",
 ];
@@ -65,7 +71,7 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let mut plan = plan();
+        let mut plan = dynamic_plan();
         // At no multiple of any alignment but an extent's.
         let (base, len) = (plan.window.base().get() + extents(5), plan.window.len());
         plan.window = WindowRange::new(PoolAddr::new(base), len).unwrap();
@@ -75,6 +81,8 @@ impl Play {
         (0..5).for_each(|user| play.spawn(user, user != 3));
         play.spawn(0, true);
         play.begin_with_a_domain();
+        play.world.says(Capacity::Present(vec![run(0, 12)]));
+        play.world.says(Capacity::Reached(true));
         play
     }
 
@@ -148,9 +156,7 @@ impl Play {
             Ask::Resize(s, count) => ask::resize(segment(s), count),
             Ask::Share(s, t, access) => ask::share(segment(s), tenant(t), access),
             Ask::Revoke(s, t) => ask::revoke(segment(s), tenant(t)),
-            Ask::Relocate(s, pooled) => {
-                ask::relocate(segment(s), if pooled { "pooled" } else { "ddr" })
-            }
+            Ask::Relocate(s, tier) => ask::relocate(segment(s), tier),
             Ask::Seal(s, due) => {
                 let (id, engine) = (segment(s), &self.world.engine);
                 let state = SegmentId::new(id).and_then(|id| engine.segments.get(&id));
@@ -177,6 +183,7 @@ impl Play {
     fn play(&mut self, op: Op) {
         match op {
             Op::Operate(operation) => _ = self.world.operate(operation),
+            Op::Far(far) => self.play_far(far),
             Op::FreeAny(s, force) => {
                 let segment = self.segment(s);
                 _ = self.world.operate(Operation::Free { segment, force });
@@ -207,6 +214,32 @@ impl Play {
             | Op::Holds(..)
             | Op::LetsGo(_) => self.play_world(&op),
             op => self.play_client(op),
+        }
+    }
+
+    fn play_far(&mut self, far: Far) {
+        let world = &mut self.world;
+        let of = |first, count| RunSet::of(run(first, count));
+        let (mut there, mut bad) = (world.there.clone(), world.bad.clone());
+        match far {
+            Far::Comes(first, count) => {
+                there.add(&of(first, count).minus(&world.there)).unwrap();
+            }
+            Far::IsTaken(first, count) => there = there.minus(&of(first, count)),
+            Far::IsAsked(unit, most) => {
+                let within = vec![run(0, 16)];
+                return world.says(Capacity::Withdraw { unit, most, within });
+            }
+            Far::Poison(index) => {
+                bad.add(&of(index, 1).minus(&world.bad)).unwrap();
+            }
+            Far::Unreached => return world.says(Capacity::Reached(false)),
+            Far::Reached => {}
+        }
+        world.says(Capacity::Present(there.iter().collect()));
+        world.says(Capacity::Poisoned(bad.iter().collect()));
+        if matches!(far, Far::Reached) {
+            world.says(Capacity::Reached(true));
         }
     }
 

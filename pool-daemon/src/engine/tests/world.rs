@@ -16,7 +16,7 @@ use super::process::{Pid, Process};
 use crate::engine::command::{Built, Command, FileIdentity, Operation, TicketId, WorldError};
 use crate::engine::effect::{Action, Effects};
 use crate::engine::plan::Plan;
-use crate::engine::{Engine, Found, RecoverError};
+use crate::engine::{Engine, Found, RecoverError, Run, RunSet};
 use crate::journal::{Record, Rows, Table};
 
 /// A file as the world has it.
@@ -54,6 +54,11 @@ pub(super) struct World {
     pub(super) copying: VecDeque<(SegmentId, Vec<BackingId>, Vec<BackingId>)>,
     pub(super) domains: domains::World,
     pub(super) watched: BTreeSet<BackingId>,
+    /// What left a dynamic device last.
+    pub(super) withdrawn: Option<Vec<Run>>,
+    /// The extents of the dynamic device that are there, and those that are bad.
+    pub(super) there: RunSet,
+    pub(super) bad: RunSet,
     pub(super) published: Vec<String>,
     pub(super) operated: Option<Result<Option<DeviceMessage>, Error>>,
     /// Builds and copies succeed at once.
@@ -107,6 +112,9 @@ impl World {
             copying: VecDeque::new(),
             domains: domains::World::default(),
             watched: BTreeSet::new(),
+            withdrawn: None,
+            there: RunSet::default(),
+            bad: RunSet::default(),
             published: Vec::new(),
             operated: None,
             prompt: true,
@@ -192,7 +200,13 @@ impl World {
                 device,
                 bytes,
                 shareable,
+                ..
             } => self.building.push_back((backing, bytes, shareable, device)),
+            Action::Withdrawn { device, runs } => {
+                assert_eq!(device, self.dynamic_device());
+                self.there = self.there.minus(&runs.iter().copied().collect());
+                self.withdrawn = Some(runs);
+            }
             Action::Copy { segment, from, to } => self.copying.push_back((segment, from, to)),
             Action::Watch { backing } => {
                 assert!(self.files[&backing].kept, "only what is there is watched");

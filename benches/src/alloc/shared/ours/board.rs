@@ -23,8 +23,8 @@ use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use pool_core::sync::{hint, thread};
 use pool_core::units::KIB;
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
-use pool_daemon::device::Device as _;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
+use pool_daemon::device::{Device as _, Place};
 
 const BYTES: Bytes = Bytes::new(2 * EXTENT_BYTES);
 const ARRIVALS: u64 = 0;
@@ -51,7 +51,9 @@ impl Board {
     /// A new one for so many.
     pub(super) fn create(members: u64) -> anyhow::Result<Self> {
         let device = MemfdDevice::new(PagePolicy::Auto, None, Bytes::ZERO)?;
-        let file = device.build(BackingId::FIRST, BYTES, false)?.file;
+        let file = device
+            .build(BackingId::FIRST, Place::anywhere(BYTES), false)?
+            .file;
         Self::map(file, members)
     }
 

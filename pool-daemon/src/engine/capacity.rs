@@ -1,0 +1,278 @@
+//! Memory that comes and goes while the daemon runs: the extents of dynamic devices.
+//!
+//! Who speaks for such a device says which of its extents are there, all of them each time. So a
+//! word that is lost, late or said twice does no harm, and neither does a restart: the next one
+//! says how things are.
+//!
+//! # What becomes of what leaves
+//! Free extents go out of service. A segment that has one that left is lost as a whole: its holders
+//! are told, and its files are in quarantine, until nobody maps them. Their extents go out of
+//! service then. A change that waits for the world, and has carved one of them, fails when the
+//! world has answered. Nothing of this can be refused: it has happened already.
+//!
+//! What is to leave by itself is free before: [`Capacity::Withdraw`] takes it out of service, which
+//! is durable before it is said to be the fabric's again. Where it is not taken there after all,
+//! the next word has it be there again.
+//!
+//! An extent with a line that was lost is bad from then on: its holders are told where, once in a
+//! life of the daemon, may keep the rest of the segment, and nobody is granted it again.
+
+use std::collections::BTreeSet;
+
+use pool_core::{BackingId, Bytes, ClientId, DeviceId, EXTENT_BYTES, Extents, SegmentId};
+use pool_proto::session::v1::{self as session, event};
+
+use super::command::{Capacity, WorldError};
+use super::effect::Action;
+use super::runs::{Run, RunSet};
+use super::segment::Backing;
+use super::{Engine, Refusal, sum};
+
+/// What a dynamic device has, and what is wanted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// In service.
+    pub total: Extents,
+    /// Free.
+    pub free: Extents,
+    /// The most it may ever have.
+    pub most: Extents,
+    /// What requests wait for that the whole tier has not.
+    pub wanted: Extents,
+    /// It is to grant nothing more.
+    pub draining: bool,
+}
+
+impl Engine {
+    /// What a dynamic device has, and what is wanted of it; nothing of any other device.
+    #[must_use]
+    pub fn demand(&self, device: DeviceId) -> Option<Demand> {
+        let device = self.devices.get(&device)?;
+        let wanted = self
+            .wanted_of(device.tier)
+            .saturating_sub(self.tier_grantable(device.tier));
+        device.plan.dynamic.then(|| Demand {
+            total: device.total(),
+            free: device.free(),
+            most: device.most(),
+            wanted,
+            draining: device.draining || device.removed,
+        })
+    }
+
+    /// What the tier could still become, beyond what it has.
+    pub(super) fn tier_to_come(&self, tier: usize) -> Extents {
+        let usable = self
+            .devices_of(tier)
+            .filter(|device| !device.draining && device.reached);
+        sum(usable.map(|device| device.most().saturating_sub(device.total())))
+    }
+
+    /// Something is said about a dynamic device. Of any other one nothing is believed.
+    pub(super) fn capacity(&mut self, id: DeviceId, change: Capacity) {
+        let is_dynamic = |device: &super::Device| device.plan.dynamic;
+        if !self.devices.get(&id).is_some_and(is_dynamic) {
+            return self.publish("capacity-refused", |event| {
+                event.detail = format!("{id} has a size of its own");
+            });
+        }
+        match change {
+            Capacity::Present(runs) => self.present(id, runs.into_iter().collect()),
+            Capacity::Withdraw { unit, most, within } => {
+                self.withdraw(id, (unit, most), &within.into_iter().collect());
+            }
+            Capacity::Poisoned(runs) => self.poisoned(id, runs.into_iter().collect()),
+            Capacity::Reached(reached) => self.reach(id, reached),
+        }
+    }
+
+    fn present(&mut self, id: DeviceId, runs: RunSet) {
+        let Some(Ok(come)) = self.devices.get_mut(&id).map(|device| device.come(&runs)) else {
+            debug_assert!(false, "engine invariant 1");
+            return;
+        };
+        if come.fresh > Extents::ZERO || come.left > Extents::ZERO || come.lost.count() > 0 {
+            self.touch_device(id);
+            self.publish_device("device-resized", id);
+        }
+        if come.lost.count() > 0 {
+            self.lose_extents(id, &come.lost);
+        }
+    }
+
+    /// Ends what lies on extents that are not there any more.
+    fn lose_extents(&mut self, id: DeviceId, lost: &RunSet) {
+        for segment in self.whose(id, lost) {
+            self.lose(segment);
+        }
+    }
+
+    /// The live segments that have one of these extents. What has one and is still to become a part
+    /// of its segment never does: whoever builds, copies or formats it comes back, and finds that
+    /// it was for nothing.
+    fn whose(&mut self, id: DeviceId, runs: &RunSet) -> BTreeSet<SegmentId> {
+        let hit = self.hit(id, runs).filter(|backing| !backing.quarantined);
+        let hit: Vec<(BackingId, SegmentId)> = hit.map(|it| (it.id, it.segment)).collect();
+        let mut whose = BTreeSet::new();
+        for (backing, segment) in hit {
+            match self.jobs.get_mut(&segment) {
+                Some(job) if job.fresh.contains(&backing) => {
+                    job.failure = job.failure.take().or(Some(WorldError::Withdrawn));
+                }
+                _ => _ = whose.insert(segment),
+            }
+        }
+        whose
+    }
+
+    /// The backings on a device that have one of these extents.
+    fn hit(&self, id: DeviceId, runs: &RunSet) -> impl Iterator<Item = &Backing> {
+        let segments = self.devices.get(&id).into_iter();
+        let segments = segments.flat_map(|device| device.segments.keys());
+        let files = segments
+            .filter_map(|segment| self.segments.get(segment))
+            .flat_map(|segment| &segment.files);
+        let backings = files.filter_map(|file| self.backings.get(file));
+        backings.filter(move |backing| {
+            let theirs = || backing.runs.iter().copied().collect::<RunSet>();
+            backing.device == id && theirs().common(runs).count() > 0
+        })
+    }
+
+    fn withdraw(&mut self, id: DeviceId, (unit, most): (u32, u32), within: &RunSet) {
+        let most = most.min(self.spare_units(id, unit));
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let runs = device.withdraw(unit, most, within);
+        if !runs.is_empty() {
+            self.touch_device(id);
+            self.publish_device("device-resized", id);
+        }
+        self.actions.push(Action::Withdrawn { device: id, runs });
+    }
+
+    /// So many units may leave without that somebody has less than it is guaranteed, or waits for
+    /// them.
+    fn spare_units(&self, id: DeviceId, unit: u32) -> u32 {
+        let Some(device) = self.devices.get(&id) else {
+            return 0;
+        };
+        let waits = self.wanted_of(device.tier);
+        let free = device.free().saturating_sub(waits).get();
+        let total = self.tier_total(device.tier);
+        // Guarantees in hundredths shrink along, so the most that may leave is looked for.
+        let keeps = |units: u32| {
+            let less = Extents::new(units.saturating_mul(unit));
+            self.keeps_guarantees(device.tier, less).is_ok() && less <= total
+        };
+        let (mut least, mut above) = (0, free / unit.max(1) + 1);
+        while above - least > 1 {
+            let middle = least + (above - least) / 2;
+            if keeps(middle) {
+                least = middle;
+            } else {
+                above = middle;
+            }
+        }
+        least
+    }
+
+    fn poisoned(&mut self, id: DeviceId, runs: RunSet) {
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let before = device.total();
+        let Ok(held) = device.spoil(&runs) else {
+            debug_assert!(false, "device invariant 1");
+            return;
+        };
+        if device.total() == before && held.count() == 0 {
+            return; // It is known, or out of service.
+        }
+        self.touch_device(id);
+        self.publish_device("device-poisoned", id);
+        for segment in self.whose(id, &held) {
+            self.damaged(segment);
+        }
+    }
+
+    /// A segment has lost a part: its holders are told where. A domain is lost, for the words that
+    /// its units are copied by may be what is lost.
+    fn damaged(&mut self, id: SegmentId) {
+        let Some(segment) = self.live_segment(id) else {
+            return;
+        };
+        if segment.domain.is_some() {
+            return self.lose(id);
+        }
+        let holders: Vec<ClientId> = segment.holders.keys().copied().collect();
+        for offset in self.damage_of(id) {
+            self.publish_segment("segment-damaged", id, format!("at {offset}"));
+        }
+        for holder in holders {
+            self.tell_of_damage(holder, id);
+        }
+    }
+
+    /// Tells a holder which parts of a segment hold nothing any more.
+    pub(super) fn tell_of_damage(&mut self, holder: ClientId, id: SegmentId) {
+        for offset in self.damage_of(id) {
+            let damaged = session::Damaged {
+                segment_id: id.number(),
+                offset: offset.get(),
+                bytes: EXTENT_BYTES,
+            };
+            self.tell(holder, event::Body::Damaged(damaged));
+        }
+    }
+
+    /// # Errors
+    /// [`Refusal::Lost`] where a part of the segment is lost: what is copied of it would pass for
+    /// whole.
+    pub(super) fn not_damaged(&self, id: SegmentId) -> Result<(), Refusal> {
+        if self.damage_of(id).is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Lost(id.number()))
+    }
+
+    /// Where the bad extents of a segment begin in it.
+    fn damage_of(&self, id: SegmentId) -> Vec<Bytes> {
+        let (mut at, mut found) = (0_u64, Vec::new());
+        let segment = self.live_segment(id).into_iter();
+        for file in segment.flat_map(|segment| &segment.backings) {
+            let Some(file) = self.backings.get(file) else {
+                continue;
+            };
+            let bad = self.devices.get(&file.device).map(super::Device::bad);
+            let has_none = bad.is_none_or(|bad| bad.count() == 0);
+            if has_none {
+                at += file.extents().bytes().get();
+                continue;
+            }
+            for first in file.runs.iter().flat_map(|run| run.first..run.end()) {
+                let one = RunSet::of(Run { first, count: 1 });
+                if bad.is_some_and(|bad| bad.common(&one).count() > 0) {
+                    found.push(Bytes::new(at));
+                }
+                at += EXTENT_BYTES;
+            }
+        }
+        found
+    }
+
+    fn reach(&mut self, id: DeviceId, reached: bool) {
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut device.reached, reached) != reached {
+            let kind = if reached {
+                "device-reached"
+            } else {
+                "device-unreached"
+            };
+            self.publish_device(kind, id);
+        }
+    }
+}

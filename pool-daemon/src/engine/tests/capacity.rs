@@ -1,0 +1,361 @@
+//! Memory that comes and goes: the extents of a dynamic device.
+
+use std::collections::BTreeMap;
+
+use pool_core::{Bytes, DeviceId, Extents, SegmentId};
+use pool_proto::common::v1::ErrorReason;
+use pool_proto::session::v1::{self as session, event};
+use session::request::Body;
+
+use super::ask;
+use super::plans::{ALPHA, BETA, device, extents, plan, quota};
+use super::world::World;
+use crate::engine::command::{Capacity, Command, Operation};
+use crate::engine::plan::{DevicePlan, Plan, TierPlan};
+use crate::engine::{RecoverError, Run, RunSet};
+
+const FAR: &str = "far";
+
+/// The pool of the laws, with a tier of one device of which 16 extents may come to be.
+pub(super) fn dynamic_plan() -> Plan {
+    let mut plan = plan();
+    plan.tiers.push(TierPlan { name: FAR.into() });
+    plan.devices.push(DevicePlan {
+        dynamic: true,
+        kind: "fabric",
+        ..device("x0", FAR, 16)
+    });
+    let far = |limit| BTreeMap::from([(FAR.to_owned(), quota(0, limit))]);
+    for (tenant, limit) in plan.tenancy.tenants.iter_mut().zip([16, 8, 0]) {
+        tenant.quotas.append(&mut far(limit));
+    }
+    plan
+}
+
+pub(super) fn run(first: u32, count: u32) -> Run {
+    Run { first, count }
+}
+
+impl World {
+    pub(super) fn dynamic_device(&self) -> DeviceId {
+        let mut ids = self.engine.device_ids();
+        let found = ids.find(|(_, name)| *name == "x0");
+        found.unwrap().0
+    }
+
+    pub(super) fn says(&mut self, change: Capacity) {
+        match &change {
+            Capacity::Present(runs) => self.there = runs.iter().copied().collect(),
+            Capacity::Poisoned(runs) => {
+                let fresh: RunSet = runs.iter().copied().collect();
+                self.bad.add(&fresh.minus(&self.bad)).unwrap();
+            }
+            Capacity::Withdraw { .. } | Capacity::Reached(_) => {}
+        }
+        let device = self.dynamic_device();
+        self.step(Command::Capacity { device, change });
+    }
+
+    /// These extents are there, and reached.
+    fn comes(&mut self, runs: &[Run]) {
+        self.says(Capacity::Present(runs.to_vec()));
+        self.says(Capacity::Reached(true));
+    }
+}
+
+fn far(count: u32, wait_ms: u64) -> Body {
+    let mut create = ask::create(count);
+    create.tier = FAR.into();
+    create.wait_ms = wait_ms;
+    Body::Create(create)
+}
+
+fn world() -> World {
+    World::new(dynamic_plan())
+}
+
+#[test]
+fn nothing_is_granted_of_what_has_not_come_or_is_not_reached() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let full = |world: &mut World| world.refused(alpha, far(2, 0)).reason();
+    assert_eq!(full(&mut world), ErrorReason::TierFull);
+    world.says(Capacity::Present(vec![run(0, 4)]));
+    assert_eq!(full(&mut world), ErrorReason::TierFull, "nobody said so");
+    world.says(Capacity::Reached(true));
+    world.granted(alpha, far(2, 0));
+    world.says(Capacity::Reached(false));
+    assert_eq!(full(&mut world), ErrorReason::TierFull);
+    assert!(
+        world
+            .published
+            .iter()
+            .any(|kind| kind == "device-unreached")
+    );
+}
+
+#[test]
+fn a_request_waits_for_memory_that_may_come_and_takes_it_from_nobody() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    world.comes(&[run(0, 4)]);
+    world.granted(alpha, far(4, 0));
+    world.send(beta, far(6, 2_000));
+    assert!(world.processes[&beta].waits());
+    let demand = world.engine.demand(world.dynamic_device()).unwrap();
+    assert_eq!(
+        (demand.wanted, demand.most),
+        (Extents::new(6), Extents::new(16))
+    );
+    assert!(world.processes[&alpha].events.is_empty(), "nobody is asked");
+    world.says(Capacity::Present(vec![run(0, 10)]));
+    assert!(!world.processes[&beta].waits());
+    assert_eq!(world.processes[&beta].held.len(), 1);
+    let demand = world.engine.demand(world.dynamic_device()).unwrap();
+    assert_eq!(demand.wanted, Extents::ZERO);
+}
+
+#[test]
+fn a_request_that_can_never_fit_or_for_which_nothing_comes_is_refused() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    world.comes(&[run(0, 4)]);
+    assert_eq!(
+        world.refused(beta, far(9, 2_000)).reason(),
+        ErrorReason::OverQuota
+    );
+    world.send(alpha, far(16, 2_000));
+    assert!(world.processes[&alpha].waits());
+    world.pass(2_001);
+    assert!(!world.processes[&alpha].waits() && world.processes[&alpha].held.is_empty());
+    world.operate(Operation::Drain("x0".into())).unwrap();
+    assert_eq!(
+        world.refused(alpha, far(5, 2_000)).reason(),
+        ErrorReason::TierFull
+    );
+}
+
+#[test]
+fn what_lies_on_memory_that_was_taken_is_lost_told_and_never_granted_again() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    world.comes(&[run(0, 8)]);
+    let lost = world.granted(alpha, far(3, 0));
+    let kept = world.granted(beta, far(3, 0));
+    let taken = world.durable.values().find_map(|record| match record {
+        crate::journal::Record::Backing(row) if row.segment_id == lost.segment_id => {
+            Some(row.runs[0].first)
+        }
+        _ => None,
+    });
+    let taken = taken.unwrap();
+    let others = (0..8)
+        .filter(|&index| index != taken)
+        .map(|index| run(index, 1));
+    world.says(Capacity::Present(others.collect()));
+    let told = event::Body::Lost(session::Lost {
+        segment_id: lost.segment_id,
+    });
+    assert!(world.processes[&alpha].events.contains(&told));
+    assert!(world.processes[&beta].events.is_empty());
+    world.granted(beta, ask::refresh(kept.segment_id));
+    assert_eq!(
+        world.refused(alpha, ask::refresh(lost.segment_id)).reason(),
+        ErrorReason::NotFound
+    );
+    world.done(alpha, ask::close(lost.segment_id));
+    world.prove();
+    let device = world
+        .engine
+        .devices()
+        .into_iter()
+        .find(|d| d.name == "x0")
+        .unwrap();
+    assert_eq!(
+        (device.total_bytes, device.free_bytes),
+        (extents(7), extents(4))
+    );
+}
+
+#[test]
+fn what_is_built_on_memory_that_was_taken_meanwhile_is_granted_to_nobody() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.comes(&[run(0, 8)]);
+    world.prompt = false;
+    world.send(alpha, far(3, 0));
+    world.says(Capacity::Present(Vec::new()));
+    world.prompt = true;
+    world.work();
+    assert!(!world.processes[&alpha].waits() && world.processes[&alpha].held.is_empty());
+    assert_eq!(
+        world.engine.account().total - 40,
+        0,
+        "the other devices have 40"
+    );
+    assert!(world.files.is_empty());
+}
+
+#[test]
+fn a_segment_that_moves_to_memory_that_was_taken_stays_where_it_was() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.comes(&[run(0, 8)]);
+    let segment = world.granted(alpha, Body::Create(ask::create(2)));
+    let id = SegmentId::new(segment.segment_id).unwrap();
+    world.write(alpha, id, 7);
+    world.prompt = false;
+    world.send(alpha, ask::relocate(segment.segment_id, FAR));
+    world.finish_build(0, Ok(()));
+    world.says(Capacity::Present(Vec::new()));
+    world.finish_copy(Ok(()));
+    world.prompt = true;
+    assert_eq!(world.read(alpha, id), [7, 7]);
+    let now = world.granted(alpha, ask::refresh(segment.segment_id));
+    assert_eq!(now.incarnation, segment.incarnation);
+}
+
+#[test]
+fn free_memory_leaves_in_whole_units_and_not_what_somebody_is_guaranteed() {
+    let mut plan = dynamic_plan();
+    plan.tenancy.tenants[0]
+        .quotas
+        .insert(FAR.into(), quota(5, 16));
+    let mut world = World::new(plan);
+    world.comes(&[run(0, 16)]);
+    let (unit, all) = (4, vec![run(0, 16)]);
+    let ask = |most| Capacity::Withdraw {
+        unit,
+        most,
+        within: all.clone(),
+    };
+    world.says(ask(1));
+    assert_eq!(world.withdrawn.take(), Some(vec![run(12, 4)]));
+    world.says(ask(9));
+    assert_eq!(
+        world.withdrawn.take(),
+        Some(vec![run(8, 4)]),
+        "5 are guaranteed"
+    );
+    world.restart(|_| true);
+    let device = world
+        .engine
+        .devices()
+        .into_iter()
+        .find(|d| d.name == "x0")
+        .unwrap();
+    assert_eq!(device.total_bytes, extents(8), "it is durable");
+    world.comes(&[run(0, 16)]);
+    let device = world
+        .engine
+        .devices()
+        .into_iter()
+        .find(|d| d.name == "x0")
+        .unwrap();
+    assert_eq!(device.total_bytes, extents(16), "it was not taken");
+}
+
+#[test]
+fn a_poisoned_line_costs_its_extent_and_is_told_to_who_holds_it_now_and_later() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    world.comes(&[run(4, 6)]);
+    let mut create = ask::create_kept("a", 3);
+    create.tier = FAR.into();
+    let segment = world.granted(alpha, Body::Create(create));
+    world.done(
+        alpha,
+        ask::share(
+            segment.segment_id,
+            "beta",
+            pool_proto::common::v1::Access::ReadOnly,
+        ),
+    );
+    world.says(Capacity::Poisoned(vec![run(5, 1)]));
+    let told = event::Body::Damaged(session::Damaged {
+        segment_id: segment.segment_id,
+        offset: extents(1),
+        bytes: extents(1),
+    });
+    assert_eq!(world.processes[&alpha].events, std::slice::from_ref(&told));
+    world.says(Capacity::Poisoned(vec![run(5, 1)]));
+    assert_eq!(world.processes[&alpha].events.len(), 1, "it is told once");
+    world.granted(
+        beta,
+        ask::open("alpha:a", pool_proto::common::v1::Access::ReadOnly),
+    );
+    assert_eq!(world.processes[&beta].events, [told]);
+    let refusal = world.refused(alpha, ask::relocate(segment.segment_id, "ddr"));
+    assert_eq!(
+        refusal.reason(),
+        ErrorReason::Lost,
+        "half of it would pass for whole"
+    );
+    world.done(alpha, ask::free(segment.segment_id, true));
+    world.done(beta, ask::close(segment.segment_id));
+    world.prove();
+    let device = world
+        .engine
+        .devices()
+        .into_iter()
+        .find(|d| d.name == "x0")
+        .unwrap();
+    assert_eq!(
+        (device.total_bytes, device.free_bytes),
+        (extents(5), extents(5))
+    );
+}
+
+#[test]
+fn a_domain_with_a_poisoned_line_is_lost() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.comes(&[run(0, 8)]);
+    let mut create = ask::create_domain("c", 2);
+    create.tier = FAR.into();
+    let segment = world.granted(alpha, Body::Create(create));
+    world.says(Capacity::Poisoned(vec![run(1, 1)]));
+    let told = event::Body::Lost(session::Lost {
+        segment_id: segment.segment_id,
+    });
+    assert!(world.processes[&alpha].events.contains(&told));
+}
+
+#[test]
+fn nothing_is_believed_of_a_device_that_has_a_size_of_its_own() {
+    let mut world = world();
+    let (device, _) = world.engine.device_ids().next().unwrap();
+    let before = super::laws::dump(&world.engine);
+    for change in [
+        Capacity::Present(Vec::new()),
+        Capacity::Poisoned(vec![run(0, 4)]),
+        Capacity::Reached(false),
+    ] {
+        world.step(Command::Capacity { device, change });
+    }
+    assert_eq!(super::laws::dump(&world.engine), before);
+    let alpha = world.attach(ALPHA);
+    world.granted(alpha, Body::Create(ask::create(2)));
+    assert_eq!(world.engine.demand(device), None);
+}
+
+#[test]
+fn the_most_a_dynamic_device_may_be_is_the_configurations_to_say() {
+    let mut world = world();
+    world.comes(&[run(0, 16)]);
+    let alpha = world.attach(ALPHA);
+    world.granted(alpha, far(2, 0));
+    let refused = world.operate(Operation::Resize("x0".into(), extents(4)));
+    assert_eq!(refused.unwrap_err().reason(), ErrorReason::NotPermitted);
+    world.plan.devices.last_mut().unwrap().extents = Extents::new(24);
+    world.restart(|_| true);
+    let demand = world.engine.demand(world.dynamic_device()).unwrap();
+    let total = Extents::new(16);
+    assert_eq!((demand.total, demand.most), (total, Extents::new(24)));
+    world.plan.devices.last_mut().unwrap().extents = Extents::new(1);
+    let used = Bytes::new(extents(2));
+    let refused = world.start().unwrap_err();
+    let is_due =
+        |it: &RecoverError| matches!(it, RecoverError::DeviceInUse { used: it, .. } if *it == used);
+    assert!(is_due(&refused), "{refused}");
+}
