@@ -32,6 +32,7 @@ use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId, VcsId};
 use crate::memdev::Memdev;
 use crate::span::Span;
 use crate::switch::{Role, Switch};
+use crate::timing::Picos;
 use crate::topology::{self, MemdevKind, Topology};
 use command::{Component, Timer};
 
@@ -91,12 +92,12 @@ pub struct Fabric {
     /// What interfaces keep, of those that were told something.
     components: BTreeMap<Cci, Component>,
     /// What happens later, by when, and then in the order in which it was begun.
-    timers: BTreeMap<(u64, u64), Timer>,
+    timers: BTreeMap<(Picos, u64), Timer>,
     next_timer: u64,
     /// Through how many tunnels the command came that is being done.
     layers: u8,
-    /// Picoseconds since the beginning.
-    now: u64,
+    /// Since the beginning.
+    now: Picos,
     /// What was lost, and is to be told.
     lost: Vec<Effect>,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
@@ -142,16 +143,16 @@ impl Fabric {
             timers: BTreeMap::new(),
             next_timer: 0,
             layers: 0,
-            now: 0,
+            now: Picos::ZERO,
             lost: Vec::new(),
             has_new_routes: true,
             directory: BTreeMap::new(),
         }
     }
 
-    /// Has one thing happen at a time, in picoseconds since the beginning, and says what came of
+    /// Has one thing happen at a time since the beginning, and says what came of
     /// it. What was due by then happens first; a time that is past already is now.
-    pub fn step(&mut self, now: u64, event: &Event) -> Vec<Effect> {
+    pub fn step(&mut self, now: Picos, event: &Event) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
         let mut effects = Vec::new();
@@ -180,7 +181,7 @@ impl Fabric {
     }
 
     /// Has what is due by a time happen, and nothing else. What was lost by it.
-    pub fn advance(&mut self, now: u64) -> Vec<Effect> {
+    pub fn advance(&mut self, now: Picos) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
         std::mem::take(&mut self.lost)
@@ -190,7 +191,7 @@ impl Fabric {
     ///
     /// # Errors
     /// [`Asked`].
-    pub fn ask(&mut self, now: u64, cci: Cci, request: &Request) -> Result<Response, Asked> {
+    pub fn ask(&mut self, now: Picos, cci: Cci, request: &Request) -> Result<Response, Asked> {
         let message = Message::request(0, request).map_err(|_| Asked::TooLong)?;
         let message = message.encode();
         let effects = self.step(now, &Event::Command { cci, message });
@@ -210,7 +211,7 @@ impl Fabric {
 
     /// When something happens by itself next.
     #[must_use]
-    pub fn next_due(&self) -> Option<u64> {
+    pub fn next_due(&self) -> Option<Picos> {
         self.timers.keys().next().map(|&(due, _)| due)
     }
 

@@ -24,6 +24,7 @@
 //! use fabric_emu::fabric::{Asked, Cci, Effect, Event, Fabric};
 //! use fabric_emu::id::{HostId, LdId, MemdevId, PortId, SwitchId, VcsId, VppbId};
 //! use fabric_emu::span::Span;
+//! use fabric_emu::timing::Picos;
 //! use fabric_emu::topology::Topology;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +38,7 @@
 //!     port_id: PortId(4),
 //!     ld_id: ld,
 //! };
-//! assert_eq!(fabric.ask(0, switch, &Request::BindVppb(bind)), Err(Asked::Begun));
+//! assert_eq!(fabric.ask(Picos::ZERO, switch, &Request::BindVppb(bind)), Err(Asked::Begun));
 //! let now = fabric.next_due().ok_or("nothing is under way")?;
 //!
 //! let add = InitiateAddRequest {

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::refusal::Refusal;
+use crate::timing::Picos;
 
 /// What did not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,9 +16,9 @@ pub struct Overflow {
     /// How many records.
     pub count: u16,
     /// When the first and the last of them came.
-    pub first: u64,
+    pub first: Picos,
     /// See `first`.
-    pub last: u64,
+    pub last: Picos,
 }
 
 /// See the module.
@@ -48,7 +49,7 @@ impl<T> Log<T> {
     }
 
     /// Adds a record, at a time. Where there is no room, that is noted in its place.
-    pub fn push(&mut self, now: u64, record: T) {
+    pub fn push(&mut self, now: Picos, record: T) {
         if self.room() == 0 {
             let overflow = self.overflow.get_or_insert(Overflow {
                 count: 0,
@@ -118,7 +119,7 @@ mod tests {
     fn records_are_cleared_from_the_oldest_on() {
         let mut log = Log::new(3);
         for record in ['a', 'b', 'c'] {
-            log.push(1, record);
+            log.push(Picos::new(1), record);
         }
         assert_eq!(handles(&log, 2), [1, 2]);
         assert!(log.oldest(2).1 && !log.oldest(3).1);
@@ -136,18 +137,18 @@ mod tests {
         let mut log = Log::new(1);
         assert!(log.clear_all().is_err());
         for now in 5..8 {
-            log.push(now, 'x');
+            log.push(Picos::new(now), 'x');
         }
         let lost = Overflow {
             count: 2,
-            first: 6,
-            last: 7,
+            first: Picos::new(6),
+            last: Picos::new(7),
         };
         assert_eq!(log.overflow(), Some(lost));
         log.clear_all().unwrap();
         assert_eq!((log.overflow(), log.room()), (None, 1));
         log.handle = u16::MAX;
-        log.push(9, 'y');
+        log.push(Picos::new(9), 'y');
         assert_eq!(handles(&log, 1), [1]);
     }
 }

@@ -15,6 +15,7 @@ use crate::log::Log;
 use crate::media::Media;
 use crate::refusal::Refusal;
 use crate::span::Span;
+use crate::timing::Picos;
 use crate::topology::{self, MemdevKind};
 
 /// At a multiple of which addresses regions begin, and in which capacities are told.
@@ -59,8 +60,8 @@ struct LogicalDevice {
     log: Log<Dated>,
 }
 
-/// A record, and when it came, in picoseconds of the fabric.
-pub type Dated = (u64, CapacityEvent);
+/// A record, and when it came.
+pub type Dated = (Picos, CapacityEvent);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -243,7 +244,7 @@ impl Memdev {
     /// As [`Capacity::offer`].
     pub fn add(
         &mut self,
-        now: u64,
+        now: Picos,
         (ld, region): (LdId, usize),
         selection: &Selection,
         tag: Tag,
@@ -258,7 +259,7 @@ impl Memdev {
     ///
     /// # Errors
     /// As [`Capacity::answer`].
-    pub fn answer(&mut self, now: u64, ld: LdId, taken: &[Span]) -> Result<Answered, Refusal> {
+    pub fn answer(&mut self, now: Picos, ld: LdId, taken: &[Span]) -> Result<Answered, Refusal> {
         let answered = self.capacity.answer(ld, taken)?;
         self.tell_manager(now, ld, Told::AddAnswered, &answered.added);
         Ok(answered)
@@ -268,7 +269,7 @@ impl Memdev {
     ///
     /// # Errors
     /// As [`Capacity::release`].
-    pub fn release(&mut self, now: u64, ld: LdId, spans: &[Span]) -> Result<Freed, Refusal> {
+    pub fn release(&mut self, now: Picos, ld: LdId, spans: &[Span]) -> Result<Freed, Refusal> {
         let all = self.capacity.extents(ld)?;
         let freed = self.capacity.release(ld, spans)?;
         let released = spans.iter().map(|&span| {
@@ -290,7 +291,7 @@ impl Memdev {
     /// As [`Capacity::remove`].
     pub fn remove(
         &mut self,
-        now: u64,
+        now: Picos,
         ld: LdId,
         removal: &Removal,
         (is_forced, sanitizes): (bool, bool),
@@ -358,13 +359,13 @@ impl Memdev {
         self.media = Media::default();
     }
 
-    fn tell_host(&mut self, now: u64, ld: LdId, told: Told, extents: &[Extent]) {
+    fn tell_host(&mut self, now: Picos, ld: LdId, told: Told, extents: &[Extent]) {
         if let Some(device) = self.lds.get_mut(ld.index()) {
             tell(&mut device.log, now, (ld, told), extents);
         }
     }
 
-    fn tell_manager(&mut self, now: u64, ld: LdId, told: Told, extents: &[Extent]) {
+    fn tell_manager(&mut self, now: Picos, ld: LdId, told: Told, extents: &[Extent]) {
         tell(&mut self.log, now, (ld, told), extents);
         if extents.is_empty() {
             self.log.push(now, (now, record((ld, told), None, false)));
@@ -381,7 +382,7 @@ const fn record((ld, told): (LdId, Told), extent: Option<Extent>, has_more: bool
     }
 }
 
-fn tell(log: &mut Log<Dated>, now: u64, whom: (LdId, Told), extents: &[Extent]) {
+fn tell(log: &mut Log<Dated>, now: Picos, whom: (LdId, Told), extents: &[Extent]) {
     for (number, &extent) in (1..).zip(extents) {
         log.push(
             now,

@@ -10,6 +10,7 @@ use fabric_emu::id::{HostId, LdId, MemdevId, Node, SwitchId, VcsId, VppbId};
 use fabric_emu::media::Media;
 use fabric_emu::span::Span;
 use fabric_emu::switch::Bound;
+use fabric_emu::timing::Picos;
 use fabric_emu::topology::Topology;
 use pool_core::fault::plant;
 use pool_core::rng::Rng;
@@ -132,11 +133,11 @@ fn two_hosts(is_hardware_coherent: bool) -> Fabric {
         };
         let device = fabric.memdev_mut(POOL).expect("it is there");
         let offered = device
-            .add(0, (LdId(host), 0), &what, TAG)
+            .add(Picos::ZERO, (LdId(host), 0), &what, TAG)
             .expect("there is room");
         let spans: Vec<Span> = offered.iter().map(|extent| extent.span).collect();
         device
-            .answer(0, LdId(host), &spans)
+            .answer(Picos::ZERO, LdId(host), &spans)
             .expect("it was offered");
         let map = Event::Map {
             host: HostId(host),
@@ -145,7 +146,7 @@ fn two_hosts(is_hardware_coherent: bool) -> Fabric {
             ld: LdId(host),
             address: spans[0].start,
         };
-        assert_eq!(fabric.step(0, &map), [Effect::Done]);
+        assert_eq!(fabric.step(Picos::ZERO, &map), [Effect::Done]);
     }
     fabric
 }
@@ -162,7 +163,7 @@ fn coherence() {
             *place = u8::try_from(round % 250).expect("it is small");
             let content = [*place; 64];
             fabric.step(
-                0,
+                Picos::ZERO,
                 &Event::Store {
                     host,
                     address,
@@ -170,7 +171,7 @@ fn coherence() {
                 },
             );
         } else {
-            let effects = fabric.step(0, &Event::Load { host, address });
+            let effects = fabric.step(Picos::ZERO, &Event::Load { host, address });
             let Some(Effect::Loaded { content, .. }) = effects.last() else {
                 panic!("{effects:?}");
             };
@@ -218,7 +219,7 @@ fn background() {
             cci: mailbox,
             message: message.encode(),
         };
-        match &fabric.step(0, &command)[..] {
+        match &fabric.step(Picos::ZERO, &command)[..] {
             [Effect::Answer(answer)] => Message::decode(answer).expect("it is one").return_code,
             other => panic!("{other:?}"),
         }

@@ -25,6 +25,7 @@ use super::event::Effect;
 use crate::cci::{Category, List, Message, Opcode, Request, Response, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, SwitchId};
 use crate::memdev::Memdev;
+use crate::timing::Picos;
 use crate::topology::MemdevKind;
 
 mod capacity;
@@ -214,7 +215,7 @@ fn cut<N: TryFrom<usize>>(number: usize, most: N) -> N {
     N::try_from(number).unwrap_or(most)
 }
 
-/// Picoseconds of the fabric as nanoseconds.
-const fn nanos(picos: u64) -> u64 {
-    picos / 1_000
+/// Time of the fabric in whole nanoseconds.
+const fn nanos(time: Picos) -> u64 {
+    time.get() / 1_000
 }

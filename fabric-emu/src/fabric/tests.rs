@@ -19,6 +19,8 @@ const BASE: u64 = GIB;
 const SOFTWARE: usize = 0;
 const HARDWARE: usize = 1;
 const REGION: u64 = 256 * MIB;
+/// When all that was begun is over.
+const LATER: Picos = Picos::new(1 << 50);
 
 fn port(node: Node, port: u8) -> Port {
     Port {
@@ -106,10 +108,10 @@ fn shared_of(topology: &Topology, seed: u64) -> Fabric {
                 _ => Selection::Shared,
             };
             let offered = device
-                .add(0, (LdId(host), region), &what, tag(number))
+                .add(Picos::ZERO, (LdId(host), region), &what, tag(number))
                 .unwrap();
             let spans: Vec<_> = offered.iter().map(|extent| extent.span).collect();
-            device.answer(0, LdId(host), &spans).unwrap();
+            device.answer(Picos::ZERO, LdId(host), &spans).unwrap();
         }
         let map = Event::Map {
             host: HostId(host),
@@ -118,7 +120,7 @@ fn shared_of(topology: &Topology, seed: u64) -> Fabric {
             ld: LdId(host),
             address: 0,
         };
-        assert_eq!(fabric.step(0, &map), [Effect::Done]);
+        assert_eq!(fabric.step(Picos::ZERO, &map), [Effect::Done]);
     }
     fabric
 }
@@ -129,7 +131,7 @@ fn at(region: usize, line: u64) -> u64 {
 
 fn load(fabric: &mut Fabric, host: u16, address: u64) -> Result<u8, AccessError> {
     let host = HostId(host);
-    let effects = fabric.step(0, &Event::Load { host, address });
+    let effects = fabric.step(Picos::ZERO, &Event::Load { host, address });
     match effects.last() {
         Some(Effect::Loaded { content, .. }) => Ok(content[0]),
         Some(Effect::Failed(error)) => Err(*error),
@@ -140,7 +142,7 @@ fn load(fabric: &mut Fabric, host: u16, address: u64) -> Result<u8, AccessError>
 fn store(fabric: &mut Fabric, host: u16, address: u64, byte: u8) -> Vec<Effect> {
     let (host, content): (_, Line) = (HostId(host), [byte; LINE]);
     fabric.step(
-        0,
+        Picos::ZERO,
         &Event::Store {
             host,
             address,
@@ -152,7 +154,7 @@ fn store(fabric: &mut Fabric, host: u16, address: u64, byte: u8) -> Vec<Effect> 
 fn write_back(fabric: &mut Fabric, host: u16, address: u64, lets_go: bool) {
     let (host, span) = (HostId(host), Span::new(address, 64).unwrap());
     fabric.step(
-        0,
+        Picos::ZERO,
         &if lets_go {
             Event::Flush { host, span }
         } else {
@@ -252,7 +254,7 @@ fn a_host_that_dies_takes_along_some_of_what_it_wrote() {
     for line in 0..8 {
         store(&mut fabric, 0, at(SOFTWARE, line), 5);
     }
-    let effects = fabric.step(0, &Event::Fault(Fault::HostDies(HostId(0))));
+    let effects = fabric.step(Picos::ZERO, &Event::Fault(Fault::HostDies(HostId(0))));
     let Some(Effect::LostLines { lines, .. }) = effects.last() else {
         panic!("{effects:?}");
     };
@@ -265,7 +267,7 @@ fn a_host_that_dies_takes_along_some_of_what_it_wrote() {
         load(&mut fabric, 0, at(SOFTWARE, 0)),
         Err(AccessError::Dead)
     );
-    fabric.step(0, &Event::Fault(Fault::HostStarts(HostId(0))));
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::HostStarts(HostId(0))));
     assert_eq!(
         load(&mut fabric, 0, at(SOFTWARE, 0)),
         Err(AccessError::Unmapped)
@@ -278,21 +280,24 @@ fn what_is_not_reached_is_an_error_and_what_was_written_meanwhile_is_told_to_be_
     let (line, other) = (at(SOFTWARE, 0), at(SOFTWARE, 1));
     store(&mut fabric, 0, line, 1);
     let cable = port(Node::Host(HostId(0)), 0);
-    fabric.step(0, &Event::Fault(Fault::LinkFails(cable)));
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkFails(cable)));
     assert_eq!(load(&mut fabric, 0, other), Err(AccessError::Unreachable));
     assert_eq!(load(&mut fabric, 0, line), Ok(1), "it is in the caches");
     assert_eq!(load(&mut fabric, 1, other), Ok(0));
     let (host, span) = (HostId(0), Span::new(line, 64).unwrap());
-    let effects = fabric.step(0, &Event::Flush { host, span });
+    let effects = fabric.step(Picos::ZERO, &Event::Flush { host, span });
     let lost = Effect::Lost {
         host,
         address: line,
         why: AccessError::Unreachable,
     };
     assert_eq!(effects, [lost, Effect::Done]);
-    fabric.step(0, &Event::Fault(Fault::LinkHeals(cable)));
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkHeals(cable)));
     assert_eq!(load(&mut fabric, 0, line), Ok(0));
-    fabric.step(0, &Event::Fault(Fault::SwitchRestarts(SwitchId(0))));
+    fabric.step(
+        Picos::ZERO,
+        &Event::Fault(Fault::SwitchRestarts(SwitchId(0))),
+    );
     assert_eq!(load(&mut fabric, 0, other), Err(AccessError::Unreachable));
 }
 
@@ -304,13 +309,15 @@ fn capacity_that_was_taken_by_force_is_out_of_reach_at_once() {
     let device = fabric.memdev_mut(POOL).unwrap();
     let extents = device.capacity().extents(LdId(0)).unwrap();
     let removal = crate::capacity::Removal::Prescriptive(vec![extents[0].span]);
-    device.remove(9, LdId(0), &removal, (true, false)).unwrap();
+    device
+        .remove(Picos::new(9), LdId(0), &removal, (true, false))
+        .unwrap();
     assert_eq!(
         load(&mut fabric, 0, at(SOFTWARE, 1)),
         Err(AccessError::NoMemory)
     );
     let (host, span) = (HostId(0), Span::new(line, 64).unwrap());
-    let effects = fabric.step(0, &Event::Flush { host, span });
+    let effects = fabric.step(Picos::ZERO, &Event::Flush { host, span });
     assert!(matches!(effects[0], Effect::Lost { .. }), "{effects:?}");
     assert_eq!(
         load(&mut fabric, 1, line),
@@ -326,7 +333,7 @@ fn poison_is_read_as_an_error_until_the_line_is_written() {
     let device = fabric.memdev(POOL).unwrap();
     let (physical, _) = device.place(LdId(0), 0).unwrap();
     fabric.step(
-        0,
+        Picos::ZERO,
         &Event::Fault(Fault::Poison {
             memdev: POOL,
             physical,
@@ -344,12 +351,12 @@ fn a_device_that_was_gone_has_lost_what_it_held() {
     let mut fabric = shared(true, 8);
     store(&mut fabric, 0, at(SOFTWARE, 0), 3);
     write_back(&mut fabric, 0, at(SOFTWARE, 0), true);
-    fabric.step(0, &Event::Fault(Fault::MemdevVanishes(POOL)));
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::MemdevVanishes(POOL)));
     assert_eq!(
         load(&mut fabric, 0, at(SOFTWARE, 0)),
         Err(AccessError::Unreachable)
     );
-    fabric.step(0, &Event::Fault(Fault::MemdevReturns(POOL)));
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::MemdevReturns(POOL)));
     assert_eq!(load(&mut fabric, 0, at(SOFTWARE, 0)), Ok(0));
 }
 
@@ -377,17 +384,17 @@ fn coherent_memory_is_coherent_after_it_was_sanitized_or_was_gone() {
             ld: LdId(0),
         };
         let sanitize = Request::Sanitize(crate::cci::generic::Empty);
-        assert_eq!(fabric.ask(0, here, &sanitize), Err(Asked::Begun));
+        assert_eq!(fabric.ask(Picos::ZERO, here, &sanitize), Err(Asked::Begun));
         assert_eq!(load(fabric, 1, at(HARDWARE, 2)), Ok(0));
     });
     stale_after(|fabric| {
-        let gone = fabric.step(0, &Event::Fault(Fault::MemdevVanishes(POOL)));
+        let gone = fabric.step(Picos::ZERO, &Event::Fault(Fault::MemdevVanishes(POOL)));
         assert!(
             gone.iter()
                 .any(|effect| matches!(effect, Effect::Lost { .. })),
             "{gone:?}"
         );
-        fabric.step(0, &Event::Fault(Fault::MemdevReturns(POOL)));
+        fabric.step(Picos::ZERO, &Event::Fault(Fault::MemdevReturns(POOL)));
         assert_eq!(load(fabric, 1, at(HARDWARE, 2)), Ok(0));
     });
 }
@@ -398,10 +405,12 @@ fn a_host_that_starts_anew_gives_back_what_it_was_offered() {
     let before = fabric.memdev(POOL).unwrap().capacity().free_bytes();
     let device = fabric.memdev_mut(POOL).unwrap();
     let what = Selection::Free(2 * MIB);
-    device.add(0, (LdId(0), SOFTWARE), &what, tag(9)).unwrap();
-    fabric.step(0, &Event::Fault(Fault::HostDies(HostId(0))));
-    fabric.step(0, &Event::Fault(Fault::HostStarts(HostId(0))));
-    fabric.advance(1 << 50);
+    device
+        .add(Picos::ZERO, (LdId(0), SOFTWARE), &what, tag(9))
+        .unwrap();
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::HostDies(HostId(0))));
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::HostStarts(HostId(0))));
+    fabric.advance(LATER);
     assert_eq!(fabric.memdev(POOL).unwrap().capacity().free_bytes(), before);
 }
 
@@ -421,7 +430,7 @@ fn read_only_memory_is_written_by_nobody() {
     );
     let (physical, _) = fabric.memdev(POOL).unwrap().place(LdId(0), 0).unwrap();
     fabric.step(
-        0,
+        Picos::ZERO,
         &Event::Fault(Fault::Poison {
             memdev: POOL,
             physical,
@@ -444,7 +453,7 @@ fn a_range_is_mapped_once_and_is_one_of_so_many() {
             ld: LdId(0),
             address,
         };
-        fabric.step(0, &event)
+        fabric.step(Picos::ZERO, &event)
     };
     let bad = [Effect::Failed(AccessError::BadRange)];
     let past = 2 * REGION;
@@ -465,7 +474,7 @@ fn lines_of_what_is_not_mapped_any_more_are_nobodys() {
     load(&mut fabric, 0, at(HARDWARE, 0)).unwrap();
     let start = BASE;
     fabric.step(
-        0,
+        Picos::ZERO,
         &Event::Unmap {
             host: HostId(0),
             start,
@@ -478,7 +487,7 @@ fn lines_of_what_is_not_mapped_any_more_are_nobodys() {
         ld: LdId(0),
         address: 0,
     };
-    assert_eq!(fabric.step(0, &map), [Effect::Done]);
+    assert_eq!(fabric.step(Picos::ZERO, &map), [Effect::Done]);
     store(&mut fabric, 0, at(HARDWARE, 0), 1);
     let holders = fabric
         .directory
@@ -502,11 +511,14 @@ fn a_switch_that_restarts_binds_nothing_that_was_under_way() {
     };
     let switch = Cci::Switch(SwitchId(0));
     assert_eq!(
-        fabric.ask(0, switch, &Request::BindVppb(bind)),
+        fabric.ask(Picos::ZERO, switch, &Request::BindVppb(bind)),
         Err(Asked::Begun)
     );
-    fabric.step(1, &Event::Fault(Fault::SwitchRestarts(SwitchId(0))));
-    fabric.advance(1 << 50);
+    fabric.step(
+        Picos::new(1),
+        &Event::Fault(Fault::SwitchRestarts(SwitchId(0))),
+    );
+    fabric.advance(LATER);
     assert!(fabric.reach(HostId(0)).is_empty());
 }
 
@@ -534,7 +546,7 @@ fn the_same_events_have_the_same_effects() {
                     span: Span::new(address, 64).unwrap(),
                 },
             };
-            fabric.step(0, &event)
+            fabric.step(Picos::ZERO, &event)
         };
         (0..2_000).map(step).collect::<Vec<_>>()
     };

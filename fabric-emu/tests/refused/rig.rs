@@ -14,6 +14,7 @@ use fabric_emu::fabric::{Cci, Effect, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
 use fabric_emu::span::Span;
 use fabric_emu::switch::Bound;
+use fabric_emu::timing::Picos;
 use fabric_emu::topology::{Host, Link, Memdev, MemdevKind, Region, Switch, Topology};
 use pool_core::Bytes;
 use pool_core::units::{GIB, KIB, MIB};
@@ -103,14 +104,14 @@ impl Situation {
 #[derive(Debug, Clone)]
 pub(crate) struct Rig {
     pub(crate) fabric: Fabric,
-    now: u64,
+    now: Picos,
 }
 
 impl Rig {
     pub(crate) fn in_situation(situation: Situation) -> Self {
         let mut rig = Self {
             fabric: Fabric::new(&topology(), 1),
-            now: 0,
+            now: Picos::ZERO,
         };
         rig.bind();
         if situation != Situation::Tracked {

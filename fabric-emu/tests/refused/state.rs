@@ -14,6 +14,7 @@ use fabric_emu::cci::{Request, Tag};
 use fabric_emu::fabric::{Event, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
 use fabric_emu::refusal::Refusal;
+use fabric_emu::timing::Picos;
 use pool_core::units::GIB;
 
 use super::base;
@@ -153,7 +154,7 @@ fn track(rig: &mut Rig) {
             tag[2..4].copy_from_slice(&number.to_le_bytes());
             let at = span(FINE + u64::from(number) * 2 * FINE_BLOCK, FINE_BLOCK);
             let what = Selection::Prescriptive(vec![at]);
-            match device.add(0, (LdId(ld), 4), &what, Tag(tag)) {
+            match device.add(Picos::ZERO, (LdId(ld), 4), &what, Tag(tag)) {
                 Ok(_) => {}
                 Err(Refusal::Exhausted(_)) => break,
                 Err(error) => panic!("{error}"),

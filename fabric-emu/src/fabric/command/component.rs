@@ -10,21 +10,22 @@ use crate::cci::{Opcode, ReturnCode};
 use crate::id::{LdId, MemdevId, SwitchId, VcsId, VppbId};
 use crate::span::Span;
 use crate::switch::Bound;
+use crate::timing::{Picos, Rate};
 
 /// As long as answers are before anybody says something else: 2 to the power of this, in bytes.
 const LIMIT: u8 = 20;
-/// Picoseconds that a switch takes to bind or unbind a bridge. Assumed.
-const BIND_TIME: u64 = 10_000_000_000;
-/// Picoseconds that a device takes to zero a byte: 20 GB/s. Assumed.
-const ZERO_TIME: u64 = 50;
+/// How long a switch takes to bind or unbind a bridge. Assumed.
+const BIND_TIME: Picos = Picos::from_nanos(10_000_000);
+/// How fast a device zeros. Assumed.
+const ZERO_RATE: Rate = Rate::new(20_000_000_000);
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Component {
     /// The longest answer: 2 to the power of this, in bytes.
     pub(super) limit: u8,
-    /// When it was told the time, and what: picoseconds of the fabric, nanoseconds since 1970.
-    pub(super) clock: Option<(u64, u64)>,
+    /// When it was told the time, and what: time of the fabric, nanoseconds since 1970.
+    pub(super) clock: Option<(Picos, u64)>,
     pub(super) background: Option<Background>,
     /// How hosts are told of events.
     pub(super) interrupts: [u8; 5],
@@ -47,13 +48,13 @@ impl Component {
 #[derive(Debug, Clone)]
 pub(super) struct Background {
     pub(super) opcode: u16,
-    pub(super) begun: u64,
-    pub(super) due: u64,
+    pub(super) begun: Picos,
+    pub(super) due: Picos,
     /// How it ended.
     pub(super) ended: Option<ReturnCode>,
     work: Work,
     /// Under what its end is among the timers.
-    timer: (u64, u64),
+    timer: (Picos, u64),
 }
 
 /// What is to be done when its time is over.
@@ -115,7 +116,7 @@ impl Fabric {
     pub(super) fn begin_to_sanitize(&mut self, cci: Cci, (memdev, ld): Logical) -> Answer {
         let takes = |fabric: &mut Self| {
             let bytes = fabric.sanitize(memdev, ld);
-            bytes.saturating_mul(ZERO_TIME).max(1)
+            ZERO_RATE.time_of(bytes).max(Picos::new(1))
         };
         self.begin(cci, (Opcode::Sanitize, Work::Sanitize), takes)
     }
@@ -125,7 +126,7 @@ impl Fabric {
         &mut self,
         cci: Cci,
         (opcode, work): (Opcode, Work),
-        takes: impl FnOnce(&mut Self) -> u64,
+        takes: impl FnOnce(&mut Self) -> Picos,
     ) -> Answer {
         if self.goes_on(cci).is_some() && !planted!("command.begins_two_at_once") {
             return Err(ReturnCode::Busy);
@@ -178,7 +179,7 @@ impl Fabric {
     }
 
     /// Has something happen at a time; under what it is among the timers.
-    fn at(&mut self, due: u64, timer: Timer) -> (u64, u64) {
+    fn at(&mut self, due: Picos, timer: Timer) -> (Picos, u64) {
         let key = (due, self.next_timer);
         self.timers.insert(key, timer);
         self.next_timer = self.next_timer.wrapping_add(1);
@@ -195,13 +196,13 @@ impl Fabric {
             for &span in spans {
                 self.forget(memdev, span);
             }
-            let due = self.now.saturating_add(bytes.saturating_mul(ZERO_TIME));
+            let due = self.now.saturating_add(ZERO_RATE.time_of(bytes));
             self.at(due, Timer::Zeroed(memdev, *group));
         }
     }
 
     /// Has what is due by now happen, in its order.
-    pub(in super::super) fn run_timers(&mut self, now: u64) {
+    pub(in super::super) fn run_timers(&mut self, now: Picos) {
         while let Some(entry) = self.timers.first_entry().filter(|it| it.key().0 <= now) {
             let ((due, _), timer) = entry.remove_entry();
             self.now = self.now.max(due);

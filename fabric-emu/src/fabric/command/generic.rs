@@ -38,7 +38,8 @@ impl Fabric {
             }
             Request::GetTimestamp(_) => {
                 let clock = self.component(cci).clock;
-                let told = clock.map(|(at, told)| told.saturating_add(nanos(self.now - at)));
+                let told =
+                    clock.map(|(at, told)| told.saturating_add(nanos(self.now.saturating_sub(at))));
                 let timestamp_ns = told.unwrap_or(0);
                 Response::GetTimestamp(Timestamp { timestamp_ns })
             }
@@ -98,9 +99,9 @@ impl Fabric {
                 vendor_status: 0,
             };
         };
-        let all = background.due.saturating_sub(background.begun).max(1);
-        let past = self.now.saturating_sub(background.begun).min(all);
-        let percent = u128::from(past) * 100 / u128::from(all);
+        let all = background.due.saturating_sub(background.begun);
+        let past = self.now.saturating_sub(background.begun).min(all).get();
+        let percent = u128::from(past) * 100 / u128::from(all.get().max(1));
         let percent = u8::try_from(percent).unwrap_or(100);
         let is_under_way = u8::from(background.ended.is_none());
         let percent = if is_under_way == 1 { percent } else { 100 };

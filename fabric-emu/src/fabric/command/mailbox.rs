@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::media::MOST_POISONED;
 use crate::memdev::{CapacityEvent, Dated, GRANULE, HOST_LOG, Told};
 use crate::span::Span;
+use crate::timing::Picos;
 
 /// Bytes of the head of an answer that lists events, and that lists poison.
 const LIST_HEAD: usize = 0x20;
@@ -236,7 +237,7 @@ pub(super) fn events(
     log: &Log<Dated>,
     asked: EventLog,
     room: usize,
-    now: u64,
+    now: Picos,
 ) -> Result<Response, ReturnCode> {
     let mut response = GetEventRecordsResponse {
         flags: 0,
@@ -291,7 +292,7 @@ pub(super) fn clear(
 }
 
 /// A record as it is told: its time is that of the fabric, from its start.
-fn record(handle: u16, at: u64, event: &CapacityEvent) -> EventRecord {
+fn record(handle: u16, at: Picos, event: &CapacityEvent) -> EventRecord {
     let header = EventHeader {
         length: 0x80,
         flags: NO_FLAGS,

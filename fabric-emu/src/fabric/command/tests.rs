@@ -27,7 +27,7 @@ const DEVICE: Cci = Cci::Memdev(MemdevId(0));
 const SWITCH: Cci = Cci::Switch(SwitchId(0));
 /// Regions of the topology: the second is kept coherent by hardware. Both are sharable.
 const SOFTWARE: u8 = 0;
-const LATER: u64 = 1 << 50;
+const LATER: Picos = Picos::new(1 << 50);
 
 const fn mailbox(host: u16) -> Cci {
     Cci::Mailbox {
@@ -39,7 +39,7 @@ const fn mailbox(host: u16) -> Cci {
 
 struct Rig {
     fabric: Fabric,
-    now: u64,
+    now: Picos,
 }
 
 impl Rig {
@@ -47,7 +47,7 @@ impl Rig {
     fn unbound() -> Self {
         Self {
             fabric: Fabric::new(&topology(true), 1),
-            now: 0,
+            now: Picos::ZERO,
         }
     }
 
@@ -75,7 +75,7 @@ impl Rig {
 
     /// Has all that is under way come to its end.
     fn wait(&mut self) {
-        self.now += LATER;
+        self.now = self.now.saturating_add(LATER);
     }
 
     fn send(&mut self, cci: Cci, opcode: u16, payload: &[u8]) -> Option<Message> {
@@ -432,8 +432,10 @@ fn a_tunnel_leads_through_a_switch_to_a_memory_device_and_a_logical_one() {
     assert_eq!(tunnelled(&mut rig, DEVICE, &[pool, pool, pool]), Ok(3));
     let deep = tunnelled(&mut rig, DEVICE, &[pool, pool, pool, pool]);
     assert_eq!(deep, Err(ReturnCode::Unsupported));
-    rig.fabric
-        .step(0, &Event::Fault(Fault::MemdevVanishes(MemdevId(0))));
+    rig.fabric.step(
+        Picos::ZERO,
+        &Event::Fault(Fault::MemdevVanishes(MemdevId(0))),
+    );
     assert_eq!(
         tunnelled(&mut rig, SWITCH, &[(2, port)]),
         Err(ReturnCode::InvalidInput)
@@ -588,7 +590,7 @@ fn a_component_has_the_time_that_it_was_told_and_goes_on_from_there() {
     let timestamp_ns = 1_000_000;
     rig.ask(DEVICE, &Request::SetTimestamp(Timestamp { timestamp_ns }))
         .unwrap();
-    rig.now += 5_000;
+    rig.now = rig.now.saturating_add(Picos::from_nanos(5));
     let told = rig.ask(DEVICE, &Request::GetTimestamp(Empty));
     let expected = Timestamp {
         timestamp_ns: 1_000_005,
@@ -639,7 +641,7 @@ fn what_is_no_command_is_dropped() {
     let good = message(1, &[]).encode();
     let drop = |rig: &mut Rig, message: Vec<u8>| {
         let effects = rig.fabric.step(
-            0,
+            Picos::ZERO,
             &Event::Command {
                 cci: DEVICE,
                 message,
