@@ -22,5 +22,6 @@ pub mod reactor;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod service;
+pub mod steward;
 pub mod store;
 pub mod sys;
