@@ -611,17 +611,14 @@ impl Steward {
         }
     }
 
-    /// The manager has not so much: half of it is asked for, and where that is the least, nothing
-    /// for a while.
+    /// The manager has not so much: half of it is asked for. Where that was the least, it is asked
+    /// for no more than that, and not for a while.
     fn was_refused(&mut self, now: Nanos, asked: Extents) {
         let unit = self.region.map_or(1, |region| region.unit);
-        if asked.get() > unit {
-            self.not_had = Some(asked);
-            self.step = Step::Decide;
-            return;
+        self.not_had = Some(asked);
+        if asked.get() <= unit {
+            self.ask_again_at = now.saturating_add(self.terms.retry);
         }
-        self.not_had = None;
-        self.ask_again_at = now.saturating_add(self.terms.retry);
         self.step = Step::Decide;
     }
 
