@@ -33,7 +33,8 @@
 //!
 //! # Files
 //! `group`: groups and views. `lists`: what is sent. `add`: offering, and the answers of hosts.
-//! `remove`: asking, releasing, forcing, zeroing. `check`: the invariants.
+//! `remove`: asking, releasing, forcing, zeroing. `had`: what hosts have, by groups. `check`: the
+//! invariants.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,6 +46,7 @@ use crate::span::{Span, SpanSet};
 mod add;
 mod check;
 mod group;
+mod had;
 mod lists;
 mod remove;
 #[cfg(test)]
@@ -53,6 +55,7 @@ mod tests;
 pub use add::{Answered, Selection};
 pub use check::Broken;
 pub use group::{Extent, GroupId, NO_TAG, ViewState};
+pub use had::Had;
 pub use remove::{Freed, Removal, Removed};
 
 use group::Group;

@@ -33,7 +33,7 @@
 //! assert_eq!(Request::decode(opcode, &[]), Err(ReturnCode::InvalidPayloadLength));
 //! ```
 
-mod bytes;
+pub(crate) mod bytes;
 mod commands;
 pub mod dcd;
 pub mod dcd_management;
@@ -42,7 +42,7 @@ pub mod events;
 pub mod generic;
 #[cfg(test)]
 mod laws;
-mod layout;
+pub(crate) mod layout;
 pub mod logical_devices;
 pub mod logs;
 pub mod memdev;
@@ -51,7 +51,7 @@ pub mod multi_headed;
 pub mod poison;
 mod return_code;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod switch;
 pub mod tunnel;
 pub mod virtual_switch;

@@ -20,7 +20,7 @@
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
 //! `access`: loads, stores and write-backs. `command`: who answers which commands. `fault`:
-//! what goes wrong.
+//! what goes wrong. `look`: what is there now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +40,7 @@ mod access;
 mod command;
 mod event;
 mod fault;
+mod look;
 mod route;
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,15 @@
 //! # The rule
 //! Everything follows from a topology, a seed and the events that are fed in. Nothing in here
 //! reads a clock, waits, starts a thread, computes with floating point, or depends on the order in
-//! which a map is gone through. What is emulated is called emulated beside every figure that comes
-//! of it.
+//! which a map is gone through; the one exception is [`serve`], the shell around it, which says so.
+//! What is emulated is called emulated beside every figure that comes of it.
 //!
 //! # Rooms
 //! [`topology`]: what there is and how it is connected, as a file says it. [`fabric`]: all of it,
 //! and what happens to it, one event after the other. Its parts: [`switch`]; [`memdev`], of
 //! [`capacity`], [`media`] and [`log`]; [`cache`], a host's. [`cci`]: commands and answers, as
 //! bytes. [`timing`]: how long an access takes. [`id`], [`span`], [`refusal`]: the small change.
-
+//! [`serve`]: a fabric as a process of its own, behind sockets, with its memory in files.
 //!
 //! # Example
 //! A host is bound to a logical device, is offered memory, takes it and writes to it.
@@ -74,6 +74,8 @@ pub mod log;
 pub mod media;
 pub mod memdev;
 pub mod refusal;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod span;
 pub mod switch;
 pub mod timing;

@@ -43,7 +43,7 @@ fn flows_on_one_resource_share_it_and_the_rest_grow_on() {
         shares(&[10, 30], &[flow(&[0, 1]), limited, flow(&[1])]),
         [8, 2, 22]
     );
-    assert_eq!(shares(&[], &[]), []);
+    assert_eq!(shares(&[], &[]), [0_u64; 0]);
     assert_eq!(shares(&[7], &[flow(&[])]), [u64::MAX]);
     assert_eq!(
         shares(&[7], &[flow(&[0]), flow(&[1])]),

@@ -26,6 +26,8 @@ pub mod limits;
 pub mod mem;
 pub mod packet;
 pub mod rng;
+#[cfg(not(loom))]
+pub mod room;
 pub mod socket;
 pub mod sync;
 pub mod units;

@@ -23,6 +23,7 @@ use nix::sys::memfd::MFdFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 use pool_core::fault::{self, Call};
+use pool_core::room::RoomError;
 
 use crate::engine::command::{FileIdentity, WorldError};
 
@@ -54,6 +55,21 @@ impl From<Failed> for WorldError {
     fn from(Failed { call, errno }: Failed) -> Self {
         let errno = errno as i32;
         Self::Os { call, errno }
+    }
+}
+
+impl From<RoomError> for WorldError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Short {
+                available_bytes,
+                asked_bytes,
+            } => Self::MachineShort {
+                available_bytes,
+                asked_bytes,
+            },
+            RoomError::Os { call, errno } => Failed { call, errno }.into(),
+        }
     }
 }
 
@@ -366,16 +382,6 @@ pub fn free_space(file: BorrowedFd<'_>) -> Result<u64, Failed> {
 /// `EIO` where the medium failed.
 pub fn sync(file: BorrowedFd<'_>) -> Result<(), Failed> {
     planned(Call::Sync, "fsync", || nix::unistd::fsync(file))
-}
-
-/// The text of a small file of the kernel's.
-///
-/// # Errors
-/// Where it is not there or cannot be read.
-pub fn read_text(path: &Path) -> Result<String, Failed> {
-    planned(Call::Open, "open", || {
-        std::fs::read_to_string(path).map_err(|error| failed("open", &error).errno)
-    })
 }
 
 /// Another descriptor of the same file description.

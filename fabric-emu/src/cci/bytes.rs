@@ -57,7 +57,7 @@ pub trait Wire: Sized {
 }
 
 /// A value that always takes the same number of bytes.
-pub(super) trait Fixed: Sized {
+pub(crate) trait Fixed: Sized {
     const BYTES: usize;
 
     /// Reads it from the start of what the reader has.
@@ -81,23 +81,23 @@ pub(super) trait Fixed: Sized {
 
 /// Bytes that are looked at by their places.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn at<T: Fixed>(self, offset: usize) -> Result<T, Malformed> {
+    pub(crate) fn at<T: Fixed>(self, offset: usize) -> Result<T, Malformed> {
         T::read(Self(self.window(offset, T::BYTES)?))
     }
 
-    pub(super) fn array<const N: usize>(self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(self) -> Result<[u8; N], Malformed> {
         self.0.first_chunk().copied().ok_or(Malformed::Length)
     }
 
     /// The bound and the bytes are checked before room is made.
-    pub(super) fn list<T: Fixed, const MAX: usize>(
+    pub(crate) fn list<T: Fixed, const MAX: usize>(
         self,
         offset: usize,
         count: usize,
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         Ok(List(all?))
     }
 
-    pub(super) const fn ends_at(self, offset: usize) -> Result<(), Malformed> {
+    pub(crate) const fn ends_at(self, offset: usize) -> Result<(), Malformed> {
         if self.0.len() == offset {
             Ok(())
         } else {
@@ -132,34 +132,34 @@ impl<'a> Reader<'a> {
 
 /// Bytes that are written by their places, and grow as they are.
 #[derive(Debug, Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn at<T: Fixed>(&mut self, offset: usize, value: &T) {
+    pub(crate) fn at<T: Fixed>(&mut self, offset: usize, value: &T) {
         value.write(self, offset);
     }
 
-    pub(super) fn list<T: Fixed>(&mut self, offset: usize, list: &[T]) {
+    pub(crate) fn list<T: Fixed>(&mut self, offset: usize, list: &[T]) {
         self.grow(offset);
         for (place, each) in list.iter().enumerate() {
             self.at(offset + place * T::BYTES, each);
         }
     }
 
-    pub(super) fn put(&mut self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         self.grow(end);
         self.0[offset..end].copy_from_slice(bytes);
     }
 
     /// Makes it at least this long; what is new is zero.
-    pub(super) fn grow(&mut self, bytes: usize) {
+    pub(crate) fn grow(&mut self, bytes: usize) {
         if self.0.len() < bytes {
             self.0.resize(bytes, 0);
         }
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
@@ -193,7 +193,7 @@ macro_rules! integers {
 }
 
 /// A field that says how many things follow.
-pub(super) trait Count: Fixed {
+pub(crate) trait Count: Fixed {
     const MOST: Self;
 
     /// A list's bound fits its count, which is asserted where the two meet.
@@ -334,6 +334,7 @@ macro_rules! names {
 
 names! {
     crate::id::LdId, u16;
+    crate::id::MemdevId, u16;
     crate::id::PortId, u8;
     crate::id::VcsId, u8;
     crate::id::VppbId, u8;

@@ -5,7 +5,7 @@
 //! say so: what asks for something unknown is refused, what answers more than is known is read.
 
 /// Whether each field lies within the layout and none lies on another.
-pub(super) const fn tiles(fields: &[(usize, usize)], bytes: usize) -> bool {
+pub(crate) const fn tiles(fields: &[(usize, usize)], bytes: usize) -> bool {
     let mut left = 0;
     while left < fields.len() {
         let (at, length) = fields[left];
@@ -251,4 +251,4 @@ macro_rules! codes {
     };
 }
 
-pub(super) use {codes, layout, listed};
+pub(crate) use {codes, layout, listed};

@@ -4,31 +4,31 @@ use super::bytes::{List, U24};
 
 /// Numbers without end, all of them told by the first.
 #[derive(Debug)]
-pub(super) struct Source(u64);
+pub(crate) struct Source(u64);
 
 impl Source {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.draw() % u64::try_from(bound).unwrap()).unwrap()
     }
 
-    pub(super) fn sample<T: Sample>(&mut self) -> T {
+    pub(crate) fn sample<T: Sample>(&mut self) -> T {
         T::sample(self)
     }
 }
 
 /// A value that can be made from numbers.
-pub(super) trait Sample: Sized {
+pub(crate) trait Sample: Sized {
     fn sample(source: &mut Source) -> Self;
 }
 

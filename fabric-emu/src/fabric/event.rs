@@ -1,5 +1,7 @@
 //! What may happen to a fabric, and what comes of it.
 
+use serde::{Deserialize, Serialize};
+
 use super::command::Cci;
 use crate::cci::{Malformed, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
@@ -72,7 +74,8 @@ pub enum Event {
 }
 
 /// Something that goes wrong, or is well again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
     /// A host dies, with what is in its caches.
     HostDies(HostId),

@@ -22,12 +22,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::memfd::MFdFlags;
+use pool_core::room::Room;
 use pool_core::units::{MIB, PAGE_BYTES};
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
 use super::identity::SEALS;
-use super::room::Room;
 use super::{Device, NewFile, Place, SetupError, proof};
 use crate::engine::command::WorldError;
 use crate::sys::{self, Failed, Mapping};

@@ -35,7 +35,6 @@ pub mod file;
 pub mod identity;
 pub mod memfd;
 pub mod proof;
-mod room;
 pub mod stock;
 
 /// A file just built: `bytes` zeroed bytes, every page of which exists.

@@ -1,4 +1,4 @@
-//! How much memory the machine can spare for the pool.
+//! How much memory the machine can spare for files that are filled at once.
 //!
 //! Asked before each build, since taking more than there is does not fail: the kernel kills
 //! processes to satisfy it, this one perhaps. The answer is the least of what the machine, the
@@ -11,17 +11,36 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use nix::errno::Errno;
-use pool_core::Bytes;
-use pool_core::sync::Arc;
-use pool_core::sync::atomic::{AtomicU64, Ordering};
-use pool_core::units::{KIB, MIB};
 
-use crate::engine::command::WorldError;
-use crate::sys::{self, Failed};
+use crate::fault::{self, Call};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::units::{Bytes, KIB, MIB};
+
+/// Memory cannot be promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RoomError {
+    /// The machine has not enough free memory. Free some, or ask for less.
+    #[error("the machine has {available_bytes} bytes to spare and {asked_bytes} were asked")]
+    Short {
+        /// What is free beyond the floor kept for the rest of the machine.
+        available_bytes: u64,
+        /// What was asked.
+        asked_bytes: u64,
+    },
+    /// The kernel did not say how much there is, which is not the same as no limit.
+    #[error("{call} of a file of the kernel's about memory: {errno}")]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// What it answered.
+        errno: Errno,
+    },
+}
 
 /// The files in which the kernel tells about memory.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
+pub struct Room {
     /// `/`, or a test's folder that stands for it.
     root: PathBuf,
     /// Bytes that were promised to builds and not taken yet.
@@ -30,14 +49,14 @@ pub(super) struct Room {
 
 /// Memory that a build may take. What is left of it when this is dropped is there for others.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub struct Promise {
     promised: Arc<AtomicU64>,
     left: u64,
 }
 
 impl Promise {
     /// So much of it has been taken: the kernel counts it from now on.
-    pub(super) fn take(&mut self, bytes: u64) {
+    pub fn take(&mut self, bytes: u64) {
         let taken = bytes.min(self.left);
         self.left -= taken;
         self.promised.fetch_sub(taken, Ordering::AcqRel);
@@ -52,7 +71,8 @@ impl Drop for Promise {
 
 impl Room {
     /// Of this machine: for all devices of this process together.
-    pub(super) fn here() -> Self {
+    #[must_use]
+    pub fn here() -> Self {
         static HERE: LazyLock<Room> = LazyLock::new(|| Room::under(Path::new("/")));
         HERE.clone()
     }
@@ -65,12 +85,15 @@ impl Room {
 
     /// Promises `asked` bytes of ordinary memory, unless that would leave less than `floor` to
     /// everybody else.
-    pub(super) fn promise(
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub fn promise(
         &self,
         node: Option<u32>,
         floor: Bytes,
         asked: Bytes,
-    ) -> Result<Promise, WorldError> {
+    ) -> Result<Promise, RoomError> {
         let (promised, left) = (Arc::clone(&self.promised), asked.get());
         // Before looking: of two that ask at once each counts the other.
         let others = promised.fetch_add(left, Ordering::AcqRel);
@@ -81,7 +104,10 @@ impl Room {
     }
 
     /// Fails where the machine, or the node, has not `asked` bytes of free huge pages of 2 MiB.
-    pub(super) fn check_huge(&self, node: Option<u32>, asked: Bytes) -> Result<(), WorldError> {
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub fn check_huge(&self, node: Option<u32>, asked: Bytes) -> Result<(), RoomError> {
         let pages = match node {
             Some(node) => format!("sys/devices/system/node/node{node}/hugepages"),
             None => "sys/kernel/mm/hugepages".to_owned(),
@@ -95,7 +121,7 @@ impl Room {
         short_of(free.saturating_sub(reserved) * (2 * MIB), asked)
     }
 
-    fn left(&self, node: Option<u32>) -> Result<u64, Failed> {
+    fn left(&self, node: Option<u32>) -> Result<u64, RoomError> {
         let machine = self.machine()?;
         let groups = self.groups()?;
         let node = node.map(|node| self.node(node)).transpose()?;
@@ -105,13 +131,13 @@ impl Room {
             .fold(u64::MAX, u64::min))
     }
 
-    fn machine(&self) -> Result<u64, Failed> {
+    fn machine(&self) -> Result<u64, RoomError> {
         let text = self.text("proc/meminfo")?;
         kib_of(&text, "MemAvailable:").ok_or(unreadable())
     }
 
     /// What is free, and half of what caches files: the kernel keeps some of that in any case.
-    fn node(&self, node: u32) -> Result<u64, Failed> {
+    fn node(&self, node: u32) -> Result<u64, RoomError> {
         let text = self.text(format!("sys/devices/system/node/node{node}/meminfo"))?;
         let amount = |name| kib_of(&text, name).ok_or(unreadable());
         let cached = amount("Active(file):")?.saturating_add(amount("Inactive(file):")?);
@@ -119,7 +145,7 @@ impl Room {
     }
 
     /// The least that a control group above this process has left; `None` where none is limited.
-    fn groups(&self) -> Result<Option<u64>, Failed> {
+    fn groups(&self) -> Result<Option<u64>, RoomError> {
         let Some(text) = there(self.text("proc/self/cgroup"))? else {
             return Ok(None);
         };
@@ -134,7 +160,7 @@ impl Room {
         Ok(least)
     }
 
-    fn group(&self, group: &Path) -> Result<Option<u64>, Failed> {
+    fn group(&self, group: &Path) -> Result<Option<u64>, RoomError> {
         let Some(limit) = there(self.text(group.join("memory.max")))? else {
             return Ok(None);
         };
@@ -148,38 +174,49 @@ impl Room {
         Ok(Some(limit.saturating_sub(used.saturating_sub(cached))))
     }
 
-    fn number(&self, path: impl AsRef<Path>) -> Result<u64, Failed> {
+    fn number(&self, path: impl AsRef<Path>) -> Result<u64, RoomError> {
         self.text(path)?.trim().parse().map_err(|_| unreadable())
     }
 
-    fn text(&self, path: impl AsRef<Path>) -> Result<String, Failed> {
-        sys::read_text(&self.root.join(path))
+    fn text(&self, path: impl AsRef<Path>) -> Result<String, RoomError> {
+        let read = |errno| RoomError::Os {
+            call: "open",
+            errno,
+        };
+        fault::syscall(Call::Open).map_err(read)?;
+        std::fs::read_to_string(self.root.join(path)).map_err(|error| {
+            // What std says without the kernel is that it does not take what it read.
+            read(error.raw_os_error().map_or(Errno::EILSEQ, Errno::from_raw))
+        })
     }
 }
 
-fn short_of(available_bytes: u64, asked: Bytes) -> Result<(), WorldError> {
+fn short_of(available_bytes: u64, asked: Bytes) -> Result<(), RoomError> {
     let asked_bytes = asked.get();
     if available_bytes >= asked_bytes {
         return Ok(());
     }
-    Err(WorldError::MachineShort {
+    Err(RoomError::Short {
         available_bytes,
         asked_bytes,
     })
 }
 
 /// The text, or `None` where there is no such file.
-fn there(text: Result<String, Failed>) -> Result<Option<String>, Failed> {
+fn there(text: Result<String, RoomError>) -> Result<Option<String>, RoomError> {
     match text {
-        Err(failed) if failed.errno == Errno::ENOENT => Ok(None),
+        Err(RoomError::Os {
+            errno: Errno::ENOENT,
+            ..
+        }) => Ok(None),
         text => text.map(Some),
     }
 }
 
 /// A file of the kernel's is not as it has always been.
-fn unreadable() -> Failed {
+fn unreadable() -> RoomError {
     let (call, errno) = ("read", Errno::EBADMSG);
-    Failed { call, errno }
+    RoomError::Os { call, errno }
 }
 
 /// The bytes that follow the word `name` in `text`, which counts KiB.
@@ -225,7 +262,7 @@ mod tests {
         let (_root, room) = machine(&[MEMINFO]);
         let kib = |count: u64| Bytes::new(count * KIB);
         assert!(room.promise(None, kib(1000), kib(3000)).is_ok());
-        let short = WorldError::MachineShort {
+        let short = RoomError::Short {
             available_bytes: 3000 * KIB,
             asked_bytes: 3001 * KIB,
         };
@@ -233,7 +270,7 @@ mod tests {
         let none = room.promise(None, kib(5000), kib(1));
         assert!(matches!(
             none,
-            Err(WorldError::MachineShort {
+            Err(RoomError::Short {
                 available_bytes: 0,
                 ..
             })
