@@ -19,10 +19,12 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop, Sizes};
 use crate::device::Device;
 use crate::device::builder::STOCK_TARGET;
+use crate::device::fabric::FabricDevice;
 use crate::device::file::FileDevice;
 use crate::device::memfd::MemfdDevice;
 use crate::discover::Machine;
 use crate::doctor;
+use crate::engine::plan::DevicePlan;
 use crate::journal::database::{DatabaseJournal, Durability};
 use crate::journal::{Journal as _, Rows};
 use crate::reactor::{self, Doctor, Reactor, Setup};
@@ -81,6 +83,11 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         let back_end = back_end(spec, config).with_context(|| format!("device {}", device.name))?;
         devices.insert(device.name.clone(), back_end);
     }
+    let fabric = |(device, spec): (&DevicePlan, &DeviceSpec)| match spec {
+        DeviceSpec::Fabric(source) => Some((device.name.clone(), source.clone())),
+        DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } => None,
+    };
+    let fabrics = plan.devices.iter().zip(&specs).filter_map(fabric).collect();
     let store = descriptor_store(config)?;
     let (handle, inbox) = Handle::new(EVENTS_BEHIND_MAX)?;
     let metrics = Arc::new(Metrics::new());
@@ -94,6 +101,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     let setup = Setup {
         plan,
         devices,
+        fabrics,
         stock: STOCK_TARGET,
         journal: Box::new(journal),
         boot_id: machine.boot_id.clone(),
@@ -153,6 +161,7 @@ fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device
             config.daemon.memory_floor,
         )?),
         DeviceSpec::File { directory, .. } => Arc::new(FileDevice::open(directory)?),
+        DeviceSpec::Fabric(source) => Arc::new(FabricDevice::new(source.clone())),
     })
 }
 

@@ -56,7 +56,7 @@ mod region;
 mod tests;
 
 use log::{News, Offer};
-use region::Region;
+pub(crate) use region::Region;
 
 /// Extents in one answer: a list that is longer is asked for in parts.
 const EXTENTS_AT_ONCE: u32 = 1_024;
@@ -623,9 +623,15 @@ impl Steward {
     }
 
     fn list_of(&self, runs: &[Run]) -> UpdatedExtentList {
-        let extents = self
-            .region
-            .map_or_else(Vec::new, |region| region.list(runs));
+        let spans = self.region.map(|region| region.spans(runs));
+        let extents: Vec<UpdatedExtent> = spans
+            .into_iter()
+            .flatten()
+            .map(|span| UpdatedExtent {
+                start_dpa: span.start,
+                length: span.bytes,
+            })
+            .collect();
         UpdatedExtentList {
             flags: 0,
             extents: extents.try_into().unwrap_or_default(),

@@ -16,7 +16,7 @@ use pool_daemon::device::builder::{Builder, Outcome};
 use pool_daemon::device::copy::Part;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
 use pool_daemon::device::{Device, NewFile, Place, proof};
-use pool_daemon::engine::command::WorldError;
+use pool_daemon::engine::command::{FileIdentity, WorldError};
 
 const DEVICE: DeviceId = DeviceId::FIRST;
 const EXTENT: Bytes = Bytes::new(EXTENT_BYTES);
@@ -103,8 +103,9 @@ impl Device for Gated {
     fn remove_leftovers(
         &self,
         known: &std::collections::BTreeSet<BackingId>,
+        files: &std::collections::BTreeSet<FileIdentity>,
     ) -> Result<usize, WorldError> {
-        self.inner.remove_leftovers(known)
+        self.inner.remove_leftovers(known, files)
     }
 
     fn destroy(&self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use pool_core::units::GIB;
+use pool_core::units::{GIB, MIB};
 use pool_core::{Bytes, EXTENT_BYTES, Nanos};
 
 use super::{
@@ -17,6 +17,13 @@ use super::{
 use crate::discover::{Machine, Node};
 
 pub(super) const TIERS: [&str; 3] = ["hbm", "ddr", "pooled"];
+
+/// What a device of a fabric asks for at once, when it does, and what it keeps.
+pub(super) const FABRIC_STEP: Bytes = Bytes::new(256 * MIB);
+pub(super) const FABRIC_LOW: Bytes = Bytes::new(64 * MIB);
+pub(super) const FABRIC_HIGH: Bytes = Bytes::new(512 * MIB);
+pub(super) const FABRIC_IDLE: Nanos = Nanos::from_millis(10_000);
+pub(super) const FABRIC_PATIENCE: Nanos = Nanos::from_millis(10_000);
 
 /// A smaller device is of no use.
 const DEVICE_EXTENTS_MIN: u64 = 16;

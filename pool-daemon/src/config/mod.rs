@@ -154,6 +154,33 @@ pub enum DeviceKind {
         /// The directory, the daemon's alone.
         directory: PathBuf,
     },
+    /// Capacity that an emulated fabric adds and takes away.
+    Fabric(FabricSource),
+}
+
+/// Where a device gets capacity from, and how it deals with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FabricSource {
+    /// The directory that the fabric is served in.
+    pub directory: PathBuf,
+    /// The number of this host in it.
+    pub host: u16,
+    /// The number of the memory device.
+    pub memdev: u16,
+    /// The logical device that is this host's way in.
+    pub ld: u16,
+    /// The region of dynamic capacity.
+    pub region: u8,
+    /// So much is asked for at once.
+    pub step: Bytes,
+    /// More is asked for where less is free.
+    pub low: Bytes,
+    /// What is free beyond that goes back when it has lain idle.
+    pub high: Bytes,
+    /// For so long.
+    pub idle: Nanos,
+    /// A device that is not reached for so long is taken for lost.
+    pub patience: Nanos,
 }
 
 /// Everybody whom no configured tenant lists.
@@ -284,4 +311,6 @@ pub enum DeviceSpec {
         /// Its size: whole extents.
         size: Bytes,
     },
+    /// Capacity of an emulated fabric.
+    Fabric(FabricSource),
 }

@@ -56,6 +56,7 @@ fn device_plan(device: &Device) -> DevicePlan {
     let (kind, is_file, numa_node) = match device.kind {
         DeviceKind::Memfd { numa_node, .. } => ("memfd", false, numa_node),
         DeviceKind::File { .. } => ("file", true, None),
+        DeviceKind::Fabric(_) => ("fabric", false, None),
     };
     DevicePlan {
         name: device.name.clone(),
@@ -66,7 +67,7 @@ fn device_plan(device: &Device) -> DevicePlan {
         sealed: !is_file,
         persistent: is_file,
         numa_node,
-        dynamic: false,
+        dynamic: matches!(device.kind, DeviceKind::Fabric(_)),
     }
 }
 
@@ -82,6 +83,7 @@ fn device_spec(device: &Device) -> DeviceSpec {
             directory: directory.clone(),
             size,
         },
+        DeviceKind::Fabric(source) => DeviceSpec::Fabric(source.clone()),
     }
 }
 

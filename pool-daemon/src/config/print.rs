@@ -7,7 +7,8 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use super::{
-    Config, Daemon, DescriptorStoreChoice, Device, DeviceKind, Grpc, LogFormat, OnStop, PagePolicy,
+    Config, Daemon, DescriptorStoreChoice, Device, DeviceKind, FabricSource, Grpc, LogFormat,
+    OnStop, PagePolicy,
 };
 use crate::engine::plan::{Amount, Quota, TenantPlan};
 
@@ -155,9 +156,12 @@ impl Printer {
             "\n# Their memory. kind is memfd (with pages: auto, hugetlb, collapsed or base; and",
         );
         self.line(
-            "# numa_node) or file (with directory). emulated says that ordinary memory stands for",
+            "# numa_node), file (with directory) or fabric (with the directory of an emulated",
         );
-        self.line("# something else.");
+        self.line(
+            "# fabric and the number of this host in it). emulated says that ordinary memory",
+        );
+        self.line("# stands for something else.");
         for device in &config.devices {
             self.device(device);
         }
@@ -186,8 +190,23 @@ impl Printer {
                 self.set("kind", quoted("file"));
                 self.set("directory", path(directory));
             }
+            DeviceKind::Fabric(source) => self.fabric(source),
         }
         self.set("emulated", device.emulated);
+    }
+
+    fn fabric(&mut self, source: &FabricSource) {
+        self.set("kind", quoted("fabric"));
+        self.set("directory", path(&source.directory));
+        self.set("host", source.host);
+        self.set("memdev", source.memdev);
+        self.set("ld", source.ld);
+        self.set("region", source.region);
+        self.set("step", quoted(source.step));
+        self.set("low", quoted(source.low));
+        self.set("high", quoted(source.high));
+        self.set("idle_ms", source.idle.get() / 1_000_000);
+        self.set("patience_ms", source.patience.get() / 1_000_000);
     }
 
     fn tenancy(&mut self, config: &Config) {

@@ -24,7 +24,7 @@ use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
 use super::{Device, NewFile, Place, SetupError, proof};
-use crate::engine::command::WorldError;
+use crate::engine::command::{FileIdentity, WorldError};
 use crate::sys::{self, Failed};
 
 /// The file on which the proof of release is tried.
@@ -191,7 +191,11 @@ impl Device for FileDevice {
         Ok(Some(found))
     }
 
-    fn remove_leftovers(&self, known: &BTreeSet<BackingId>) -> Result<usize, WorldError> {
+    fn remove_leftovers(
+        &self,
+        known: &BTreeSet<BackingId>,
+        _files: &BTreeSet<FileIdentity>,
+    ) -> Result<usize, WorldError> {
         let found = self.backings()?;
         let leftovers: Vec<_> = found.difference(known).collect();
         for &&backing in &leftovers {

@@ -29,7 +29,7 @@ use pool_proto::common::v1::Pages;
 
 use super::identity::SEALS;
 use super::{Device, NewFile, Place, SetupError, proof};
-use crate::engine::command::WorldError;
+use crate::engine::command::{FileIdentity, WorldError};
 use crate::sys::{self, Failed, Mapping};
 
 /// The name by which `/proc/PID/maps` shows memory of the pool.
@@ -161,7 +161,11 @@ impl Device for MemfdDevice {
         Ok(None)
     }
 
-    fn remove_leftovers(&self, _known: &BTreeSet<BackingId>) -> Result<usize, WorldError> {
+    fn remove_leftovers(
+        &self,
+        _known: &BTreeSet<BackingId>,
+        _files: &BTreeSet<FileIdentity>,
+    ) -> Result<usize, WorldError> {
         // Anonymous files end with the last descriptor: a daemon that dies leaves none.
         Ok(0)
     }

@@ -12,7 +12,7 @@
 //!    as they are: it is sealed, where it can be, against all but writing.
 //! 3. What a build leaves behind where it fails is nothing.
 //!
-//! Who does what: [`memfd`] and [`file`](mod@file) are the devices; [`builder`] runs them on a
+//! Who does what: [`memfd`], [`file`](mod@file) and [`fabric`] are the devices; [`builder`] runs them on a
 //! thread of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`]
 //! judges a descriptor that comes back.
 
@@ -31,6 +31,7 @@ use crate::sys::{self, Failed};
 
 pub mod builder;
 pub mod copy;
+pub mod fabric;
 pub mod file;
 pub mod identity;
 pub mod memfd;
@@ -112,12 +113,17 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// Where a system call failed.
     fn find(&self, backing: BackingId) -> Result<Option<OwnedFd>, WorldError>;
 
-    /// Removes the files of ours that no id in `known` names: a daemon died between building and
-    /// remembering them. Tells how many; none where the device keeps no files under names.
+    /// Removes the files of ours that no id in `known` names, and that are none of `files`: a
+    /// daemon died between building and remembering them. Tells how many; none where the device
+    /// keeps no files that outlive the daemon.
     ///
     /// # Errors
     /// Where a system call failed.
-    fn remove_leftovers(&self, known: &BTreeSet<BackingId>) -> Result<usize, WorldError>;
+    fn remove_leftovers(
+        &self,
+        known: &BTreeSet<BackingId>,
+        files: &BTreeSet<FileIdentity>,
+    ) -> Result<usize, WorldError>;
 
     /// Frees the pages of a file that nobody else has open or mapped, and forgets it.
     ///

@@ -289,7 +289,7 @@ pub struct Built {
 }
 
 /// Device and inode number of a file, as `fstat` gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileIdentity {
     /// Of the file system.
     pub device: u64,

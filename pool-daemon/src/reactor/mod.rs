@@ -58,6 +58,7 @@ mod process;
 mod questions;
 mod sessions;
 mod start;
+mod stewards;
 mod watchdog;
 
 pub use questions::Doctor;
@@ -71,6 +72,7 @@ use gauges::Gauges;
 use liveness::Liveness;
 use poller::{Poller, Token};
 use sessions::Sessions;
+use stewards::Stewards;
 use watchdog::Watchdog;
 
 /// Every named point at which a test may end the daemon, in the order of a request's way.
@@ -198,6 +200,7 @@ pub struct Reactor {
     /// Segments whose contents are being copied, by the first backing they are copied to.
     copying: BTreeMap<BackingId, SegmentId>,
     domains: Domains,
+    stewards: Stewards,
     sessions: Sessions,
     closer: Closer,
     /// Sockets of which the peer has not read everything.
@@ -253,11 +256,29 @@ impl Reactor {
             self.keep_time()?;
             self.work_on_domains(clock::now());
             self.finish_batch()?;
+            self.hear_stewards()?;
             self.builder.restock();
             self.gauges
                 .update(&self.engine, self.files.oldest_quarantine(), clock::now());
         }
         self.stop()
+    }
+
+    /// Does what is said of devices whose memory comes from a fabric. While the journal is down
+    /// nobody is heard.
+    fn hear_stewards(&mut self) -> Result<(), ReactorError> {
+        if self.journal_down_until.is_some() {
+            return Ok(());
+        }
+        let words = self.stewards.take();
+        for word in words {
+            self.step(word);
+        }
+        self.finish_batch()?;
+        if self.journal_down_until.is_none() {
+            self.stewards.done(&self.engine);
+        }
+        Ok(())
     }
 
     /// How long there is nothing to do unasked.
@@ -287,6 +308,8 @@ impl Reactor {
             Token::Connection(connection) => self.read(connection),
             Token::Inbox => self.take_questions()?,
             Token::Builder => self.take_outcomes(),
+            // They are heard in each round.
+            Token::Stewards => {}
             Token::Liveness => {
                 for client in self.liveness.dead() {
                     self.client_is_dead(client);
@@ -471,6 +494,7 @@ impl Reactor {
                 self.drop_unknown();
                 self.catch_up();
                 self.await_clients();
+                self.stewards.begin_anew();
             }
             Err(error) => {
                 tracing::error!(%error, "the journal is down: changes are refused until it is \

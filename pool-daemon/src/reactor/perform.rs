@@ -37,8 +37,7 @@ impl Reactor {
             Action::Close { client } => self.drop_client(client),
             // Begun when the engine asked for it.
             Action::Build { .. } | Action::Format { .. } => {}
-            // No device of the configuration is dynamic.
-            Action::Withdrawn { .. } => {}
+            Action::Withdrawn { device, runs } => self.stewards.withdrawn(device, runs),
             Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
             Action::Watch { backing } => {
                 self.close_domain(backing);

@@ -31,6 +31,8 @@ pub(super) enum Token {
     Store,
     /// A process that had a slot of a domain has ended.
     Departed(u64),
+    /// Something is said of a device whose memory comes from a fabric.
+    Stewards,
 }
 
 const KIND_SHIFT: u32 = 56;
@@ -50,6 +52,7 @@ impl Token {
             Self::Events(client) => (7, client.number()),
             Self::Store => (8, 0),
             Self::Departed(number) => (9, number),
+            Self::Stewards => (10, 0),
         };
         (kind << KIND_SHIFT) | (number & NUMBER_MASK)
     }
@@ -67,6 +70,7 @@ impl Token {
             7 => Self::Events(ClientId::new(number)?),
             8 => Self::Store,
             9 => Self::Departed(number),
+            10 => Self::Stewards,
             _ => return None,
         })
     }

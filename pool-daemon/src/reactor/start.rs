@@ -37,8 +37,10 @@ use super::liveness::Liveness;
 use super::poller::{Interest, Poller, Token};
 use super::questions::Doctor;
 use super::sessions::{Attached, Sessions};
+use super::stewards::Stewards;
 use super::watchdog::Watchdog;
 use super::{Batch, Reactor, ReactorError, process};
+use crate::config::FabricSource;
 use crate::device::builder::Builder;
 use crate::device::identity::{adopt, verify};
 use crate::device::{Device, SetupError};
@@ -77,6 +79,8 @@ pub struct Setup {
     pub plan: Plan,
     /// A back end for each device of the plan, by its name.
     pub devices: BTreeMap<String, Arc<dyn Device>>,
+    /// Where the devices of the plan that are dynamic get their memory from, by their names.
+    pub fabrics: BTreeMap<String, FabricSource>,
     /// Ready files kept of each kind on each device.
     pub stock: usize,
     /// The journal, opened.
@@ -134,13 +138,17 @@ impl Reactor {
             .device_ids()
             .filter_map(|(id, name)| Some((id, Arc::clone(setup.devices.get(name)?))));
         let builder = Builder::new(devices.collect(), 0)?;
+        let sources = engine
+            .device_ids()
+            .filter_map(|(id, name)| Some((id, setup.fabrics.get(name)?.clone())));
+        let sources: Vec<_> = sources.collect();
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
         let can_refuse = refuse_descriptors(&listener);
         let records = [adopted.found_anew, std::mem::take(&mut effects.records)];
         setup.journal.commit(&records.concat())?;
         crash_point!("recover.committed");
         adopted.unknown.into_iter().for_each(|id| files.forget(id));
-        clean(&setup.devices, &pool_id, &engine.backing_ids().collect())?;
+        clean(&setup.devices, &pool_id, &engine)?;
         let reactor = Self {
             engine,
             plan: setup.plan,
@@ -156,6 +164,7 @@ impl Reactor {
             destroyed: BTreeSet::new(),
             copying: BTreeMap::new(),
             domains: Domains::default(),
+            stewards: Stewards::start(sources.into_iter())?,
             sessions: Sessions::default(),
             closer: Closer::default(),
             lingering: Vec::new(),
@@ -253,6 +262,11 @@ impl Reactor {
         )?;
         self.poller
             .add(&self.signals, Token::Signals, Interest::Readable)?;
+        self.poller.add(
+            &self.stewards.event_fd(),
+            Token::Stewards,
+            Interest::Readable,
+        )?;
         self.watch_store()
     }
 
@@ -266,7 +280,7 @@ impl Reactor {
                 self.files.forget(backing);
             }
             for device in devices {
-                device.remove_leftovers(&BTreeSet::new())?;
+                device.remove_leftovers(&BTreeSet::new(), &BTreeSet::new())?;
             }
             let journal = journal.clone();
             drop(self.journal);
@@ -350,13 +364,16 @@ fn unless_new(rows: &Rows, error: SetupError) -> SetupError {
 fn clean(
     devices: &BTreeMap<String, Arc<dyn Device>>,
     pool_id: &str,
-    known: &BTreeSet<BackingId>,
+    engine: &Engine,
 ) -> Result<(), ReactorError> {
+    let known: BTreeSet<BackingId> = engine.backing_ids().collect();
+    let files = known.iter().filter_map(|id| engine.expected(*id));
+    let files: BTreeSet<FileIdentity> = files.map(|it| it.identity).collect();
     for (name, device) in devices {
         device
             .claim(pool_id)
             .map_err(|source| of_device(name, source))?;
-        let removed = device.remove_leftovers(known)?;
+        let removed = device.remove_leftovers(&known, &files)?;
         if removed > 0 {
             tracing::info!(device = %name, removed, "the files that no row names are gone");
         }

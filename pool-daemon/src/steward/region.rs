@@ -1,7 +1,7 @@
 //! Where the extents of a device lie in a region of dynamic capacity: number 0 where it begins, and
 //! one after the other.
 
-use fabric_emu::cci::dcd::{GetDcConfigResponse, UpdatedExtent};
+use fabric_emu::cci::dcd::GetDcConfigResponse;
 use fabric_emu::span::Span;
 use pool_core::EXTENT_BYTES;
 use pool_core::units::LINE_BYTES;
@@ -10,7 +10,7 @@ use crate::engine::{Run, RunSet};
 
 /// A region, as the device tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Region {
+pub(crate) struct Region {
     pub(super) base: u64,
     /// How many extents it has.
     extents: u32,
@@ -21,7 +21,7 @@ pub(super) struct Region {
 impl Region {
     /// The region of this number; nothing where there is none, or its blocks are no whole extents
     /// and no parts of one.
-    pub(super) fn of(found: &GetDcConfigResponse, number: u8) -> Option<Self> {
+    pub(crate) fn of(found: &GetDcConfigResponse, number: u8) -> Option<Self> {
         let region = found.regions.get(usize::from(number))?;
         let block = region.region_block_size.max(EXTENT_BYTES);
         let fits = block.is_multiple_of(EXTENT_BYTES)
@@ -74,12 +74,14 @@ impl Region {
         Some(Run { first, count })
     }
 
-    /// Where these extents lie.
-    pub(super) fn list(self, runs: &[Run]) -> Vec<UpdatedExtent> {
-        let piece = |run: &Run| UpdatedExtent {
-            start_dpa: self.base + u64::from(run.first) * EXTENT_BYTES,
-            length: u64::from(run.count) * EXTENT_BYTES,
+    /// Where these extents lie, in order.
+    pub(crate) fn spans(self, runs: &[Run]) -> Vec<Span> {
+        let span = |run: &Run| Span {
+            start: self
+                .base
+                .saturating_add(u64::from(run.first) * EXTENT_BYTES),
+            bytes: u64::from(run.count) * EXTENT_BYTES,
         };
-        runs.iter().map(piece).collect()
+        runs.iter().map(span).collect()
     }
 }

@@ -116,8 +116,8 @@ fn files_that_nothing_knows_are_removed_and_no_others() {
     }
     fs::write(path.join("notes"), "of the operator").unwrap();
     let known = BTreeSet::from([backing(2)]);
-    assert_eq!(device.remove_leftovers(&known), Ok(2));
-    assert_eq!(device.remove_leftovers(&known), Ok(0));
+    assert_eq!(device.remove_leftovers(&known, &BTreeSet::new()), Ok(2));
+    assert_eq!(device.remove_leftovers(&known, &BTreeSet::new()), Ok(0));
     let mut left: Vec<_> = fs::read_dir(&path)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use pool_core::units::TIB;
-use pool_core::{Bytes, EXTENT_BYTES, PoolAddr, WindowRange};
+use pool_core::{Bytes, EXTENT_BYTES, Nanos, PoolAddr, WindowRange};
 
-use super::super::reader::Section;
-use super::super::{ConfigError, Device, DeviceKind, PagePolicy};
+use super::super::reader::{Item, Section};
+use super::super::{ConfigError, Device, DeviceKind, FabricSource, PagePolicy, defaults};
 use super::{name, path, required, size};
 
 /// Linux numbers its NUMA nodes from 0 to below 2^10.
@@ -14,6 +14,8 @@ const NUMA_NODE_MAX: u64 = 1_023;
 /// Half of the extents that 32 bits can count.
 const DEVICE_BYTES_MAX: u64 = 4_096 * TIB;
 const _: () = assert!(DEVICE_BYTES_MAX / EXTENT_BYTES < u32::MAX as u64);
+/// The longest idleness and patience.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// What the kernel takes as a path, less its final zero.
 const PATH_BYTES_MAX: usize = 4_095;
 
@@ -102,9 +104,10 @@ fn device(
     };
     let written = size(section, "size", &allowed, fits)?;
     let size = required(section, "size", &allowed, written)?.value;
-    let kinds: [(&str, ReadKind); 2] = [("memfd", memfd), ("file", file)];
+    let kinds: [(&str, ReadKind); 3] = [("memfd", memfd), ("file", file), ("fabric", fabric)];
     let written = section.word("kind", &kinds)?;
-    let read = required(section, "kind", "\"memfd\" or \"file\"", written)?.value;
+    let allowed = "\"memfd\", \"file\" or \"fabric\"";
+    let read = required(section, "kind", allowed, written)?.value;
     let (kind, emulated) = read(section)?;
     Ok(Device {
         name,
@@ -144,4 +147,71 @@ fn file(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
         .boolean("emulated")?
         .is_some_and(|emulated| emulated.value);
     Ok((DeviceKind::File { directory }, emulated))
+}
+
+fn fabric(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
+    let written = path(section, "directory", PATH_BYTES_MAX)?;
+    let allowed = "the absolute path of a directory that `poolctl fabric serve` serves";
+    let directory = required(section, "directory", allowed, written)?.value;
+    let allowed = "the number of this host in the fabric, 0 to 65535";
+    let host = section.number("host", 0..=u64::from(u16::MAX))?;
+    let host = required(section, "host", allowed, host)?.value;
+    let number = |written: Option<Item<u64>>| {
+        // Within the bounds it was read with.
+        let number = written.map_or(0, |written| written.value);
+        u16::try_from(number).unwrap_or(u16::MAX)
+    };
+    let memdev = number(section.number("memdev", 0..=u64::from(u16::MAX))?);
+    let ld = number(section.number("ld", 0..=u64::from(u16::MAX))?);
+    let region = number(section.number("region", 0..=7)?);
+    let (step, low) = (
+        extents(section, "step", defaults::FABRIC_STEP)?,
+        extents(section, "low", defaults::FABRIC_LOW)?,
+    );
+    let least = Bytes::new(low.get().saturating_add(step.get()));
+    let allowed = format!("no less than low and step together, {least}, in steps of 2 MiB");
+    let written = size(section, "high", &allowed, |high| {
+        high >= least && high.get().is_multiple_of(EXTENT_BYTES)
+    })?;
+    let high = written.map_or(defaults::FABRIC_HIGH.max(least), |high| high.value);
+    let millis = |written: Option<Item<u64>>, default: Nanos| {
+        written.map_or(default, |written| Nanos::from_millis(written.value))
+    };
+    let idle = millis(
+        section.number("idle_ms", 1..=DAY_MS)?,
+        defaults::FABRIC_IDLE,
+    );
+    let patience = section.number("patience_ms", 1..=DAY_MS)?;
+    let patience = millis(patience, defaults::FABRIC_PATIENCE);
+    let written = section.boolean("emulated")?;
+    if written.is_some_and(|written| !written.value) {
+        return Err(section.missing("emulated", "true, or left out: the fabric is emulated"));
+    }
+    let source = FabricSource {
+        directory,
+        host: u16::try_from(host).unwrap_or(u16::MAX),
+        memdev,
+        ld,
+        // At most 7.
+        region: u8::try_from(region).unwrap_or(0),
+        step,
+        low,
+        high,
+        idle,
+        patience,
+    };
+    Ok((DeviceKind::Fabric(source), true))
+}
+
+/// A whole number of extents, at least one.
+fn extents(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: Bytes,
+) -> Result<Bytes, ConfigError> {
+    let allowed = "an amount from \"2 MiB\" in steps of 2 MiB";
+    let fits = |size: Bytes| size > Bytes::ZERO && size.get().is_multiple_of(EXTENT_BYTES);
+    let fits = |size: Bytes| fits(size) && size.get() <= DEVICE_BYTES_MAX;
+    let written = size(section, key, allowed, fits)?;
+    Ok(written.map_or(default, |written| written.value))
 }

@@ -1,0 +1,299 @@
+//! The threads that speak with fabrics, so that the reactor never waits for one: a thread for each
+//! device that gets its memory from a fabric.
+//!
+//! # Protocol
+//! A thread does what its [`Steward`] wants done. A word to the engine is put down here; the reactor
+//! takes it up as a command of its next batch, and says so once the batch is done, with the demand
+//! as it is then. Until then the thread waits: a steward never decides by a demand that its own
+//! words have not reached. What the engine has let go of comes back after its commit.
+//!
+//! When the journal has failed, words that were put down are thrown away, and the steward begins
+//! anew: the engine of after is told everything.
+//!
+//! # Invariants
+//! 1. The engine hears the words of a device in their order, each once, or the steward begins anew.
+//! 2. Nothing waits for a fabric under a lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use fabric_emu::cci::{Request, Response};
+use fabric_emu::fabric::Cci;
+use fabric_emu::id::{LdId, MemdevId};
+use fabric_emu::serve::names::Door;
+use fabric_emu::serve::{AskError, Remote};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use pool_core::sync::{Arc, Condvar, Mutex, lock, thread};
+use pool_core::{DeviceId, Extents, Nanos, clock};
+
+use super::ReactorError;
+use crate::config::FabricSource;
+use crate::device::fabric::mailbox;
+use crate::engine::command::{Capacity, Command};
+use crate::engine::{Demand, Engine, Run};
+use crate::steward::{Do, Steward, Terms, Unanswered};
+
+/// From one round of a steward to the next.
+const POLL: Nanos = Nanos::from_millis(100);
+/// After a manager had nothing, until it is asked again.
+const RETRY: Nanos = Nanos::from_millis(1_000);
+/// How long an answer is waited for.
+const PATIENCE: Nanos = Nanos::from_millis(2_000);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Stewards {
+    all: BTreeMap<DeviceId, Voice>,
+    event: Arc<EventFd>,
+}
+
+#[derive(Debug)]
+struct Voice {
+    shared: Arc<Shared>,
+    /// Words that were taken up.
+    taken: u64,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// As of the last batch.
+    demand: Option<Demand>,
+    words: VecDeque<Capacity>,
+    /// Words that were ever put down, and those whose batch is done.
+    said: u64,
+    heard: u64,
+    withdrawn: Option<Vec<Run>>,
+    begins_anew: bool,
+    ends: bool,
+}
+
+impl Stewards {
+    /// Starts a thread for each device.
+    pub(super) fn start(
+        sources: impl Iterator<Item = (DeviceId, FabricSource)>,
+    ) -> Result<Self, ReactorError> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let event = EventFd::from_value_and_flags(0, flags)
+            .map_err(|errno| ReactorError::os("eventfd", errno))?;
+        let (mut all, event) = (BTreeMap::new(), Arc::new(event));
+        for (device, source) in sources {
+            let shared = Arc::new(Shared::default());
+            let theirs = (Arc::clone(&shared), Arc::clone(&event));
+            let thread = thread::Builder::new()
+                .name("steward".to_owned())
+                .spawn(move || speak(&source, &theirs.0, &theirs.1))
+                .map_err(|_| ReactorError::os("clone", Errno::EAGAIN))?;
+            let voice = Voice {
+                shared,
+                taken: 0,
+                thread: Some(thread),
+            };
+            all.insert(device, voice);
+        }
+        Ok(Self { all, event })
+    }
+
+    /// Readable where words were put down.
+    pub(super) fn event_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    /// Takes up all words, each as a command.
+    pub(super) fn take(&mut self) -> Vec<Command> {
+        // Readable or not: what matters is whether there are words.
+        let _none_raised = self.event.read();
+        let mut commands = Vec::new();
+        for (&device, voice) in &mut self.all {
+            let mut state = lock(&voice.shared.state);
+            let words = std::mem::take(&mut state.words);
+            voice.taken = state.said;
+            commands.extend(
+                words
+                    .into_iter()
+                    .map(|change| Command::Capacity { device, change }),
+            );
+        }
+        commands
+    }
+
+    /// What was taken up has been done, and is durable.
+    pub(super) fn done(&self, engine: &Engine) {
+        for (&device, voice) in &self.all {
+            let demand = engine.demand(device);
+            let mut state = lock(&voice.shared.state);
+            if (state.demand, state.heard) != (demand, voice.taken) {
+                (state.demand, state.heard) = (demand, voice.taken);
+                voice.shared.changed.notify_all();
+            }
+        }
+    }
+
+    /// The engine has let go of these extents.
+    pub(super) fn withdrawn(&self, device: DeviceId, runs: Vec<Run>) {
+        if let Some(voice) = self.all.get(&device) {
+            lock(&voice.shared.state).withdrawn = Some(runs);
+            voice.shared.changed.notify_all();
+        }
+    }
+
+    /// The engine is another one: it is told everything.
+    pub(super) fn begin_anew(&self) {
+        for voice in self.all.values() {
+            let mut state = lock(&voice.shared.state);
+            state.words.clear();
+            (state.heard, state.begins_anew, state.withdrawn) = (state.said, true, None);
+            voice.shared.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Stewards {
+    fn drop(&mut self) {
+        for voice in self.all.values() {
+            lock(&voice.shared.state).ends = true;
+            voice.shared.changed.notify_all();
+        }
+        for voice in self.all.values_mut() {
+            if voice.thread.take().is_some_and(|it| it.join().is_err()) {
+                tracing::error!("a steward has panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The demand, once there is one, and what was withdrawn since; `None` at the end.
+    fn turn(&self, steward: &mut Steward, terms: Terms) -> Option<Demand> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.ends {
+                return None;
+            }
+            if std::mem::take(&mut state.begins_anew) {
+                *steward = Steward::new(terms);
+            }
+            if let Some(demand) = state.demand {
+                if let Some(runs) = state.withdrawn.take() {
+                    steward.withdrawn(clock::now(), runs);
+                }
+                return Some(demand);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Puts a word down, and waits until its batch is done.
+    fn say(&self, word: Capacity, event: &EventFd) {
+        let mut state = lock(&self.state);
+        state.words.push_back(word);
+        state.said += 1;
+        let said = state.said;
+        // It counts up to 2^64, and is read before that.
+        let _raised = event.write(1);
+        while state.heard < said && !state.ends && !state.begins_anew {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until a time, or until something is another than it was.
+    fn rest(&self, until: Nanos, demand: &Demand) {
+        let mut state = lock(&self.state);
+        loop {
+            let rest = until.saturating_since(clock::now());
+            let is_same = state.demand.as_ref() == Some(demand) && state.withdrawn.is_none();
+            if rest == Nanos::ZERO || !is_same || state.ends || state.begins_anew {
+                return;
+            }
+            let rest = Duration::from_nanos(rest.get());
+            state = self
+                .changed
+                .wait_timeout(state, rest)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+fn speak(source: &FabricSource, shared: &Shared, event: &EventFd) {
+    let terms = terms(source);
+    let mut steward = Steward::new(terms);
+    let door = |cci| source.directory.join(Door::Cci(cci).to_string());
+    let mut device = Line::to(door(mailbox(source)));
+    let mut manager = Line::to(door(Cci::Memdev(MemdevId(source.memdev))));
+    while let Some(demand) = shared.turn(&mut steward, terms) {
+        match steward.next(clock::now(), &demand) {
+            Do::Mailbox(request) => answer(&mut steward, &mut device, &request),
+            Do::Manager(request) => answer(&mut steward, &mut manager, &request),
+            Do::Say(word) => shared.say(word, event),
+            Do::Rest(until) => shared.rest(until, &demand),
+        }
+    }
+}
+
+fn answer(steward: &mut Steward, line: &mut Line, request: &Request) {
+    let answer = line.ask(request);
+    let now = clock::now();
+    steward.answered(now, answer.as_ref().map_err(|&unanswered| unanswered));
+}
+
+fn terms(source: &FabricSource) -> Terms {
+    // Whole extents, fewer than 2^32 of them, since they were read.
+    let extents = |bytes| Extents::holding(bytes).unwrap_or(Extents::new(u32::MAX));
+    Terms {
+        ld: LdId(source.ld),
+        region: source.region,
+        step: extents(source.step),
+        low: extents(source.low),
+        high: extents(source.high),
+        idle: source.idle,
+        poll: POLL,
+        retry: RETRY,
+        patience: source.patience,
+    }
+}
+
+/// A connection that is made anew where it broke.
+struct Line {
+    path: PathBuf,
+    remote: Option<Remote>,
+}
+
+impl Line {
+    const fn to(path: PathBuf) -> Self {
+        Self { path, remote: None }
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Response, Unanswered> {
+        let mut remote = match self.remote.take() {
+            Some(remote) => remote,
+            None => Remote::connect(&self.path)
+                .map_err(|_| Unanswered::Unreached)?
+                .with_patience(PATIENCE),
+        };
+        let answer = match remote.ask(request) {
+            Ok(response) => Ok(response),
+            Err(AskError::Refused(code)) => Err(Unanswered::Refused(code)),
+            // None of what a steward asks goes on in the background, or is that long.
+            Err(_) => return Err(Unanswered::Unreached),
+        };
+        self.remote = Some(remote);
+        answer
+    }
+}
