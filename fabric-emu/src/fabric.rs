@@ -19,10 +19,10 @@
 //!
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
-//! `access`: loads, stores and write-backs. `command`: who answers which commands. `fault`:
-//! what goes wrong. `look`: what is there now.
+//! `access`: loads, stores and write-backs. `time`: what they take. `command`: who answers which
+//! commands. `fault`: what goes wrong. `look`: what is there now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pool_core::rng::Rng;
 
@@ -32,9 +32,10 @@ use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId, VcsId};
 use crate::memdev::Memdev;
 use crate::span::Span;
 use crate::switch::{Role, Switch};
-use crate::timing::Picos;
+use crate::timing::{Elements, Path, Picos, Table};
 use crate::topology::{self, MemdevKind, Topology};
 use command::{Component, Timer};
+use time::Times;
 
 mod access;
 mod command;
@@ -44,10 +45,12 @@ mod look;
 mod route;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use command::Cci;
 pub use event::{AccessError, Asked, Effect, Event, Fault};
 pub use route::Reach;
+pub use time::FabricError;
 
 /// A range of addresses of a host, and what its decoders lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub struct Fabric {
     /// Of each link, its lanes and 10^9 transfers a second of each.
     rates: Vec<(u8, u8)>,
     /// By host: the logical devices that it reaches, unless that has to be looked at anew.
-    reached: Vec<BTreeSet<(MemdevId, LdId)>>,
+    reached: Vec<BTreeMap<(MemdevId, LdId), Path>>,
     has_new_routes: bool,
     /// What interfaces keep, of those that were told something.
     components: BTreeMap<Cci, Component>,
@@ -99,6 +102,8 @@ pub struct Fabric {
     layers: u8,
     /// Since the beginning.
     now: Picos,
+    /// What takes how long, and who waits behind whom.
+    times: Times,
     /// What was lost, and is to be told.
     lost: Vec<Effect>,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
@@ -106,10 +111,20 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// The fabric of a topology, in which nothing has happened. The same seed has the same things
-    /// happen.
-    #[must_use]
-    pub fn new(topology: &Topology, seed: u64) -> Self {
+    /// The fabric of a topology, in which nothing has happened, in the time of the table that
+    /// comes with the crate. The same seed has the same things happen.
+    ///
+    /// # Errors
+    /// [`FabricError::Class`] where the topology names a class that the table does not have.
+    pub fn new(topology: &Topology, seed: u64) -> Result<Self, FabricError> {
+        Self::with_table(topology, seed, &Table::embedded()?)
+    }
+
+    /// The same, in the time of a table.
+    ///
+    /// # Errors
+    /// As [`Fabric::new`].
+    pub fn with_table(topology: &Topology, seed: u64, table: &Table) -> Result<Self, FabricError> {
         let mut ends = BTreeMap::new();
         for (index, link) in topology.links.iter().enumerate() {
             let (up, down) = (link.up, link.down);
@@ -127,7 +142,7 @@ impl Fabric {
                 origins: BTreeMap::new(),
             }
         });
-        Self {
+        Ok(Self {
             hosts: hosts.collect(),
             switches: switches(topology, &ends),
             memdevs: topology.memdevs.iter().map(Memdev::new).collect(),
@@ -145,10 +160,11 @@ impl Fabric {
             next_timer: 0,
             layers: 0,
             now: Picos::ZERO,
+            times: Times::new(topology, table, seed)?,
             lost: Vec::new(),
             has_new_routes: true,
             directory: BTreeMap::new(),
-        }
+        })
     }
 
     /// Has one thing happen at a time since the beginning, and says what came of
@@ -214,6 +230,21 @@ impl Fabric {
     #[must_use]
     pub fn next_due(&self) -> Option<Picos> {
         self.timers.keys().next().map(|&(due, _)| due)
+    }
+
+    /// What is timed: links, switches and devices, in this order and each in that of the topology.
+    #[must_use]
+    pub const fn elements(&self) -> &Elements {
+        self.times.elements()
+    }
+
+    /// The way that accesses of a host take to a logical device, over [`Fabric::elements`]; none
+    /// where it does not reach it.
+    #[must_use]
+    pub fn way(&self, host: HostId, memdev: MemdevId, ld: LdId) -> Option<Path> {
+        let reach = self.reach(host);
+        let reach = reach.iter().find(|it| (it.memdev, it.ld) == (memdev, ld));
+        reach.map(|reach| self.times.path(reach))
     }
 
     /// A memory device.

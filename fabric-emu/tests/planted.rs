@@ -116,7 +116,7 @@ fn two_hosts(is_hardware_coherent: bool) -> Fabric {
         .find(|link| link.down.node == Node::Memdev(POOL));
     let port = down.expect("the pool is connected").up.port;
     let block = topology.memdevs[0].regions[0].block.get();
-    let mut fabric = Fabric::new(&topology, 5);
+    let mut fabric = Fabric::new(&topology, 5).expect("its classes are known");
     for host in 0..2 {
         let bound = Bound {
             port,

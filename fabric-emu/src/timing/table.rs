@@ -313,6 +313,24 @@ impl Table {
         in_kept_unit(class, key, value)
     }
 
+    /// What a hit in the caches of a host takes.
+    ///
+    /// # Errors
+    /// None that a table can have.
+    pub fn cache_hit(&self) -> Result<Picos, TableError> {
+        self.number("model", "cache_hit").map(Picos::new)
+    }
+
+    /// How many accesses a core has under way at once.
+    ///
+    /// # Errors
+    /// None that a table can have.
+    pub fn core_accesses(&self) -> Result<u32, TableError> {
+        // A table holds no more than fits.
+        let number = self.number("model", "core_accesses")?;
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
     /// The measured waits of a class, where it has some.
     pub(super) fn curves(&self, class: &str) -> Result<Option<Curves>, TableError> {
         match self.0.get(class) {
