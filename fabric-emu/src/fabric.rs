@@ -23,7 +23,9 @@
 //! commands. `fault`: what goes wrong. `look`: what is there now.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 
+use pool_core::planted;
 use pool_core::rng::Rng;
 
 use crate::cache::Cache;
@@ -34,6 +36,7 @@ use crate::span::Span;
 use crate::switch::{Role, Switch};
 use crate::timing::{Elements, Path, Picos, Table};
 use crate::topology::{self, MemdevKind, Topology};
+use crate::trace::Trace;
 use command::{Component, Timer};
 use time::Times;
 
@@ -104,6 +107,7 @@ pub struct Fabric {
     now: Picos,
     /// What takes how long, and who waits behind whom.
     times: Times,
+    trace: Trace,
     /// What was lost, and is to be told.
     lost: Vec<Effect>,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
@@ -131,9 +135,8 @@ impl Fabric {
             ends.insert((up.node, up.port), ((down.node, down.port), index));
             ends.insert((down.node, down.port), ((up.node, up.port), index));
         }
-        // A stream of numbers for each host, which does not depend on how many there are.
         let hosts = (1_u64..).zip(&topology.hosts).map(|(number, host)| {
-            let rng = Rng::new(seed ^ Rng::new(number).number());
+            let rng = stream(seed, number, topology.hosts.len() as u64);
             Host {
                 is_alive: true,
                 takes_back_invalidates: host.takes_back_invalidates,
@@ -161,6 +164,7 @@ impl Fabric {
             layers: 0,
             now: Picos::ZERO,
             times: Times::new(topology, table, seed)?,
+            trace: Trace::default(),
             lost: Vec::new(),
             has_new_routes: true,
             directory: BTreeMap::new(),
@@ -173,8 +177,15 @@ impl Fabric {
         self.run_timers(now);
         self.look_at_routes();
         let mut effects = Vec::new();
+        self.happen(event, &mut effects);
+        effects.append(&mut self.lost);
+        self.trace.fold(self.now, Some(event), &effects);
+        effects
+    }
+
+    fn happen(&mut self, event: &Event, effects: &mut Vec<Effect>) {
         match *event {
-            Event::Command { cci, ref message } => self.command(cci, message, &mut effects),
+            Event::Command { cci, ref message } => self.command(cci, message, effects),
             Event::Map {
                 host,
                 span,
@@ -183,25 +194,31 @@ impl Fabric {
                 address,
             } => effects.push(self.map(host, span, (memdev, ld, address))),
             Event::Unmap { host, start } => effects.push(self.unmap(host, start)),
-            Event::Load { host, address } => self.load(host, address, &mut effects),
+            Event::Load { host, address } => self.load(host, address, effects),
             Event::Store {
                 host,
                 address,
                 content,
-            } => self.store(host, address, content, &mut effects),
-            Event::WriteBack { host, span } => self.write_back(host, span, false, &mut effects),
-            Event::Flush { host, span } => self.write_back(host, span, true, &mut effects),
-            Event::Fault(fault) => self.fail(fault, &mut effects),
+            } => self.store(host, address, content, effects),
+            Event::WriteBack { host, span } => self.write_back(host, span, false, effects),
+            Event::Flush { host, span } => self.write_back(host, span, true, effects),
+            Event::Fault(fault) => self.fail(fault, effects),
         }
-        effects.append(&mut self.lost);
-        effects
     }
 
     /// Has what is due by a time happen, and nothing else. What was lost by it.
     pub fn advance(&mut self, now: Picos) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
-        std::mem::take(&mut self.lost)
+        let effects = std::mem::take(&mut self.lost);
+        self.trace.fold(self.now, None, &effects);
+        effects
+    }
+
+    /// All that happened until now, as one number: see [`trace`](crate::trace).
+    #[must_use]
+    pub const fn trace(&self) -> u64 {
+        self.trace.number()
     }
 
     /// Sends a command at a time, and reads its answer.
@@ -293,6 +310,18 @@ impl Fabric {
             }
         }
     }
+}
+
+/// A stream of numbers for each host, which does not depend on how many there are.
+fn stream(seed: u64, number: u64, of: u64) -> Rng {
+    let mut own = Rng::new(number).number();
+    if planted!("fabric.draws_by_how_many_there_are") {
+        own ^= of;
+    }
+    if planted!("fabric.draws_from_the_machine") {
+        own ^= RandomState::new().hash_one(number);
+    }
+    Rng::new(seed ^ own)
 }
 
 type Ends = BTreeMap<(Node, PortId), ((Node, PortId), usize)>;

@@ -11,7 +11,8 @@
 //! [`topology`]: what there is and how it is connected, as a file says it. [`fabric`]: all of it,
 //! and what happens to it, one event after the other. Its parts: [`switch`]; [`memdev`], of
 //! [`capacity`], [`media`] and [`log`]; [`cache`], a host's. [`cci`]: commands and answers, as
-//! bytes. [`timing`]: how long an access takes. [`id`], [`span`], [`refusal`]: the small change.
+//! bytes. [`timing`]: how long an access takes. [`trace`]: what happened, as one number.
+//! [`id`], [`span`], [`refusal`]: the small change.
 //! [`serve`]: a fabric as a process of its own, behind sockets, with its memory in files.
 //!
 //! # Example
@@ -81,3 +82,4 @@ pub mod span;
 pub mod switch;
 pub mod timing;
 pub mod topology;
+pub mod trace;

@@ -49,7 +49,7 @@ use pool_core::units::LINE_BYTES;
 const BURST: u64 = 64;
 
 /// Why a topology cannot be timed. Correct what it names.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FabricError {
     /// Write a class that the timing table has, or a table that has the class.

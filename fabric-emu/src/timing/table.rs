@@ -81,7 +81,7 @@ pub struct Curve {
 }
 
 /// Why a file is no table of parameters. Correct the file at the class and key that it names.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
     /// Correct the form of the file.
