@@ -19,11 +19,13 @@
 //!
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
-//! `access`: loads, stores and write-backs. `command`: who answers which commands. `fault`:
-//! what goes wrong. `look`: what is there now.
+//! `access`: loads, stores and write-backs. `time`: what they take. `command`: who answers which
+//! commands. `fault`: what goes wrong. `look`: what is there now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 
+use pool_core::planted;
 use pool_core::rng::Rng;
 
 use crate::cache::Cache;
@@ -32,9 +34,11 @@ use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId, VcsId};
 use crate::memdev::Memdev;
 use crate::span::Span;
 use crate::switch::{Role, Switch};
-use crate::timing::Picos;
+use crate::timing::{Elements, Path, Picos, Table};
 use crate::topology::{self, MemdevKind, Topology};
+use crate::trace::Trace;
 use command::{Component, Timer};
+use time::Times;
 
 mod access;
 mod command;
@@ -44,10 +48,12 @@ mod look;
 mod route;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use command::Cci;
 pub use event::{AccessError, Asked, Effect, Event, Fault};
 pub use route::Reach;
+pub use time::FabricError;
 
 /// A range of addresses of a host, and what its decoders lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +94,7 @@ pub struct Fabric {
     /// Of each link, its lanes and 10^9 transfers a second of each.
     rates: Vec<(u8, u8)>,
     /// By host: the logical devices that it reaches, unless that has to be looked at anew.
-    reached: Vec<BTreeSet<(MemdevId, LdId)>>,
+    reached: Vec<BTreeMap<(MemdevId, LdId), Path>>,
     has_new_routes: bool,
     /// What interfaces keep, of those that were told something.
     components: BTreeMap<Cci, Component>,
@@ -99,6 +105,9 @@ pub struct Fabric {
     layers: u8,
     /// Since the beginning.
     now: Picos,
+    /// What takes how long, and who waits behind whom.
+    times: Times,
+    trace: Trace,
     /// What was lost, and is to be told.
     lost: Vec<Effect>,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
@@ -106,19 +115,28 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// The fabric of a topology, in which nothing has happened. The same seed has the same things
-    /// happen.
-    #[must_use]
-    pub fn new(topology: &Topology, seed: u64) -> Self {
+    /// The fabric of a topology, in which nothing has happened, in the time of the table that
+    /// comes with the crate. The same seed has the same things happen.
+    ///
+    /// # Errors
+    /// [`FabricError::Class`] where the topology names a class that the table does not have.
+    pub fn new(topology: &Topology, seed: u64) -> Result<Self, FabricError> {
+        Self::with_table(topology, seed, &Table::embedded()?)
+    }
+
+    /// The same, in the time of a table.
+    ///
+    /// # Errors
+    /// As [`Fabric::new`].
+    pub fn with_table(topology: &Topology, seed: u64, table: &Table) -> Result<Self, FabricError> {
         let mut ends = BTreeMap::new();
         for (index, link) in topology.links.iter().enumerate() {
             let (up, down) = (link.up, link.down);
             ends.insert((up.node, up.port), ((down.node, down.port), index));
             ends.insert((down.node, down.port), ((up.node, up.port), index));
         }
-        // A stream of numbers for each host, which does not depend on how many there are.
         let hosts = (1_u64..).zip(&topology.hosts).map(|(number, host)| {
-            let rng = Rng::new(seed ^ Rng::new(number).number());
+            let rng = stream(seed, number, topology.hosts.len() as u64);
             Host {
                 is_alive: true,
                 takes_back_invalidates: host.takes_back_invalidates,
@@ -127,7 +145,7 @@ impl Fabric {
                 origins: BTreeMap::new(),
             }
         });
-        Self {
+        Ok(Self {
             hosts: hosts.collect(),
             switches: switches(topology, &ends),
             memdevs: topology.memdevs.iter().map(Memdev::new).collect(),
@@ -145,10 +163,12 @@ impl Fabric {
             next_timer: 0,
             layers: 0,
             now: Picos::ZERO,
+            times: Times::new(topology, table, seed)?,
+            trace: Trace::default(),
             lost: Vec::new(),
             has_new_routes: true,
             directory: BTreeMap::new(),
-        }
+        })
     }
 
     /// Has one thing happen at a time since the beginning, and says what came of
@@ -157,8 +177,15 @@ impl Fabric {
         self.run_timers(now);
         self.look_at_routes();
         let mut effects = Vec::new();
+        self.happen(event, &mut effects);
+        effects.append(&mut self.lost);
+        self.trace.fold(self.now, Some(event), &effects);
+        effects
+    }
+
+    fn happen(&mut self, event: &Event, effects: &mut Vec<Effect>) {
         match *event {
-            Event::Command { cci, ref message } => self.command(cci, message, &mut effects),
+            Event::Command { cci, ref message } => self.command(cci, message, effects),
             Event::Map {
                 host,
                 span,
@@ -167,25 +194,31 @@ impl Fabric {
                 address,
             } => effects.push(self.map(host, span, (memdev, ld, address))),
             Event::Unmap { host, start } => effects.push(self.unmap(host, start)),
-            Event::Load { host, address } => self.load(host, address, &mut effects),
+            Event::Load { host, address } => self.load(host, address, effects),
             Event::Store {
                 host,
                 address,
                 content,
-            } => self.store(host, address, content, &mut effects),
-            Event::WriteBack { host, span } => self.write_back(host, span, false, &mut effects),
-            Event::Flush { host, span } => self.write_back(host, span, true, &mut effects),
-            Event::Fault(fault) => self.fail(fault, &mut effects),
+            } => self.store(host, address, content, effects),
+            Event::WriteBack { host, span } => self.write_back(host, span, false, effects),
+            Event::Flush { host, span } => self.write_back(host, span, true, effects),
+            Event::Fault(fault) => self.fail(fault, effects),
         }
-        effects.append(&mut self.lost);
-        effects
     }
 
     /// Has what is due by a time happen, and nothing else. What was lost by it.
     pub fn advance(&mut self, now: Picos) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
-        std::mem::take(&mut self.lost)
+        let effects = std::mem::take(&mut self.lost);
+        self.trace.fold(self.now, None, &effects);
+        effects
+    }
+
+    /// All that happened until now, as one number: see [`trace`](crate::trace).
+    #[must_use]
+    pub const fn trace(&self) -> u64 {
+        self.trace.number()
     }
 
     /// Sends a command at a time, and reads its answer.
@@ -214,6 +247,21 @@ impl Fabric {
     #[must_use]
     pub fn next_due(&self) -> Option<Picos> {
         self.timers.keys().next().map(|&(due, _)| due)
+    }
+
+    /// What is timed: links, switches and devices, in this order and each in that of the topology.
+    #[must_use]
+    pub const fn elements(&self) -> &Elements {
+        self.times.elements()
+    }
+
+    /// The way that accesses of a host take to a logical device, over [`Fabric::elements`]; none
+    /// where it does not reach it.
+    #[must_use]
+    pub fn way(&self, host: HostId, memdev: MemdevId, ld: LdId) -> Option<Path> {
+        let reach = self.reach(host);
+        let reach = reach.iter().find(|it| (it.memdev, it.ld) == (memdev, ld));
+        reach.map(|reach| self.times.path(reach))
     }
 
     /// A memory device.
@@ -262,6 +310,18 @@ impl Fabric {
             }
         }
     }
+}
+
+/// A stream of numbers for each host, which does not depend on how many there are.
+fn stream(seed: u64, number: u64, of: u64) -> Rng {
+    let mut own = Rng::new(number).number();
+    if planted!("fabric.draws_by_how_many_there_are") {
+        own ^= of;
+    }
+    if planted!("fabric.draws_from_the_machine") {
+        own ^= RandomState::new().hash_one(number);
+    }
+    Rng::new(seed ^ own)
 }
 
 type Ends = BTreeMap<(Node, PortId), ((Node, PortId), usize)>;

@@ -8,7 +8,8 @@
 //! [`Table`]: the parameters, each with its source. [`Elements`], [`Path`], [`Stream`]: what is
 //! asked about. [`alone`] and [`solve`]: accesses of a line, all the time. [`Transfers`] and
 //! [`fair_shares`]: bytes in bulk. [`Bucket`] and [`LoadLevel`]: what a logical device may take.
-//! [`Tail`]: what takes longer now and then. [`Mode`] and [`Debt`]: who waits.
+//! [`Server`]: who comes while another one is served waits. [`Tail`]: what takes longer now and
+//! then. [`Mode`] and [`Debt`]: who waits.
 //! [`curves`]: rows for tables and charts. [`published`]: the model beside what others measured.
 //!
 //! # Example
@@ -45,6 +46,7 @@ pub mod published;
 mod qos;
 mod queue;
 mod schema;
+mod server;
 mod solve;
 mod table;
 mod tail;
@@ -57,6 +59,7 @@ pub use self::flow::{Ended, Flow, TransferId, Transfers, fair_shares, transfer_t
 pub use self::mode::{Debt, Mode, Sampled};
 pub use self::qos::{Bucket, LoadLevel, NotYet, Thresholds, ld_rate};
 pub use self::queue::{CurveError, Curves, md1};
+pub use self::server::Server;
 pub use self::solve::{Outcome, Solution, alone, solve};
 pub use self::table::{Curve, Evidence, Table, TableError, Value};
 pub use self::tail::{Tail, TailParameters};

@@ -22,6 +22,7 @@ mod wiring;
 use pool_core::Bytes;
 
 use crate::id::Port;
+use crate::timing::Rate;
 
 pub use error::TopologyError;
 pub use ready::READY_NAMES;
@@ -102,6 +103,8 @@ pub struct Memdev {
     pub kind: MemdevKind,
     /// Which class of the timing table its media and controller are of, as `cxl-x8`.
     pub class: String,
+    /// What each logical device may move, where it may not move all that the device can.
+    pub ld_limit: Option<Rate>,
     /// Memory that is there from the start, of all logical devices together, in equal parts.
     pub fixed: Bytes,
     /// Memory that is added and released, of all logical devices together.

@@ -35,7 +35,7 @@ fn fabric() -> Fabric {
         ..region.clone()
     };
     memdev.regions = vec![own, region];
-    Fabric::new(&topology, 3)
+    Fabric::new(&topology, 3).unwrap()
 }
 
 /// A host, by its number, with the logical device of that number.

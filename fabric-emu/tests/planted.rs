@@ -16,6 +16,9 @@ use pool_core::fault::plant;
 use pool_core::rng::Rng;
 use pool_core::units::KIB;
 
+#[path = "../examples/trace/scene.rs"]
+mod scene;
+
 const POOL: MemdevId = MemdevId(0);
 const SWITCH: SwitchId = SwitchId(0);
 const TAG: Tag = Tag([3; 16]);
@@ -116,7 +119,7 @@ fn two_hosts(is_hardware_coherent: bool) -> Fabric {
         .find(|link| link.down.node == Node::Memdev(POOL));
     let port = down.expect("the pool is connected").up.port;
     let block = topology.memdevs[0].regions[0].block.get();
-    let mut fabric = Fabric::new(&topology, 5);
+    let mut fabric = Fabric::new(&topology, 5).expect("its classes are known");
     for host in 0..2 {
         let bound = Bound {
             port,
@@ -228,6 +231,58 @@ fn background() {
     assert_eq!(codes, expected);
 }
 
+/// A run of a topology, as one number, with a step more or less at another time.
+fn run(seed: u64, later: u64) -> u64 {
+    let topology = Topology::named("expander").expect("it is there");
+    let mut scene = scene::Scene::new(&topology, seed).expect("its classes are known");
+    scene.run(1_000);
+    let end = Picos::MAX.saturating_sub(Picos::new(later));
+    let nothing = Event::Unmap {
+        host: HostId(9),
+        start: 0,
+    };
+    scene.fabric.step(end, &nothing);
+    scene.fabric.trace()
+}
+
+/// The same seed and the same events are the same number, and anything else is another.
+fn traces() {
+    assert_eq!(run(5, 2), run(5, 2), "the same seed");
+    assert_ne!(run(5, 2), run(6, 2), "another seed");
+    assert_ne!(run(5, 2), run(5, 1), "another time");
+}
+
+/// What a host's caches do is the same however many other hosts there are.
+fn streams() {
+    let evictions = |hosts: usize| {
+        let mut topology = Topology::named("two-heads").expect("it is there");
+        topology.hosts[0].cache_lines = 4;
+        topology.memdevs[0].fixed = pool_core::Bytes::new(512 << 20);
+        let more = topology.hosts[1].clone();
+        for number in 2..hosts {
+            let mut host = more.clone();
+            host.name = format!("h{number}");
+            topology.hosts.push(host);
+        }
+        let mut fabric = Fabric::new(&topology, 5).expect("its classes are known");
+        let host = HostId(0);
+        let map = Event::Map {
+            host,
+            span: span(0, 1 << 20),
+            memdev: POOL,
+            ld: LdId(0),
+            address: 0,
+        };
+        fabric.step(Picos::ZERO, &map);
+        let load = |line: u64| {
+            let address = line * 7 % 16 * 64;
+            fabric.step(Picos::new(line), &Event::Load { host, address })
+        };
+        (0..500).map(load).collect::<Vec<_>>()
+    };
+    assert_eq!(evictions(2), evictions(3), "one more host shifted a draw");
+}
+
 /// A law, by what it says.
 type Law = fn();
 
@@ -239,10 +294,11 @@ fn holds(law: Law) -> bool {
 /// Catches: capacity.frees_what_others_have, capacity.leaves_what_was_released_in_reach
 /// Catches: cache.drops_what_was_written, fabric.writes_what_others_read
 /// Catches: fabric.reads_past_who_wrote, media.zeroes_whole_pages_alone, switch.binds_twice
-/// Catches: command.begins_two_at_once
+/// Catches: command.begins_two_at_once, fabric.draws_from_the_machine
+/// Catches: fabric.draws_by_how_many_there_are, trace.leaves_out_the_time
 #[test]
 fn each_planted_bug_breaks_a_law() {
-    let bugs: [(&str, Law); 10] = [
+    let bugs: [(&str, Law); 13] = [
         ("capacity.shares_anything", sharing),
         ("capacity.reuses_what_the_host_may_take", capacity),
         ("capacity.frees_what_others_have", capacity),
@@ -253,6 +309,9 @@ fn each_planted_bug_breaks_a_law() {
         ("media.zeroes_whole_pages_alone", zeroing),
         ("switch.binds_twice", binding),
         ("command.begins_two_at_once", background),
+        ("fabric.draws_from_the_machine", traces),
+        ("fabric.draws_by_how_many_there_are", streams),
+        ("trace.leaves_out_the_time", traces),
     ];
     for (bug, law) in bugs {
         plant(None);

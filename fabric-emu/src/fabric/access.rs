@@ -1,14 +1,18 @@
 //! Loads, stores and write-backs, as a host's processor does them.
 
+use std::collections::VecDeque;
+
 use pool_core::planted;
 use pool_core::units::LINE_BYTES;
 
 use super::event::{AccessError, Effect};
+use super::time::{Access, Kind};
 use super::{Fabric, Host, Physical, Window};
 use crate::cache::Cached;
 use crate::id::{HostId, LdId, MemdevId};
 use crate::media::Line;
 use crate::span::Span;
+use crate::timing::Picos;
 
 /// Ranges that the decoders of a host lead on.
 const MOST_WINDOWS: usize = 32;
@@ -17,8 +21,17 @@ const MOST_WINDOWS: usize = 32;
 #[derive(Debug, Clone, Copy)]
 struct Target {
     at: Physical,
+    ld: LdId,
     is_coherent: bool,
     is_read_only: bool,
+}
+
+const fn lost(host: HostId, line: &Cached, why: AccessError) -> Effect {
+    Effect::Lost {
+        host,
+        address: line.address,
+        why,
+    }
 }
 
 const fn line_of(address: u64) -> u64 {
@@ -85,14 +98,18 @@ impl Fabric {
             .living(host)
             .map(|it| it.cache.get(address).map(|line| line.content));
         let done = match here {
-            Ok(Some(content)) => Ok((content, true)),
+            Ok(Some(content)) => Ok((content, true, self.times.hit)),
             Ok(None) => self
                 .fetch(host, address, effects)
-                .map(|content| (content, false)),
+                .map(|(content, end)| (content, false, end.saturating_sub(self.now))),
             Err(error) => Err(error),
         };
         effects.push(match done {
-            Ok((content, is_hit)) => Effect::Loaded { content, is_hit },
+            Ok((content, is_hit, took)) => Effect::Loaded {
+                content,
+                is_hit,
+                took,
+            },
             Err(error) => Effect::Failed(error),
         });
     }
@@ -105,7 +122,7 @@ impl Fabric {
         effects: &mut Vec<Effect>,
     ) {
         let done = self.write(host, line_of(address), content, effects);
-        effects.push(done.map_or_else(Effect::Failed, |()| Effect::Done));
+        effects.push(done.map_or_else(Effect::Failed, |took| Effect::Written { took }));
     }
 
     fn write(
@@ -114,7 +131,8 @@ impl Fabric {
         address: u64,
         content: Line,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), AccessError> {
+    ) -> Result<Picos, AccessError> {
+        let hit = self.times.hit;
         let it = self.living_mut(host)?;
         // One that was written is this host's to write.
         if it.cache.get(address).is_some_and(|line| line.is_dirty) {
@@ -124,35 +142,45 @@ impl Fabric {
                 content,
                 is_dirty: true,
             });
-            return Ok(());
+            return Ok(hit);
         }
+        let is_here = it.cache.get(address).is_some();
         let target = self.target(host, address)?;
         if target.is_read_only {
             return Err(AccessError::ReadOnly);
         }
+        let mut ready = Picos::ZERO;
         if target.is_coherent && !planted!("fabric.writes_what_others_read") {
-            self.take_back(target.at, host, true, effects);
+            ready = self.take_back(target, host, true, effects);
         }
+        let took = if is_here && !target.is_coherent {
+            hit
+        } else {
+            let end = self.timed(host, target, (Kind::Read, self.now, ready));
+            end.saturating_sub(self.now)
+        };
         let line = Cached {
             address,
             content,
             is_dirty: true,
         };
         self.keep(host, line, target, effects);
-        Ok(())
+        Ok(took)
     }
 
-    /// Has a line in the caches of a host, from memory.
+    /// Has a line in the caches of a host, from memory; and when it is there.
     fn fetch(
         &mut self,
         host: HostId,
         address: u64,
         effects: &mut Vec<Effect>,
-    ) -> Result<Line, AccessError> {
+    ) -> Result<(Line, Picos), AccessError> {
         let target = self.target(host, address)?;
+        let mut ready = Picos::ZERO;
         if target.is_coherent && !planted!("fabric.reads_past_who_wrote") {
-            self.take_back(target.at, host, false, effects);
+            ready = self.take_back(target, host, false, effects);
         }
+        let end = self.timed(host, target, (Kind::Read, self.now, ready));
         let (memdev, physical) = target.at;
         let device = self
             .memdevs
@@ -168,7 +196,7 @@ impl Fabric {
             is_dirty: false,
         };
         self.keep(host, line, target, effects);
-        Ok(content)
+        Ok((content, end))
     }
 
     /// Puts a line into the caches of a host; what makes room for it is written to memory.
@@ -194,41 +222,114 @@ impl Fabric {
         if let Some(evicted) = evicted {
             self.left(host, evicted.line.address);
             if evicted.is_written {
-                self.write_out(host, &evicted.line, effects);
+                self.write_out(host, &evicted.line, self.now, effects);
             }
         }
     }
 
     /// Has other hosts write back a line that they wrote, and let go of it where it is about to be
-    /// written.
+    /// written. When the device has it back, for an access of `but`. A host that the device does
+    /// not reach lets go of the line: what it wrote is lost.
     fn take_back(
         &mut self,
-        at: Physical,
+        of: Target,
         but: HostId,
         is_written: bool,
         effects: &mut Vec<Effect>,
-    ) {
-        let holders = self.directory.get(&at).cloned().unwrap_or_default();
+    ) -> Picos {
+        let mut ready = Picos::ZERO;
+        let holders = self.directory.get(&of.at).cloned().unwrap_or_default();
         for (host, address) in holders.into_iter().filter(|(host, _)| *host != but) {
+            let target = self.target(host, address);
+            let is_cut_off = target.is_err();
             let Some(it) = self.hosts.get_mut(host.index()) else {
                 continue;
             };
-            let line = if is_written {
+            let lets_go = is_written || is_cut_off;
+            let line = if lets_go {
                 it.cache.drop_line(address).filter(|line| line.is_dirty)
             } else {
                 it.cache.clean(address)
             };
-            if let Some(line) = line {
-                self.write_out(host, &line, effects);
+            if let Ok(target) = target
+                && (line.is_some() || is_written)
+            {
+                ready = ready.max(self.given_back((but, of), (host, target), line.is_some()));
             }
-            if is_written {
+            match (line, target) {
+                (Some(line), Ok(target)) if target.is_read_only => {
+                    effects.push(lost(host, &line, AccessError::ReadOnly));
+                }
+                (Some(line), Ok(target)) => self.put(target, &line),
+                (Some(line), Err(why)) => effects.push(lost(host, &line, why)),
+                (None, _) => {}
+            }
+            if lets_go {
                 self.left(host, address);
             }
         }
+        ready
     }
 
-    /// Writes a line of a host to memory, wherever its address leads by now.
-    pub(super) fn write_out(&mut self, host: HostId, line: &Cached, effects: &mut Vec<Effect>) {
+    /// When a device has a line back from a host, for an access of another one.
+    fn given_back(
+        &mut self,
+        (asking, of): (HostId, Target),
+        (host, target): (HostId, Target),
+        is_dirty: bool,
+    ) -> Picos {
+        let (memdev, physical) = target.at;
+        let ways = |host: HostId, ld| self.reached.get(host.index())?.get(&(memdev, ld));
+        let (Some(asking), Some(way)) = (ways(asking, of.ld), ways(host, target.ld)) else {
+            return Picos::ZERO;
+        };
+        let access = Access {
+            kind: Kind::Write,
+            ld: (memdev, target.ld),
+            physical,
+            at: self.times.arrival(self.now, asking),
+            ready: Picos::ZERO,
+        };
+        self.times.give_back(self.now, way, access, is_dirty)
+    }
+
+    /// When an access of a host is over that is made at a time.
+    fn timed(
+        &mut self,
+        host: HostId,
+        target: Target,
+        (kind, at, ready): (Kind, Picos, Picos),
+    ) -> Picos {
+        let (memdev, physical) = target.at;
+        let ld = (memdev, target.ld);
+        let way = self.reached.get(host.index()).and_then(|it| it.get(&ld));
+        let access = Access {
+            kind,
+            ld,
+            physical,
+            at,
+            ready,
+        };
+        way.map_or(at, |way| self.times.access(self.now, way, access))
+    }
+
+    /// Writes a line where it belongs.
+    fn put(&mut self, target: Target, line: &Cached) {
+        let (memdev, physical) = target.at;
+        if let Some(device) = self.memdevs.get_mut(memdev.index()) {
+            device.media_mut().write(physical, &line.content);
+        }
+    }
+
+    /// Writes a line of a host to memory, wherever its address leads by now; when that is over,
+    /// of what is begun at a time.
+    pub(super) fn write_out(
+        &mut self,
+        host: HostId,
+        line: &Cached,
+        at: Picos,
+        effects: &mut Vec<Effect>,
+    ) -> Picos {
         let target = self.target(host, line.address).and_then(|target| {
             if target.is_read_only {
                 Err(AccessError::ReadOnly)
@@ -237,21 +338,17 @@ impl Fabric {
             }
         });
         match target {
-            Ok(Target {
-                at: (memdev, physical),
-                ..
-            }) => {
-                if let Some(device) = self.memdevs.get_mut(memdev.index()) {
-                    device.media_mut().write(physical, &line.content);
-                }
+            Ok(target) => {
+                self.put(target, line);
+                self.timed(host, target, (Kind::Write, at, Picos::ZERO))
             }
-            Err(why) if line.is_dirty => effects.push(Effect::Lost {
-                host,
-                address: line.address,
-                why,
-            }),
-            // Nothing is lost of what was only read.
-            Err(_) => {}
+            Err(why) => {
+                // Nothing is lost of what was only read.
+                if line.is_dirty {
+                    effects.push(lost(host, line, why));
+                }
+                at
+            }
         }
     }
 
@@ -267,6 +364,9 @@ impl Fabric {
             Ok(it) => it.cache.addresses(line_of(span.start), span.end()),
             Err(error) => return effects.push(Effect::Failed(error)),
         };
+        // As many lines as a core has accesses are under way at once, in their order.
+        let mut under_way = VecDeque::new();
+        let mut end = self.now.saturating_add(self.times.hit);
         for address in addresses {
             let Some(it) = self.hosts.get_mut(host.index()) else {
                 continue;
@@ -277,13 +377,21 @@ impl Fabric {
                 it.cache.clean(address)
             };
             if let Some(line) = line {
-                self.write_out(host, &line, effects);
+                let at = if under_way.len() < self.times.core_accesses {
+                    self.now
+                } else {
+                    under_way.pop_front().unwrap_or(self.now)
+                };
+                let written = self.write_out(host, &line, at, effects);
+                under_way.push_back(written);
+                end = end.max(written);
             }
             if lets_go {
                 self.left(host, address);
             }
         }
-        effects.push(Effect::Done);
+        let took = end.saturating_sub(self.now);
+        effects.push(Effect::Written { took });
     }
 
     /// A line left the caches of a host: the directory does not have it there any more.
@@ -337,6 +445,7 @@ impl Fabric {
         }
         Ok(Target {
             at: (memdev, physical),
+            ld,
             is_coherent,
             is_read_only: place.is_some_and(|place| place.is_read_only),
         })

@@ -7,6 +7,7 @@ use crate::cci::{Malformed, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
 use crate::media::Line;
 use crate::span::Span;
+use crate::timing::Picos;
 
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,8 +169,16 @@ pub enum Effect {
         content: Line,
         /// Whether it was there.
         is_hit: bool,
+        /// How long that took, in emulated time.
+        took: Picos,
     },
-    /// The access failed.
+    /// A host wrote to its caches, or wrote back what it had written.
+    Written {
+        /// How long that took, in emulated time: until the line was the host's to write, or
+        /// until the last line was in memory.
+        took: Picos,
+    },
+    /// The access failed. What that took is not told: a host finds out in its own time.
     Failed(AccessError),
     /// What a host had written did not reach memory: an address of the host.
     Lost {

@@ -44,7 +44,7 @@ impl Fabric {
         it.origins.clear();
         self.start_anew(|cci| cci.is_of_host(host));
         for line in left {
-            self.write_out(host, &line, effects);
+            self.write_out(host, &line, self.now, effects);
         }
         if let Some(it) = self.hosts.get_mut(host.index()) {
             it.windows.clear();
@@ -65,7 +65,7 @@ impl Fabric {
         }
         it.is_alive = true;
         let reached = self.reached.get(host.index()).cloned().unwrap_or_default();
-        for (memdev, ld) in reached {
+        for (memdev, ld) in reached.into_keys() {
             let device = self.memdevs.get_mut(memdev.index());
             if let Some(Ok(freed)) = device.map(|device| device.reset(ld)) {
                 self.freed(memdev, &freed);

@@ -1,5 +1,7 @@
 //! Which host reaches what: over links that are up and bridges that are bound.
 
+use std::collections::BTreeMap;
+
 use super::Fabric;
 use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId};
 
@@ -80,7 +82,7 @@ impl Fabric {
     /// Whether a host reaches a logical device: as it was when it was last looked.
     pub(super) fn reaches(&self, host: HostId, memdev: MemdevId, ld: LdId) -> bool {
         let reached = self.reached.get(host.index());
-        reached.is_some_and(|reached| reached.contains(&(memdev, ld)))
+        reached.is_some_and(|reached| reached.contains_key(&(memdev, ld)))
     }
 
     /// Looks who reaches what, where that may have changed.
@@ -90,8 +92,13 @@ impl Fabric {
         }
         let hosts = (0..).map(HostId).take(self.hosts.len());
         let reached = hosts.map(|host| {
-            let reach = self.reach(host).into_iter();
-            reach.map(|it| (it.memdev, it.ld)).collect()
+            let mut ways = BTreeMap::new();
+            for reach in self.reach(host) {
+                // Of several ways the first is taken.
+                let way = ways.entry((reach.memdev, reach.ld));
+                way.or_insert_with(|| self.times.path(&reach));
+            }
+            ways
         });
         self.reached = reached.collect();
     }

@@ -53,6 +53,7 @@ pub(super) fn topology(writes_back_no_clean_lines: bool) -> Topology {
         serial: 1,
         kind: MemdevKind::Mld(2),
         class: "cxl-x8".to_owned(),
+        ld_limit: None,
         fixed: Bytes::ZERO,
         dynamic: Bytes::new(64 * MIB),
         regions: vec![region(false), region(true)],
@@ -92,7 +93,7 @@ fn shared(writes_back_no_clean_lines: bool, seed: u64) -> Fabric {
 }
 
 fn shared_of(topology: &Topology, seed: u64) -> Fabric {
-    let mut fabric = Fabric::new(topology, seed);
+    let mut fabric = Fabric::new(topology, seed).unwrap();
     for host in 0..HOSTS {
         let switch = fabric.switch_mut(SwitchId(0)).unwrap();
         let bound = Bound {
@@ -195,10 +196,8 @@ fn hardware_has_hosts_read_what_was_written_last() {
         let number = usize::try_from(line).unwrap();
         if rng.once_in(2) {
             let byte = u8::try_from(round % 251).unwrap();
-            assert_eq!(
-                store(&mut fabric, host, at(HARDWARE, line), byte).last(),
-                Some(&Effect::Done)
-            );
+            let effects = store(&mut fabric, host, at(HARDWARE, line), byte);
+            assert!(matches!(effects.last(), Some(Effect::Written { .. })));
             last[number] = byte;
         } else {
             assert_eq!(
@@ -291,7 +290,8 @@ fn what_is_not_reached_is_an_error_and_what_was_written_meanwhile_is_told_to_be_
         address: line,
         why: AccessError::Unreachable,
     };
-    assert_eq!(effects, [lost, Effect::Done]);
+    let took = fabric.times.hit;
+    assert_eq!(effects, [lost, Effect::Written { took }]);
     fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkHeals(cable)));
     assert_eq!(load(&mut fabric, 0, line), Ok(0));
     fabric.step(
@@ -502,7 +502,7 @@ fn lines_of_what_is_not_mapped_any_more_are_nobodys() {
 
 #[test]
 fn a_switch_that_restarts_binds_nothing_that_was_under_way() {
-    let mut fabric = Fabric::new(&topology(true), 3);
+    let mut fabric = Fabric::new(&topology(true), 3).unwrap();
     let bind = crate::cci::virtual_switch::BindVppbRequest {
         vcs_id: VcsId(0),
         vppb_id: VppbId(0),

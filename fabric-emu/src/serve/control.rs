@@ -175,7 +175,11 @@ pub(super) fn told(effects: &[Effect]) -> Told {
             Effect::Failed(why) => return Told::Refused(why.to_string()),
             Effect::Lost { .. } => lost_lines += 1,
             Effect::LostLines { lines, .. } => lost_lines += lines,
-            Effect::Done | Effect::Answer(_) | Effect::Dropped | Effect::Loaded { .. } => {}
+            Effect::Done
+            | Effect::Answer(_)
+            | Effect::Dropped
+            | Effect::Loaded { .. }
+            | Effect::Written { .. } => {}
         }
     }
     Told::Done { lost_lines }

@@ -28,7 +28,7 @@ use super::pace::{Mode, Pace};
 use super::session::{Session, Stage};
 use super::stop::Stop;
 use super::stream::{Over, Stream};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, FabricError};
 use crate::topology::Topology;
 
 /// Sockets of a topology that is served.
@@ -76,6 +76,9 @@ pub enum ServeError {
     /// The directory cannot be used: it says what to do.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// No fabric can be made of the topology: it says whose class is not known.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
     /// The topology has more hosts and logical devices than sockets are made for. Serve a smaller
     /// one.
     #[error("the topology needs more than {SOCKETS_MAX} sockets: serve a smaller one")]
@@ -142,7 +145,7 @@ impl Server {
             .map(|door| Ok((door, directory.listen(door)?)));
         let listeners: Result<Vec<_>, DirectoryError> = listeners.collect();
         Ok(Self {
-            fabric: Fabric::new(topology, config.seed),
+            fabric: Fabric::new(topology, config.seed)?,
             pace: Pace::new(config.mode),
             topology: topology.name.clone(),
             config,

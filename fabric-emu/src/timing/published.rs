@@ -488,7 +488,6 @@ impl Ours<'_> {
     }
 
     fn core(&self) -> Result<u32, CurvesError> {
-        // A table holds no more than fits.
-        Ok(u32::try_from(self.0.number("model", "core_accesses")?).unwrap_or(u32::MAX))
+        Ok(self.0.core_accesses()?)
     }
 }

@@ -112,9 +112,10 @@ const SWITCH: [Key; 3] = [
     key("channels", Quantity::Count, 1, 4096),
 ];
 
-const MODEL: [Key; 5] = [
+const MODEL: [Key; 6] = [
     key("utilisation_cap", Quantity::Permille, 0, 999),
     key("core_accesses", Quantity::Count, 1, U32),
+    key("cache_hit", Quantity::Time, 0, SECOND),
     key("load_optimal", Quantity::Permille, 0, 1000),
     key("load_moderate", Quantity::Permille, 0, 1000),
     key("load_severe", Quantity::Permille, 0, 1000),

@@ -81,7 +81,7 @@ pub struct Curve {
 }
 
 /// Why a file is no table of parameters. Correct the file at the class and key that it names.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
     /// Correct the form of the file.
@@ -311,6 +311,24 @@ impl Table {
             .find(|one| one.name == key)
             .ok_or_else(missing)?;
         in_kept_unit(class, key, value)
+    }
+
+    /// What a hit in the caches of a host takes.
+    ///
+    /// # Errors
+    /// None that a table can have.
+    pub fn cache_hit(&self) -> Result<Picos, TableError> {
+        self.number("model", "cache_hit").map(Picos::new)
+    }
+
+    /// How many accesses a core has under way at once.
+    ///
+    /// # Errors
+    /// None that a table can have.
+    pub fn core_accesses(&self) -> Result<u32, TableError> {
+        // A table holds no more than fits.
+        let number = self.number("model", "core_accesses")?;
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
     /// The measured waits of a class, where it has some.

@@ -55,6 +55,11 @@ impl Tail {
         }
     }
 
+    /// From now on it is as often and as much longer as that; no draw is shifted.
+    pub const fn set(&mut self, parameters: TailParameters) {
+        self.parameters = parameters;
+    }
+
     /// How much longer the access takes that is made now.
     pub const fn draw(&mut self) -> Picos {
         let TailParameters { once_in, min, max } = self.parameters;

@@ -81,6 +81,10 @@ fn memdev(index: u32, memdev: &Memdev) -> Checked {
     let (least, most) = limits::LOGICAL_DEVICES.into_inner();
     let count = memdev.kind.logical_devices();
     number(part, "kind", count, least, most)?;
+    if let Some(limit) = memdev.ld_limit {
+        let (least, most) = limits::LD_LIMIT.into_inner();
+        number(part, "ld_limit", limit.get(), least, most)?;
+    }
     for (key, amount) in [("fixed", memdev.fixed), ("dynamic", memdev.dynamic)] {
         size(part, key, amount, Bytes::ZERO, limits::CAPACITY_MAX)?;
         let of = Bytes::new(GRANULE.get() * u64::from(count));

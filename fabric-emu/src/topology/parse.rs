@@ -19,6 +19,7 @@ use super::limits::{self, FILE_BYTES_MAX, GIGATRANSFERS, LANES};
 use super::{Host, Link, Memdev, MemdevKind, Memory, Region, Switch, Topology, TopologyError};
 use super::{check, wiring};
 use crate::id::{HostId, MemdevId, Node, Port, PortId, SwitchId};
+use crate::timing::Rate;
 
 type Read<T> = Result<T, TopologyError>;
 
@@ -144,6 +145,7 @@ impl Reader {
             class: entry
                 .class
                 .map_or(class, |class| self.take(part, "class", class)),
+            ld_limit: self.ld_limit(part, entry.ld_limit)?,
             fixed: self.size(part, "fixed", entry.fixed, Bytes::ZERO)?,
             dynamic,
             regions: Vec::with_capacity(entry.region.len()),
@@ -153,6 +155,15 @@ impl Reader {
             memdev.regions.push(self.region(part, region, dynamic)?);
         }
         Ok(memdev)
+    }
+
+    fn ld_limit(&mut self, part: Part, entry: Option<Spanned<u64>>) -> Read<Option<Rate>> {
+        let allowed = limits::LD_LIMIT;
+        let limit = entry.map(|entry| {
+            let value = self.take(part, "ld_limit", entry);
+            within(part, "ld_limit", value, allowed)
+        });
+        Ok(limit.transpose()?.map(Rate::new))
     }
 
     fn kind(&mut self, part: Part, entry: Option<Spanned<KindEntry>>) -> Read<MemdevKind> {

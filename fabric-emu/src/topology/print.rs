@@ -70,6 +70,9 @@ fn memdev(out: &mut impl Write, memdev: &Memdev) -> fmt::Result {
         MemdevKind::MultiHeaded(count) => writeln!(out, "kind = {{ heads = {count} }}")?,
     }
     writeln!(out, "class = {}", quoted(&memdev.class))?;
+    if let Some(limit) = memdev.ld_limit {
+        writeln!(out, "ld_limit = {}", limit.get())?;
+    }
     writeln!(out, "fixed = \"{}\"", memdev.fixed)?;
     writeln!(out, "dynamic = \"{}\"", memdev.dynamic)?;
     for one in &memdev.regions {

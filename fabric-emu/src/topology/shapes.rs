@@ -248,6 +248,7 @@ fn memdev(name: &str, id: u16, kind: MemdevKind) -> Memdev {
         serial: SERIAL_DEFAULT + u64::from(id),
         kind,
         class: CLASS_DEFAULT.to_owned(),
+        ld_limit: None,
         fixed: Bytes::ZERO,
         dynamic: Bytes::ZERO,
         regions: Vec::new(),

@@ -110,7 +110,7 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn in_situation(situation: Situation) -> Self {
         let mut rig = Self {
-            fabric: Fabric::new(&topology(), 1),
+            fabric: Fabric::new(&topology(), 1).unwrap(),
             now: Picos::ZERO,
         };
         rig.bind();
@@ -314,6 +314,7 @@ fn memdev(serial: u64, kind: MemdevKind, fixed: u64, regions: Vec<Region>) -> Me
         serial,
         kind,
         class: "cxl-x8".to_owned(),
+        ld_limit: None,
         fixed: Bytes::new(fixed),
         dynamic: Bytes::new(192 * MIB),
         regions,

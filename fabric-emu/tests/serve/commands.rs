@@ -83,7 +83,7 @@ fn in_process(fabric: &mut Fabric, cci: Cci, message: &Message) -> Vec<u8> {
 #[test]
 fn what_comes_over_a_socket_is_what_the_fabric_answers_in_process() {
     let rig = Rig::start();
-    let mut fabric = Fabric::new(&topology(), 1);
+    let mut fabric = Fabric::new(&topology(), 1).unwrap();
     let mut codes = Vec::new();
     for (number, ((name, cci), request)) in (0..).zip(story()) {
         let message = Message::request(number, &request).unwrap();

@@ -96,7 +96,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let topology = Topology::parse("two", TOPOLOGY).unwrap();
-        let mut fabric = Fabric::new(&topology, 1);
+        let mut fabric = Fabric::new(&topology, 1).unwrap();
         for ld in [0, 1] {
             let bind = BindVppbRequest {
                 vcs_id: VcsId(u8::try_from(ld).unwrap()),

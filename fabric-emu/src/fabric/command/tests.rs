@@ -46,7 +46,7 @@ impl Rig {
     /// Nothing is bound.
     fn unbound() -> Self {
         Self {
-            fabric: Fabric::new(&topology(true), 1),
+            fabric: Fabric::new(&topology(true), 1).unwrap(),
             now: Picos::ZERO,
         }
     }

@@ -52,6 +52,7 @@ pub(super) fn memdev(memdev: &Memdev) -> Vec<String> {
         },
         format!("serial {:#x}", memdev.serial),
     ];
+    words.extend(memdev.ld_limit.map(|limit| format!("{limit} a LD")));
     for (amount, what) in [(memdev.fixed, "fixed"), (memdev.dynamic, "dynamic")] {
         if amount.get() > 0 {
             words.push(format!("{amount} {what}"));
