@@ -4,6 +4,7 @@
 //! - [`daemon`]: the daemon, started, killed, stopped and started again over one state.
 //! - [`client`]: a session as one sees it on the wire, free to send anything.
 //! - [`domain`]: a member of a domain, which changes its words by hand.
+//! - [`fabric`]: an emulated fabric, served while the test runs.
 //! - [`admin`]: the operators' calls.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
 //! - [`chain`]: pointers in a segment, which hold in every process.
@@ -40,6 +41,7 @@ pub mod client;
 pub mod contents;
 pub mod daemon;
 pub mod domain;
+pub mod fabric;
 pub mod family;
 pub mod hand;
 pub mod kin;

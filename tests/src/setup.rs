@@ -1,6 +1,9 @@
 //! How a test wants its daemon: a small pool, and what differs from it.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::EXTENT;
 
 /// A device of a test's pool.
 #[derive(Debug, Clone)]
@@ -11,6 +14,22 @@ pub struct DeviceSetup {
     pub tier: &'static str,
     /// Its size.
     pub mib: u64,
+}
+
+/// A device whose memory comes from a fabric: it asks for 8 extents at once, and more where fewer
+/// than 4 are free; beyond 16 they lie idle.
+#[derive(Debug, Clone)]
+pub struct FabricSetup {
+    /// Where it is served.
+    pub directory: PathBuf,
+    /// The number of this host, and of the logical device that is its way in.
+    pub host: u16,
+    /// The most it may be.
+    pub extents: u64,
+    /// How long free memory lies idle before it goes back.
+    pub idle_ms: u64,
+    /// How long the device may be out of reach before it is taken for lost.
+    pub patience_ms: u64,
 }
 
 /// The configuration of a daemon under test.
@@ -32,6 +51,8 @@ pub struct Setup {
     pub grace_ms: u64,
     /// How long tenants have to give burst memory back.
     pub pressure_ms: u64,
+    /// A device `far0` of tier `far`, whose memory comes from a fabric.
+    pub fabric: Option<FabricSetup>,
     /// Tenants and operators, as they stand in the file: `[[tenant]]` sections.
     pub tenants: String,
     /// Variables of the daemon's environment.
@@ -54,6 +75,7 @@ impl Default for Setup {
             on_stop: "keep",
             grace_ms: 10_000,
             pressure_ms: 200,
+            fabric: None,
             tenants: String::new(),
             environment: Vec::new(),
         }
@@ -114,6 +136,7 @@ impl Setup {
         }
         let mut tiers: Vec<&str> = self.devices.iter().map(|device| device.tier).collect();
         tiers.dedup();
+        tiers.extend(self.fabric.is_some().then_some("far"));
         for tier in tiers {
             put(&mut text, format_args!("[[tier]]\nname = \"{tier}\"\n"));
         }
@@ -129,8 +152,33 @@ impl Setup {
                 put(&mut text, format_args!("numa_node = {node}\n"));
             }
         }
+        if let Some(fabric) = &self.fabric {
+            fabric.print(&mut text);
+        }
         text.push_str(&self.tenants);
         text
+    }
+}
+
+impl FabricSetup {
+    fn print(&self, text: &mut String) {
+        let Self {
+            directory,
+            host,
+            extents,
+            idle_ms,
+            patience_ms,
+        } = self;
+        let (directory, mib) = (directory.display(), extents * EXTENT >> 20);
+        put(
+            text,
+            format_args!(
+                "[[device]]\nname = \"far0\"\ntier = \"far\"\nsize = \"{mib} MiB\"\n\
+                 kind = \"fabric\"\ndirectory = \"{directory}\"\nhost = {host}\nld = {host}\n\
+                 step = \"16 MiB\"\nlow = \"8 MiB\"\nhigh = \"32 MiB\"\n\
+                 idle_ms = {idle_ms}\npatience_ms = {patience_ms}\n"
+            ),
+        );
     }
 }
 

@@ -60,12 +60,14 @@ impl Engine {
         })
     }
 
-    /// What the tier could still become, beyond what it has.
+    /// What the tier could still grant beyond what it can now, when all of it is there and reached.
     pub(super) fn tier_to_come(&self, tier: usize) -> Extents {
-        let usable = self
-            .devices_of(tier)
-            .filter(|device| !device.draining && device.reached);
-        sum(usable.map(|device| device.most().saturating_sub(device.total())))
+        let usable = self.devices_of(tier).filter(|device| !device.draining);
+        sum(usable.map(|device| {
+            let used = device.total().saturating_sub(device.free());
+            let most = device.most().saturating_sub(used);
+            most.saturating_sub(device.grantable())
+        }))
     }
 
     /// Something is said about a dynamic device. Of any other one nothing is believed.
