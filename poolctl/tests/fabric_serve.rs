@@ -8,6 +8,14 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd_management::{
+    InitiateAddRequest, InitiateReleaseRequest, RemovalPolicy, SelectionPolicy,
+};
+use fabric_emu::cci::{Request, Tag};
+use fabric_emu::id::{LdId, MemdevId};
+use fabric_emu::serve::{Carver, Remote};
+use fabric_emu::span::Span;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -23,8 +31,12 @@ struct Serving {
 
 impl Serving {
     fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_of("four-hosts", directory, arguments)
+    }
+
+    fn start_of(topology: &str, directory: &Path, arguments: &[&str]) -> Self {
         let mut command = program();
-        command.args(["fabric", "serve", "four-hosts", "--directory"]);
+        command.args(["fabric", "serve", topology, "--directory"]);
         command.arg(directory).args(arguments);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
@@ -51,6 +63,20 @@ impl Serving {
     fn send(&self, socket: &str, rest: &[&str]) -> Answer {
         let socket = self.directory.join(socket);
         fabric(&[&["send", socket.to_str().unwrap()], rest].concat())
+    }
+
+    /// Files of memory that the process has open.
+    fn files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let is_memory = |path: PathBuf| path.to_string_lossy().contains("memfd:fabric-emu");
+        open.filter_map(|it| std::fs::read_link(it.unwrap().path()).ok())
+            .filter(|path| is_memory(path.clone()))
+            .count()
+    }
+
+    fn ask(&self, socket: &str, request: &Request) {
+        let mut remote = Remote::connect(&self.directory.join(socket)).unwrap();
+        remote.ask(request).unwrap();
     }
 }
 
@@ -155,6 +181,51 @@ fn a_directory_has_one_fabric_also_after_one_was_killed() {
     let again = Serving::start(&directory, &[]);
     assert_eq!(again.fabric("status", &[]).code, 0);
     assert_eq!(again.end(Signal::SIGINT), Some(0));
+}
+
+#[test]
+fn the_file_of_memory_that_left_is_closed_by_the_process_that_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::start_of("two-heads", &folder.path().join("fabric"), &[]);
+    let (ld, length, tag) = (LdId(0), 4 << 20, Tag([1; 16]));
+    let add = InitiateAddRequest {
+        host_id: ld,
+        selection_policy: SelectionPolicy::Contiguous,
+        region_number: 0,
+        length,
+        tag,
+        extents: None,
+    };
+    serving.ask("memdev0.cci", &Request::InitiateAdd(add));
+    let taken = UpdatedExtent {
+        start_dpa: 0,
+        length,
+    };
+    let taken = UpdatedExtentList {
+        flags: 0,
+        extents: vec![taken].try_into().unwrap(),
+    };
+    serving.ask("host0-memdev0-ld0.cci", &Request::AddDcResponse(taken));
+    let mut carver = Carver::connect(&serving.directory.join("host0.memory")).unwrap();
+    assert_eq!(serving.files(), 0);
+    let cut = carver
+        .carve(MemdevId(0), ld, &[Span::new(0, length).unwrap()])
+        .unwrap();
+    // By the next answer the descriptor that was sent is closed.
+    assert_eq!(carver.list().unwrap().len(), 1);
+    assert_eq!((cut.bytes, serving.files()), (length, 1));
+    let take = InitiateReleaseRequest {
+        host_id: ld,
+        removal_policy: RemovalPolicy::TagBased,
+        forced_removal: true,
+        sanitize_on_release: false,
+        length,
+        tag,
+        extents: None,
+    };
+    serving.ask("memdev0.cci", &Request::InitiateRelease(take));
+    assert_eq!(serving.files(), 0);
+    assert_eq!(serving.end(Signal::SIGTERM), Some(0));
 }
 
 #[test]
