@@ -24,13 +24,13 @@
 //! the commands for media (poison, sanitize) change: those are the fabric's own.
 //!
 //! # Bounds
-//! [`stream`] and [`session`] say what one connection may cost, [`server`] how many there are. What
+//! `stream` and `session` say what one connection may cost, `server` how many there are. What
 //! a peer sends has the server neither panic, nor wait, nor grow.
 //!
 //! # Files
-//! [`server`]: the loop. [`work`]: what is done with what comes in. [`carvings`]: which memory is
-//! carved, a pure part. [`files`]: the files. [`control`]: operators. [`directory`], [`pace`],
-//! [`stop`]: where, how fast and how long. [`remote`], [`carver`], [`operator`]: the clients.
+//! `server`: the loop. `work`: what is done with what comes in. [`carvings`]: which memory is
+//! carved, a pure part. `files`: the files. [`control`]: operators. `directory`, `pace`,
+//! `stop`: where, how fast and how long. `remote`, `carver`, `operator`: the clients.
 
 mod carver;
 pub mod carvings;

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fabric_emu::id::Port;
 use pool_core::Bytes;
 
 use crate::span;
+
+mod fabric;
 
 /// The first screen holds everything, so the options that all commands share take few lines here;
 /// each command's own help and the man pages have them in full.
@@ -226,6 +229,111 @@ pub(crate) enum Fabric {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Serve a fabric in a directory, until SIGINT or SIGTERM
+    Serve {
+        /// A ready topology (expander, four-hosts, two-heads, gpu-box), or the file of one
+        #[arg(value_name = "NAME|FILE")]
+        topology: PathBuf,
+        #[command(flatten)]
+        how: HowServed,
+    },
+    /// What each host of a served fabric has, and what is free
+    Status {
+        /// Where it is served
+        directory: PathBuf,
+    },
+    /// Have something go wrong in a served fabric, or be well again
+    Fault {
+        /// Where it is served
+        directory: PathBuf,
+        #[command(subcommand)]
+        fault: FabricFault,
+    },
+    /// Send one command to a socket of a served fabric, byte by byte
+    Send(Send),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HowServed {
+    /// Where its sockets are to be; made where it is missing, and nobody else's
+    #[arg(long, value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// How its time passes
+    #[arg(long, value_enum, default_value_t = TimeMode::Virtual)]
+    pub(crate) mode: TimeMode,
+    /// The same commands in the same order have the same answers under the same number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimeMode {
+    /// As that of the machine: what goes on in the background takes its time
+    Paced,
+    /// It jumps to what is due next where somebody waits, or nothing else is to do
+    Virtual,
+}
+
+/// Nodes by kind and number, as `switch0`; ports after a colon.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum FabricFault {
+    /// A host dies, with what is in its caches
+    HostDies {
+        /// Its number
+        host: u16,
+    },
+    /// A dead host starts anew
+    HostStarts {
+        /// Its number
+        host: u16,
+    },
+    /// A link goes down
+    LinkFails {
+        /// One end of it, as switch0:4
+        #[arg(value_parser = fabric::port)]
+        end: Port,
+    },
+    /// It is up again
+    LinkHeals {
+        /// One end of it, as switch0:4
+        #[arg(value_parser = fabric::port)]
+        end: Port,
+    },
+    /// A switch starts anew and knows of no binding
+    SwitchRestarts {
+        /// Its number
+        switch: u16,
+    },
+    /// A memory device is there no more
+    MemdevVanishes {
+        /// Its number
+        memdev: u16,
+    },
+    /// It is there again, and what it held is lost
+    MemdevReturns {
+        /// Its number
+        memdev: u16,
+    },
+    /// A line of a memory device is lost
+    Poison {
+        /// The number of the device
+        memdev: u16,
+        /// A physical address of it, as 4096 or 0x1000
+        #[arg(value_parser = fabric::number)]
+        physical: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The socket, as DIR/host0-memdev0-ld0.cci
+    pub(crate) socket: PathBuf,
+    /// The opcode in hexadecimal, as 0001 or 4802
+    #[arg(value_parser = fabric::opcode)]
+    pub(crate) opcode: u16,
+    /// The payload in hexadecimal; without it there is none
+    #[arg(value_parser = fabric::payload, default_value = "")]
+    pub(crate) payload: fabric::Payload,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use client_sdk::ErrorClass;
+use fabric_emu::serve::{AskError, ConnectError, OperatorError, ServeError};
 use fabric_emu::topology::TopologyError;
 use pool_core::Bytes;
 use tonic::{Code, Status, TimeoutExpired};
@@ -68,6 +69,18 @@ pub(crate) enum CtlError {
     /// The file of a topology is wrong. Mend what it says.
     #[error("{0}")]
     Topology(Box<TopologyError>),
+    /// A fabric cannot be served: it says why.
+    #[error("cannot serve the fabric: {0}")]
+    Serve(#[from] ServeError),
+    /// Nobody serves a fabric there.
+    #[error(transparent)]
+    NoEmulator(#[from] ConnectError),
+    /// The emulator did not answer. Look whether it runs before you repeat a change.
+    #[error("the emulator: {reason}")]
+    EmulatorSilent { reason: String },
+    /// What the emulator answered cannot be right. Use a `poolctl` of its version.
+    #[error("the emulator: {reason}")]
+    EmulatorCorrupt { reason: String },
     /// A heap cannot be looked at or changed: its own words say what to do.
     #[error("heap {name}: {cause}")]
     Heap {
@@ -97,10 +110,15 @@ impl CtlError {
             | Self::Address { .. }
             | Self::NoTopology { .. }
             | Self::Topology(_)
+            | Self::Serve(_)
             | Self::Machine { .. }
             | Self::Output { .. } => 2,
-            Self::NoSocket { .. } | Self::Unreachable { .. } | Self::Silent { .. } => 3,
-            Self::Corrupt { .. } => 4,
+            Self::NoSocket { .. }
+            | Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::NoEmulator(_)
+            | Self::EmulatorSilent { .. } => 3,
+            Self::Corrupt { .. } | Self::EmulatorCorrupt { .. } => 4,
         }
     }
 
@@ -130,6 +148,30 @@ impl CtlError {
             }
             (None, Code::Internal | Code::DataLoss) => Self::Corrupt { address, reason },
             (None, _) => Self::Refused { reason },
+        }
+    }
+}
+
+impl From<OperatorError> for CtlError {
+    fn from(error: OperatorError) -> Self {
+        let reason = error.to_string();
+        match error {
+            OperatorError::Refused(reason) => Self::Refused { reason },
+            OperatorError::Malformed(_) => Self::EmulatorCorrupt { reason },
+            _ => Self::EmulatorSilent { reason },
+        }
+    }
+}
+
+impl From<AskError> for CtlError {
+    fn from(error: AskError) -> Self {
+        let reason = error.to_string();
+        match error {
+            AskError::Malformed(_) => Self::EmulatorCorrupt { reason },
+            AskError::Dropped | AskError::TimedOut | AskError::Os(_) => {
+                Self::EmulatorSilent { reason }
+            }
+            AskError::Refused(_) | AskError::Begun | AskError::TooLong => Self::Refused { reason },
         }
     }
 }

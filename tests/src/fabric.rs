@@ -1,5 +1,5 @@
-//! An emulated fabric, served while the test runs: hosts at one switch, and a pooled device of which
-//! each host is bound to the logical device of its number.
+//! An emulated fabric, served while the test runs: hosts at one switch, and a pooled device of
+//! which each host is bound to the logical device of its number.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -222,7 +222,7 @@ impl Server {
                 Stage::Idle => direction(false),
                 Stage::Tells(..) => direction(true),
                 // That it hangs up is told all the same.
-                Stage::Waits(_) => PollFlags::empty(),
+                Stage::Waits { .. } => PollFlags::empty(),
             };
             add(Who::Session(id), session.as_fd(), events);
         }

@@ -21,8 +21,9 @@ use crate::id::HostId;
 pub(super) enum Stage {
     /// There is none.
     Idle,
-    /// The file of this carving is being filled.
-    Waits(u64),
+    /// The file of this carving is being filled. The carving is of this request, and ends with it
+    /// where it fails, unless it is opened only.
+    Waits { carving: u64, is_new: bool },
     /// The answer is not sent.
     Tells(Vec<u8>, Option<OwnedFd>, Deadline),
 }
@@ -95,7 +96,7 @@ impl Session {
     pub(super) const fn due(&self) -> Option<Deadline> {
         match &self.stage {
             Stage::Tells(_, _, due) => Some(*due),
-            Stage::Idle | Stage::Waits(_) => None,
+            Stage::Idle | Stage::Waits { .. } => None,
         }
     }
 }

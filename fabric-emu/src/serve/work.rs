@@ -22,8 +22,8 @@ const OPCODE: core::ops::Range<usize> = 3..5;
 #[derive(Debug)]
 enum Answer {
     Now(MemoryAnswer, Option<OwnedFd>),
-    /// When the file of this carving is filled.
-    Later(u64),
+    /// When the file of this carving is filled, and whether the carving was made for it.
+    Later(u64, bool),
 }
 
 impl From<Outcome> for Answer {
@@ -129,8 +129,8 @@ impl Server {
         let session = self.sessions.get_mut(&id).ok_or(Over)?;
         match answer {
             Answer::Now(answer, file) => session.answer(&answer, file),
-            Answer::Later(carving) => {
-                session.stage = Stage::Waits(carving);
+            Answer::Later(carving, is_new) => {
+                session.stage = Stage::Waits { carving, is_new };
                 Ok(())
             }
         }
@@ -154,7 +154,7 @@ impl Server {
                 Ok(if self.files.is_ready(backing) {
                     self.hand_out(host, request.carving)
                 } else {
-                    Answer::Later(request.carving)
+                    Answer::Later(request.carving, false)
                 })
             }
             Verb::List => Ok(self.list(host, request.carving)),
@@ -175,13 +175,20 @@ impl Server {
             return Ok(Answer::Now(error.answer(), None));
         }
         if !self.files.is_ready(backing) {
-            return Ok(Answer::Later(number));
+            return Ok(Answer::Later(number, true));
         }
+        Ok(self.hand_out_new(host, number))
+    }
+
+    /// As [`Server::hand_out`], for a carving that is new: it ends where nobody is given its file.
+    fn hand_out_new(&mut self, host: HostId, number: u64) -> Answer {
         let answer = self.hand_out(host, number);
         if let Answer::Now(_, None) = answer {
-            self.carvings.give_back(host, number)?;
+            // It may have ended by itself.
+            let _ended = self.carvings.give_back(host, number);
+            self.follow();
         }
-        Ok(answer)
+        answer
     }
 
     /// The answer that has the file of a carving, which is filled.
@@ -230,32 +237,29 @@ impl Server {
             Some((_, Ok(()))) | None => None,
         };
         let waiting = self.sessions.iter().filter_map(|(&id, it)| match it.stage {
-            Stage::Waits(carving) => Some((id, it.host, carving)),
+            Stage::Waits { carving, is_new } => Some((id, it.host, carving, is_new)),
             _ => None,
         });
-        let mut answers = Vec::new();
-        for (id, host, number) in waiting {
+        let waiting: Vec<_> = waiting.collect();
+        for (id, host, number, is_new) in waiting {
             let backing = self.carvings.of(host, number).map(|it| it.backing);
             let answer = match (backing, failed) {
                 (Some(backing), Some((lost, error))) if backing == lost => {
                     Answer::Now(error.answer(), None)
                 }
                 (Some(backing), _) if !self.files.is_ready(backing) => continue,
+                _ if is_new => self.hand_out_new(host, number),
                 _ => self.hand_out(host, number),
             };
-            answers.push((id, answer));
+            let session = self.sessions.get_mut(&id);
+            if let (Answer::Now(answer, file), Some(session)) = (answer, session)
+                && session.answer(&answer, file) == Err(Over)
+            {
+                self.sessions.remove(&id);
+            }
         }
         if let Some((backing, _)) = failed {
             self.carvings.give_up(backing);
-        }
-        for (id, answer) in answers {
-            let Answer::Now(answer, file) = answer else {
-                continue;
-            };
-            let session = self.sessions.get_mut(&id);
-            if session.is_some_and(|it| it.answer(&answer, file) == Err(Over)) {
-                self.sessions.remove(&id);
-            }
         }
     }
 }

@@ -100,6 +100,38 @@ fn a_carving_is_a_sealed_private_file_that_is_there() {
 }
 
 #[test]
+fn ranges_that_are_none_or_crooked_or_named_twice_are_refused() {
+    let rig = Rig::start();
+    rig.bind_all();
+    rig.give(0, OWN, 8, tag(1));
+    let mut carver = rig.carver(0);
+    for wrong in [
+        vec![],
+        vec![Span { start: 0, bytes: 0 }],
+        vec![Span {
+            start: 0,
+            bytes: 100,
+        }],
+        vec![Span {
+            start: 4_095,
+            bytes: 4_096,
+        }],
+        vec![span(0, 2), span(1, 2)],
+        vec![Span {
+            start: u64::MAX - 4_095,
+            bytes: 8_192,
+        }],
+    ] {
+        let carved = carve(&mut carver, 0, &wrong);
+        assert_eq!(carved.err(), refused(Outcome::BadSpans), "{wrong:?}");
+    }
+    let many = vec![span(0, 2); 513];
+    let carved = carve(&mut carver, 0, &many).err();
+    assert_eq!(carved, Some(CarverError::TooMany(513)));
+    assert_eq!(carver.list(), Ok(Vec::new()));
+}
+
+#[test]
 fn a_host_carves_what_it_has_and_that_once() {
     let rig = Rig::start();
     let (mut carver, mut other) = (rig.carver(0), rig.carver(1));
@@ -122,26 +154,6 @@ fn a_host_carves_what_it_has_and_that_once() {
         .unwrap();
     rig.give(0, OWN, 4, tag(1));
     rig.give(0, OWN, 4, tag(2));
-    for wrong in [
-        vec![],
-        vec![Span { start: 0, bytes: 0 }],
-        vec![Span {
-            start: 0,
-            bytes: 100,
-        }],
-        vec![Span {
-            start: 4_095,
-            bytes: 4_096,
-        }],
-        vec![span(0, 2), span(1, 2)],
-        vec![Span {
-            start: u64::MAX - 4_095,
-            bytes: 8_192,
-        }],
-    ] {
-        let carved = carve(&mut carver, 0, &wrong);
-        assert_eq!(carved.err(), refused(Outcome::BadSpans), "{wrong:?}");
-    }
     assert_eq!(
         carve(&mut carver, 0, &[span(6, 4)]).err(),
         refused(Outcome::NotHad)

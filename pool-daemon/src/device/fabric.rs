@@ -2,9 +2,9 @@
 //!
 //! The emulator stands for the kernel's driver, which makes a dax device of memory that a host has.
 //! A file is *carved* of the very extents that the engine has chosen. The emulator keeps no
-//! description of it that counts in [`super::proof`], so the proof holds as for any other file. When
-//! memory leaves the host, the emulator forgets the file: what a stale holder writes from then on
-//! lands in pages that are nobody else's.
+//! description of it that counts in [`super::proof`], so the proof holds as for any other file.
+//! When memory leaves the host, the emulator forgets the file: what a stale holder writes from then
+//! on lands in pages that are nobody else's.
 //!
 //! Numbers of carvings end with the daemon. A file is known by its inode instead, which the journal
 //! has too: so a daemon that starts finds which carvings nobody needs any more.

@@ -12,9 +12,9 @@
 //!    as they are: it is sealed, where it can be, against all but writing.
 //! 3. What a build leaves behind where it fails is nothing.
 //!
-//! Who does what: [`memfd`], [`file`](mod@file) and [`fabric`] are the devices; [`builder`] runs them on a
-//! thread of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents; [`identity`]
-//! judges a descriptor that comes back.
+//! Who does what: [`memfd`], [`file`](mod@file) and [`fabric`] are the devices; [`builder`] runs
+//! them on a thread of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents;
+//! [`identity`] judges a descriptor that comes back.
 
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};

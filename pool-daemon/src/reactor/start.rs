@@ -263,7 +263,7 @@ impl Reactor {
         self.poller
             .add(&self.signals, Token::Signals, Interest::Readable)?;
         self.poller.add(
-            &self.stewards.event_fd(),
+            self.stewards.event_fd(),
             Token::Stewards,
             Interest::Readable,
         )?;

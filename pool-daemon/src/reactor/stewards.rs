@@ -2,10 +2,10 @@
 //! device that gets its memory from a fabric.
 //!
 //! # Protocol
-//! A thread does what its [`Steward`] wants done. A word to the engine is put down here; the reactor
-//! takes it up as a command of its next batch, and says so once the batch is done, with the demand
-//! as it is then. Until then the thread waits: a steward never decides by a demand that its own
-//! words have not reached. What the engine has let go of comes back after its commit.
+//! A thread does what its [`Steward`] wants done. A word to the engine is put down here; the
+//! reactor takes it up as a command of its next batch, and says so once the batch is done, with the
+//! demand as it is then. Until then the thread waits: a steward never decides by a demand that its
+//! own words have not reached. What the engine has let go of comes back after its commit.
 //!
 //! When the journal has failed, words that were put down are thrown away, and the steward begins
 //! anew: the engine of after is told everything.

@@ -44,8 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<Verdict, CtlError> {
             return Ok(Verdict::Yes);
         }
         Command::Fabric { what } => {
-            fabric::run(what, &mut output)?;
-            return Ok(Verdict::Yes);
+            return fabric::run(what, &mut output);
         }
         Command::Heap(heap) => {
             return heap::run(heap, &cli.target, cli.timeout.unwrap_or(WAIT), &mut output);

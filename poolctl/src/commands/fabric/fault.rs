@@ -1,0 +1,50 @@
+//! `poolctl fabric fault`: something goes wrong in a served fabric, or is well again.
+
+use std::path::Path;
+
+use fabric_emu::fabric::Fault;
+use fabric_emu::id::{HostId, MemdevId, SwitchId};
+use fabric_emu::serve::Operator;
+use serde::Serialize;
+
+use crate::cli::FabricFault;
+use crate::error::CtlError;
+use crate::output::Output;
+use crate::text;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+struct Happened {
+    lost_lines: usize,
+}
+
+pub(super) fn run(
+    directory: &Path,
+    fault: &FabricFault,
+    output: &mut Output,
+) -> Result<(), CtlError> {
+    let lost_lines = Operator::connect(directory)?.fault(meant(*fault))?;
+    output.show(&Happened { lost_lines }, |it| match it.lost_lines {
+        0 => "done\n".to_owned(),
+        lost => {
+            let lost = text::count(u64::try_from(lost).unwrap_or(u64::MAX), "line");
+            format!("done; {lost} that hosts had written and not written back are lost\n")
+        }
+    })
+}
+
+const fn meant(fault: FabricFault) -> Fault {
+    match fault {
+        FabricFault::HostDies { host } => Fault::HostDies(HostId(host)),
+        FabricFault::HostStarts { host } => Fault::HostStarts(HostId(host)),
+        FabricFault::LinkFails { end } => Fault::LinkFails(end),
+        FabricFault::LinkHeals { end } => Fault::LinkHeals(end),
+        FabricFault::SwitchRestarts { switch } => Fault::SwitchRestarts(SwitchId(switch)),
+        FabricFault::MemdevVanishes { memdev } => Fault::MemdevVanishes(MemdevId(memdev)),
+        FabricFault::MemdevReturns { memdev } => Fault::MemdevReturns(MemdevId(memdev)),
+        FabricFault::Poison { memdev, physical } => Fault::Poison {
+            memdev: MemdevId(memdev),
+            physical,
+        },
+    }
+}

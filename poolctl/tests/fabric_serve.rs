@@ -1,0 +1,247 @@
+//! `poolctl fabric serve`: a fabric as a process, what is asked of it, and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd_management::{
+    InitiateAddRequest, InitiateReleaseRequest, RemovalPolicy, SelectionPolicy,
+};
+use fabric_emu::cci::{Request, Tag};
+use fabric_emu::id::{LdId, MemdevId};
+use fabric_emu::serve::{Carver, Remote};
+use fabric_emu::span::Span;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::{Answer, ask, program};
+
+/// A process that serves a fabric; it is killed where a test fails.
+struct Serving {
+    child: Child,
+    directory: PathBuf,
+    /// What it said first.
+    said: String,
+}
+
+impl Serving {
+    fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_of("four-hosts", directory, arguments)
+    }
+
+    fn start_of(topology: &str, directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = program();
+        command.args(["fabric", "serve", topology, "--directory"]);
+        command.arg(directory).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut said).unwrap();
+        Self {
+            child,
+            directory: directory.to_owned(),
+            said,
+        }
+    }
+
+    fn end(mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+
+    fn fabric(&self, what: &str, rest: &[&str]) -> Answer {
+        let directory = self.directory.to_str().unwrap();
+        fabric(&[&[what, directory], rest].concat())
+    }
+
+    fn send(&self, socket: &str, rest: &[&str]) -> Answer {
+        let socket = self.directory.join(socket);
+        fabric(&[&["send", socket.to_str().unwrap()], rest].concat())
+    }
+
+    /// Files of memory that the process has open.
+    fn files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let is_memory = |path: PathBuf| path.to_string_lossy().contains("memfd:fabric-emu");
+        open.filter_map(|it| std::fs::read_link(it.unwrap().path()).ok())
+            .filter(|path| is_memory(path.clone()))
+            .count()
+    }
+
+    fn ask(&self, socket: &str, request: &Request) {
+        let mut remote = Remote::connect(&self.directory.join(socket)).unwrap();
+        remote.ask(request).unwrap();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _killed = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+/// With a socket that nobody listens on.
+fn fabric(arguments: &[&str]) -> Answer {
+    let arguments = [&["fabric"], arguments].concat();
+    ask(Path::new("/nonexistent/admin.sock"), &arguments)
+}
+
+fn names_in(directory: &Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
+#[test]
+fn a_fabric_is_served_asked_and_broken_and_ends_at_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("fabric");
+    let serving = Serving::start(&directory, &["--seed", "7"]);
+    let expected = format!(
+        "four-hosts, emulated, mode virtual, seed 7: 23 sockets in {}\n",
+        directory.display()
+    );
+    assert_eq!(serving.said, expected);
+    // Bind virtual switch 1, bridge 0 to logical device 2 on port 4.
+    let begun = serving.send("switch0.cci", &["5201", "010004000200"]);
+    assert_eq!(
+        (begun.code, begun.out.as_str()),
+        (0, "0001h BackgroundCommandStarted\n")
+    );
+    let over = serving.send("switch0.cci", &["0002"]);
+    assert_eq!(
+        (over.code, over.out.as_str()),
+        (0, "0000h Success\nc800015200000000\n")
+    );
+    let identity = serving.send("host1-memdev0-ld2.cci", &["0x0001", "--json"]);
+    let identity: Value = serde_json::from_str(&identity.out).unwrap();
+    assert_eq!(identity["name"], "Success");
+    assert_eq!(identity["payload"].as_str().unwrap().len(), 36);
+    let refused = serving.send("switch0.cci", &["4802h"]);
+    assert_eq!(
+        (refused.code, refused.out.as_str()),
+        (1, "0003h Unsupported\n")
+    );
+    serving
+        .send("host1-memdev0-ld0.cci", &["0001"])
+        .assert_refused(3, "nobody answers");
+    let status = serving.fabric("status", &[]);
+    assert!(
+        status
+            .out
+            .contains("four-hosts, emulated, mode virtual, seed 7, 10000 us"),
+        "{status:?}"
+    );
+    assert!(status.out.contains("memdev0-ld2"), "{status:?}");
+    let died = serving.fabric("fault", &["host-dies", "1"]);
+    assert_eq!((died.code, died.out.as_str()), (0, "done\n"));
+    serving
+        .fabric("fault", &["host-dies", "1"])
+        .assert_refused(1, "the host is dead");
+    serving
+        .fabric("fault", &["link-fails", "switch0:9"])
+        .assert_refused(1, "not reached");
+    let gone = serving.fabric("fault", &["memdev-vanishes", "0", "--json"]);
+    assert_eq!(gone.out, "{\"lost_lines\":0}\n");
+    let status = serving.fabric("status", &["--json"]);
+    let status: Value = serde_json::from_str(&status.out).unwrap();
+    assert_eq!(status["hosts"][1]["is_alive"], false);
+    assert_eq!(status["memdevs"][0]["is_there"], false);
+    assert_eq!(
+        (&status["emulated"], &status["mode"]),
+        (&true.into(), &"virtual".into())
+    );
+    assert_eq!(serving.end(Signal::SIGTERM), Some(0));
+    assert_eq!(names_in(&directory), 0);
+}
+
+#[test]
+fn a_directory_has_one_fabric_also_after_one_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("fabric");
+    let first = Serving::start(&directory, &["--mode", "paced", "--json"]);
+    let said: Value = serde_json::from_str(&first.said).unwrap();
+    assert_eq!(
+        (&said["mode"], &said["emulated"]),
+        (&"paced".into(), &true.into())
+    );
+    assert_eq!(said["sockets"].as_array().unwrap().len(), 23);
+    let path = directory.to_str().unwrap();
+    let second = fabric(&["serve", "expander", "--directory", path]);
+    second.assert_refused(2, "another server serves in");
+    assert_eq!(first.end(Signal::SIGKILL), None);
+    assert_eq!(names_in(&directory), 23);
+    fabric(&["status", path]).assert_refused(3, "is `poolctl fabric serve` running?");
+    let again = Serving::start(&directory, &[]);
+    assert_eq!(again.fabric("status", &[]).code, 0);
+    assert_eq!(again.end(Signal::SIGINT), Some(0));
+}
+
+#[test]
+fn the_file_of_memory_that_left_is_closed_by_the_process_that_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::start_of("two-heads", &folder.path().join("fabric"), &[]);
+    let (ld, length, tag) = (LdId(0), 4 << 20, Tag([1; 16]));
+    let add = InitiateAddRequest {
+        host_id: ld,
+        selection_policy: SelectionPolicy::Contiguous,
+        region_number: 0,
+        length,
+        tag,
+        extents: None,
+    };
+    serving.ask("memdev0.cci", &Request::InitiateAdd(add));
+    let taken = UpdatedExtent {
+        start_dpa: 0,
+        length,
+    };
+    let taken = UpdatedExtentList {
+        flags: 0,
+        extents: vec![taken].try_into().unwrap(),
+    };
+    serving.ask("host0-memdev0-ld0.cci", &Request::AddDcResponse(taken));
+    let mut carver = Carver::connect(&serving.directory.join("host0.memory")).unwrap();
+    assert_eq!(serving.files(), 0);
+    let cut = carver
+        .carve(MemdevId(0), ld, &[Span::new(0, length).unwrap()])
+        .unwrap();
+    // By the next answer the descriptor that was sent is closed.
+    assert_eq!(carver.list().unwrap().len(), 1);
+    assert_eq!((cut.bytes, serving.files()), (length, 1));
+    let take = InitiateReleaseRequest {
+        host_id: ld,
+        removal_policy: RemovalPolicy::TagBased,
+        forced_removal: true,
+        sanitize_on_release: false,
+        length,
+        tag,
+        extents: None,
+    };
+    serving.ask("memdev0.cci", &Request::InitiateRelease(take));
+    assert_eq!(serving.files(), 0);
+    assert_eq!(serving.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn what_is_written_wrongly_is_a_wrong_command_line() {
+    for wrong in [
+        &["send", "x.cci", "identify"][..],
+        &["send", "x.cci", "0001", "0"],
+        &["fault", "d", "link-fails", "s0:1"],
+        &["fault", "d", "poison", "0", "1000h"],
+        &["fault", "d"],
+        &["serve", "expander"],
+    ] {
+        let answer = fabric(wrong);
+        assert_eq!((answer.code, answer.out.as_str()), (2, ""), "{answer:?}");
+    }
+    fabric(&["serve", "nothing", "--directory", "/nonexistent/a"]).assert_refused(2, "by name");
+    fabric(&["serve", "expander", "--directory", "/nonexistent/a"]).assert_refused(2, "mkdir");
+    fabric(&["status", "/nonexistent/a"]).assert_refused(3, "nobody serves");
+}
