@@ -40,7 +40,7 @@ impl Served {
     /// So many hosts, and so many extents for all of them, in blocks of one.
     #[must_use]
     pub fn start(hosts: u8, extents: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("the fabric does as it is told");
         let mut served = Self {
             folder,
             hosts,
@@ -53,10 +53,12 @@ impl Served {
 
     /// Serves it, as if nothing had ever happened to it.
     pub fn serve(&mut self) {
-        let topology = Topology::parse("served.toml", &self.topology()).unwrap();
+        let topology = Topology::parse("served.toml", &self.topology())
+            .expect("the fabric does as it is told");
         let config = Config::new(Mode::Virtual, 1);
-        let mut server = Server::open(&topology, &self.directory(), config).unwrap();
-        let (stop, stopper) = Stop::by_hand().unwrap();
+        let mut server = Server::open(&topology, &self.directory(), config)
+            .expect("the fabric does as it is told");
+        let (stop, stopper) = Stop::by_hand().expect("the fabric does as it is told");
         let thread = std::thread::spawn(move || server.run(&stop));
         self.running = Some((stopper, thread));
         for host in 0..self.hosts {
@@ -68,12 +70,15 @@ impl Served {
     pub fn stop(&mut self) {
         if let Some((stopper, thread)) = self.running.take() {
             stopper.stop();
-            thread.join().unwrap().unwrap();
+            thread
+                .join()
+                .expect("the fabric does as it is told")
+                .expect("the fabric does as it is told");
         }
     }
 
     fn topology(&self) -> String {
-        let (hosts, mib) = (self.hosts, self.extents * EXTENT >> 20);
+        let (hosts, mib) = (self.hosts, (self.extents * EXTENT) >> 20);
         let mut text = String::from("name = \"served\"\n");
         for host in 0..hosts {
             let _ = writeln!(text, "[[host]]\nname = \"h{host}\"\nwindow = \"16 GiB\"");
@@ -127,16 +132,16 @@ impl Served {
     }
 
     fn remote(&self, name: &str) -> Remote {
-        Remote::connect(&self.directory().join(name)).unwrap()
+        Remote::connect(&self.directory().join(name)).expect("the fabric does as it is told")
     }
 
     /// What there is now.
     #[must_use]
     pub fn state(&self) -> State {
         Operator::connect(&self.directory())
-            .unwrap()
+            .expect("the fabric does as it is told")
             .state()
-            .unwrap()
+            .expect("the fabric does as it is told")
     }
 
     /// The extents that each host has, and those that nobody has.
@@ -163,8 +168,11 @@ impl Served {
 
     /// Has something go wrong, or be well again.
     pub fn fault(&self, fault: Fault) {
-        let mut operator = Operator::connect(&self.directory()).unwrap();
-        operator.fault(fault).unwrap();
+        let mut operator =
+            Operator::connect(&self.directory()).expect("the fabric does as it is told");
+        operator
+            .fault(fault)
+            .expect("the fabric does as it is told");
     }
 
     /// The port at which the pooled device is.
@@ -186,7 +194,9 @@ impl Served {
             tag: Tag::default(),
             extents: None,
         });
-        self.remote("memdev0.cci").ask(&add).unwrap();
+        self.remote("memdev0.cci")
+            .ask(&add)
+            .expect("the fabric does as it is told");
     }
 
     /// The manager wants memory of a host back, or takes it by force.
@@ -205,9 +215,11 @@ impl Served {
             sanitize_on_release: false,
             length: 0,
             tag: Tag::default(),
-            extents: Some(extents.try_into().unwrap()),
+            extents: Some(extents.try_into().expect("the fabric does as it is told")),
         });
-        self.remote("memdev0.cci").ask(&release).unwrap();
+        self.remote("memdev0.cci")
+            .ask(&release)
+            .expect("the fabric does as it is told");
     }
 }
 

@@ -169,7 +169,7 @@ impl FabricSetup {
             idle_ms,
             patience_ms,
         } = self;
-        let (directory, mib) = (directory.display(), extents * EXTENT >> 20);
+        let (directory, mib) = (directory.display(), (extents * EXTENT) >> 20);
         put(
             text,
             format_args!(

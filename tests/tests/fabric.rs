@@ -3,8 +3,6 @@
 //!
 //! All memory of the fabric is emulated: files of ordinary memory.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
-
 use fabric_emu::fabric::Fault;
 use fabric_emu::id::HostId;
 use pool_proto::common::v1::{Access, ErrorReason};
