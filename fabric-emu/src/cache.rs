@@ -66,6 +66,11 @@ impl Cache {
         }
     }
 
+    /// Has lines be written back that were only read, or not any more. No draw is shifted.
+    pub const fn write_clean_lines(&mut self, may: bool) {
+        self.writes_clean_lines = may;
+    }
+
     /// How many lines are here.
     #[must_use]
     pub fn len(&self) -> usize {

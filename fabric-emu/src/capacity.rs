@@ -190,6 +190,16 @@ impl Capacity {
         Ok(self.ld(ld)?.generation)
     }
 
+    /// Has the list of a logical device be another one, with the same in it.
+    ///
+    /// # Errors
+    /// [`Refusal::Input`] where there is no such logical device.
+    pub fn change_list(&mut self, ld: LdId) -> Result<(), Refusal> {
+        let ld = self.ld_mut(ld)?;
+        ld.generation = ld.generation.wrapping_add(1);
+        Ok(())
+    }
+
     /// What a host has, by address: what it took, and did not release.
     ///
     /// # Errors

@@ -20,7 +20,7 @@
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
 //! `access`: loads, stores and write-backs. `time`: what they take. `command`: who answers which
-//! commands. `fault`: what goes wrong. `look`: what is there now.
+//! commands. `fault`: what goes wrong. `link`: links. `look`: what is there now.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -32,18 +32,21 @@ use crate::cache::Cache;
 use crate::cci::{Message, Request, Response, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId, VcsId};
 use crate::memdev::Memdev;
+use crate::schedule::Schedule;
 use crate::span::Span;
 use crate::switch::{Role, Switch};
 use crate::timing::{Elements, Path, Picos, Table};
 use crate::topology::{self, MemdevKind, Topology};
 use crate::trace::Trace;
 use command::{Component, Timer};
+use link::Link;
 use time::Times;
 
 mod access;
 mod command;
 mod event;
 mod fault;
+mod link;
 mod look;
 mod route;
 #[cfg(test)]
@@ -51,9 +54,10 @@ mod tests;
 mod time;
 
 pub use command::Cci;
-pub use event::{AccessError, Asked, Effect, Event, Fault};
+pub use event::{AccessError, Asked, Effect, Event};
+pub use fault::{Fault, Glitch};
 pub use route::Reach;
-pub use time::FabricError;
+pub use time::{Direction, FabricError};
 
 /// A range of addresses of a host, and what its decoders lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +94,7 @@ pub struct Fabric {
     gone: Vec<bool>,
     /// Of each port that is connected, the port at the other end, and which link that is.
     ends: Ends,
-    is_up: Vec<bool>,
-    /// Of each link, its lanes and 10^9 transfers a second of each.
-    rates: Vec<(u8, u8)>,
+    links: Vec<Link>,
     /// By host: the logical devices that it reaches, unless that has to be looked at anew.
     reached: Vec<BTreeMap<(MemdevId, LdId), Path>>,
     has_new_routes: bool,
@@ -108,7 +110,9 @@ pub struct Fabric {
     /// What takes how long, and who waits behind whom.
     times: Times,
     trace: Trace,
-    /// What was lost, and is to be told.
+    /// What came of what was due, and is to be told.
+    told: Vec<Effect>,
+    /// What was lost by an event, and is to be told after what came of it.
     lost: Vec<Effect>,
     /// Who has which line of hardware-coherent memory, and at which of its addresses.
     directory: BTreeMap<Physical, BTreeMap<HostId, u64>>,
@@ -151,12 +155,7 @@ impl Fabric {
             memdevs: topology.memdevs.iter().map(Memdev::new).collect(),
             gone: vec![false; topology.memdevs.len()],
             ends,
-            is_up: vec![true; topology.links.len()],
-            rates: topology
-                .links
-                .iter()
-                .map(|it| (it.lanes, it.gigatransfers))
-                .collect(),
+            links: topology.links.iter().map(Link::new).collect(),
             reached: Vec::new(),
             components: BTreeMap::new(),
             timers: BTreeMap::new(),
@@ -165,18 +164,20 @@ impl Fabric {
             now: Picos::ZERO,
             times: Times::new(topology, table, seed)?,
             trace: Trace::default(),
+            told: Vec::new(),
             lost: Vec::new(),
             has_new_routes: true,
             directory: BTreeMap::new(),
         })
     }
 
-    /// Has one thing happen at a time since the beginning, and says what came of
-    /// it. What was due by then happens first; a time that is past already is now.
+    /// Has one thing happen at a time since the beginning, and says what came of it. What was due
+    /// by then happens first, and what came of that is said first; a time that is past already is
+    /// now.
     pub fn step(&mut self, now: Picos, event: &Event) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
-        let mut effects = Vec::new();
+        let mut effects = std::mem::take(&mut self.told);
         self.happen(event, &mut effects);
         effects.append(&mut self.lost);
         self.trace.fold(self.now, Some(event), &effects);
@@ -206,11 +207,20 @@ impl Fabric {
         }
     }
 
-    /// Has what is due by a time happen, and nothing else. What was lost by it.
+    /// Has the faults of a schedule happen at their times, those that are past now. What comes of
+    /// them is told with what comes next, each after an [`Effect::Struck`].
+    pub fn plan(&mut self, schedule: &Schedule) {
+        for planned in schedule.faults() {
+            self.at(planned.at.max(self.now), Timer::Fault(planned.fault));
+        }
+    }
+
+    /// Has what is due by a time happen, and nothing else. What came of it.
     pub fn advance(&mut self, now: Picos) -> Vec<Effect> {
         self.run_timers(now);
         self.look_at_routes();
-        let effects = std::mem::take(&mut self.lost);
+        let mut effects = std::mem::take(&mut self.told);
+        effects.append(&mut self.lost);
         self.trace.fold(self.now, None, &effects);
         effects
     }
@@ -230,10 +240,11 @@ impl Fabric {
         let message = message.encode();
         let effects = self.step(now, &Event::Command { cci, message });
         let answer = effects.iter().find_map(|effect| match effect {
-            Effect::Answer(bytes) => Message::decode(bytes).ok(),
+            Effect::Answer(bytes) => Some(Message::decode(bytes)),
             _ => None,
         });
         let answer = answer.ok_or(Asked::Dropped)?;
+        let answer = answer.map_err(|_| Asked::Garbled)?;
         match answer.return_code {
             ReturnCode::Success => {
                 Response::decode_for(request, &answer.payload).map_err(Asked::Unreadable)

@@ -11,8 +11,8 @@
 //! [`topology`]: what there is and how it is connected, as a file says it. [`fabric`]: all of it,
 //! and what happens to it, one event after the other. Its parts: [`switch`]; [`memdev`], of
 //! [`capacity`], [`media`] and [`log`]; [`cache`], a host's. [`cci`]: commands and answers, as
-//! bytes. [`timing`]: how long an access takes. [`trace`]: what happened, as one number.
-//! [`id`], [`span`], [`refusal`]: the small change.
+//! bytes. [`timing`]: how long an access takes. [`schedule`]: what goes wrong when.
+//! [`trace`]: what happened, as one number. [`id`], [`span`], [`refusal`]: the small change.
 //! [`serve`]: a fabric as a process of its own, behind sockets, with its memory in files.
 //!
 //! # Example
@@ -76,6 +76,7 @@ pub mod log;
 pub mod media;
 pub mod memdev;
 pub mod refusal;
+pub mod schedule;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod span;

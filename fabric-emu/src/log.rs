@@ -28,6 +28,8 @@ pub struct Log<T> {
     records: VecDeque<(u16, T)>,
     handle: u16,
     overflow: Option<Overflow>,
+    /// Whether it takes no records, though there would be room.
+    is_closed: bool,
 }
 
 impl<T> Log<T> {
@@ -39,13 +41,22 @@ impl<T> Log<T> {
             records: VecDeque::new(),
             handle: 0,
             overflow: None,
+            is_closed: false,
         }
     }
 
     /// How many more records it takes.
     #[must_use]
     pub fn room(&self) -> usize {
+        if self.is_closed {
+            return 0;
+        }
         self.room.saturating_sub(self.records.len())
+    }
+
+    /// Has it take no records, or take them again.
+    pub const fn close(&mut self, is_closed: bool) {
+        self.is_closed = is_closed;
     }
 
     /// Adds a record, at a time. Where there is no room, that is noted in its place.

@@ -23,6 +23,10 @@ pub const MOST_POISONED: usize = 1_024;
 pub struct Media {
     pages: BTreeMap<u64, Box<[Line; LINES]>>,
     poisoned: BTreeSet<u64>,
+    /// Lines that are read as an error once.
+    fails_once: BTreeSet<u64>,
+    /// Of the poisoned lines those that no write makes good.
+    spoilt: BTreeSet<u64>,
 }
 
 /// The line cannot be read: what it held is lost.
@@ -55,9 +59,23 @@ impl Media {
         Ok(page.map_or([0; LINE], |page| page[line]))
     }
 
-    /// Writes a line. That makes a poisoned one good.
+    /// What the line holds, as it is read for a host: one that fails once has failed then.
+    ///
+    /// # Errors
+    /// [`Poisoned`].
+    pub fn fetch(&mut self, address: u64) -> Result<Line, Poisoned> {
+        if self.fails_once.remove(&first(address)) {
+            return Err(Poisoned);
+        }
+        self.read(address)
+    }
+
+    /// Writes a line. That makes a poisoned one good, unless it is spoilt.
     pub fn write(&mut self, address: u64, content: &Line) {
-        self.poisoned.remove(&first(address));
+        self.fails_once.remove(&first(address));
+        if !self.spoilt.contains(&first(address)) {
+            self.poisoned.remove(&first(address));
+        }
         let (page, line) = split(address);
         let fresh = || Box::new([[0; LINE]; LINES]);
         self.pages.entry(page).or_insert_with(fresh)[line] = *content;
@@ -74,12 +92,39 @@ impl Media {
         false
     }
 
+    /// Has the line of an address be read as an error once. False where there are too many.
+    #[must_use]
+    pub fn fail_once(&mut self, address: u64) -> bool {
+        let has_room = self.fails_once.len() < MOST_POISONED;
+        if has_room {
+            self.fails_once.insert(first(address));
+        }
+        has_room
+    }
+
+    /// Has the line of an address be poisoned whatever is written. False where there are too many.
+    #[must_use]
+    pub fn spoil(&mut self, address: u64) -> bool {
+        let is_poisoned = self.poison(address);
+        if is_poisoned {
+            self.spoilt.insert(first(address));
+        }
+        is_poisoned
+    }
+
+    /// Makes the line of an address good; it holds what was last written.
+    pub fn heal(&mut self, address: u64) {
+        for lines in [&mut self.poisoned, &mut self.fails_once, &mut self.spoilt] {
+            lines.remove(&first(address));
+        }
+    }
+
     /// The poisoned lines of a range.
     pub fn poisoned(&self, span: Span) -> impl Iterator<Item = u64> + '_ {
         self.poisoned.range(span.start..span.end()).copied()
     }
 
-    /// Zeros a range of whole lines; what was poisoned is good.
+    /// Zeros a range of whole lines; what was poisoned is good, unless it is spoilt.
     pub fn zero(&mut self, span: Span) {
         let (first, end) = (span.start.div_ceil(PAGE_BYTES), span.end() / PAGE_BYTES);
         if first < end {
@@ -100,7 +145,9 @@ impl Media {
         }
         let poisoned: Vec<u64> = self.poisoned(span).collect();
         for line in poisoned {
-            self.poisoned.remove(&line);
+            if !self.spoilt.contains(&line) {
+                self.poisoned.remove(&line);
+            }
         }
     }
 

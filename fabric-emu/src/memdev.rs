@@ -18,6 +18,10 @@ use crate::span::Span;
 use crate::timing::Picos;
 use crate::topology::{self, MemdevKind};
 
+mod condition;
+
+pub use condition::Condition;
+
 /// At a multiple of which addresses regions begin, and in which capacities are told.
 pub(crate) const GRANULE: u64 = topology::limits::GRANULE.get();
 /// Records that the log of a logical device for dynamic capacity takes.
@@ -72,6 +76,7 @@ pub struct Memdev {
     capacity: Capacity,
     media: Media,
     log: Log<Dated>,
+    condition: Condition,
 }
 
 impl Memdev {
@@ -100,6 +105,7 @@ impl Memdev {
             capacity: Capacity::new(dynamic, &vec![regions; usize::from(count)]),
             media: Media::default(),
             log: Log::new(MANAGER_LOG),
+            condition: Condition::default(),
         }
     }
 
@@ -113,6 +119,34 @@ impl Memdev {
     #[must_use]
     pub const fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub const fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// What is wrong with it, to be changed.
+    pub const fn condition_mut(&mut self) -> &mut Condition {
+        &mut self.condition
+    }
+
+    /// Nothing is wrong with it any more, and its logs take records.
+    pub fn heal(&mut self) {
+        self.condition = Condition::default();
+        self.log.close(false);
+        for ld in &mut self.lds {
+            ld.log.close(false);
+        }
+    }
+
+    /// Has the list of a logical device be another one, with the same in it.
+    ///
+    /// # Errors
+    /// As [`Capacity::change_list`].
+    pub fn change_list(&mut self, ld: LdId) -> Result<(), Refusal> {
+        self.capacity.change_list(ld)
     }
 
     /// The logical device that a host has which is connected to a head directly.

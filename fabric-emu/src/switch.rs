@@ -56,6 +56,8 @@ pub struct Switch {
     virtual_switches: Vec<VirtualSwitch>,
     /// Who has what is bound.
     binders: BTreeMap<Bound, (VcsId, VppbId)>,
+    /// Whether it binds and unbinds nothing, though it could.
+    refuses: bool,
 }
 
 impl Switch {
@@ -78,6 +80,7 @@ impl Switch {
             ports,
             virtual_switches: upstream.into_iter().map(virtual_switch).collect(),
             binders: BTreeMap::new(),
+            refuses: false,
         }
     }
 
@@ -158,6 +161,17 @@ impl Switch {
             .iter_mut()
             .flat_map(|it| &mut it.bridges);
         all.for_each(|bridge| *bridge = None);
+    }
+
+    /// Whether a manager is refused what it asks.
+    #[must_use]
+    pub const fn refuses(&self) -> bool {
+        self.refuses
+    }
+
+    /// Has managers be refused what they ask, or not any more.
+    pub const fn refuse(&mut self, refuses: bool) {
+        self.refuses = refuses;
     }
 
     fn bridge(&self, vcs: VcsId, vppb: VppbId) -> Result<Option<Bound>, Refusal> {

@@ -14,10 +14,12 @@
 use pool_core::planted;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::fabric::{AccessError, Cci, Effect, Event, Fault};
+use crate::fabric::{AccessError, Cci, Effect, Event};
 use crate::id::{HostId, LdId, MemdevId, Node, Port};
 use crate::span::Span;
 use crate::timing::Picos;
+
+mod fault;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,25 +144,6 @@ impl Row {
         }
     }
 
-    fn fault(&mut self, fault: &Fault) {
-        match *fault {
-            Fault::HostDies(host) => self.numbers([1, host.0.into()]),
-            Fault::HostStarts(host) => self.numbers([2, host.0.into()]),
-            Fault::LinkFails(port) => {
-                self.number(3_u64);
-                self.port(port);
-            }
-            Fault::LinkHeals(port) => {
-                self.number(4_u64);
-                self.port(port);
-            }
-            Fault::SwitchRestarts(switch) => self.numbers([5, switch.0.into()]),
-            Fault::MemdevVanishes(memdev) => self.numbers([6, memdev.0.into()]),
-            Fault::MemdevReturns(memdev) => self.numbers([7, memdev.0.into()]),
-            Fault::Poison { memdev, physical } => self.numbers([8, memdev.0.into(), physical]),
-        }
-    }
-
     fn effect(&mut self, effect: &Effect) {
         match *effect {
             Effect::Done => self.number(1_u64),
@@ -183,6 +166,15 @@ impl Row {
                 self.numbers([7, host.0.into(), address, error(why)]);
             }
             Effect::LostLines { host, lines } => self.numbers([8, host.0.into(), lines as u64]),
+            Effect::Late { cci, ref answer } => {
+                self.number(9_u64);
+                self.cci(cci);
+                self.bytes(answer);
+            }
+            Effect::Struck { at, ref fault } => {
+                self.numbers([10, at.get()]);
+                self.fault(fault);
+            }
         }
     }
 }
@@ -198,5 +190,8 @@ const fn error(error: AccessError) -> u64 {
         AccessError::NoMemory => 7,
         AccessError::ReadOnly => 8,
         AccessError::Poisoned => 9,
+        AccessError::TimedOut => 10,
+        AccessError::Viral => 11,
+        AccessError::NotSo => 12,
     }
 }

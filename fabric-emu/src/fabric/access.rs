@@ -6,7 +6,7 @@ use pool_core::planted;
 use pool_core::units::LINE_BYTES;
 
 use super::event::{AccessError, Effect};
-use super::time::{Access, Kind};
+use super::time::{Access, Direction, Kind};
 use super::{Fabric, Host, Physical, Window};
 use crate::cache::Cached;
 use crate::id::{HostId, LdId, MemdevId};
@@ -24,6 +24,8 @@ struct Target {
     ld: LdId,
     is_coherent: bool,
     is_read_only: bool,
+    /// What is asked gets there, and no answer gets back.
+    is_unanswered: bool,
 }
 
 const fn lost(host: HostId, line: &Cached, why: AccessError) -> Effect {
@@ -157,6 +159,9 @@ impl Fabric {
             hit
         } else {
             let end = self.timed(host, target, (Kind::Read, self.now, ready));
+            if target.is_unanswered {
+                return Err(AccessError::TimedOut);
+            }
             end.saturating_sub(self.now)
         };
         let line = Cached {
@@ -184,12 +189,13 @@ impl Fabric {
         let (memdev, physical) = target.at;
         let device = self
             .memdevs
-            .get(memdev.index())
+            .get_mut(memdev.index())
             .ok_or(AccessError::Unreachable)?;
-        let content = device
-            .media()
-            .read(physical)
-            .map_err(|_| AccessError::Poisoned)?;
+        let content = device.media_mut().fetch(physical);
+        if target.is_unanswered {
+            return Err(AccessError::TimedOut);
+        }
+        let content = content.map_err(|_| AccessError::Poisoned)?;
         let line = Cached {
             address,
             content,
@@ -340,6 +346,9 @@ impl Fabric {
         match target {
             Ok(target) => {
                 self.put(target, line);
+                if target.is_unanswered && line.is_dirty {
+                    effects.push(lost(host, line, AccessError::TimedOut));
+                }
                 self.timed(host, target, (Kind::Write, at, Picos::ZERO))
             }
             Err(why) => {
@@ -433,10 +442,21 @@ impl Fabric {
         if !self.reaches(host, memdev, ld) {
             return Err(AccessError::Unreachable);
         }
+        let way = self
+            .reached
+            .get(host.index())
+            .and_then(|it| it.get(&(memdev, ld)));
+        let is_blocked = |direction| way.is_some_and(|way| self.times.is_blocked(way, direction));
+        if is_blocked(Direction::Down) {
+            return Err(AccessError::TimedOut);
+        }
         let device = self
             .memdevs
             .get(memdev.index())
             .ok_or(AccessError::Unreachable)?;
+        if device.condition().is_viral {
+            return Err(AccessError::Viral);
+        }
         let found = device.place(ld, window.address.saturating_add(into));
         let (physical, place) = found.ok_or(AccessError::NoMemory)?;
         let is_coherent = place.is_some_and(|place| place.is_hardware_coherent);
@@ -448,6 +468,7 @@ impl Fabric {
             ld,
             is_coherent,
             is_read_only: place.is_some_and(|place| place.is_read_only),
+            is_unanswered: is_blocked(Direction::Up),
         })
     }
 }

@@ -20,8 +20,12 @@
 //! [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity, for hosts and
 //! managers. [`memdev`]: what logical devices and heads there are. [`switch`]: ports and bridges.
 
+use serde::{Deserialize, Serialize};
+
 use super::Fabric;
 use super::event::Effect;
+use super::fault::Glitch;
+use super::time::Direction;
 use crate::cci::{Category, List, Message, Opcode, Request, Response, ReturnCode};
 use crate::id::{HostId, LdId, MemdevId, SwitchId};
 use crate::memdev::Memdev;
@@ -40,7 +44,8 @@ mod tests;
 pub(super) use component::{Component, Timer};
 
 /// An interface that takes commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Cci {
     /// That of a host at a logical device.
     Mailbox {
@@ -92,13 +97,57 @@ impl From<Response> for Done {
 impl Fabric {
     /// A message comes in at an interface.
     pub(super) fn command(&mut self, cci: Cci, bytes: &[u8], effects: &mut Vec<Effect>) {
-        let effect = match Message::decode(bytes) {
+        match Message::decode(bytes) {
             Ok(message) if message.category == Category::Request && self.has_way_to(cci) => {
-                Effect::Answer(self.answer(cci, &message, usize::MAX).encode())
+                self.hear(cci, &message, effects);
             }
-            _ => Effect::Dropped,
+            _ => effects.push(Effect::Dropped),
+        }
+    }
+
+    /// A request comes in, or something is wrong with it.
+    fn hear(&mut self, cci: Cci, request: &Message, effects: &mut Vec<Effect>) {
+        let glitch = self.glitch(cci);
+        let refused = match glitch {
+            Some(Glitch::NotHeard) => return effects.push(Effect::Dropped),
+            Some(Glitch::Busy) => Some(ReturnCode::Busy),
+            Some(Glitch::RetryRequired) => Some(ReturnCode::RetryRequired),
+            _ => None,
         };
-        effects.push(effect);
+        let mut answer = match refused {
+            Some(code) => refusal(request, code).encode(),
+            None => self.answer(cci, request, usize::MAX).encode(),
+        };
+        match glitch {
+            Some(Glitch::AnswerLost) => return effects.push(Effect::Dropped),
+            Some(Glitch::AnsweredTwice) => effects.push(Effect::Answer(answer.clone())),
+            Some(Glitch::AnsweredLate(later)) => {
+                let due = self.now.saturating_add(later);
+                self.at(due, Timer::Answer(cci, answer));
+                return effects.push(Effect::Dropped);
+            }
+            Some(Glitch::AnswerCut(bytes)) => answer.truncate(bytes.into()),
+            _ => {}
+        }
+        effects.push(if self.is_heard(cci) {
+            Effect::Answer(answer)
+        } else {
+            Effect::Dropped
+        });
+    }
+
+    /// Whether what an interface answers gets through to who asked.
+    fn is_heard(&self, cci: Cci) -> bool {
+        match cci {
+            Cci::Mailbox { host, memdev, ld } => {
+                let way = self
+                    .reached
+                    .get(host.index())
+                    .and_then(|it| it.get(&(memdev, ld)));
+                way.is_none_or(|way| !self.times.is_blocked(way, Direction::Up))
+            }
+            Cci::Switch(_) | Cci::Memdev(_) => true,
+        }
     }
 
     fn has_way_to(&self, cci: Cci) -> bool {
@@ -108,7 +157,11 @@ impl Fabric {
                     .hosts
                     .get(host.index())
                     .is_some_and(|host| host.is_alive);
-                is_alive && self.reaches(host, memdev, ld)
+                let way = self
+                    .reached
+                    .get(host.index())
+                    .and_then(|it| it.get(&(memdev, ld)));
+                is_alive && way.is_some_and(|way| !self.times.is_blocked(way, Direction::Down))
             }
             Cci::Switch(switch) => switch.index() < self.switches.len(),
             Cci::Memdev(memdev) => self.gone.get(memdev.index()) == Some(&false),
@@ -118,15 +171,7 @@ impl Fabric {
     /// The answer to a request, as a message with a payload of `most` bytes at most.
     fn answer(&mut self, cci: Cci, request: &Message, most: usize) -> Message {
         let room = self.room_for_answer(cci).min(most);
-        let mut answer = Message {
-            category: Category::Response,
-            tag: request.tag,
-            opcode: request.opcode,
-            background: false,
-            return_code: ReturnCode::Success,
-            vendor_status: 0,
-            payload: List::new(),
-        };
+        let mut answer = refusal(request, ReturnCode::Success);
         match self.execute(cci, request, room) {
             Ok(Done::Begun) => {
                 answer.background = true;
@@ -181,6 +226,19 @@ impl Fabric {
             .iter()
             .copied()
             .filter(move |&opcode| self.supports(cci, opcode))
+    }
+}
+
+/// An answer without anything in it but a code.
+const fn refusal(request: &Message, return_code: ReturnCode) -> Message {
+    Message {
+        category: Category::Response,
+        tag: request.tag,
+        opcode: request.opcode,
+        background: false,
+        return_code,
+        vendor_status: 0,
+        payload: List::new(),
     }
 }
 

@@ -1,10 +1,9 @@
 //! What may happen to a fabric, and what comes of it.
 
-use serde::{Deserialize, Serialize};
-
 use super::command::Cci;
+use super::fault::Fault;
 use crate::cci::{Malformed, ReturnCode};
-use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
+use crate::id::{HostId, LdId, MemdevId};
 use crate::media::Line;
 use crate::span::Span;
 use crate::timing::Picos;
@@ -74,33 +73,6 @@ pub enum Event {
     Fault(Fault),
 }
 
-/// Something that goes wrong, or is well again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Fault {
-    /// A host dies, with what is in its caches.
-    HostDies(HostId),
-    /// It starts anew: nothing is mapped, and what was offered to it is withdrawn.
-    HostStarts(HostId),
-    /// A link goes down.
-    LinkFails(Port),
-    /// It is up again.
-    LinkHeals(Port),
-    /// A switch starts anew and knows of no binding.
-    SwitchRestarts(SwitchId),
-    /// A memory device is there no more.
-    MemdevVanishes(MemdevId),
-    /// It is there again, and what it held is lost.
-    MemdevReturns(MemdevId),
-    /// A line of a device's memory is lost.
-    Poison {
-        /// The device.
-        memdev: MemdevId,
-        /// The physical address.
-        physical: u64,
-    },
-}
-
 /// Why an access failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
@@ -132,6 +104,16 @@ pub enum AccessError {
     /// What the line held is lost.
     #[error("the line is poisoned")]
     Poisoned,
+    /// A request or its answer never gets through, and the host gave up. What was written may be
+    /// there all the same.
+    #[error("nothing answers in time")]
+    TimedOut,
+    /// The device keeps its data to itself, lest what is wrong with it spreads.
+    #[error("the device is viral")]
+    Viral,
+    /// A link is not trained to that: it was made for less, or nothing is like that.
+    #[error("the link cannot be trained to that")]
+    NotSo,
 }
 
 /// Why a command has no answer with something in it.
@@ -146,6 +128,9 @@ pub enum Asked {
     /// It was done, and its answer is not what the table says.
     #[error("the answer cannot be read: {0:?}")]
     Unreadable(Malformed),
+    /// It was done or not, and what came back is no message.
+    #[error("what came back is no message")]
+    Garbled,
     /// It goes on in the background, until what is due next.
     #[error("the command goes on in the background")]
     Begun,
@@ -161,8 +146,23 @@ pub enum Effect {
     Done,
     /// The answer to a command: the bytes of a message.
     Answer(Vec<u8>),
-    /// What came in was no command, or came where nobody is: there is no answer.
+    /// What came in was no command, or came where nobody is, or it or its answer was lost: there is
+    /// no answer.
     Dropped,
+    /// An answer to an earlier command comes late: the bytes of a message.
+    Late {
+        /// From which interface.
+        cci: Cci,
+        /// The message.
+        answer: Vec<u8>,
+    },
+    /// Something went wrong by itself, as it was planned; what came of it follows.
+    Struck {
+        /// When.
+        at: Picos,
+        /// What.
+        fault: Fault,
+    },
     /// What a host read, and whether it came out of its caches.
     Loaded {
         /// The line.

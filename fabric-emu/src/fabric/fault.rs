@@ -1,37 +1,95 @@
 //! What goes wrong, and is well again.
+//!
+//! # Files
+//! [`kinds`]: what may go wrong. Here: hosts. `parts`: links, switches and devices. `interface`:
+//! between an interface and who sends commands.
 
-use super::event::{AccessError, Effect, Fault};
-use super::{Cci, Fabric};
-use crate::id::{HostId, MemdevId, Port};
-use crate::span::Span;
+use super::Fabric;
+use super::event::{AccessError, Effect};
+use crate::id::{HostId, MemdevId};
+
+mod interface;
+mod kinds;
+mod parts;
+
+pub use kinds::{Fault, Glitch};
 
 impl Fabric {
     pub(super) fn fail(&mut self, fault: Fault, effects: &mut Vec<Effect>) {
-        match fault {
-            Fault::HostDies(host) => self.die(host, effects),
-            Fault::HostStarts(host) => self.start(host, effects),
-            Fault::LinkFails(port) => self.set_link(port, false, effects),
-            Fault::LinkHeals(port) => self.set_link(port, true, effects),
-            Fault::SwitchRestarts(switch) => {
-                // What went on in the background goes on no more.
-                self.start_anew(|cci| cci == Cci::Switch(switch));
-                let found = self.switches.get_mut(switch.index());
-                effects.push(found.map_or(UNREACHABLE, |switch| {
-                    switch.forget();
-                    Effect::Done
-                }));
-            }
-            Fault::MemdevVanishes(memdev) => self.set_gone(memdev, true, effects),
-            Fault::MemdevReturns(memdev) => self.set_gone(memdev, false, effects),
-            Fault::Poison { memdev, physical } => {
-                let device = self.memdevs.get_mut(memdev.index());
-                let is_done = device
-                    .filter(|it| physical < it.bytes())
-                    .is_some_and(|it| it.media_mut().poison(physical));
-                effects.push(if is_done { Effect::Done } else { UNREACHABLE });
-            }
-        }
         self.has_new_routes = true;
+        let effect = match fault {
+            Fault::HostDies(host) => return self.die(host, effects),
+            Fault::HostStarts(host) => self.start(host),
+            Fault::HostWritesCleanLines(host) => self.write_clean_lines(host, true),
+            Fault::HostKeepsCleanLines(host) => self.write_clean_lines(host, false),
+            Fault::HostPrefetches { host, address } => self.prefetch(host, address, effects),
+            Fault::LinkFails(port) => self.set_link(port, |link| link.is_cut = true),
+            Fault::LinkHeals(port) => self.heal_link(port),
+            Fault::PortResets(port) => self.set_link(port, |link| link.is_in_reset = true),
+            Fault::PortRuns(port) => self.set_link(port, |link| link.is_in_reset = false),
+            Fault::LinkRetrains {
+                port,
+                lanes,
+                gigatransfers,
+            } => self.retrain(port, lanes, gigatransfers),
+            Fault::LinkRetries { port, once_in } => self.retry(port, once_in),
+            Fault::LinkStalls {
+                port,
+                direction,
+                longer,
+            } => self.stall(port, direction, longer),
+            Fault::SwitchRestarts(_)
+            | Fault::SwitchRefuses(_)
+            | Fault::SwitchObeys(_)
+            | Fault::BridgeUnbinds { .. } => self.fail_switch(fault),
+            Fault::MemdevVanishes(memdev) => self.set_gone(memdev, true),
+            Fault::MemdevReturns(memdev) => self.set_gone(memdev, false),
+            Fault::MemdevCycles(memdev) => self.cycle(memdev),
+            Fault::MemdevTurnsViral(_)
+            | Fault::MemdevSlows { .. }
+            | Fault::MemdevLies { .. }
+            | Fault::MemdevCorrects { .. }
+            | Fault::LogFills { .. }
+            | Fault::ListChanges { .. }
+            | Fault::MemdevHeals(_) => self.fail_memdev(fault),
+            Fault::Poison { .. }
+            | Fault::PoisonOnce { .. }
+            | Fault::PoisonStays { .. }
+            | Fault::PoisonHeals { .. } => self.fail_line(fault),
+            Fault::InterfaceErrs { cci, glitch, times } => self.err(cci, glitch, times),
+            Fault::BackgroundHangs(cci) => self.hang(cci),
+            Fault::InterfaceHeals(cci) => self.heal_interface(cci),
+        };
+        effects.push(effect);
+    }
+
+    fn cycle(&mut self, memdev: MemdevId) -> Effect {
+        self.set_gone(memdev, true);
+        if let Some(device) = self.memdevs.get_mut(memdev.index()) {
+            device.heal();
+        }
+        self.set_gone(memdev, false)
+    }
+
+    fn write_clean_lines(&mut self, host: HostId, may: bool) -> Effect {
+        match self.hosts.get_mut(host.index()) {
+            Some(it) => {
+                it.cache.write_clean_lines(may);
+                Effect::Done
+            }
+            None => Effect::Failed(AccessError::Dead),
+        }
+    }
+
+    /// A line comes into the caches of a host without an event of its own.
+    fn prefetch(&mut self, host: HostId, address: u64, effects: &mut Vec<Effect>) -> Effect {
+        self.look_at_routes();
+        self.load(host, address, effects);
+        match effects.pop() {
+            // Nobody is told what it holds.
+            Some(Effect::Loaded { .. }) | None => Effect::Done,
+            Some(failed) => failed,
+        }
     }
 
     /// What had left its caches by then is in memory; the rest is lost.
@@ -56,12 +114,12 @@ impl Fabric {
         effects.push(Effect::LostLines { host, lines });
     }
 
-    fn start(&mut self, host: HostId, effects: &mut Vec<Effect>) {
+    fn start(&mut self, host: HostId) -> Effect {
         let Some(it) = self.hosts.get_mut(host.index()) else {
-            return effects.push(Effect::Failed(AccessError::Dead));
+            return Effect::Failed(AccessError::Dead);
         };
         if it.is_alive {
-            return effects.push(Effect::Failed(AccessError::Alive));
+            return Effect::Failed(AccessError::Alive);
         }
         it.is_alive = true;
         let reached = self.reached.get(host.index()).cloned().unwrap_or_default();
@@ -71,40 +129,7 @@ impl Fabric {
                 self.freed(memdev, &freed);
             }
         }
-        effects.push(Effect::Done);
-    }
-
-    fn set_link(&mut self, port: Port, is_up: bool, effects: &mut Vec<Effect>) {
-        let link = self
-            .ends
-            .get(&(port.node, port.port))
-            .map(|(_, link)| *link);
-        let up = link.and_then(|link| self.is_up.get_mut(link));
-        effects.push(up.map_or(UNREACHABLE, |up| {
-            *up = is_up;
-            Effect::Done
-        }));
-    }
-
-    fn set_gone(&mut self, memdev: MemdevId, is_gone: bool, effects: &mut Vec<Effect>) {
-        let (Some(gone), Some(device)) = (
-            self.gone.get_mut(memdev.index()),
-            self.memdevs.get_mut(memdev.index()),
-        ) else {
-            return effects.push(UNREACHABLE);
-        };
-        if std::mem::replace(gone, is_gone) && !is_gone {
-            device.power_cycle();
-        }
-        if is_gone {
-            let all = Span {
-                start: 0,
-                bytes: u64::MAX,
-            };
-            self.forget(memdev, all);
-            self.start_anew(|cci| cci.is_of_memdev(memdev));
-        }
-        effects.push(Effect::Done);
+        Effect::Done
     }
 }
 

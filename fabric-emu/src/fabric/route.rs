@@ -46,7 +46,7 @@ impl Fabric {
         let Some(&((node, end), link)) = self.ends.get(&port) else {
             return;
         };
-        if self.is_up.get(link) != Some(&true) || way.switches.len() > MOST_HOPS {
+        if !self.is_up(link) || way.switches.len() > MOST_HOPS {
             return;
         }
         way.links.push(link);

@@ -36,13 +36,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Reach;
 use crate::id::{LdId, MemdevId};
 use crate::timing::{
     Bucket, Device, Element, ElementId, Elements, Link, Path, Picos, Rate, Server, Table,
-    TableError, Tail,
+    TableError, Tail, TailParameters,
 };
 use crate::topology::Topology;
+use crate::topology::limits::{GIGATRANSFERS, LANES};
 use pool_core::units::LINE_BYTES;
 
 /// Lines that a logical device with a limit may move at once after it was idle. Chosen.
@@ -72,8 +75,9 @@ impl From<TableError> for FabricError {
 }
 
 /// Which way on a link, as the model counts its queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Direction {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
     /// Towards hosts: answers, and the data of reads.
     Up,
     /// Towards devices: requests, and the data of writes.
@@ -100,6 +104,8 @@ pub(super) struct Access {
     pub(super) ready: Picos,
 }
 
+type Kinds = BTreeMap<(u8, u8), (Link, u32)>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Times {
@@ -111,6 +117,10 @@ pub(super) struct Times {
     servers: Vec<Vec<Server>>,
     /// Of links and then, from `first_device` on, of devices; of switches none.
     tails: BTreeMap<usize, Tail>,
+    /// By lanes and gigatransfers: what links can be, and how often they send again.
+    kinds: Kinds,
+    /// How much longer what goes one way on a link takes; none is for ever.
+    stalls: BTreeMap<(usize, Direction), Option<Picos>>,
     /// By device: what an access spends in the host.
     hosts: Vec<Picos>,
     buckets: BTreeMap<(MemdevId, LdId), (Bucket, Picos)>,
@@ -161,6 +171,8 @@ impl Times {
             first_switch,
             first_device,
             servers,
+            kinds: kinds(table)?,
+            stalls: BTreeMap::new(),
             tails,
             hosts,
             buckets,
@@ -271,7 +283,54 @@ impl Times {
             let again = self.tails.get_mut(&hop.0).map(Tail::draw);
             at = at.saturating_add(again.unwrap_or_default());
         }
+        let stall = self.stalls.get(&(hop.0, direction)).copied().flatten();
         at.saturating_add(takes)
+            .saturating_add(stall.unwrap_or_default())
+    }
+
+    /// A link is of another width or speed from now on; how often it sends again stays.
+    pub(super) fn train(&mut self, link: usize, lanes: u8, gigatransfers: u8) {
+        let kind = self.kinds.get(&(lanes, gigatransfers));
+        if let (Some(Element::Link(old)), Some((new, _))) = (self.elements.list.get_mut(link), kind)
+        {
+            *old = *new;
+        }
+    }
+
+    /// It sends one line in so many again.
+    pub(super) fn set_retries(&mut self, link: usize, once_in: u32) {
+        if let Some(Element::Link(now)) = self.elements.list.get(link)
+            && let Some(tail) = self.tails.get_mut(&link)
+        {
+            let longer = again(now);
+            tail.set(TailParameters {
+                once_in,
+                min: longer,
+                max: longer,
+            });
+        }
+    }
+
+    /// What goes one way takes longer.
+    pub(super) fn stall(&mut self, link: usize, direction: Direction, longer: Option<Picos>) {
+        self.stalls.insert((link, direction), longer);
+    }
+
+    /// It is as it was made.
+    pub(super) fn heal_link(&mut self, link: usize, lanes: u8, gigatransfers: u8) {
+        self.stalls.remove(&(link, Direction::Up));
+        self.stalls.remove(&(link, Direction::Down));
+        self.train(link, lanes, gigatransfers);
+        let kind = self.kinds.get(&(lanes, gigatransfers));
+        if let Some(&(_, once_in)) = kind {
+            self.set_retries(link, once_in);
+        }
+    }
+
+    /// Whether nothing gets through one way.
+    pub(super) fn is_blocked(&self, path: &Path, direction: Direction) -> bool {
+        let stall = |hop: &ElementId| self.stalls.get(&(hop.0, direction));
+        path.hops.iter().any(|hop| stall(hop) == Some(&None))
     }
 
     /// In the device: when the line is read or written.
@@ -338,6 +397,19 @@ fn of_device(device: &Device, kind: Kind) -> (Picos, Picos) {
     };
     let bytes = device.access.saturating_mul(device.channels);
     (rate.time_of(bytes), device.controller.saturating_add(media))
+}
+
+/// All links that the table has.
+fn kinds(table: &Table) -> Result<Kinds, FabricError> {
+    let mut kinds = BTreeMap::new();
+    for gigatransfers in GIGATRANSFERS {
+        let once_in = table.retry_once_in(gigatransfers)?;
+        for lanes in LANES {
+            let link = table.link(gigatransfers, lanes)?;
+            kinds.insert((lanes, gigatransfers), (link, once_in));
+        }
+    }
+    Ok(kinds)
 }
 
 fn servers(element: &Element) -> Vec<Server> {

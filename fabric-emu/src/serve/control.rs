@@ -178,6 +178,8 @@ pub(super) fn told(effects: &[Effect]) -> Told {
             Effect::Done
             | Effect::Answer(_)
             | Effect::Dropped
+            | Effect::Late { .. }
+            | Effect::Struck { .. }
             | Effect::Loaded { .. }
             | Effect::Written { .. } => {}
         }

@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Picoseconds in a second.
 pub(super) const PICOS_PER_SECOND: u64 = 1_000_000_000_000;
 
@@ -69,7 +71,10 @@ amount!(Picos);
 amount!(Rate);
 
 /// A time or a duration in picoseconds: 213 days at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Picos(u64);
 
 impl Picos {

@@ -1,8 +1,17 @@
-//! A fabric as its users see it: how long accesses take, and the number that a run comes to.
+//! A fabric as its users see it: how long accesses take, the number that a run comes to, what
+//! each fault does and how it ends, and schedules of them.
 
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod glitches;
+#[cfg(test)]
+mod rig;
 #[cfg(test)]
 #[path = "../../examples/trace/scene.rs"]
 mod scene;
+#[cfg(test)]
+mod schedule;
 #[cfg(test)]
 mod time;
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use pool_core::planted;
 
 use super::super::Fabric;
+use super::super::event::Effect;
+use super::super::fault::{Fault, Glitch};
 use super::{Answer, Cci, Done, Logical};
 use crate::capacity::{Freed, GroupId};
 use crate::cci::{Opcode, ReturnCode};
@@ -31,6 +33,10 @@ pub(in super::super) struct Component {
     pub(super) interrupts: [u8; 5],
     /// Which range of poison is being listed, and from where on the next command goes on.
     pub(super) poison: Option<(Span, u64)>,
+    /// What is wrong with the next commands, and with how many.
+    pub(in super::super) glitch: Option<(Glitch, u16)>,
+    /// What goes on in the background never ends.
+    pub(in super::super) hangs: bool,
 }
 
 impl Component {
@@ -41,6 +47,8 @@ impl Component {
         background: None,
         interrupts: [0; 5],
         poison: None,
+        glitch: None,
+        hangs: false,
     };
 }
 
@@ -67,20 +75,24 @@ enum Work {
 }
 
 /// Something that happens at a time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in super::super) enum Timer {
     /// What went on in the background of an interface is over.
     Background(Cci),
     /// Memory is zeroed.
     Zeroed(MemdevId, GroupId),
+    /// An answer comes.
+    Answer(Cci, Vec<u8>),
+    /// Something goes wrong that was planned.
+    Fault(Fault),
 }
 
 impl Fabric {
-    pub(super) fn component(&self, cci: Cci) -> &Component {
+    pub(in super::super) fn component(&self, cci: Cci) -> &Component {
         self.components.get(&cci).unwrap_or(&Component::NEW)
     }
 
-    pub(super) fn component_mut(&mut self, cci: Cci) -> &mut Component {
+    pub(in super::super) fn component_mut(&mut self, cci: Cci) -> &mut Component {
         self.components.entry(cci).or_insert(Component::NEW)
     }
 
@@ -116,7 +128,7 @@ impl Fabric {
     pub(super) fn begin_to_sanitize(&mut self, cci: Cci, (memdev, ld): Logical) -> Answer {
         let takes = |fabric: &mut Self| {
             let bytes = fabric.sanitize(memdev, ld);
-            ZERO_RATE.time_of(bytes).max(Picos::new(1))
+            fabric.zero_time(memdev, bytes).max(Picos::new(1))
         };
         self.begin(cci, (Opcode::Sanitize, Work::Sanitize), takes)
     }
@@ -134,6 +146,9 @@ impl Fabric {
         let takes = takes(self);
         let (begun, due) = (self.now, self.now.saturating_add(takes));
         let timer = self.at(due, Timer::Background(cci));
+        if self.component(cci).hangs {
+            self.timers.remove(&timer);
+        }
         self.component_mut(cci).background = Some(Background {
             opcode: opcode.number(),
             begun,
@@ -178,12 +193,38 @@ impl Fabric {
         });
     }
 
+    /// What goes on in the background does not end.
+    pub(in super::super) fn hold_background(&mut self, cci: Cci) {
+        if let Some(timer) = self.goes_on(cci).map(|background| background.timer) {
+            self.timers.remove(&timer);
+        }
+    }
+
+    /// What hung in the background ends, now or when its time is over.
+    pub(in super::super) fn end_background(&mut self, cci: Cci) {
+        let Some(due) = self.goes_on(cci).map(|background| background.due) else {
+            return;
+        };
+        let timer = self.at(due.max(self.now), Timer::Background(cci));
+        if let Some(background) = &mut self.component_mut(cci).background {
+            background.timer = timer;
+        }
+    }
+
     /// Has something happen at a time; under what it is among the timers.
-    fn at(&mut self, due: Picos, timer: Timer) -> (Picos, u64) {
+    pub(in super::super) fn at(&mut self, due: Picos, timer: Timer) -> (Picos, u64) {
         let key = (due, self.next_timer);
         self.timers.insert(key, timer);
         self.next_timer = self.next_timer.wrapping_add(1);
         key
+    }
+
+    /// How long a device takes to zero so many bytes.
+    fn zero_time(&self, memdev: MemdevId, bytes: u64) -> Picos {
+        let slower = self
+            .memdev(memdev)
+            .map_or(1, |device| device.condition().slower);
+        ZERO_RATE.time_of(bytes).times(slower.into())
     }
 
     /// Memory that was freed is nobody's from now on; what is to be zeroed is so in a while.
@@ -196,7 +237,7 @@ impl Fabric {
             for &span in spans {
                 self.forget(memdev, span);
             }
-            let due = self.now.saturating_add(ZERO_RATE.time_of(bytes));
+            let due = self.now.saturating_add(self.zero_time(memdev, bytes));
             self.at(due, Timer::Zeroed(memdev, *group));
         }
     }
@@ -212,6 +253,15 @@ impl Fabric {
                     let device = self.memdevs.get_mut(memdev.index());
                     // It is known, for it was never told before.
                     let _zeroed = device.map(|device| device.zero(group));
+                }
+                Timer::Answer(cci, answer) => self.told.push(Effect::Late { cci, answer }),
+                Timer::Fault(fault) => {
+                    // It finds things as they are by now.
+                    self.look_at_routes();
+                    let mut effects = vec![Effect::Struck { at: due, fault }];
+                    self.fail(fault, &mut effects);
+                    effects.append(&mut self.lost);
+                    self.told.append(&mut effects);
                 }
             }
         }

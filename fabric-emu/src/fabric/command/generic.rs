@@ -75,7 +75,9 @@ impl Fabric {
         let (serial_number, component_type) = match cci {
             Cci::Switch(switch) => (u64::from(switch.0), IdentifyResponse::SWITCH),
             Cci::Mailbox { memdev, .. } | Cci::Memdev(memdev) => {
-                let serial = self.memdev(memdev).map_or(0, |device| device.serial());
+                let serial = self.memdev(memdev).map_or(0, |device| {
+                    device.condition().serial.unwrap_or(device.serial())
+                });
                 (serial, IdentifyResponse::TYPE_3)
             }
         };
@@ -104,7 +106,11 @@ impl Fabric {
         let percent = u128::from(past) * 100 / u128::from(all.get().max(1));
         let percent = u8::try_from(percent).unwrap_or(100);
         let is_under_way = u8::from(background.ended.is_none());
-        let percent = if is_under_way == 1 { percent } else { 100 };
+        let percent = if is_under_way == 1 {
+            percent.min(99)
+        } else {
+            100
+        };
         BackgroundOperationStatus {
             status: percent << 1 | is_under_way,
             opcode: background.opcode,

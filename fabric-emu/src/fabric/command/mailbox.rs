@@ -55,7 +55,7 @@ impl Fabric {
             Request::IdentifyMemoryDevice(_) => {
                 Response::IdentifyMemoryDevice(self.what_it_is(at)?)
             }
-            Request::GetHealthInfo(_) => Response::GetHealthInfo(HEALTHY),
+            Request::GetHealthInfo(_) => Response::GetHealthInfo(self.health(at)),
             Request::GetPoisonList(asked) => self.poison_list((cci, at), asked, room)?,
             Request::InjectPoison(asked) => self.inject(at, asked)?,
             Request::ClearPoison(asked) => self.clear_poison(at, asked)?,
@@ -71,10 +71,11 @@ impl Fabric {
     ) -> Result<IdentifyMemoryDeviceResponse, ReturnCode> {
         let device = self.memdev(memdev).ok_or(ReturnCode::InternalError)?;
         let (fixed, _) = device.ld(ld)?;
+        let granules = device.condition().granules.unwrap_or(fixed / GRANULE);
         Ok(IdentifyMemoryDeviceResponse {
             fw_revision: *b"tierpool emu 0.1",
-            total_capacity: fixed / GRANULE,
-            volatile_only_capacity: fixed / GRANULE,
+            total_capacity: granules,
+            volatile_only_capacity: granules,
             persistent_only_capacity: 0,
             partition_alignment: 0,
             informational_event_log_size: 0,
@@ -89,6 +90,17 @@ impl Fabric {
             qos_telemetry_capabilities: 0,
             dynamic_capacity_event_log_size: cut(HOST_LOG, u16::MAX),
         })
+    }
+
+    fn health(&self, (memdev, ld): Logical) -> HealthInfo {
+        let corrected = self
+            .memdev(memdev)
+            .map(|device| &device.condition().corrected);
+        let count = corrected.and_then(|count| count.get(&ld));
+        HealthInfo {
+            corrected_volatile_error_count: count.copied().unwrap_or(0),
+            ..HEALTHY
+        }
     }
 
     fn host_events(

@@ -102,16 +102,17 @@ impl Fabric {
             .filter(|&end| end <= heads)
             .ok_or(ReturnCode::InvalidInput)?;
         let heads = (asked.start_head..end).map(|head| {
-            let link = self.ends.get(&(Node::Memdev(memdev), PortId(head)));
-            let is_up = link.is_some_and(|(_, link)| self.is_up.get(*link) == Some(&true));
-            let (lanes, speed) = link.map_or((0, 0), |(_, link)| self.link_of(*link));
+            let link = self.link_at(Node::Memdev(memdev), PortId(head));
+            let is_up = link.is_some_and(|(_, link)| link.is_up());
+            let (lanes, speed) = link.map_or((0, 0), |(_, link)| link.most());
+            let (width_now, speed_now) = link.map_or((0, 0), |(_, link)| link.current());
             HeadInformation {
                 port_number: head,
                 maximum_link_width: lanes,
-                negotiated_link_width: if is_up { lanes } else { 0 },
+                negotiated_link_width: width_now,
                 supported_link_speeds: (1 << speed) - 1,
                 maximum_link_speed: speed,
-                current_link_speed: if is_up { speed } else { 0 },
+                current_link_speed: speed_now,
                 ltssm_state: if is_up { Ltssm::L0 } else { Ltssm::Detect },
                 first_negotiated_lane: 0,
                 link_state_flags: 0,

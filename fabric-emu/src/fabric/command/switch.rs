@@ -1,6 +1,7 @@
 //! A switch and its manager: ports, virtual switches, and what their bridges are bound to.
 
 use super::super::Fabric;
+use super::super::link::Link;
 use super::{Answer, Cci, cut, list};
 use crate::cci::generic::Empty;
 use crate::cci::switch::{
@@ -70,6 +71,9 @@ impl Fabric {
             ld: Some(asked.ld_id).filter(|&ld| ld != BindVppbRequest::NO_LD),
         };
         switch.may_bind(bridge, to)?;
+        if switch.refuses() {
+            return Err(ReturnCode::InternalError);
+        }
         self.begin_to_bind((cci, id), bridge, to)
     }
 
@@ -89,6 +93,9 @@ impl Fabric {
         let bound = bridges.and_then(|bridges| bridges.get(vppb.index()));
         if !matches!(bound, Some(Some(_))) {
             return Err(ReturnCode::InvalidInput);
+        }
+        if switch.refuses() {
+            return Err(ReturnCode::InternalError);
         }
         self.begin_to_unbind((cci, id), (vcs, vppb))
     }
@@ -115,9 +122,13 @@ impl Fabric {
 
     fn port(&self, (id, port_id): (SwitchId, PortId), role: Role) -> PortInformation {
         let end = self.ends.get(&(Node::Switch(id), port_id));
-        let link = end.map(|(_, link)| *link);
-        let is_up = link.is_some_and(|link| self.is_up.get(link) == Some(&true));
-        let (lanes, speed) = link.map_or((0, 0), |link| self.link_of(link));
+        let link = self
+            .link_at(Node::Switch(id), port_id)
+            .map(|(_, link)| link);
+        let is_up = link.is_some_and(Link::is_up);
+        let (lanes, speed) = link.map_or((0, 0), Link::most);
+        let (width_now, speed_now) = link.map_or((0, 0), Link::current);
+        let is_in_reset = link.is_some_and(|link| link.is_in_reset);
         let node = end.filter(|_| is_up).map(|((node, _), _)| *node);
         let (kind, lds) = self.connected(node);
         PortInformation {
@@ -134,11 +145,15 @@ impl Fabric {
             connected_device_type: kind,
             supported_cxl_modes: FLIT_256,
             maximum_link_width: lanes,
-            negotiated_link_width: if is_up { lanes } else { 0 },
+            negotiated_link_width: width_now,
             supported_link_speeds: (1 << speed) - 1,
             maximum_link_speed: speed,
-            current_link_speed: if is_up { speed } else { 0 },
-            ltssm_state: if is_up { Ltssm::L0 } else { Ltssm::Detect },
+            current_link_speed: speed_now,
+            ltssm_state: match (is_up, is_in_reset) {
+                (true, _) => Ltssm::L0,
+                (false, true) => Ltssm::HotReset,
+                (false, false) => Ltssm::Detect,
+            },
             first_negotiated_lane: 0,
             link_state_flags: if node.is_some() { 1 << 2 } else { 0 },
             supported_ld_count: lds,
@@ -165,10 +180,10 @@ impl Fabric {
     ) -> Result<(), ReturnCode> {
         let end = self.ends.get(&(Node::Switch(id), asked.port_id));
         let link = end.map(|(_, link)| *link).ok_or(ReturnCode::InvalidInput)?;
-        let is_up = self.is_up.get_mut(link).ok_or(ReturnCode::InternalError)?;
+        let link = self.links.get_mut(link).ok_or(ReturnCode::InternalError)?;
         match asked.operation {
-            PortOperation::AssertReset => *is_up = false,
-            PortOperation::DeassertReset => *is_up = true,
+            PortOperation::AssertReset => link.is_in_reset = true,
+            PortOperation::DeassertReset => link.is_in_reset = false,
             PortOperation::ResetBridge => {}
         }
         self.has_new_routes = true;
@@ -183,10 +198,7 @@ impl Fabric {
         tunnel: &TunnelRequest,
     ) -> Result<Response, ReturnCode> {
         let port = (Node::Switch(id), PortId(tunnel.port_or_ld_id));
-        let end = self
-            .ends
-            .get(&port)
-            .filter(|(_, link)| self.is_up.get(*link) == Some(&true));
+        let end = self.ends.get(&port).filter(|(_, link)| self.is_up(*link));
         match (tunnel.target_type, end) {
             (TunnelTarget::PortOrLd, Some(((Node::Memdev(memdev), _), _)))
                 if self.gone.get(memdev.index()) == Some(&false) =>
@@ -195,20 +207,6 @@ impl Fabric {
             }
             _ => Err(ReturnCode::InvalidInput),
         }
-    }
-
-    /// Lanes of a link, and its speed as PCIe encodes it: 1 for 2.5 GT/s, 6 for 64.
-    pub(super) fn link_of(&self, link: usize) -> (u8, u8) {
-        let (lanes, rate) = self.rates.get(link).copied().unwrap_or((0, 0));
-        let speed = match rate {
-            0..=2 => 1,
-            3..=5 => 2,
-            6..=8 => 3,
-            9..=16 => 4,
-            17..=32 => 5,
-            _ => 6,
-        };
-        (lanes, speed)
     }
 }
 

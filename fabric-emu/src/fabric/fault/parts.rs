@@ -1,0 +1,187 @@
+//! What goes wrong with links, switches and memory devices.
+
+use super::super::event::{AccessError, Effect};
+use super::super::link::Link;
+use super::super::time::Direction;
+use super::super::{Cci, Fabric};
+use super::{Fault, UNREACHABLE};
+use crate::id::{LdId, MemdevId, Port};
+use crate::memdev::Memdev;
+use crate::span::Span;
+use crate::timing::Picos;
+
+const fn done(is_done: bool) -> Effect {
+    if is_done { Effect::Done } else { UNREACHABLE }
+}
+
+impl Fabric {
+    fn link_mut(&mut self, port: Port) -> Option<(usize, &mut Link)> {
+        let &(_, link) = self.ends.get(&(port.node, port.port))?;
+        Some((link, self.links.get_mut(link)?))
+    }
+
+    /// Changes the link of a port.
+    pub(super) fn set_link(&mut self, port: Port, change: impl FnOnce(&mut Link)) -> Effect {
+        let link = self.link_mut(port);
+        done(link.map(|(_, link)| change(link)).is_some())
+    }
+
+    pub(super) fn heal_link(&mut self, port: Port) -> Effect {
+        let healed = self
+            .link_mut(port)
+            .map(|(place, link)| (place, link.heal()));
+        if let Some((place, (lanes, gigatransfers))) = healed {
+            self.times.heal_link(place, lanes, gigatransfers);
+        }
+        done(healed.is_some())
+    }
+
+    pub(super) fn retrain(&mut self, port: Port, lanes: u8, gigatransfers: u8) -> Effect {
+        match self.link_mut(port) {
+            None => UNREACHABLE,
+            Some((place, link)) => {
+                if !link.train(lanes, gigatransfers) {
+                    return Effect::Failed(AccessError::NotSo);
+                }
+                self.times.train(place, lanes, gigatransfers);
+                Effect::Done
+            }
+        }
+    }
+
+    pub(super) fn retry(&mut self, port: Port, once_in: u32) -> Effect {
+        let place = self.link_mut(port).map(|(place, _)| place);
+        done(
+            place
+                .map(|it| self.times.set_retries(it, once_in))
+                .is_some(),
+        )
+    }
+
+    pub(super) fn stall(
+        &mut self,
+        port: Port,
+        direction: Direction,
+        longer: Option<Picos>,
+    ) -> Effect {
+        let place = self.link_mut(port).map(|(place, _)| place);
+        let stalled = place.map(|place| self.times.stall(place, direction, longer));
+        done(stalled.is_some())
+    }
+
+    /// What goes wrong with a switch.
+    pub(super) fn fail_switch(&mut self, fault: Fault) -> Effect {
+        let (Fault::SwitchRestarts(id)
+        | Fault::SwitchRefuses(id)
+        | Fault::SwitchObeys(id)
+        | Fault::BridgeUnbinds { switch: id, .. }) = fault
+        else {
+            return UNREACHABLE;
+        };
+        if matches!(fault, Fault::SwitchRestarts(_)) {
+            // What went on in the background goes on no more.
+            self.start_anew(|cci| cci == Cci::Switch(id));
+        }
+        let Some(switch) = self.switches.get_mut(id.index()) else {
+            return UNREACHABLE;
+        };
+        match fault {
+            Fault::SwitchRestarts(_) => switch.forget(),
+            Fault::BridgeUnbinds { vcs, vppb, .. } => {
+                return done(switch.unbind(vcs, vppb).is_ok());
+            }
+            _ => switch.refuse(matches!(fault, Fault::SwitchRefuses(_))),
+        }
+        Effect::Done
+    }
+
+    /// What goes wrong with a memory device as such.
+    pub(super) fn fail_memdev(&mut self, fault: Fault) -> Effect {
+        let (Fault::MemdevTurnsViral(id)
+        | Fault::MemdevSlows { memdev: id, .. }
+        | Fault::MemdevLies { memdev: id, .. }
+        | Fault::MemdevCorrects { memdev: id, .. }
+        | Fault::LogFills { memdev: id, .. }
+        | Fault::ListChanges { memdev: id, .. }
+        | Fault::MemdevHeals(id)) = fault
+        else {
+            return UNREACHABLE;
+        };
+        let Some(device) = self.memdevs.get_mut(id.index()) else {
+            return UNREACHABLE;
+        };
+        match fault {
+            Fault::MemdevTurnsViral(_) => device.condition_mut().is_viral = true,
+            Fault::MemdevSlows { times, .. } => device.condition_mut().slower = times.max(1),
+            Fault::MemdevLies {
+                serial, granules, ..
+            } => {
+                device.condition_mut().serial = serial;
+                device.condition_mut().granules = granules;
+            }
+            Fault::MemdevCorrects { ld, errors, .. } => return corrects(device, ld, errors),
+            Fault::LogFills { ld, .. } => {
+                return done(device.log_mut(ld).map(|log| log.close(true)).is_some());
+            }
+            Fault::ListChanges { ld, .. } => return done(device.change_list(ld).is_ok()),
+            _ => device.heal(),
+        }
+        Effect::Done
+    }
+
+    /// What goes wrong with a line.
+    pub(super) fn fail_line(&mut self, fault: Fault) -> Effect {
+        let (Fault::Poison { memdev, physical }
+        | Fault::PoisonOnce { memdev, physical }
+        | Fault::PoisonStays { memdev, physical }
+        | Fault::PoisonHeals { memdev, physical }) = fault
+        else {
+            return UNREACHABLE;
+        };
+        let device = self.memdevs.get_mut(memdev.index());
+        let Some(device) = device.filter(|it| physical < it.bytes()) else {
+            return UNREACHABLE;
+        };
+        let media = device.media_mut();
+        done(match fault {
+            Fault::Poison { .. } => media.poison(physical),
+            Fault::PoisonOnce { .. } => media.fail_once(physical),
+            Fault::PoisonStays { .. } => media.spoil(physical),
+            _ => {
+                media.heal(physical);
+                true
+            }
+        })
+    }
+
+    /// A memory device goes, or comes and has forgotten what it held.
+    pub(super) fn set_gone(&mut self, memdev: MemdevId, is_gone: bool) -> Effect {
+        let (Some(gone), Some(device)) = (
+            self.gone.get_mut(memdev.index()),
+            self.memdevs.get_mut(memdev.index()),
+        ) else {
+            return UNREACHABLE;
+        };
+        if std::mem::replace(gone, is_gone) && !is_gone {
+            device.power_cycle();
+        }
+        if is_gone {
+            let all = Span {
+                start: 0,
+                bytes: u64::MAX,
+            };
+            self.forget(memdev, all);
+            self.start_anew(|cci| cci.is_of_memdev(memdev));
+        }
+        Effect::Done
+    }
+}
+
+fn corrects(device: &mut Memdev, ld: LdId, errors: u32) -> Effect {
+    if device.ld(ld).is_err() {
+        return UNREACHABLE;
+    }
+    let count = device.condition_mut().corrected.entry(ld).or_insert(0);
+    *count = count.saturating_add(errors);
+    Effect::Done
+}
