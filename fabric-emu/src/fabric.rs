@@ -75,6 +75,8 @@ struct Host {
     is_alive: bool,
     takes_back_invalidates: bool,
     cache: Cache,
+    /// How many addresses it has set aside.
+    addresses: u64,
     /// By their first addresses.
     windows: BTreeMap<u64, Window>,
     /// Of the lines in its caches that a device keeps a directory of, where they came from.
@@ -145,6 +147,7 @@ impl Fabric {
                 is_alive: true,
                 takes_back_invalidates: host.takes_back_invalidates,
                 cache: Cache::new(host.cache_lines, !host.writes_back_no_clean_lines, rng),
+                addresses: host.window.get(),
                 windows: BTreeMap::new(),
                 origins: BTreeMap::new(),
             }

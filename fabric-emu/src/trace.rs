@@ -193,5 +193,6 @@ const fn error(error: AccessError) -> u64 {
         AccessError::TimedOut => 10,
         AccessError::Viral => 11,
         AccessError::NotSo => 12,
+        AccessError::NoAddresses => 13,
     }
 }

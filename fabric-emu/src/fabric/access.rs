@@ -76,6 +76,10 @@ impl Fabric {
         if is_taken || is_one_too_many || is_crooked {
             return Effect::Failed(AccessError::BadRange);
         }
+        let mapped: u64 = host.windows.values().map(|it| it.bytes).sum();
+        if mapped.saturating_add(span.bytes) > host.addresses {
+            return Effect::Failed(AccessError::NoAddresses);
+        }
         let window = Window {
             bytes: span.bytes,
             memdev,
@@ -401,6 +405,26 @@ impl Fabric {
         }
         let took = end.saturating_sub(self.now);
         effects.push(Effect::Written { took });
+    }
+
+    /// A host writes back what it wrote of a logical device, its caches let go of it, and its
+    /// decoders lead there no more.
+    pub(super) fn let_go(
+        &mut self,
+        host: HostId,
+        (memdev, ld): (MemdevId, LdId),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(it) = self.hosts.get(host.index()) else {
+            return;
+        };
+        let windows = it.windows.iter();
+        let windows = windows.filter(|(_, it)| (it.memdev, it.ld) == (memdev, ld));
+        let windows: Vec<_> = windows.map(|(&start, it)| (start, it.bytes)).collect();
+        for (start, bytes) in windows {
+            self.write_back(host, Span { start, bytes }, true, effects);
+            self.unmap(host, start);
+        }
     }
 
     /// A line left the caches of a host: the directory does not have it there any more.

@@ -86,6 +86,9 @@ pub enum AccessError {
     /// or one too many.
     #[error("the range overlaps another one, is not of whole lines, or is one too many")]
     BadRange,
+    /// The host has set no more addresses aside for memory of the fabric (its `window`).
+    #[error("the host has set aside no more addresses")]
+    NoAddresses,
     /// The memory is kept coherent by the device, which needs the host to give lines back.
     #[error("the host takes no back-invalidates, and the memory needs them")]
     Incoherent,

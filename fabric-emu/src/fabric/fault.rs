@@ -61,6 +61,7 @@ impl Fabric {
             Fault::InterfaceHeals(cci) => self.heal_interface(cci),
         };
         effects.push(effect);
+        self.links_changed();
     }
 
     fn cycle(&mut self, memdev: MemdevId) -> Effect {

@@ -469,6 +469,62 @@ fn a_range_is_mapped_once_and_is_one_of_so_many() {
 }
 
 #[test]
+fn a_host_maps_no_more_than_it_has_set_addresses_aside_for() {
+    let mut topology = topology(true);
+    topology.hosts[0].window = Bytes::new(2 * REGION);
+    let mut fabric = shared_of(&topology, 3);
+    let map = |address| Event::Map {
+        host: HostId(0),
+        span: Span::new(0, 64).unwrap(),
+        memdev: POOL,
+        ld: LdId(0),
+        address,
+    };
+    let full = [Effect::Failed(AccessError::NoAddresses)];
+    assert_eq!(fabric.step(Picos::ZERO, &map(2 * REGION)), full);
+    let (host, start) = (HostId(0), BASE);
+    fabric.step(Picos::ZERO, &Event::Unmap { host, start });
+    assert_eq!(fabric.step(Picos::ZERO, &map(0)), [Effect::Done]);
+}
+
+#[test]
+fn a_coherent_line_that_cannot_be_had_back_is_told_to_be_lost() {
+    for is_read in [true, false] {
+        let mut fabric = shared(true, 3);
+        let (line, clean) = (at(HARDWARE, 2), at(HARDWARE, 3));
+        load(&mut fabric, 0, clean).unwrap();
+        store(&mut fabric, 0, line, 5);
+        let cable = port(Node::Host(HostId(0)), 0);
+        fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkFails(cable)));
+        let (host, address) = (HostId(1), line);
+        let content = [7; LINE];
+        let effects = fabric.step(
+            Picos::ZERO,
+            &if is_read {
+                Event::Load { host, address }
+            } else {
+                Event::Store {
+                    host,
+                    address,
+                    content,
+                }
+            },
+        );
+        let lost = Effect::Lost {
+            host: HostId(0),
+            address: line,
+            why: AccessError::Unreachable,
+        };
+        assert_eq!(effects[0], lost);
+        store(&mut fabric, 1, clean, 8);
+        fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkHeals(cable)));
+        // What host 0 has is what there is, and not what it once had.
+        assert_eq!(load(&mut fabric, 0, line), Ok(if is_read { 0 } else { 7 }));
+        assert_eq!(load(&mut fabric, 0, clean), Ok(8));
+    }
+}
+
+#[test]
 fn lines_of_what_is_not_mapped_any_more_are_nobodys() {
     let mut fabric = shared(true, 3);
     load(&mut fabric, 0, at(HARDWARE, 0)).unwrap();

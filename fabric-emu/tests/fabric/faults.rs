@@ -2,7 +2,7 @@
 
 use fabric_emu::cci::generic::Empty;
 use fabric_emu::cci::switch::{GetPhysicalPortStateRequest, Ltssm, PortInformation};
-use fabric_emu::cci::virtual_switch::BindVppbRequest;
+use fabric_emu::cci::virtual_switch::{BindVppbRequest, UnbindOption, UnbindVppbRequest};
 use fabric_emu::cci::{Request, Response, ReturnCode};
 use fabric_emu::fabric::{AccessError, Asked, Cci, Direction, Effect, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
@@ -473,4 +473,63 @@ fn a_fault_of_what_is_not_there_fails_and_changes_nothing_else() {
         assert_eq!(effects, [Effect::Failed(why)], "{fault:?}");
     }
     load(&mut fabric, apart(2), 0, 0);
+}
+
+fn unbind(option: UnbindOption) -> Request {
+    Request::UnbindVppb(UnbindVppbRequest {
+        vcs_id: VcsId(0),
+        vppb_id: VppbId(0),
+        option,
+    })
+}
+
+#[test]
+fn a_bridge_is_unbound_as_its_manager_says() {
+    let manager = Cci::Switch(SWITCH);
+    // As if it was torn out: what was not written back is lost.
+    let mut torn = hosts(4);
+    store(&mut torn, apart(1), 0, 3);
+    let surprise = unbind(UnbindOption::SurpriseHotRemove);
+    assert_eq!(torn.ask(apart(2), manager, &surprise), Err(Asked::Begun));
+    let later = torn.next_due().unwrap();
+    torn.advance(later);
+    assert_eq!(
+        flush(&mut torn, later, 3)[0],
+        lost(3, AccessError::Unreachable)
+    );
+    // The host is asked: it has written all back.
+    let mut managed = hosts(4);
+    store(&mut managed, apart(1), 0, 3);
+    let asks = unbind(UnbindOption::ManagedHotRemove);
+    assert_eq!(managed.ask(apart(2), manager, &asks), Err(Asked::Begun));
+    let later = managed.next_due().unwrap();
+    assert_eq!(managed.advance(later), []);
+    assert_eq!(fails(&mut managed, later, 3), AccessError::Unmapped);
+    let media = managed.memdev(DEVICE).unwrap().media();
+    assert_eq!(media.read(3 * 64), Ok([1; 64]));
+}
+
+#[test]
+fn a_bridge_that_waits_for_its_link_is_unbound_once_that_is_down() {
+    let manager = Cci::Switch(SWITCH);
+    let pool = Port {
+        node: Node::Switch(SWITCH),
+        port: PortId(4),
+    };
+    let mut fabric = hosts(4);
+    let waits = unbind(UnbindOption::WaitForLinkDown);
+    assert_eq!(fabric.ask(apart(1), manager, &waits), Err(Asked::Begun));
+    assert_eq!(fabric.next_due(), None, "it waits for the link");
+    load(&mut fabric, apart(2), 0, 1);
+    let busy = Err(Asked::Refused(ReturnCode::Busy));
+    assert_eq!(fabric.ask(apart(2), manager, &waits), busy);
+    hit(&mut fabric, apart(3), Fault::LinkFails(pool));
+    let later = fabric.next_due().unwrap();
+    fabric.advance(later);
+    hit(&mut fabric, later, Fault::LinkHeals(pool));
+    assert_eq!(fails(&mut fabric, later, 2), AccessError::Unreachable);
+    let refused = Err(Asked::Refused(ReturnCode::InvalidInput));
+    assert_eq!(fabric.ask(later, manager, &waits), refused, "it is unbound");
+    // Others are still bound.
+    load(&mut fabric, later, 1, 1);
 }

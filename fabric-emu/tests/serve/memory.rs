@@ -390,7 +390,7 @@ fn a_logical_device_that_another_host_is_bound_to_is_not_carved_for_the_one_befo
     let unbind = UnbindVppbRequest {
         vcs_id: VcsId(0),
         vppb_id: VppbId(0),
-        option: UnbindOption::WaitForLinkDown,
+        option: UnbindOption::SurpriseHotRemove,
     };
     assert_eq!(
         switch.ask(&Request::UnbindVppb(unbind)),

@@ -8,8 +8,9 @@ use super::super::event::Effect;
 use super::super::fault::{Fault, Glitch};
 use super::{Answer, Cci, Done, Logical};
 use crate::capacity::{Freed, GroupId};
+use crate::cci::virtual_switch::UnbindOption;
 use crate::cci::{Opcode, ReturnCode};
-use crate::id::{LdId, MemdevId, SwitchId, VcsId, VppbId};
+use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId, VcsId, VppbId};
 use crate::span::Span;
 use crate::switch::Bound;
 use crate::timing::{Picos, Rate};
@@ -70,6 +71,10 @@ pub(super) struct Background {
 enum Work {
     Bind(SwitchId, (VcsId, VppbId), Bound),
     Unbind(SwitchId, (VcsId, VppbId)),
+    /// And before that the host writes back what it wrote of what is behind the bridge.
+    UnbindManaged(SwitchId, (VcsId, VppbId)),
+    /// Once the link of the port is down.
+    UnbindOnceDown(SwitchId, (VcsId, VppbId), PortId),
     /// It is done already.
     Sanitize,
 }
@@ -118,9 +123,47 @@ impl Fabric {
         &mut self,
         (cci, switch): (Cci, SwitchId),
         bridge: (VcsId, VppbId),
+        (option, port): (UnbindOption, PortId),
     ) -> Answer {
-        let work = Work::Unbind(switch, bridge);
-        self.begin(cci, (Opcode::UnbindVppb, work), |_| BIND_TIME)
+        let work = match option {
+            UnbindOption::SurpriseHotRemove => Work::Unbind(switch, bridge),
+            UnbindOption::ManagedHotRemove => Work::UnbindManaged(switch, bridge),
+            UnbindOption::WaitForLinkDown => Work::UnbindOnceDown(switch, bridge, port),
+        };
+        let answer = self.begin(cci, (Opcode::UnbindVppb, work), |_| match option {
+            UnbindOption::WaitForLinkDown => Picos::MAX,
+            _ => BIND_TIME,
+        });
+        self.links_changed();
+        answer
+    }
+
+    /// What waited for a link to be down goes on.
+    pub(in super::super) fn links_changed(&mut self) {
+        let waits = |(&cci, component): (&Cci, &Component)| {
+            let background = component.background.as_ref()?;
+            let is_under_way = background.ended.is_none() && background.due == Picos::MAX;
+            match background.work {
+                Work::UnbindOnceDown(switch, _, port) if is_under_way && !component.hangs => {
+                    Some((cci, Node::Switch(switch), port))
+                }
+                _ => None,
+            }
+        };
+        let waiting: Vec<_> = self.components.iter().filter_map(waits).collect();
+        for (cci, node, port) in waiting {
+            if self
+                .link_at(node, port)
+                .is_some_and(|(_, link)| link.is_up())
+            {
+                continue;
+            }
+            let due = self.now.saturating_add(BIND_TIME);
+            let timer = self.at(due, Timer::Background(cci));
+            if let Some(background) = &mut self.component_mut(cci).background {
+                (background.due, background.timer) = (due, timer);
+            }
+        }
     }
 
     /// Begins to zero what the host of a logical device reaches: that is gone at once, and it is
@@ -146,7 +189,7 @@ impl Fabric {
         let takes = takes(self);
         let (begun, due) = (self.now, self.now.saturating_add(takes));
         let timer = self.at(due, Timer::Background(cci));
-        if self.component(cci).hangs {
+        if self.component(cci).hangs || due == Picos::MAX {
             self.timers.remove(&timer);
         }
         self.component_mut(cci).background = Some(Background {
@@ -205,6 +248,10 @@ impl Fabric {
         let Some(due) = self.goes_on(cci).map(|background| background.due) else {
             return;
         };
+        if due == Picos::MAX {
+            // It waits for something else.
+            return self.links_changed();
+        }
         let timer = self.at(due.max(self.now), Timer::Background(cci));
         if let Some(background) = &mut self.component_mut(cci).background {
             background.timer = timer;
@@ -282,6 +329,31 @@ impl Fabric {
         bytes
     }
 
+    /// Hosts that would not reach something without a bridge write back what they wrote of it, and
+    /// let go of it.
+    fn ask_to_let_go(&mut self, switch: SwitchId, (vcs, vppb): (VcsId, VppbId)) {
+        self.look_at_routes();
+        let with = self.reached.clone();
+        let Some(Ok(bound)) = self.switch_mut(switch).map(|it| it.unbind(vcs, vppb)) else {
+            return;
+        };
+        self.look_at_routes();
+        let without = self.reached.clone();
+        // It was bound so, and nothing else is by now.
+        let _bound = self
+            .switch_mut(switch)
+            .map(|it| it.bind((vcs, vppb), bound));
+        self.look_at_routes();
+        let mut effects = Vec::new();
+        for ((host, with), without) in (0..).map(HostId).zip(with).zip(without) {
+            for at in with.into_keys().filter(|at| !without.contains_key(at)) {
+                self.let_go(host, at, &mut effects);
+            }
+        }
+        effects.retain(|effect| matches!(effect, Effect::Lost { .. }));
+        self.told.append(&mut effects);
+    }
+
     fn end(&mut self, cci: Cci) {
         let Some(work) = self.goes_on(cci).map(|background| background.work) else {
             return;
@@ -291,7 +363,12 @@ impl Fabric {
                 let switch = self.switch_mut(switch);
                 switch.map_or(Ok(()), |switch| switch.bind(bridge, to))
             }
-            Work::Unbind(switch, (vcs, vppb)) => {
+            Work::UnbindManaged(switch, (vcs, vppb)) => {
+                self.ask_to_let_go(switch, (vcs, vppb));
+                let switch = self.switch_mut(switch);
+                switch.map_or(Ok(()), |switch| switch.unbind(vcs, vppb).map(|_| ()))
+            }
+            Work::Unbind(switch, (vcs, vppb)) | Work::UnbindOnceDown(switch, (vcs, vppb), _) => {
                 let switch = self.switch_mut(switch);
                 switch.map_or(Ok(()), |switch| switch.unbind(vcs, vppb).map(|_| ()))
             }

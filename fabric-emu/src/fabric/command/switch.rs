@@ -11,11 +11,11 @@ use crate::cci::switch::{
 };
 use crate::cci::tunnel::{TunnelRequest, TunnelTarget};
 use crate::cci::virtual_switch::{
-    BindVppbRequest, BindingStatus, GetVcsInfoRequest, GetVcsInfoResponse, VcsHead, VcsInformation,
-    VcsState, VppbInformation,
+    BindVppbRequest, BindingStatus, GetVcsInfoRequest, GetVcsInfoResponse, UnbindVppbRequest,
+    VcsHead, VcsInformation, VcsState, VppbInformation,
 };
 use crate::cci::{Request, Response, ReturnCode};
-use crate::id::{Node, PortId, SwitchId, VcsId, VppbId};
+use crate::id::{Node, PortId, SwitchId, VcsId};
 use crate::switch::{Bound, Role, Switch};
 use crate::topology::MemdevKind;
 
@@ -44,7 +44,7 @@ impl Fabric {
             Request::GetVcsInfo(asked) => vcs_info(switch, &asked)?,
             Request::BindVppb(asked) => return self.bind_bridge((cci, id), &asked),
             Request::UnbindVppb(asked) => {
-                return self.unbind_bridge((cci, id), (asked.vcs_id, asked.vppb_id));
+                return self.unbind_bridge((cci, id), &asked);
             }
             Request::GenerateAerEvent(asked) => {
                 let vcs = switch.virtual_switches().get(asked.vcs_id.index());
@@ -77,11 +77,8 @@ impl Fabric {
         self.begin_to_bind((cci, id), bridge, to)
     }
 
-    fn unbind_bridge(
-        &mut self,
-        (cci, id): (Cci, SwitchId),
-        (vcs, vppb): (VcsId, VppbId),
-    ) -> Answer {
+    fn unbind_bridge(&mut self, (cci, id): (Cci, SwitchId), asked: &UnbindVppbRequest) -> Answer {
+        let (vcs, vppb) = (asked.vcs_id, asked.vppb_id);
         let switch = self
             .switches
             .get(id.index())
@@ -91,13 +88,13 @@ impl Fabric {
             .get(vcs.index())
             .map(|it| &it.bridges);
         let bound = bridges.and_then(|bridges| bridges.get(vppb.index()));
-        if !matches!(bound, Some(Some(_))) {
+        let Some(&Some(bound)) = bound else {
             return Err(ReturnCode::InvalidInput);
-        }
+        };
         if switch.refuses() {
             return Err(ReturnCode::InternalError);
         }
-        self.begin_to_unbind((cci, id), (vcs, vppb))
+        self.begin_to_unbind((cci, id), (vcs, vppb), (asked.option, bound.port))
     }
 
     fn ports(
@@ -188,6 +185,7 @@ impl Fabric {
         }
         self.has_new_routes = true;
         self.look_at_routes();
+        self.links_changed();
         Ok(())
     }
 
