@@ -23,6 +23,7 @@
 //! happens by itself, and what came of them is told by the next step. A fault whose part is not
 //! there fails then, and says so: nothing is checked before.
 
+use pool_core::planted;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -131,7 +132,9 @@ impl Schedule {
             return Err(ScheduleError::TooMany);
         }
         what(&fault)?;
-        let place = self.0.partition_point(|planned| planned.at <= at);
+        let place = self.0.partition_point(|planned| {
+            planned.at < at || (planned.at == at && !planted!("schedule.puts_the_last_first"))
+        });
         self.0.insert(place, Planned { at, fault });
         Ok(())
     }

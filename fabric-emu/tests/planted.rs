@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fabric_emu::capacity::{Capacity, NO_TAG, Region, Removal, Selection};
 use fabric_emu::cci::{Category, Message, Request, ReturnCode, Tag, generic::Empty};
-use fabric_emu::fabric::{Cci, Effect, Event, Fabric};
-use fabric_emu::id::{HostId, LdId, MemdevId, Node, SwitchId, VcsId, VppbId};
+use fabric_emu::fabric::{Cci, Effect, Event, Fabric, Fault};
+use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
 use fabric_emu::media::Media;
+use fabric_emu::schedule::Schedule;
 use fabric_emu::span::Span;
 use fabric_emu::switch::Bound;
-use fabric_emu::timing::Picos;
+use fabric_emu::timing::{Picos, Server};
 use fabric_emu::topology::Topology;
 use pool_core::fault::plant;
 use pool_core::rng::Rng;
@@ -283,6 +284,59 @@ fn streams() {
     assert_eq!(evictions(2), evictions(3), "one more host shifted a draw");
 }
 
+/// A host that is cut off and one that is not read the same of coherent memory.
+fn cut_off() {
+    let mut fabric = two_hosts(true);
+    let store = |host, byte| Event::Store {
+        host: HostId(host),
+        address: 1 << 40,
+        content: [byte; 64],
+    };
+    fabric.step(Picos::ZERO, &store(0, 1));
+    let port = Port {
+        node: Node::Host(HostId(0)),
+        port: PortId(0),
+    };
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkFails(port)));
+    let read = |fabric: &mut Fabric, host| {
+        let load = Event::Load {
+            host: HostId(host),
+            address: 1 << 40,
+        };
+        match fabric.step(Picos::ZERO, &load).last() {
+            Some(Effect::Loaded { content, .. }) => content[0],
+            other => panic!("{other:?}"),
+        }
+    };
+    let other = read(&mut fabric, 1);
+    fabric.step(Picos::ZERO, &Event::Fault(Fault::LinkHeals(port)));
+    assert_eq!(read(&mut fabric, 0), other);
+}
+
+/// Of many that come at once each waits for those before it.
+fn waits() {
+    let mut server = Server::default();
+    let service = Picos::new(10);
+    let starts: Vec<_> = (0..3)
+        .map(|_| server.serve(Picos::ZERO, Picos::ZERO, service))
+        .collect();
+    assert_eq!(starts, [0, 10, 20].map(Picos::new));
+}
+
+/// Faults of one time keep their order.
+fn order() {
+    let mut schedule = Schedule::new();
+    for host in 0..3 {
+        let fault = Fault::HostDies(HostId(host));
+        schedule.add(Picos::ZERO, fault).expect("a file holds it");
+    }
+    let read = Schedule::parse("s", &schedule.to_toml()).expect("it was printed");
+    for schedule in [schedule, read] {
+        let first = schedule.faults().first().expect("it was planned");
+        assert_eq!(first.fault, Fault::HostDies(HostId(0)));
+    }
+}
+
 /// A law, by what it says.
 type Law = fn();
 
@@ -296,9 +350,11 @@ fn holds(law: Law) -> bool {
 /// Catches: fabric.reads_past_who_wrote, media.zeroes_whole_pages_alone, switch.binds_twice
 /// Catches: command.begins_two_at_once, fabric.draws_from_the_machine
 /// Catches: fabric.draws_by_how_many_there_are, trace.leaves_out_the_time
+/// Catches: fabric.has_lines_back_over_no_link, timing.serves_two_at_once
+/// Catches: schedule.puts_the_last_first
 #[test]
 fn each_planted_bug_breaks_a_law() {
-    let bugs: [(&str, Law); 13] = [
+    let bugs: [(&str, Law); 16] = [
         ("capacity.shares_anything", sharing),
         ("capacity.reuses_what_the_host_may_take", capacity),
         ("capacity.frees_what_others_have", capacity),
@@ -312,6 +368,9 @@ fn each_planted_bug_breaks_a_law() {
         ("fabric.draws_from_the_machine", traces),
         ("fabric.draws_by_how_many_there_are", streams),
         ("trace.leaves_out_the_time", traces),
+        ("fabric.has_lines_back_over_no_link", cut_off),
+        ("timing.serves_two_at_once", waits),
+        ("schedule.puts_the_last_first", order),
     ];
     for (bug, law) in bugs {
         plant(None);
