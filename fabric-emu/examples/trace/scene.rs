@@ -1,5 +1,5 @@
 //! A fabric to which things happen at random, as a seed says: what hosts and managers do, sense or
-//! nonsense, and what goes wrong meanwhile.
+//! nonsense, and what goes wrong meanwhile, planned and not.
 
 use std::error::Error;
 
@@ -12,6 +12,7 @@ use fabric_emu::cci::virtual_switch::BindVppbRequest;
 use fabric_emu::cci::{Request, Tag};
 use fabric_emu::fabric::{Cci, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
+use fabric_emu::schedule::{Mix, Schedule};
 use fabric_emu::span::Span;
 use fabric_emu::timing::Picos;
 use fabric_emu::topology::Topology;
@@ -71,6 +72,13 @@ impl Scene {
             }
         }
         scene.fabric.advance(scene.now);
+        let us = |count: u64| Picos::from_nanos(1_000 * count);
+        let mix = Mix::all(us(500), us(10), us(100));
+        let mut schedule = Schedule::new();
+        for planned in Schedule::draw(&topology, seed, &mix)?.faults() {
+            schedule.add(scene.now.saturating_add(planned.at), planned.fault)?;
+        }
+        scene.fabric.plan(&schedule);
         Ok(scene)
     }
 

@@ -1,7 +1,7 @@
 //! What goes wrong, and is well again.
 //!
 //! # Files
-//! [`kinds`]: what may go wrong. Here: hosts. `parts`: links, switches and devices. `interface`:
+//! `kinds`: what may go wrong. Here: hosts. `parts`: links, switches and devices. `interface`:
 //! between an interface and who sends commands.
 
 use super::Fabric;
