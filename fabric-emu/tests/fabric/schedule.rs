@@ -399,3 +399,12 @@ fn after_the_last_end_of_a_schedule_memory_is_reached_and_keeps_what_is_written(
         rig::load(&mut fabric, us(1_000_003), 0, 9_999);
     }
 }
+
+#[test]
+fn the_schedule_that_the_documents_show_is_one() {
+    let text = include_str!("../../../docs/fabric.md");
+    let (_, rest) = text.split_once("```toml\n[[fault]]").unwrap();
+    let (shown, _) = rest.split_once("```").unwrap();
+    let schedule = Schedule::parse("fabric.md", &format!("[[fault]]{shown}")).unwrap();
+    assert_eq!(schedule.faults().len(), 2);
+}
