@@ -186,7 +186,8 @@ fn a_text_tells_of_each_thing_once() {
         }
         // One line for each link, one for each host and its memory and what is around it, one for
         // each region, and the title.
-        let lines = 1 + topology.links.len() + 3 * topology.hosts.len() + topology.memdevs.len();
+        let regions: usize = topology.memdevs.iter().map(|it| it.regions.len()).sum();
+        let lines = 1 + topology.links.len() + 3 * topology.hosts.len() + regions;
         assert_eq!(text.lines().count(), lines);
         assert!(text.lines().all(|line| line == line.trim_end()));
     }

@@ -34,8 +34,8 @@ pub fn expander() -> Topology {
     }
 }
 
-/// One switch between so many hosts and a device of so many logical devices, whose 512 GiB of
-/// dynamic memory may be shared, and kept coherent by software.
+/// One switch between so many hosts and a device of so many logical devices: a region that may be
+/// shared, and is kept coherent by software, and one for one host each, of 512 GiB for both.
 ///
 /// # Panics
 /// Unless there are 1 to 254 hosts and 1 to 16 logical devices.
@@ -53,7 +53,7 @@ pub fn switched(hosts: u8, logical_devices: u8) -> Topology {
     let dynamic = 512 * GIB - 512 * GIB % (GRANULE.get() * u64::from(logical_devices));
     let memdev = Memdev {
         dynamic: Bytes::new(dynamic),
-        regions: vec![shared],
+        regions: vec![shared, region(512, 256 * MIB)],
         ..memdev("pool", 0, MemdevKind::Mld(logical_devices))
     };
     let up = |id: u8| link(host_port(id.into()), switch_port(0, id));

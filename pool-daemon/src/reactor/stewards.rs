@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use fabric_emu::cci::{Request, Response};
+use fabric_emu::cci::{Opcode, Request, Response, ReturnCode};
 use fabric_emu::fabric::Cci;
 use fabric_emu::id::{LdId, MemdevId};
 use fabric_emu::serve::names::Door;
@@ -273,11 +273,17 @@ fn terms(source: &FabricSource) -> Terms {
 struct Line {
     path: PathBuf,
     remote: Option<Remote>,
+    /// What was refused last, and how: it is logged once.
+    refused: Option<(Opcode, ReturnCode)>,
 }
 
 impl Line {
     const fn to(path: PathBuf) -> Self {
-        Self { path, remote: None }
+        Self {
+            path,
+            remote: None,
+            refused: None,
+        }
     }
 
     fn ask(&mut self, request: &Request) -> Result<Response, Unanswered> {
@@ -289,11 +295,21 @@ impl Line {
         };
         let answer = match remote.ask(request) {
             Ok(response) => Ok(response),
-            Err(AskError::Refused(code)) => Err(Unanswered::Refused(code)),
+            Err(AskError::Refused(code)) => {
+                self.note(request.opcode(), code);
+                Err(Unanswered::Refused(code))
+            }
             // None of what a steward asks goes on in the background, or is that long.
             Err(_) => return Err(Unanswered::Unreached),
         };
         self.remote = Some(remote);
         answer
+    }
+
+    fn note(&mut self, command: Opcode, code: ReturnCode) {
+        if self.refused.replace((command, code)) != Some((command, code)) {
+            let path = self.path.display();
+            tracing::warn!(%path, ?command, ?code, "the fabric refuses a command of the steward");
+        }
     }
 }
