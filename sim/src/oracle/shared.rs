@@ -1,0 +1,170 @@
+//! What users see of extents that several hosts share, whatever home and peers believe.
+//!
+//! # Rules
+//! - *one writer*: of the hosts whose era is not fenced, one user writes an extent or any number
+//!   read it.
+//! - *epochs rise*: an exclusive grant has an epoch that no other host had it under, and no grant
+//!   has one below the last.
+//! - *published*: who is granted an extent is told a version that was published, and finds in all
+//!   of its lines what was published under it; of what a fenced host still does nothing is seen.
+//! - *poison is where it was*: a line is an error to read only where one was lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coherence::host::Right;
+
+use crate::broken::{Checked, broken, holds};
+
+/// Versions of an extent that are remembered.
+const VERSIONS: usize = 256;
+
+#[derive(Debug, Clone)]
+struct Extent {
+    /// `None`: anything, for what a dead writer left was accepted.
+    published: BTreeMap<u64, (Option<u64>, u8)>,
+    users: BTreeMap<(u8, u64), Right>,
+    /// The last epoch in which someone might write, whose it is, and whether it is over.
+    writer: (u64, u8, bool),
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self {
+            published: BTreeMap::from([(0, (Some(0), 0))]),
+            users: BTreeMap::new(),
+            writer: (0, 0, true),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    extents: BTreeMap<u32, Extent>,
+    fenced: BTreeSet<(u8, u64)>,
+    poisoned: BTreeSet<(u32, u32)>,
+}
+
+impl Truth {
+    pub(crate) fn is_fenced(&self, slot: u8, era: u64) -> bool {
+        self.fenced.contains(&(slot, era))
+    }
+
+    /// The fabric cut a host off: what its users still do counts for nothing.
+    pub(crate) fn fenced(&mut self, slot: u8, era: u64) {
+        self.fenced.insert((slot, era));
+        self.end_users(slot);
+    }
+
+    /// The users of a host have ended.
+    pub(crate) fn end_users(&mut self, slot: u8) {
+        for extent in self.extents.values_mut() {
+            extent.users.retain(|(of, _), _| *of != slot);
+        }
+    }
+
+    /// A user is granted an extent. Whether another host published what it gets.
+    pub(crate) fn granted(
+        &mut self,
+        (slot, user): (u8, u64),
+        number: u32,
+        right: Right,
+        (epoch, version): (u64, u64),
+    ) -> Checked<bool> {
+        let extent = self.extents.entry(number).or_default();
+        let writes = right == Right::Exclusive;
+        for (other, held) in &extent.users {
+            holds(!writes && *held != Right::Exclusive, "one writer", || {
+                format!("extent {number}: user {user} of host {slot} beside {other:?}")
+            })?;
+        }
+        let (last, owner, over) = extent.writer;
+        let rises = epoch > last || epoch == last && (!writes || owner == slot && !over);
+        holds(rises, "epochs rise", || {
+            format!("extent {number}: host {slot} is granted epoch {epoch} after {last}")
+        })?;
+        if writes {
+            extent.writer = (epoch, slot, false);
+        }
+        extent.users.insert((slot, user), right);
+        match extent.published.get(&version) {
+            Some((_, by)) => Ok(version > 0 && *by != slot),
+            None => broken(
+                "published",
+                format_args!("extent {number}: host {slot} gets version {version}, never published"),
+            ),
+        }
+    }
+
+    /// The host says that a grant is over.
+    pub(crate) fn told_over(&mut self, slot: u8, number: u32, epoch: u64) {
+        let extent = self.extents.entry(number).or_default();
+        if epoch == extent.writer.0 && slot == extent.writer.1 {
+            extent.writer.2 = true;
+        }
+    }
+
+    /// A user uses it no more.
+    pub(crate) fn ended(&mut self, user: (u8, u64), number: u32) {
+        self.extents.entry(number).or_default().users.remove(&user);
+    }
+
+    /// A user of a host published a mark; nobody knows what where it is `None`.
+    pub(crate) fn published(&mut self, slot: u8, number: u32, version: u64, mark: Option<u64>) {
+        let published = &mut self.extents.entry(number).or_default().published;
+        published.insert(version, (mark, slot));
+        while published.len() > VERSIONS {
+            published.pop_first();
+        }
+    }
+
+    /// What was published under a version, where that is known.
+    pub(crate) fn content(&self, number: u32, version: u64) -> Option<u64> {
+        let Some(extent) = self.extents.get(&number) else {
+            return (version == 0).then_some(0);
+        };
+        extent.published.get(&version)?.0
+    }
+
+    /// A user reads a line under a version, and finds a mark, or a torn line.
+    pub(crate) fn read(
+        &self,
+        slot: u8,
+        (number, line): (u32, u32),
+        version: u64,
+        found: Option<u64>,
+    ) -> Checked {
+        let at = format_args!("line {line} of extent {number} on host {slot}").to_string();
+        let Some(found) = found else {
+            return broken("whole", format_args!("{at} is torn"));
+        };
+        let extent = self.extents.get(&number);
+        let known = extent.and_then(|extent| extent.published.get(&version));
+        match known {
+            Some((Some(mark), by)) => holds(found == *mark, "published", || {
+                format!("{at} holds {found} in version {version}, which is {mark} of host {by}")
+            }),
+            Some((None, _)) => Ok(()),
+            None => holds(version == 0 && found == 0, "published", || {
+                format!("{at} holds {found} in version {version}, never published")
+            }),
+        }
+    }
+
+    /// A line was lost.
+    pub(crate) fn poisoned(&mut self, spot: (u32, u32)) {
+        self.poisoned.insert(spot);
+    }
+
+    /// A line is written anew. Whether it was lost.
+    pub(crate) fn mended(&mut self, spot: (u32, u32)) -> bool {
+        self.poisoned.remove(&spot)
+    }
+
+    /// A reader is told that a line is lost.
+    pub(crate) fn told_poisoned(&self, spot: (u32, u32)) -> Checked {
+        holds(self.poisoned.contains(&spot), "poison is where it was", || {
+            format!("{spot:?} reads as poisoned and was not")
+        })
+    }
+}
