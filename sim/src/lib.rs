@@ -20,6 +20,7 @@ pub mod mix;
 pub mod op;
 mod oracle;
 pub mod run;
+pub mod shrink;
 pub mod trace;
 mod world;
 

@@ -12,7 +12,14 @@ fn main() {
         for (k,v) in &out.counts { *faults.entry(k).or_default() += v; }
         match out.failure {
             None => println!("{seed} {:016x}", out.hash),
-            Some(f) => { println!("{seed} FAILED at {}: {}", f.at, f.broken); if a.len() > 3 { println!("{mix}"); for e in f.last { println!("  {e}"); } } }
+            Some(f) => { println!("{seed} FAILED at {}: {}", f.at, f.broken); if a.len() > 3 {
+                println!("{mix}");
+                let s = sim::shrink::shrink(&mix, &mix.ops(ops)).unwrap();
+                println!("{} ops, {} tries", s.ops.len(), s.tries);
+                for o in &s.ops { println!("{o}"); }
+                let f = s.outcome.failure.unwrap();
+                println!("{} {}", f.at, f.broken);
+                for e in f.last { println!("  {e}"); } } }
         }
     }
     println!("{faults:?}");

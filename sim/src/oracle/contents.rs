@@ -11,7 +11,7 @@
 //!   and stays.
 //! - *fresh is zero*: before the first store a line is zero.
 //! - *whole*: all bytes of a line are of one store.
-//! - *published*: who reads a unit of a domain finds in all of it what was published under the
+//! - *unit published*: who reads a unit of a domain finds in all of it what was published under the
 //!   version of its grant; a unit is never read that a dead writer left, but where the domain keeps
 //!   it.
 
@@ -192,12 +192,12 @@ impl Contents {
             None if known.is_none_or(BTreeMap::is_empty) => 0,
             None => {
                 return broken(
-                    "published",
+                    "unit published",
                     format_args!("unit {unit:?} has version {version}, never published: {known:?}"),
                 );
             }
         };
-        holds(found == wanted, "published", || {
+        holds(found == wanted, "unit published", || {
             format!("unit {unit:?} holds {found} in version {version}, which is {wanted}")
         })
     }

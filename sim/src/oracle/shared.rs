@@ -5,7 +5,7 @@
 //!   read it.
 //! - *epochs rise*: an exclusive grant has an epoch that no other host had it under, and no grant
 //!   has one below the last.
-//! - *published*: who is granted an extent is told a version that was published, and finds in all
+//! - *extent published*: who is granted an extent is told a version that was published, and finds in all
 //!   of its lines what was published under it; of what a fenced host still does nothing is seen.
 //! - *poison is where it was*: a line is an error to read only where one was lost.
 
@@ -90,7 +90,7 @@ impl Truth {
         match extent.published.get(&version) {
             Some((_, by)) => Ok(version > 0 && *by != slot),
             None => broken(
-                "published",
+                "extent published",
                 format_args!("extent {number}: host {slot} gets version {version}, never published"),
             ),
         }
@@ -136,16 +136,16 @@ impl Truth {
     ) -> Checked {
         let at = format_args!("line {line} of extent {number} on host {slot}").to_string();
         let Some(found) = found else {
-            return broken("whole", format_args!("{at} is torn"));
+            return broken("extent whole", format_args!("{at} is torn"));
         };
         let extent = self.extents.get(&number);
         let known = extent.and_then(|extent| extent.published.get(&version));
         match known {
-            Some((Some(mark), by)) => holds(found == *mark, "published", || {
+            Some((Some(mark), by)) => holds(found == *mark, "extent published", || {
                 format!("{at} holds {found} in version {version}, which is {mark} of host {by}")
             }),
             Some((None, _)) => Ok(()),
-            None => holds(version == 0 && found == 0, "published", || {
+            None => holds(version == 0 && found == 0, "extent published", || {
                 format!("{at} holds {found} in version {version}, never published")
             }),
         }
@@ -156,9 +156,10 @@ impl Truth {
         self.poisoned.insert(spot);
     }
 
-    /// A line is written anew. Whether it was lost.
-    pub(crate) fn mended(&mut self, spot: (u32, u32)) -> bool {
-        self.poisoned.remove(&spot)
+    /// A line is written anew. Whether it was lost ever: a write that is back in memory already
+    /// when the line is lost mends nothing.
+    pub(crate) fn was_poisoned(&self, spot: (u32, u32)) -> bool {
+        self.poisoned.contains(&spot)
     }
 
     /// A reader is told that a line is lost.

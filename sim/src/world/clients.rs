@@ -310,6 +310,9 @@ impl World {
                 .into_iter()
                 .for_each(|id| process.unmap(id));
         }
+        if let (Some(request::Body::Revoke(_)), reply::Body::Done(_)) = (&asked, &body) {
+            self.trace.reached("a share is taken back");
+        }
         if let (Some(request::Body::Seal(ask)), reply::Body::Error(_)) = (&asked, &body) {
             // It may be sealed, where this is a repetition: whoever is refused asks what it holds
             // before it accesses anything.

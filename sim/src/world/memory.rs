@@ -53,6 +53,16 @@ impl Machine {
         None
     }
 
+    /// Whether a line of what a process holds is the segment's line, as the journal has it.
+    fn is_current(&self, spot: Spot, held: &Held) -> bool {
+        let Some((row, (backing, _))) = self.segment_row(spot.0).zip(self.find(held, spot.1)) else {
+            return false;
+        };
+        let place = held.pieces.iter().position(|id| *id == backing);
+        let now = place.and_then(|place| row.backings.get(place));
+        row.incarnation == held.incarnation && now == Some(&backing.number())
+    }
+
     /// How many extents a process has of what it holds.
     pub(crate) fn held_extents(&self, held: &Held) -> u32 {
         let pieces = held.pieces.iter().filter_map(|id| self.files.get(id));
@@ -251,9 +261,7 @@ impl World {
         self.trace.note("stored", [h as u64, pid.into(), spot.0.number(), mark]);
         let stored = self.store(h, place, mark);
         let machine = &mut self.machines[h];
-        let row = machine.segment_row(spot.0);
-        let is_current = row.is_some_and(|row| row.incarnation == held.incarnation);
-        if stored.is_ok() && is_current && !held.is_outdated {
+        if stored.is_ok() && machine.is_current(spot, &held) {
             machine.contents.stored(spot, mark);
             if let Place::Ddr(..) = place {
                 machine.contents.written_back(spot);
@@ -268,9 +276,7 @@ impl World {
             return Ok(());
         };
         let machine = &self.machines[h];
-        let row = machine.segment_row(spot.0);
-        let is_current = row.is_some_and(|row| row.incarnation == held.incarnation);
-        if held.is_outdated || !is_current || held.slot.is_some() {
+        if held.slot.is_some() || !machine.is_current(spot, &held) {
             return Ok(());
         }
         let found = match self.load(h, place) {

@@ -48,7 +48,6 @@ impl World {
                 access: access.into(),
             }),
             Kind::Revoke => {
-                self.trace.reached("a share is taken back");
                 let tenant = tenant(d);
                 Body::Revoke(session::Revoke { segment_id, tenant })
             }
@@ -65,7 +64,8 @@ impl World {
                 })
             }
             Kind::Recall => {
-                let unit = u32::from(d % 3);
+                let waits = self.wait_for_unit(h, pid, d);
+                let (segment_id, unit) = waits.unwrap_or((segment_id, u32::from(d % 3)));
                 Body::Recall(session::Recall { segment_id, unit })
             }
             Kind::List => Body::List(session::List {}),

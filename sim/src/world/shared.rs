@@ -431,6 +431,7 @@ impl World {
             PeerOutput::Revoked { user, extent } => {
                 self.shared.truth.ended((slot, user), extent);
                 self.shared.uses[h].remove(&(user, extent));
+                self.flush_extent(h, extent);
             }
             PeerOutput::Joined { .. } => self.after(0, Later::Regain(slot)),
             PeerOutput::JoinRefused { latest } => {
@@ -616,7 +617,8 @@ impl World {
         let slot = slot_of(h);
         let era = self.shared.peers[h].member().unwrap_or(0);
         for line in 0..SHARED_LINES {
-            if !self.shared.truth.is_fenced(slot, era) && self.shared.truth.mended((extent, line)) {
+            if !self.shared.truth.is_fenced(slot, era) && self.shared.truth.was_poisoned((extent, line))
+            {
                 self.trace.reached("a poisoned line is written anew");
             }
         }
@@ -626,6 +628,10 @@ impl World {
     fn give_up(&mut self, h: usize, at: (u64, u32), used: Use, change: Change) -> Checked {
         let (slot, (user, extent)) = (slot_of(h), at);
         self.shared.uses[h].remove(&at);
+        if change == Change::Torn && !planted!("sim.leaves_torn_lines") {
+            // Before the home hears of it: later they would fall upon what others write.
+            self.flush_extent(h, extent);
+        }
         if !self.shared.truth.is_fenced(slot, used.era) {
             self.shared.truth.ended((slot, user), extent);
             if change == Change::Published {
@@ -708,7 +714,6 @@ impl World {
                 self.after(10 * MS, Later::Mend(extent));
                 return Ok(());
             }
-            self.shared.truth.mended((extent, line));
         }
         self.trace.reached("an extent is repaired");
         self.shared.cached[0].remove(&extent);

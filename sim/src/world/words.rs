@@ -10,7 +10,7 @@ use coherence::{Grant, Layout, LeaseError, Member, Own, Slot, State, Wait, proxy
 use pool_core::clock::Deadline;
 use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::AtomicU32;
-use pool_core::sync::atomic::Ordering::{Acquire, Relaxed};
+use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{BackingId, Incarnation, SegmentId};
 use pool_daemon::engine::command::{Command, Recovered, Seen, Unrecovered, Written};
 use pool_daemon::engine::effect::{Action, Hold, Lease, Recovery};
@@ -42,6 +42,8 @@ pub(crate) struct Words {
 pub(crate) struct Leased {
     grant: Grant,
     writes: bool,
+    /// It was lost: what it holds is nothing until all of it is written.
+    restores: bool,
     directory: BackingId,
     /// What it is writing, and how many lines hold it by now.
     mark: u64,
@@ -263,8 +265,10 @@ impl World {
         } else {
             member.try_shared(unit, line)
         };
+        let mut restores = false;
         let granted = match granted {
             Err(LeaseError::Lost { .. }) if choice % 4 == 1 => {
+                restores = true;
                 let restored = member.try_restore(line);
                 if restored.is_ok() {
                     self.trace.reached("a lost unit is restored");
@@ -283,6 +287,7 @@ impl World {
                 let leased = Leased {
                     grant,
                     writes,
+                    restores,
                     directory,
                     mark: self.marks,
                     written: 0,
@@ -312,6 +317,9 @@ impl World {
         };
         if !process.is_answered || leased.grant.backing != held.incarnation {
             return Ok(()); // It is to ask first where the contents are.
+        }
+        if machine.segment_row(segment).is_none() {
+            return Ok(()); // It was freed, and what is in it is nobody's concern.
         }
         let line = if leased.writes {
             leased.written.min(LINES - 1)
@@ -402,7 +410,7 @@ impl World {
             return Ok(());
         }
         let is_whole = leased.written == LINES;
-        let is_half = leased.written > 0 && !is_whole;
+        let is_half = (leased.written > 0 || leased.restores) && !is_whole;
         let done = if is_half {
             member.abandon(line, &leased.grant).map(|()| leased.grant.version)
         } else {
@@ -421,6 +429,33 @@ impl World {
             Err(_) => self.trace.reached("a fenced writer is refused"),
         }
         Ok(())
+    }
+
+    /// A unit of a domain that a process may say it has waited for: one that others hold. It says so
+    /// in the word, as who sleeps does.
+    pub(super) fn wait_for_unit(&mut self, h: usize, pid: u32, pick: u16) -> Option<(u64, u32)> {
+        let machine = &self.machines[h];
+        let process = machine.processes.get(&pid)?;
+        let mut wanted = Vec::new();
+        for (segment, held) in &process.held {
+            let (Some(slot), Some(directory)) = (held.slot, held.pieces.first()) else {
+                continue;
+            };
+            let lines = machine.words.get(directory).map_or(&[][..], |words| &words.lines);
+            for (unit, line) in (0..).zip(lines) {
+                let own = Own::judge(line.own.load(Acquire)).ok();
+                if let Some(own) = own.filter(|own| own.holders() & !slot.bit() != 0) {
+                    wanted.push((segment.number(), unit, held.access, line, own));
+                }
+            }
+        }
+        let place = usize::from(pick).checked_rem(wanted.len())?;
+        let &(segment, unit, access, line, own) = wanted.get(place)?;
+        if access == Access::ReadWrite {
+            // Nobody is in between.
+            line.own.store(own.recalled().word(), Release);
+        }
+        Some((segment, unit))
     }
 
     /// The daemon wants a unit back: an honest member lets go.
