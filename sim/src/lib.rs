@@ -16,9 +16,13 @@
 #![forbid(unsafe_code)]
 
 mod broken;
+pub mod campaign;
 pub mod mix;
 pub mod op;
 mod oracle;
+#[cfg(feature = "fault")]
+pub mod planted;
+pub mod replay;
 pub mod run;
 pub mod shrink;
 pub mod trace;

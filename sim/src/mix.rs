@@ -54,7 +54,7 @@ impl Mix {
             seed,
             hosts,
             shipped,
-            ddr_extents: one_of(&mut rng, &[8, 12, 20]),
+            ddr_extents: one_of(&mut rng, &[12, 16, 24]),
             pooled_extents: one_of(&mut rng, &[6, 10, 16]),
             shared_extents: one_of(&mut rng, &[1, 2, 4]),
             cache_lines: one_of(&mut rng, &[4, 8, 16, 64]),

@@ -68,7 +68,7 @@ pub(crate) enum Group {
 
 kinds! {
     /// A process comes and attaches.
-    Spawn = "spawn", 60, Work;
+    Spawn = "spawn", 80, Work;
     /// A process takes its session up again.
     Reattach = "reattach", 80, Work;
     /// It brings back descriptors.
@@ -80,9 +80,9 @@ kinds! {
     /// It asks for a segment.
     Create = "create", 150, Work;
     /// It asks for a domain.
-    CreateDomain = "create-domain", 40, Work;
+    CreateDomain = "create-domain", 100, Work;
     /// It opens a segment by name.
-    Open = "open", 120, Work;
+    Open = "open", 160, Work;
     /// It asks again for what it holds.
     Refresh = "refresh", 60, Work;
     /// It closes a segment.
@@ -110,15 +110,15 @@ kinds! {
     /// Its host writes back what was written of a segment.
     WriteBack = "write-back", 40, Work;
     /// It writes through a mapping of what it holds no more.
-    WriteStale = "write-stale", 20, Work;
+    WriteStale = "write-stale", 40, Work;
     /// It leases a unit of a domain, to read or to write.
-    Lease = "lease", 200, Work;
+    Lease = "lease", 250, Work;
     /// It goes on with what it leased.
     Use = "use", 250, Work;
     /// It lets go.
     LetGo = "let-go", 150, Work;
     /// It says that it has waited long.
-    Recall = "recall", 40, Work;
+    Recall = "recall", 60, Work;
     /// It asks for a shared extent, to read or to write.
     Acquire = "acquire", 200, Work;
     /// It goes on with what it acquired.
@@ -164,7 +164,7 @@ kinds! {
     /// The next copy fails.
     CopyFails = "copy-fails", 6, Fault;
     /// The home dies in its next step.
-    HomeDies = "home-dies", 4, Fault;
+    HomeDies = "home-dies", 12, Fault;
     /// A living host is fenced.
     Fence = "fence", 2, Fault;
     /// Two of these happen at once.

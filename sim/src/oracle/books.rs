@@ -8,6 +8,8 @@
 //! - *ids never repeat*: what a row was deleted under, or an incarnation, names nothing else ever.
 //! - *acknowledged is durable*: what a client is told it was granted, or is done, the journal says
 //!   (P2).
+//! - *only who may*: a client is granted what its tenant owns, or what is shared with its tenant,
+//!   with no more rights than that.
 //! - *a restart keeps*: within one boot a restart keeps every client, every segment that is held
 //!   and every backing in use; a second restart changes nothing but the epoch (P3).
 //! - *a seal is for ever*, and a segment stays where it is.
@@ -17,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pool_daemon::engine::Engine;
 use pool_daemon::journal::{Record, Table};
+use pool_proto::common::v1::Access;
 use pool_proto::journal::v1 as row;
 
 use crate::broken::{Checked, broken, holds};
@@ -190,7 +193,7 @@ impl Books {
     pub(crate) fn told_granted(
         durable: &Durable,
         (client, segment): (u64, u64),
-        incarnation: u64,
+        (incarnation, is_sealed): (u64, bool),
         pieces: &[u64],
     ) -> Checked {
         let rule = "acknowledged is durable";
@@ -198,7 +201,10 @@ impl Books {
             return broken(rule, format_args!("segment {segment} has no row"));
         };
         let holds_it = row.holders.iter().any(|holder| holder.client_id == client);
-        let as_told = row.incarnation == incarnation && row.backings == pieces && !row.freed;
+        let as_told = row.incarnation == incarnation
+            && row.backings == pieces
+            && row.sealed == is_sealed
+            && !row.freed;
         holds(holds_it && as_told, rule, || {
             format!("client {client} is told of {incarnation}, {pieces:?}, and the row is {row:?}")
         })?;
@@ -210,6 +216,26 @@ impl Books {
             holds(is_its, rule, || format!("{backing:?} is a piece of segment {segment}"))?;
         }
         Ok(())
+    }
+
+    /// A client is told that it holds a segment: its tenant owns it, or it is shared with that.
+    pub(crate) fn told_to_whom_it_may_be(
+        durable: &Durable,
+        (client, segment): (u64, u64),
+        access: Access,
+    ) -> Checked {
+        let (Some(Record::Client(client)), Some(Record::Segment(row))) = (
+            durable.get(&(Table::Clients, client)),
+            durable.get(&(Table::Segments, segment)),
+        ) else {
+            return Ok(());
+        };
+        let covers = |share: &&row::ShareRow| {
+            share.tenant_id == client.tenant_id
+                && (share.access() == Access::ReadWrite || share.access() == access)
+        };
+        let may = client.tenant_id == row.tenant_id || row.shares.iter().any(|it| covers(&it));
+        holds(may, "only who may", || format!("{client:?} is granted {row:?}"))
     }
 
     /// A client is told that it holds a segment no more, or that nobody does.

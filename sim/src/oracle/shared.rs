@@ -7,6 +7,7 @@
 //!   has one below the last.
 //! - *extent published*: who is granted an extent is told a version that was published, and finds in all
 //!   of its lines what was published under it; of what a fenced host still does nothing is seen.
+//! - *a version means one content*, for ever.
 //! - *poison is where it was*: a line is an error to read only where one was lost.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +19,21 @@ use crate::broken::{Checked, broken, holds};
 /// Versions of an extent that are remembered.
 const VERSIONS: usize = 256;
 
+/// What was published.
+#[derive(Debug, Clone, Copy)]
+struct Content {
+    /// `None`: anything, for what a dead writer left was accepted.
+    mark: Option<u64>,
+    /// By which host.
+    by: u8,
+    /// Another host was granted it. What only users of one host saw ends with that host's era: its
+    /// number may be used again for what the extent is given then.
+    is_granted: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Extent {
-    /// `None`: anything, for what a dead writer left was accepted.
-    published: BTreeMap<u64, (Option<u64>, u8)>,
+    published: BTreeMap<u64, Content>,
     users: BTreeMap<(u8, u64), Right>,
     /// The last epoch in which someone might write, whose it is, and whether it is over.
     writer: (u64, u8, bool),
@@ -30,7 +42,11 @@ struct Extent {
 impl Default for Extent {
     fn default() -> Self {
         Self {
-            published: BTreeMap::from([(0, (Some(0), 0))]),
+            published: BTreeMap::from([(0, Content {
+                mark: Some(0),
+                by: 0,
+                is_granted: true,
+            })]),
             users: BTreeMap::new(),
             writer: (0, 0, true),
         }
@@ -87,8 +103,11 @@ impl Truth {
             extent.writer = (epoch, slot, false);
         }
         extent.users.insert((slot, user), right);
-        match extent.published.get(&version) {
-            Some((_, by)) => Ok(version > 0 && *by != slot),
+        match extent.published.get_mut(&version) {
+            Some(content) => {
+                content.is_granted |= content.by != slot;
+                Ok(version > 0 && content.by != slot)
+            }
             None => broken(
                 "extent published",
                 format_args!("extent {number}: host {slot} gets version {version}, never published"),
@@ -110,12 +129,28 @@ impl Truth {
     }
 
     /// A user of a host published a mark; nobody knows what where it is `None`.
-    pub(crate) fn published(&mut self, slot: u8, number: u32, version: u64, mark: Option<u64>) {
+    pub(crate) fn published(
+        &mut self,
+        slot: u8,
+        number: u32,
+        version: u64,
+        mark: Option<u64>,
+    ) -> Checked {
         let published = &mut self.extents.entry(number).or_default().published;
-        published.insert(version, (mark, slot));
+        let content = Content {
+            mark,
+            by: slot,
+            is_granted: false,
+        };
+        let before = published.insert(version, content);
         while published.len() > VERSIONS {
             published.pop_first();
         }
+        // A home that dies in the step that mends an extent is told again, before anybody has it.
+        let is_one = before.is_none_or(|before| !before.is_granted || before.mark == mark);
+        holds(is_one, "a version means one content", || {
+            format!("version {version} of extent {number} is {mark:?}, and was {before:?}")
+        })
     }
 
     /// What was published under a version, where that is known.
@@ -123,7 +158,7 @@ impl Truth {
         let Some(extent) = self.extents.get(&number) else {
             return (version == 0).then_some(0);
         };
-        extent.published.get(&version)?.0
+        extent.published.get(&version)?.mark
     }
 
     /// A user reads a line under a version, and finds a mark, or a torn line.
@@ -140,15 +175,16 @@ impl Truth {
         };
         let extent = self.extents.get(&number);
         let known = extent.and_then(|extent| extent.published.get(&version));
-        match known {
-            Some((Some(mark), by)) => holds(found == *mark, "extent published", || {
-                format!("{at} holds {found} in version {version}, which is {mark} of host {by}")
-            }),
-            Some((None, _)) => Ok(()),
-            None => holds(version == 0 && found == 0, "extent published", || {
-                format!("{at} holds {found} in version {version}, never published")
-            }),
-        }
+        let (wanted, by) = match known {
+            Some(content) => (content.mark, content.by),
+            None => (Some(0).filter(|_| version == 0), 0),
+        };
+        let Some(wanted) = wanted else {
+            return Ok(()); // Accepted as it was; that it was published was seen at the grant.
+        };
+        holds(found == wanted, "extent published", || {
+            format!("{at} holds {found} in version {version}, which is {wanted} of host {by}")
+        })
     }
 
     /// A line was lost.

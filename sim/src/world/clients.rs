@@ -71,6 +71,15 @@ impl World {
         }
     }
 
+    /// The session of a process that lives is given up: it stayed away for too long.
+    pub(super) fn give_up_session(&mut self, h: usize, pid: u32) -> Checked {
+        let process = self.machines[h].processes.get(&pid);
+        match process.and_then(Process::client) {
+            Some(client) => self.tell(h, Command::ClientGone { client }),
+            None => Ok(()),
+        }
+    }
+
     /// A process takes its session up again, or attaches anew where it has none; it brings back
     /// what is missed, and repeats what was not answered.
     pub(super) fn reattach(&mut self, h: usize, pid: u32) -> Checked {
@@ -188,9 +197,22 @@ impl World {
         if !process.connected || process.sent.is_none() {
             return Ok(());
         }
-        process.is_answered = false;
+        let was_answered = std::mem::replace(&mut process.is_answered, false);
         let (request_id, body) = (process.last_id, process.sent.clone());
-        self.post(h, pid, session::Request { request_id, body })
+        let client = process.client().map_or(0, ClientId::number);
+        let row = self.machines[h].durable.get(&(Table::Clients, client));
+        let is_done = matches!(row, Some(Record::Client(row)) if row.last_request_id == request_id);
+        let before = is_done.then(|| self.machines[h].durable.clone());
+        let building = self.machines[h].building.len();
+        self.post(h, pid, session::Request { request_id, body })?;
+        let machine = &self.machines[h];
+        if let Some(before) = before.filter(|_| was_answered && machine.engine.is_some()) {
+            let is_begun = machine.building.len() > building;
+            return holds(machine.durable == before && !is_begun, "a request is done once", || {
+                format!("client {client} repeated {request_id}")
+            });
+        }
+        Ok(())
     }
 
     /// A request whose id was passed, or that comes of a session that is over, is refused and
@@ -297,7 +319,17 @@ impl World {
             return broken("an answer has a body", format_args!("{reply:?}"));
         };
         match &body {
-            reply::Body::Granted(granted) => self.granted(h, pid, granted, files)?,
+            reply::Body::Granted(granted) => {
+                self.granted(h, pid, granted, files)?;
+                if let (Some(request::Body::Create(ask)), Some(segment)) =
+                    (&asked, &granted.segment)
+                {
+                    let fits = ask.align == 0 || segment.addr.is_multiple_of(ask.align);
+                    holds(fits, "a segment begins where it was asked to", || {
+                        format!("at {:#x} for {:#x}", segment.addr, ask.align)
+                    })?;
+                }
+            }
             reply::Body::Done(_) => self.done(h, client, asked.as_ref())?,
             reply::Body::Error(error) => self.mark_refusal(error.reason()),
             _ => {}
@@ -310,7 +342,8 @@ impl World {
                 .into_iter()
                 .for_each(|id| process.unmap(id));
         }
-        if let (Some(request::Body::Revoke(_)), reply::Body::Done(_)) = (&asked, &body) {
+        let is_refused = matches!(body, reply::Body::Error(_));
+        if let (Some(request::Body::Revoke(_)), false) = (&asked, is_refused) {
             self.trace.reached("a share is taken back");
         }
         if let (Some(request::Body::Seal(ask)), reply::Body::Error(_)) = (&asked, &body) {
@@ -361,11 +394,13 @@ impl World {
         let client = process.client().map_or(0, ClientId::number);
         let pieces: Vec<u64> = files.iter().map(|(id, _)| id.number()).collect();
         let told = (client, segment.segment_id);
-        Books::told_granted(&machine.durable, told, segment.incarnation, &pieces)?;
+        let what = (segment.incarnation, segment.sealed);
+        Books::told_granted(&machine.durable, told, what, &pieces)?;
         let Some(id) = SegmentId::new(segment.segment_id) else {
             return broken("a grant has a segment", format_args!("{granted:?}"));
         };
         let foreign = is_foreign(&machine.durable, client, segment.segment_id);
+        Books::told_to_whom_it_may_be(&machine.durable, told, granted.access())?;
         let (mut end, mut mapped) = (0, Vec::new());
         for (piece, &(backing, access)) in segment.pieces.iter().zip(files) {
             let file = machine.files.get(&backing).filter(|file| file.kept);
@@ -401,12 +436,20 @@ impl World {
             }
         }
         let slot = u8::try_from(granted.slot).ok().and_then(coherence::Slot::new);
+        let slot = slot.filter(|slot| *slot != coherence::Slot::DAEMON);
+        if let Some(slot) = slot {
+            let before = machine.given.insert((id, slot), client);
+            let is_its = before.is_none_or(|before| before == client);
+            holds(is_its, "a slot is of one member", || {
+                format!("{slot} of {id} is given to {client} and is {before:?}'s")
+            })?;
+        }
         let held = Held {
             access: granted.access(),
             incarnation: segment.incarnation,
             pieces: files.iter().map(|(backing, _)| *backing).collect(),
             is_outdated: false,
-            slot: slot.filter(|slot| *slot != coherence::Slot::DAEMON),
+            slot,
             writers: granted.writers,
         };
         process.held.insert(id, held);
@@ -451,9 +494,17 @@ impl World {
         match body {
             Some(event::Body::Revoked(session::Revoked { segment_id, .. }))
             | Some(event::Body::Lost(session::Lost { segment_id })) => {
-                SegmentId::new(segment_id)
-                    .into_iter()
-                    .for_each(|id| process.unmap(id));
+                let Some(id) = SegmentId::new(segment_id) else {
+                    return Ok(());
+                };
+                let leases = process.leased.keys().any(|(of, _)| *of == id);
+                if leases && !is_honest(pid) {
+                    // It hears nothing, and goes on as if it held the domain.
+                    let held = process.held.get_mut(&id);
+                    held.into_iter().for_each(|held| held.is_outdated = true);
+                } else {
+                    process.unmap(id);
+                }
             }
             Some(event::Body::Changed(session::Changed { segment_id, .. })) => {
                 let held = SegmentId::new(segment_id).and_then(|id| process.held.get_mut(&id));
@@ -479,4 +530,9 @@ fn is_foreign(durable: &Durable, client: u64, segment: u64) -> bool {
         _ => None,
     };
     client != owner
+}
+
+/// Whether a process does what it is told; one in three is stopped, or looks away.
+pub(super) const fn is_honest(pid: u32) -> bool {
+    !pid.is_multiple_of(3)
 }

@@ -33,7 +33,11 @@ impl World {
             Kind::Disconnect => {
                 if let Some(pid) = self.machines[h].pick(b, |_, p| p.connected) {
                     self.trace.fault("disconnection", [h as u64, pid.into(), 0, 0]);
-                    return self.disconnect(h, pid);
+                    self.disconnect(h, pid)?;
+                    // One in two stays away for so long that its session is given up.
+                    if d.is_multiple_of(2) {
+                        return self.give_up_session(h, pid);
+                    }
                 }
             }
             Kind::DaemonDies => self.machines[h].armed = Some(match c % 4 {

@@ -173,6 +173,8 @@ pub(crate) struct Machine {
     pub(crate) copying: VecDeque<Transfer>,
     /// What is to be done with the words of domains.
     pub(crate) work: VecDeque<Action>,
+    /// Who was given a slot of a domain last, until it was recovered.
+    pub(crate) given: BTreeMap<(SegmentId, Slot), u64>,
     /// Whose ends are waited for.
     pub(crate) awaited: Vec<(SegmentId, Slot, u32)>,
     pub(crate) words: BTreeMap<BackingId, Words>,
@@ -203,6 +205,7 @@ impl Machine {
             building: VecDeque::new(),
             copying: VecDeque::new(),
             work: VecDeque::new(),
+            given: BTreeMap::new(),
             awaited: Vec::new(),
             words: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -244,6 +247,15 @@ impl Machine {
         let count = fitting().count();
         let mut found = fitting().skip(usize::from(pick).checked_rem(count)?);
         found.next().map(|(&pid, _)| pid)
+    }
+
+    /// Slots of a domain were recovered: those are free whose processes have ended.
+    pub(crate) fn recovered(&mut self, segment: SegmentId, slots: u32) {
+        let awaited = &self.awaited;
+        let is_awaited = |slot: &Slot| awaited.iter().any(|(of, its, _)| of == &segment && its == slot);
+        self.given.retain(|(of, slot), _| {
+            *of != segment || slots & slot.bit() == 0 || is_awaited(slot)
+        });
     }
 
     /// Memory that neither the daemon nor any process has is gone.

@@ -17,6 +17,7 @@ use pool_core::units::LINE_BYTES;
 use pool_core::{Nanos, planted};
 
 use super::World;
+use super::clients::is_honest;
 use super::lines::{SHARED, address};
 use super::memory::{line_of, mark_of};
 use crate::broken::{Checked, broken, holds};
@@ -211,7 +212,8 @@ impl World {
     }
 
     fn happens(&mut self, later: Later) -> Checked {
-        let pause = 5 * MS;
+        // What comes to a host that pauses waits for it, and for a while after it wakes.
+        let pause = MS + self.rng.below(30 * MS);
         match later {
             Later::ToHome(_) if !self.machines[0].acts() => {
                 if self.machines[0].alive {
@@ -224,7 +226,6 @@ impl World {
                 if self.machines[h].acts() {
                     return self.step_peer(h, PeerInput::Message(message));
                 }
-                // What comes to a host that pauses waits for it.
                 if self.machines[h].alive {
                     self.after(pause, later);
                 }
@@ -449,7 +450,7 @@ impl World {
             }
             // An honest user lets go where it is asked: some at once.
             PeerOutput::Recall { user, extent } => {
-                if user % 3 != 0 {
+                if u32::try_from(user).is_ok_and(is_honest) {
                     self.end_use(h, user, extent)?;
                 }
             }
@@ -636,7 +637,7 @@ impl World {
             self.shared.truth.ended((slot, user), extent);
             if change == Change::Published {
                 let (version, mark) = (used.version + 1, Some(used.mark));
-                self.shared.truth.published(slot, extent, version, mark);
+                self.shared.truth.published(slot, extent, version, mark)?;
                 self.shared.cached[h].insert(extent, version);
             }
         }
@@ -696,11 +697,31 @@ impl World {
         let State::Lost { last_good } = row.state else {
             return Ok(());
         };
+        if self.rng.once_in(4) {
+            let version = if self.rng.once_in(2) {
+                last_good + 1
+            } else {
+                last_good.saturating_sub(1)
+            };
+            if version != last_good {
+                self.step_home(HomeInput::Repaired { extent, version })?;
+            }
+            let home = self.shared.home.as_ref();
+            let state = home.and_then(|home| home.extent(extent)).map(|row| row.state);
+            let is_taken = !matches!(state, Some(State::Lost { .. }) | None);
+            holds(!is_taken, "only the last good copy repairs", || {
+                format!("extent {extent}, lost after {last_good}, took version {version}")
+            })?;
+            if state.is_none() {
+                self.after(10 * MS, Later::Mend(extent));
+                return Ok(());
+            }
+        }
         let copy = self.shared.truth.content(extent, last_good);
         let copy = copy.filter(|_| self.rng.below(100) >= 30);
         let Some(mark) = copy else {
             self.trace.reached("an extent is accepted as it is");
-            self.shared.truth.published(0, extent, row.version, None);
+            self.shared.truth.published(0, extent, row.version, None)?;
             return self.step_home(HomeInput::Accepted { extent });
         };
         for line in 0..SHARED_LINES {
@@ -717,7 +738,7 @@ impl World {
         }
         self.trace.reached("an extent is repaired");
         self.shared.cached[0].remove(&extent);
-        self.shared.truth.published(0, extent, row.version, Some(mark));
+        self.shared.truth.published(0, extent, row.version, Some(mark))?;
         let version = last_good;
         self.step_home(HomeInput::Repaired { extent, version })
     }

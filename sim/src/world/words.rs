@@ -17,6 +17,7 @@ use pool_daemon::engine::effect::{Action, Hold, Lease, Recovery};
 use pool_proto::common::v1::Access;
 
 use super::World;
+use super::clients::is_honest;
 use super::machine::Loss;
 use super::memory::LINES;
 use crate::broken::{Checked, broken};
@@ -205,6 +206,9 @@ impl World {
                 });
                 stuck.units += 1;
             }
+        }
+        if stuck.is_none() {
+            machine.recovered(segment, recovery.slots);
         }
         let result = stuck.map_or(Ok(found), Err);
         Some(Command::Recovered { segment, result })
@@ -467,7 +471,7 @@ impl World {
         unit: u32,
     ) -> Checked {
         let process = self.machines[h].processes.get(&pid);
-        let honest = process.is_some_and(|process| process.tidy && pid % 3 != 0);
+        let honest = process.is_some_and(|process| process.tidy) && is_honest(pid);
         match SegmentId::new(segment).filter(|_| honest) {
             Some(segment) => self.end_lease(h, pid, (segment, unit)),
             None => Ok(()),
