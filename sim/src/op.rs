@@ -43,6 +43,7 @@ macro_rules! kinds {
                             | Self::Settle
                             | Self::Prove
                             | Self::Operate
+                            | Self::AskBack
                             | Self::Pass
                             | Self::Drop
                     )
@@ -139,6 +140,8 @@ kinds! {
     Prove = "prove", 150, Work;
     /// An operator drains, activates or resizes a device, or frees a segment.
     Operate = "operate", 15, Work;
+    /// The fabric manager asks for memory of a host back.
+    AskBack = "ask-back", 15, Work;
     /// Time passes.
     Pass = "pass", 60, Work;
     /// A process is killed.
@@ -159,6 +162,8 @@ kinds! {
     Poison = "poison", 4, Fault;
     /// The device of private pooled memory vanishes.
     DeviceVanishes = "device-vanishes", 1, Fault;
+    /// The fabric manager takes memory of a host by force.
+    TakeBack = "take-back", 6, Fault;
     /// The next builds fail.
     BuildFails = "build-fails", 10, Fault;
     /// The next copy fails.

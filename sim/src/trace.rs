@@ -104,7 +104,7 @@ impl Trace {
 }
 
 /// Everything rare that a long run has to reach: what never happened was not tested.
-pub const MARKS: [&str; 44] = [
+pub const MARKS: [&str; 49] = [
     "a request is repeated after a restart",
     "a stale request is refused",
     "a session that is over is refused",
@@ -149,4 +149,9 @@ pub const MARKS: [&str; 44] = [
     "a device returns empty",
     "a link is down under an access",
     "two faults at once",
+    "more memory is asked for",
+    "memory is asked back",
+    "memory is given back to the fabric",
+    "holders are told of damage",
+    "a device is not reached for a while",
 ];

@@ -8,7 +8,6 @@ use pool_proto::admin::v1 as admin;
 
 use super::Engine;
 use super::command::{FileIdentity, PeerIdentity};
-use super::runs::Run;
 use super::segment::{Client, Segment, Stage};
 use super::tenancy::Tenant;
 
@@ -82,14 +81,6 @@ impl Engine {
     #[must_use]
     pub fn device_of(&self, backing: BackingId) -> Option<DeviceId> {
         self.backings.get(&backing).map(|backing| backing.device)
-    }
-
-    /// Which extents of its device a backing is made of, or is to be: for devices of which a file is
-    /// cut out where the engine says.
-    #[must_use]
-    pub fn runs_of(&self, backing: BackingId) -> Option<&[Run]> {
-        let backing = self.backings.get(&backing)?;
-        Some(&backing.runs)
     }
 
     /// The devices by name, removed ones included.

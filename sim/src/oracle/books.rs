@@ -10,6 +10,10 @@
 //!   (P2).
 //! - *only who may*: a client is granted what its tenant owns, or what is shared with its tenant,
 //!   with no more rights than that.
+//! - *granted is there*: a file is made of extents of a device that were said to be there, and
+//!   never of one that was said to be bad (P8).
+//! - *damage is told once*: a holder is told of each bad extent once, and again where it opens the
+//!   segment or the daemon has begun anew.
 //! - *a restart keeps*: within one boot a restart keeps every client, every segment that is held
 //!   and every backing in use; a second restart changes nothing but the epoch (P3).
 //! - *a seal is for ever*, and a segment stays where it is.
@@ -17,7 +21,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_daemon::engine::Engine;
+use pool_daemon::engine::command::Capacity;
+use pool_daemon::engine::{Engine, Run, RunSet};
 use pool_daemon::journal::{Record, Table};
 use pool_proto::common::v1::Access;
 use pool_proto::journal::v1 as row;
@@ -33,6 +38,11 @@ pub(crate) struct Books {
     /// Every row that was ever deleted.
     dead: BTreeSet<(Table, u64)>,
     incarnations: BTreeSet<u64>,
+    /// Extents of a device whose memory comes and goes: those that are there, and the bad ones.
+    there: RunSet,
+    bad: RunSet,
+    /// Client, segment and offset of all that was told in this life of the daemon.
+    damage: BTreeSet<(u64, u64, u64)>,
 }
 
 /// Whether a file is there and mapped, as the daemon can know.
@@ -266,6 +276,66 @@ impl Books {
         let rows = self.owners.len();
         holds(rows <= owned as usize, rule, || {
             format!("{rows} extents have owners, and the engine knows of {owned}")
+        })
+    }
+
+    /// Something is said of the device.
+    pub(crate) fn told(&mut self, change: &Capacity) {
+        let set = |runs: &[Run]| runs.iter().copied().collect::<RunSet>();
+        match change {
+            Capacity::Present(runs) => {
+                self.there = set(runs);
+                self.bad = self.bad.common(&self.there);
+            }
+            Capacity::Poisoned(runs) => {
+                let fresh = set(runs).minus(&self.bad);
+                let all = self.bad.iter().chain(fresh.iter()).collect();
+                self.bad = all;
+            }
+            Capacity::Withdraw { .. } | Capacity::Reached(_) => {}
+        }
+    }
+
+    /// The daemon has let go of extents.
+    pub(crate) fn withdrawn(&mut self, runs: &[Run]) {
+        self.there = self.there.minus(&runs.iter().copied().collect());
+    }
+
+    /// A file is to be made of these extents of the device.
+    pub(crate) fn ordered(&self, runs: &[Run]) -> Checked {
+        let runs: RunSet = runs.iter().copied().collect();
+        let is_there = runs.minus(&self.there).count() == 0;
+        let is_good = runs.common(&self.bad).count() == 0;
+        holds(is_there && is_good, "granted is there", || {
+            format!("{runs:?}; there are {:?}, bad are {:?}", self.there, self.bad)
+        })
+    }
+
+    /// Whether it was said that an extent is bad, or it is not there.
+    pub(crate) fn knows_bad(&self, extent: u32) -> bool {
+        let one = RunSet::of(Run {
+            first: extent,
+            count: 1,
+        });
+        self.bad.common(&one).count() > 0 || self.there.common(&one).count() == 0
+    }
+
+    /// A daemon begins a life: it says again what it has said.
+    pub(crate) fn begins_a_life(&mut self) {
+        self.damage.clear();
+    }
+
+    /// A client is granted a segment: it may be told again of what is bad in it.
+    pub(crate) fn opened(&mut self, client: u64, segment: u64) {
+        self.damage
+            .retain(|(whom, what, _)| (*whom, *what) != (client, segment));
+    }
+
+    /// A client is told of damage.
+    pub(crate) fn told_of_damage(&mut self, client: u64, segment: u64, offset: u64) -> Checked {
+        let is_news = self.damage.insert((client, segment, offset));
+        holds(is_news, "damage is told once", || {
+            format!("client {client} was told of {offset} of segment {segment} before")
         })
     }
 

@@ -44,8 +44,9 @@ struct Unit {
 pub(crate) struct Contents {
     cells: BTreeMap<Spot, Cell>,
     units: BTreeMap<(SegmentId, u32), Unit>,
-    /// Segments whose device returned empty: nobody knows what is in them.
-    unknown: BTreeSet<SegmentId>,
+    /// Segments whose device returned empty, and their files there: nobody knows what is in them,
+    /// until the daemon hears of it and says that they are lost.
+    unknown: BTreeMap<SegmentId, Vec<u64>>,
     poisoned: BTreeSet<u64>,
 }
 
@@ -89,9 +90,14 @@ impl Contents {
         lost
     }
 
-    /// The device that some segments lie on, or may lie on, came back empty.
-    pub(crate) fn emptied(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
+    /// The device that files of some segments lie on came back empty.
+    pub(crate) fn emptied(&mut self, segments: Vec<(SegmentId, Vec<u64>)>) {
         self.unknown.extend(segments);
+    }
+
+    /// Segments whose device returned empty, with their files there.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = (&SegmentId, &Vec<u64>)> {
+        self.unknown.iter()
     }
 
     /// A reader found a mark, or that the line is torn (`None`). Whether it tells that the line is
@@ -100,7 +106,7 @@ impl Contents {
         let Some(found) = found else {
             return broken("whole", format_args!("{spot:?} is torn"));
         };
-        if self.unknown.contains(&spot.0) {
+        if self.unknown.contains_key(&spot.0) {
             return Ok(false);
         }
         let Some(cell) = self.cells.get_mut(&spot) else {
@@ -182,7 +188,7 @@ impl Contents {
         let Some(found) = found else {
             return broken("whole", format_args!("a line of unit {unit:?} is torn"));
         };
-        if self.unknown.contains(&unit.0) {
+        if self.unknown.contains_key(&unit.0) {
             return Ok(());
         }
         let known = self.units.get(&unit).map(|unit| &unit.published);

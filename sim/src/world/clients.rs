@@ -399,6 +399,7 @@ impl World {
         let Some(id) = SegmentId::new(segment.segment_id) else {
             return broken("a grant has a segment", format_args!("{granted:?}"));
         };
+        machine.books.opened(client, segment.segment_id);
         let foreign = is_foreign(&machine.durable, client, segment.segment_id);
         Books::told_to_whom_it_may_be(&machine.durable, told, granted.access())?;
         let (mut end, mut mapped) = (0, Vec::new());
@@ -509,6 +510,13 @@ impl World {
             Some(event::Body::Changed(session::Changed { segment_id, .. })) => {
                 let held = SegmentId::new(segment_id).and_then(|id| process.held.get_mut(&id));
                 held.into_iter().for_each(|held| held.is_outdated = true);
+            }
+            Some(event::Body::Damaged(session::Damaged {
+                segment_id, offset, ..
+            })) => {
+                self.trace.reached("holders are told of damage");
+                let books = &mut self.machines[h].books;
+                return books.told_of_damage(client.number(), segment_id, offset);
             }
             Some(event::Body::Recalled(session::Recalled {
                 segment_id, unit, ..

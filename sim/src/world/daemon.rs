@@ -1,20 +1,25 @@
 //! A host's daemon: it steps, commits, and performs; it dies anywhere between, and starts again.
 
+use fabric_emu::cci::ReturnCode;
 use pool_core::{BackingId, Nanos, SegmentId};
 use pool_daemon::engine::command::{
-    Built, Command, FileIdentity, Operation, TicketId, WorldError,
+    Built, Capacity, Command, FileIdentity, Operation, TicketId, WorldError,
 };
 use pool_daemon::engine::effect::{Action, Effects};
 use pool_daemon::engine::{Engine, Found};
 use pool_daemon::journal::{Record, Table};
+use pool_daemon::steward::{Do, Steward, Unanswered};
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1::reply;
 
 use super::World;
+use super::plans;
 use super::machine::{Loss, Order, Transfer, commit, rows};
 use crate::broken::{Checked, broken, holds};
 use crate::oracle::books::{Books, Known};
 
+/// Steps of a steward in one round at most.
+const STEPS_MAX: usize = 512;
 /// Steps that follow from one another at most. More of them would never end.
 const ROUNDS_MAX: usize = 4_096;
 
@@ -37,6 +42,7 @@ fn number_of(command: &Command) -> (u64, u64) {
         Command::Leased { client, .. } => (15, client.number()),
         Command::Operate { .. } => (16, 0),
         Command::Tick => (17, 0),
+        Command::Capacity { device, .. } => (18, device.number().into()),
     }
 }
 
@@ -61,6 +67,19 @@ fn name_of(action: &Action) -> (&'static str, u64) {
         Action::Discard { backing } => ("discard", backing.number()),
         Action::Answer { .. } => ("answer", 0),
         Action::Publish(_) => ("publish", 0),
+        Action::Withdrawn { device, .. } => ("withdrawn", device.number().into()),
+    }
+}
+
+fn said(change: &Capacity) -> u64 {
+    let count = |runs: &[pool_daemon::engine::Run]| {
+        runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
+    };
+    match change {
+        Capacity::Present(runs) => 1_000 + count(runs),
+        Capacity::Withdraw { most, .. } => 2_000 + u64::from(*most),
+        Capacity::Poisoned(runs) => 3_000 + count(runs),
+        Capacity::Reached(reached) => 4_000 + u64::from(*reached),
     }
 }
 
@@ -212,12 +231,21 @@ impl World {
                 device,
                 bytes,
                 shareable,
-            } => machine.building.push_back(Order {
+                runs,
+            } => return self.ordered(h, Order {
                 backing,
                 device,
                 bytes: bytes.get(),
+                runs,
                 shareable,
             }),
+            Action::Withdrawn { runs, .. } => {
+                machine.books.withdrawn(&runs);
+                if let Some((steward, _)) = &mut machine.steward {
+                    steward.withdrawn(self.now, runs);
+                }
+                self.trace.reached("memory is given back to the fabric");
+            }
             Action::Copy { segment, from, to } => {
                 machine.copying.push_back(Transfer { segment, from, to });
             }
@@ -241,6 +269,63 @@ impl World {
         Ok(())
     }
 
+    /// A file is ordered: of extents that are there, and good.
+    fn ordered(&mut self, h: usize, order: Order) -> Checked {
+        let is_dynamic = !self.mix.shipped && self.is_pooled(h, order.device);
+        let machine = &mut self.machines[h];
+        if is_dynamic {
+            machine.books.ordered(&order.runs)?;
+        }
+        let extents = order.runs.iter().map(|run| u64::from(run.count));
+        let extents: u64 = extents.sum();
+        let fits = extents * pool_core::EXTENT_BYTES == order.bytes;
+        holds(fits, "a file is of its extents", || format!("{order:?}"))?;
+        machine.building.push_back(order);
+        Ok(())
+    }
+
+    /// The steward of a host says and asks what it wants to, until it rests.
+    pub(super) fn run_steward(&mut self, h: usize) -> Checked {
+        for _ in 0..STEPS_MAX {
+            let machine = &mut self.machines[h];
+            if !machine.acts() {
+                return Ok(());
+            }
+            let (Some((steward, device)), Some(engine)) = (&mut machine.steward, &machine.engine)
+            else {
+                return Ok(());
+            };
+            let device = *device;
+            let Some(demand) = engine.demand(device) else {
+                return Ok(());
+            };
+            let next = steward.next(self.now, &demand);
+            let answer = match next {
+                Do::Rest(_) => return Ok(()),
+                Do::Say(change) => {
+                    machine.books.told(&change);
+                    self.trace.note("said", [h as u64, said(&change), 0, 0]);
+                    self.tell(h, Command::Capacity { device, change })?;
+                    continue;
+                }
+                Do::Mailbox(request) => self.lines.ask_device(h, &request),
+                Do::Manager(_) if self.rng.once_in(4) && !self.heals => {
+                    Err(Unanswered::Refused(ReturnCode::ResourcesExhausted))
+                }
+                Do::Manager(request) => {
+                    self.trace.reached("more memory is asked for");
+                    self.lines.ask_manager(&request)
+                }
+            };
+            self.hear_of_lost();
+            if let Some((steward, _)) = &mut self.machines[h].steward {
+                let answer = answer.as_ref().map_err(|&unanswered| unanswered);
+                steward.answered(self.now, answer);
+            }
+        }
+        broken("a steward rests", format_args!("that of host {h} does not"))
+    }
+
     fn mark_event(&mut self, kind: &str) {
         let mark = match kind {
             "segment-lost" => "memory is lost with its descriptors",
@@ -250,6 +335,8 @@ impl World {
             "segment-revoked" => "burst memory is revoked",
             "member-evicted" => "a member is evicted",
             "pressure" => "a grant waits for burst memory",
+            "segment-damaged" => "holders are told of damage",
+            "device-unreached" => "a device is not reached for a while",
             _ => return,
         };
         self.trace.reached(mark);
@@ -274,6 +361,7 @@ impl World {
         let keeps = self.rng.below(4);
         let machine = &mut self.machines[h];
         machine.engine = None;
+        machine.steward = None;
         machine.armed = None;
         machine.building.clear();
         machine.copying.clear();
@@ -333,6 +421,11 @@ impl World {
             }
             Err(error) => return broken("a daemon starts from its journal", error),
         }
+        let is_dynamic = |(_, name): &(_, &str)| *name == "p0" && !self.mix.shipped;
+        let dynamic = engine.device_ids().find(is_dynamic);
+        let dynamic = dynamic.map(|(device, _)| device);
+        machine.steward = dynamic.map(|device| (Steward::new(plans::terms(h)), device));
+        machine.books.begins_a_life();
         machine.engine = Some(engine);
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
@@ -381,9 +474,8 @@ impl World {
 
     fn build_file(&mut self, h: usize, order: Order) -> Checked<Result<Built, ()>> {
         let id = order.backing;
-        let Some(extents) = self.extents_of(h, order) else {
-            return Ok(Err(()));
-        };
+        let runs = order.runs.iter();
+        let extents: Vec<u32> = runs.flat_map(|run| run.first..run.end()).collect();
         let pooled = self.is_pooled(h, order.device);
         if pooled && !self.zero(h, &extents) {
             return Ok(Err(()));

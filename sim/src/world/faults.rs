@@ -71,6 +71,12 @@ impl World {
                     self.hear_of_lost();
                 }
             }
+            Kind::TakeBack => {
+                if self.lines.want_back(h, c, true) {
+                    self.trace.fault("memory-taken", [h as u64, 0, 0, 0]);
+                    self.hear_of_lost();
+                }
+            }
             Kind::BuildFails => {
                 self.trace.fault("builds-fail", [h as u64, 0, 0, 0]);
                 self.machines[h].failing_builds = 1 + c % 3;
@@ -122,7 +128,12 @@ impl World {
     }
 
     fn poison_private(&mut self, h: usize, pick: u16) {
-        let extent = u32::from(pick) % self.mix.pooled_extents;
+        // Of what is used, where anything is.
+        let files = self.machines[h].files.values().filter(|file| file.pooled);
+        let extents: Vec<u32> = files.flat_map(|file| file.extents.iter().copied()).collect();
+        let place = usize::from(pick).checked_rem(extents.len());
+        let extent = place.and_then(|place| extents.get(place)).copied();
+        let extent = extent.unwrap_or(u32::from(pick) % self.mix.pooled_extents);
         let at = address(PRIVATE, extent, u32::from(pick / 64) % LINES);
         if self.lines.poison(h, at) {
             self.trace.fault("line-poisoned", [h as u64, at, 0, 0]);
@@ -189,11 +200,8 @@ impl World {
         self.hear_of_lost();
         for h in 0..self.machines.len() {
             let machine = &mut self.machines[h];
-            let rows = machine.durable.keys();
-            let segments = rows
-                .filter(|(table, _)| *table == pool_daemon::journal::Table::Segments)
-                .filter_map(|(_, key)| pool_core::SegmentId::new(*key));
-            machine.contents.emptied(segments.collect::<Vec<_>>());
+            let emptied = machine.pooled_pieces();
+            machine.contents.emptied(emptied);
             self.map_private(h);
         }
     }

@@ -69,12 +69,34 @@ impl World {
             self.pass(5_000_000_000)?;
         }
         self.settle(h)?;
+        self.device_is_known(h)?;
         let machine = &self.machines[h];
         let mut waiting = machine.processes.iter();
         let waits = waiting.find(|(_, process)| process.connected && !process.is_answered);
         holds(waits.is_none(), "all are answered", || {
             format!("a process waits on host {h}: {waits:?}")
         })
+    }
+
+    /// A daemon that is told of a device knows what of it is lost and what is bad.
+    fn device_is_known(&self, h: usize) -> Checked {
+        if self.mix.shipped {
+            return Ok(()); // Nobody speaks for its device.
+        }
+        let machine = &self.machines[h];
+        for (segment, files) in machine.contents.unknown() {
+            let row = machine.segment_row(*segment);
+            let kept = row.is_some_and(|row| row.backings.iter().any(|id| files.contains(id)));
+            holds(!kept, "what returns empty is lost", || {
+                format!("{segment} on host {h} has still files of {files:?}")
+            })?;
+        }
+        for extent in self.lines.bad_extents(h) {
+            holds(machine.books.knows_bad(extent), "poison is heard of", || {
+                format!("extent {extent} of host {h} is bad")
+            })?;
+        }
+        Ok(())
     }
 
     /// After everybody has ended, everything is free.

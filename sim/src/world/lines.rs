@@ -2,15 +2,17 @@
 //!
 //! Each host has pooled memory of its own, which is dynamic capacity that it was added and took,
 //! and a part that all hosts share under one tag, which software keeps coherent. Everything is done
-//! by commands, as a fabric manager and hosts send them. Each host reads its own event log and
-//! takes what it is offered.
+//! by commands, as a fabric manager and hosts send them. In a small world the daemon's steward asks
+//! for the host's own memory and gives it back; what is shared, and all of the shipped topology, is
+//! had once and for all, and the host reads its event log and takes what it is offered.
 //!
 //! ```text
-//! address of a host   1 << 40  its own pooled memory, extent after extent
+//! address of a host   1 << 40  its own pooled memory, extent after extent, from the first of its
+//!                              region on where a steward speaks for it
 //!                     2 << 40  what is shared, extent after extent
 //! ```
 
-use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd::{DpaExtent, UpdatedExtent, UpdatedExtentList};
 use fabric_emu::cci::dcd_management::{
     InitiateAddRequest, InitiateReleaseRequest, ReferenceRequest, RemovalPolicy, SelectionPolicy,
 };
@@ -20,10 +22,13 @@ use fabric_emu::cci::virtual_switch::BindVppbRequest;
 use fabric_emu::cci::{Request, Response, Tag};
 use fabric_emu::fabric::{AccessError, Asked, Cci, Effect, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
+use fabric_emu::memdev::Memdev;
 use fabric_emu::span::Span;
+use fabric_emu::timing::Picos;
 use fabric_emu::topology::{Link, Topology, shapes};
 use pool_core::units::{GIB, LINE_BYTES, MIB};
 use pool_core::{Bytes, EXTENT_BYTES, planted};
+use pool_daemon::steward::Unanswered;
 
 use crate::broken::{Checked, broken};
 use crate::mix::Mix;
@@ -50,8 +55,9 @@ pub(crate) struct Lines {
     shared: MemdevId,
     private_bytes: u64,
     shared_bytes: u64,
-    /// Picoseconds.
-    now: u64,
+    /// The region of each host's own memory, where a steward speaks for it.
+    region: Option<u64>,
+    now: Picos,
     lost: Vec<(usize, u64)>,
 }
 
@@ -71,6 +77,9 @@ const fn tag_of(host: HostId) -> Tag {
 fn small(hosts: u8) -> Topology {
     let mut topology = shapes::switched(hosts, hosts);
     let mut shared = topology.memdevs[0].clone();
+    for region in &mut topology.memdevs[0].regions {
+        region.is_sharable = false;
+    }
     for memdev in [&mut topology.memdevs[0], &mut shared] {
         memdev.dynamic = Bytes::new(u64::from(hosts) * GIB);
         for region in &mut memdev.regions {
@@ -113,13 +122,20 @@ impl Lines {
         let all = u8::try_from(topology.hosts.len()).unwrap_or(u8::MAX);
         let block = topology.memdevs[0].regions[0].block.get();
         let whole = |extents: u32| (u64::from(extents) * EXTENT_BYTES).next_multiple_of(block);
+        let region = &topology.memdevs[0].regions[0];
+        let region = (!mix.shipped).then_some(region.length.get());
+        let fabric = match Fabric::new(&topology, mix.seed) {
+            Ok(fabric) => fabric,
+            Err(error) => return broken("a topology is a fabric", error),
+        };
         let mut lines = Self {
-            fabric: Fabric::new(&topology, mix.seed),
+            fabric,
+            region,
             private: MemdevId(0),
             shared: MemdevId(u16::from(memdevs) - 1),
             private_bytes: whole(mix.pooled_extents),
             shared_bytes: whole(mix.shared_extents),
-            now: 0,
+            now: Picos::ZERO,
             lost: Vec::new(),
         };
         for number in 0..mix.hosts {
@@ -164,13 +180,11 @@ impl Lines {
             tag,
             extents: None,
         };
-        let own = region(
-            host(h),
-            SelectionPolicy::Contiguous,
-            self.private_bytes,
-            tag_of(host(h)),
-        );
-        self.manage(self.private, &Request::InitiateAdd(own))?;
+        if self.region.is_none() {
+            let (bytes, tag) = (self.private_bytes, tag_of(host(h)));
+            let own = region(host(h), SelectionPolicy::Contiguous, bytes, tag);
+            self.manage(self.private, &Request::InitiateAdd(own))?;
+        }
         if h == 0 {
             let bytes = self.shared_bytes;
             let first = region(host(h), SelectionPolicy::Contiguous, bytes, SHARED_TAG);
@@ -180,9 +194,10 @@ impl Lines {
         self.join_shared(h)
     }
 
-    /// Passes picoseconds.
-    pub(crate) fn pass(&mut self, picos: u64) {
-        self.now = self.now.saturating_add(picos);
+    /// Passes so many nanoseconds.
+    pub(crate) fn pass(&mut self, nanos: u64) {
+        let now = self.now.checked_add(Picos::from_nanos(nanos));
+        self.now = now.unwrap_or(Picos::MAX);
         let effects = self.fabric.advance(self.now);
         self.keep_lost(&effects);
     }
@@ -269,8 +284,14 @@ impl Lines {
     }
 
     fn map(&mut self, h: usize, memdev: MemdevId, start: u64, tag: Tag) -> Result<(), NotNow> {
-        self.take_offers(h, memdev)?;
-        let behind = self.place(h, memdev, tag).ok_or(NotNow)?;
+        let behind = match self.region {
+            // Addresses for all that may ever be there.
+            Some(bytes) if start == PRIVATE => Span { start: 0, bytes },
+            _ => {
+                self.take_offers(h, memdev)?;
+                self.place(h, memdev, tag).ok_or(NotNow)?
+            }
+        };
         let span = Span::new(start, behind.bytes).ok_or(NotNow)?;
         let effects = self.step(&Event::Map {
             host: host(h),
@@ -341,6 +362,61 @@ impl Lines {
             .map(drop)
     }
 
+    /// A steward asks the device, by the mailbox of its host.
+    pub(crate) fn ask_device(&mut self, h: usize, request: &Request) -> Result<Response, Unanswered> {
+        let mailbox = self.mailbox(h, self.private);
+        self.ask(mailbox, request).map_err(unanswered)
+    }
+
+    /// A steward asks the manager.
+    pub(crate) fn ask_manager(&mut self, request: &Request) -> Result<Response, Unanswered> {
+        self.ask(Cci::Memdev(self.private), request)
+            .map_err(unanswered)
+    }
+
+    /// The manager wants an extent of a host's own memory back, by force or not. False where the
+    /// host has none, or it cannot be asked for.
+    pub(crate) fn want_back(&mut self, h: usize, pick: u16, forced_removal: bool) -> bool {
+        let capacity = self.fabric.memdev(self.private).map(Memdev::capacity);
+        let extents = capacity.and_then(|it| it.extents(LdId(host(h).0)).ok());
+        let extents = extents.filter(|_| self.region.is_some()).unwrap_or_default();
+        let place = usize::from(pick).checked_rem(extents.len());
+        let Some(extent) = place.and_then(|place| extents.get(place)) else {
+            return false;
+        };
+        let blocks = extent.span.bytes / EXTENT_BYTES;
+        let first = u64::from(pick / 16).checked_rem(blocks).unwrap_or(0);
+        let wanted = DpaExtent {
+            start_dpa: extent.span.start + first * EXTENT_BYTES,
+            length: EXTENT_BYTES,
+            tag: extent.tag,
+            shared_extent_sequence: extent.sequence,
+        };
+        let Ok(extents) = vec![wanted].try_into() else {
+            return false;
+        };
+        let release = Request::InitiateRelease(InitiateReleaseRequest {
+            host_id: LdId(host(h).0),
+            removal_policy: RemovalPolicy::Prescriptive,
+            forced_removal,
+            sanitize_on_release: true,
+            length: 0,
+            tag: Tag::default(),
+            extents: Some(extents),
+        });
+        self.manage(self.private, &release).is_ok()
+    }
+
+    /// Extents of a host's own memory that are there and have a line that is lost.
+    pub(crate) fn bad_extents(&self, h: usize) -> Vec<u32> {
+        let Some((device, bytes)) = self.fabric.memdev(self.private).zip(self.region) else {
+            return Vec::new();
+        };
+        let lines = device.poisoned(LdId(host(h).0), Span { start: 0, bytes });
+        let extents = lines.into_iter().map(|at| at / EXTENT_BYTES);
+        extents.filter_map(|it| u32::try_from(it).ok()).collect()
+    }
+
     /// Something goes wrong, or is well again.
     pub(crate) fn fail(&mut self, fault: Fault) -> Vec<Effect> {
         self.step(&Event::Fault(fault))
@@ -395,10 +471,13 @@ impl Lines {
         } else {
             (self.private, tag_of(host(h)), PRIVATE)
         };
-        let Some(span) = self.place(h, memdev, tag) else {
+        let first = match self.region {
+            Some(_) if base == PRIVATE => Some(0),
+            _ => self.place(h, memdev, tag).map(|span| span.start),
+        };
+        let Some(dpa) = first.map(|first| first + (address - base)) else {
             return false;
         };
-        let dpa = span.start + (address - base);
         let device = self.fabric.memdev(memdev);
         let Some((physical, _)) = device.and_then(|it| it.place(LdId(host(h).0), dpa)) else {
             return false;
@@ -463,6 +542,14 @@ impl Lines {
     }
 }
 
+/// Why a steward has no answer.
+fn unanswered(asked: Asked) -> Unanswered {
+    match asked {
+        Asked::Refused(code) => Unanswered::Refused(code),
+        _ => Unanswered::Unreached,
+    }
+}
+
 /// The address of a line of an extent.
 pub(crate) fn address(base: u64, extent: u32, line: u32) -> u64 {
     // Lines that lie apart: the first, the next, and the last ones of an extent.
@@ -507,7 +594,7 @@ mod tests {
             let mix = Mix::draw(seed);
             let mut lines = Lines::new(&mix).unwrap();
             for h in 0..usize::from(mix.hosts) {
-                for base in [PRIVATE, SHARED] {
+                for base in [PRIVATE, SHARED].into_iter().skip(usize::from(!mix.shipped)) {
                     lines.store(h, address(base, 0, 1), [7; 64]).unwrap();
                     assert_eq!(lines.load(h, address(base, 0, 1)), Ok([7; 64]));
                 }

@@ -8,7 +8,9 @@ use pool_daemon::engine::Engine;
 use pool_daemon::engine::command::PeerIdentity;
 use pool_daemon::engine::effect::Action;
 use pool_daemon::engine::plan::Plan;
+use pool_daemon::engine::Run;
 use pool_daemon::journal::{Record, Rows, Table};
+use pool_daemon::steward::Steward;
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::request;
 
@@ -46,11 +48,12 @@ pub(crate) struct File {
 }
 
 /// A file that is to be built.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub(crate) backing: BackingId,
     pub(crate) device: DeviceId,
     pub(crate) bytes: u64,
+    pub(crate) runs: Vec<Run>,
     pub(crate) shareable: bool,
 }
 
@@ -160,6 +163,8 @@ pub(crate) struct Machine {
     pub(crate) plan: Plan,
     /// `None` while the daemon is dead.
     pub(crate) engine: Option<Engine>,
+    /// Who speaks for the pooled device, where its memory comes and goes, and what that is.
+    pub(crate) steward: Option<(Steward, DeviceId)>,
     pub(crate) alive: bool,
     /// It does nothing, and does not know it.
     pub(crate) paused: bool,
@@ -195,6 +200,7 @@ impl Machine {
         Self {
             plan,
             engine: None,
+            steward: None,
             alive: true,
             paused: false,
             mapped: true,
@@ -265,6 +271,23 @@ impl Machine {
         self.files.retain(|id, file| file.kept || mapped(id));
         let files = &self.files;
         self.words.retain(|id, _| files.contains_key(id));
+    }
+
+    /// Of each segment that lives, its files in pooled memory.
+    pub(crate) fn pooled_pieces(&self) -> Vec<(SegmentId, Vec<u64>)> {
+        let pooled = |id: &u64| {
+            let file = BackingId::new(*id).and_then(|id| self.files.get(&id));
+            file.is_some_and(|file| file.pooled)
+        };
+        let rows = self.durable.values().filter_map(|record| match record {
+            Record::Segment(row) if !row.freed => {
+                let pieces: Vec<u64> = row.backings.iter().copied().filter(pooled).collect();
+                let id = SegmentId::new(row.segment_id)?;
+                (!pieces.is_empty()).then_some((id, pieces))
+            }
+            _ => None,
+        });
+        rows.collect()
     }
 
     /// The row of a segment that lives.

@@ -3,12 +3,12 @@
 use fabric_emu::fabric::AccessError;
 use fabric_emu::span::Span;
 use pool_core::units::LINE_BYTES;
-use pool_core::{BackingId, DeviceId, EXTENT_BYTES, SegmentId, planted};
+use pool_core::{BackingId, DeviceId, SegmentId, planted};
 use pool_daemon::journal::{Record, Table};
 
 use super::World;
 use super::lines::{PRIVATE, address, line_at};
-use super::machine::{Held, Machine, Order, Transfer};
+use super::machine::{Held, Machine, Transfer};
 use crate::broken::Checked;
 use crate::oracle::contents::Spot;
 
@@ -105,14 +105,6 @@ impl World {
     pub(super) fn is_pooled(&self, h: usize, device: DeviceId) -> bool {
         let row = self.machines[h].durable.get(&(Table::Devices, device.number().into()));
         matches!(row, Some(Record::Device(row)) if row.tier == "pooled")
-    }
-
-    /// The extents of the device that a file is to be made of.
-    pub(super) fn extents_of(&self, h: usize, order: Order) -> Option<Vec<u32>> {
-        let engine = self.machines[h].engine.as_ref()?;
-        let runs = engine.runs_of(order.backing)?;
-        let extents: Vec<u32> = runs.iter().flat_map(|run| run.first..run.end()).collect();
-        (extents.len() as u64 * EXTENT_BYTES == order.bytes).then_some(extents)
     }
 
     /// A new mark.

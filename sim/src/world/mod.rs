@@ -132,11 +132,12 @@ impl World {
     /// Time passes, and what was due happens.
     fn pass(&mut self, nanos: u64) -> Checked {
         self.now = self.now.saturating_add(Nanos::new(nanos));
-        self.lines.pass(nanos.saturating_mul(1_000));
+        self.lines.pass(nanos);
         self.hear_of_lost();
         self.run_shared()?;
         for h in 0..self.machines.len() {
             self.tick(h)?;
+            self.run_steward(h)?;
         }
         Ok(())
     }
@@ -156,6 +157,12 @@ impl World {
                 return self.pass(millis * 1_000_000);
             }
             Kind::Drop => return self.drop_extent(h, c),
+            Kind::AskBack => {
+                if self.lines.want_back(h, c, false) {
+                    self.trace.reached("memory is asked back");
+                }
+                return Ok(());
+            }
             _ => {}
         }
         let fits = |pid: u32, process: &Process| self.fits(op.kind, h, pid, process);

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fabric_emu::id::LdId;
 use pool_core::{Bytes, Extents, Nanos, PoolAddr, WindowRange};
 use pool_daemon::engine::plan::{Amount, DevicePlan, Plan, Quota, Tenancy, TenantPlan, TierPlan};
+use pool_daemon::steward::Terms;
 
 use crate::broken::{Checked, broken};
 use crate::mix::Mix;
@@ -38,6 +40,21 @@ fn quota(request: u32, limit: u32) -> Quota {
     }
 }
 
+/// How the steward of a host behaves.
+pub(crate) fn terms(h: usize) -> Terms {
+    Terms {
+        ld: LdId(u16::try_from(h).unwrap_or(u16::MAX)),
+        region: 0,
+        step: Extents::new(2),
+        low: Extents::new(2),
+        high: Extents::new(5),
+        idle: Nanos::from_millis(60),
+        poll: Nanos::from_millis(4),
+        retry: Nanos::from_millis(15),
+        patience: Nanos::from_millis(150),
+    }
+}
+
 /// The plan of a host.
 pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
     let device = |name: &str, tier: &str, count| DevicePlan {
@@ -49,6 +66,7 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         sealed: true,
         persistent: false,
         numa_node: None,
+        dynamic: false,
     };
     let tenant = |name: &str, uid, ddr, pooled| TenantPlan {
         name: name.to_owned(),
@@ -77,7 +95,8 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
             device("d1", "ddr", ddr / 3),
             DevicePlan {
                 persistent: mix.persistent,
-                kind: "file",
+                kind: "fabric",
+                dynamic: !mix.shipped,
                 ..device("p0", "pooled", pooled)
             },
         ],
