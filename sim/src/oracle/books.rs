@@ -11,7 +11,7 @@
 //! - *only who may*: a client is granted what its tenant owns, or what is shared with its tenant,
 //!   with no more rights than that.
 //! - *granted is there*: a file is made of extents of a device that were said to be there, and
-//!   never of one that was said to be bad (P8).
+//!   never of one that was said to be bad in this life of the daemon (P8).
 //! - *damage is told once*: a holder is told of each bad extent once, and again where it opens the
 //!   segment or the daemon has begun anew.
 //! - *a restart keeps*: within one boot a restart keeps every client, every segment that is held
@@ -320,15 +320,16 @@ impl Books {
         self.bad.common(&one).count() > 0 || self.there.common(&one).count() == 0
     }
 
-    /// A daemon begins a life: it says again what it has said.
+    /// A daemon begins a life: it knows of no damage, hears of what is bad still, and says again
+    /// what it has said.
     pub(crate) fn begins_a_life(&mut self) {
         self.damage.clear();
+        self.bad = RunSet::default();
     }
 
-    /// A client is granted a segment: it may be told again of what is bad in it.
-    pub(crate) fn opened(&mut self, client: u64, segment: u64) {
-        self.damage
-            .retain(|(whom, what, _)| (*whom, *what) != (client, segment));
+    /// A client opens a segment: it may be told again of what is bad.
+    pub(crate) fn opens(&mut self, client: u64) {
+        self.damage.retain(|(whom, ..)| *whom != client);
     }
 
     /// A client is told of damage.

@@ -182,11 +182,14 @@ impl World {
 
     /// Puts a request on the wire as it is.
     pub(super) fn post(&mut self, h: usize, pid: u32, request: session::Request) -> Checked {
-        let process = self.machines[h].processes.get(&pid);
-        match process.and_then(Process::client) {
-            Some(client) => self.tell(h, Command::Request { client, request }),
-            None => Ok(()),
+        let machine = &mut self.machines[h];
+        let Some(client) = machine.processes.get(&pid).and_then(Process::client) else {
+            return Ok(());
+        };
+        if let Some(request::Body::Open(_)) = &request.body {
+            machine.books.opens(client.number());
         }
+        self.tell(h, Command::Request { client, request })
     }
 
     /// Sends the last request once more, and waits for its answer anew.
@@ -399,7 +402,6 @@ impl World {
         let Some(id) = SegmentId::new(segment.segment_id) else {
             return broken("a grant has a segment", format_args!("{granted:?}"));
         };
-        machine.books.opened(client, segment.segment_id);
         let foreign = is_foreign(&machine.durable, client, segment.segment_id);
         Books::told_to_whom_it_may_be(&machine.durable, told, granted.access())?;
         let (mut end, mut mapped) = (0, Vec::new());

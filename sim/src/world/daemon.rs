@@ -93,13 +93,19 @@ impl World {
         };
         let (kind, what) = number_of(&command);
         self.trace.note("step", [h as u64, kind, what, now.get()]);
+        let asks = matches!(
+            command,
+            Command::Request { .. } | Command::Attach { .. } | Command::Reattach { .. }
+        );
         let effects = engine.step(now, command);
         let loss = machine.armed.take();
         if loss == Some(Loss::BeforeCommit) {
             self.trace.reached("the daemon dies before the commit");
             return self.daemon_dies(h);
         }
-        self.refusals_change_nothing(h, &effects)?;
+        if asks {
+            self.refusals_change_nothing(h, &effects)?;
+        }
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
         let machine = &self.machines[h];
