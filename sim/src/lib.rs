@@ -17,6 +17,7 @@
 
 mod broken;
 pub mod campaign;
+pub mod exhaust;
 pub mod mix;
 pub mod op;
 mod oracle;

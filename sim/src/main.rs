@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use serde_json::json;
+use pool_core::sync::thread;
 use sim::campaign::{Summary, campaign};
+use sim::exhaust::{Scope, Tried};
 use sim::mix::Mix;
 use sim::replay::Replay;
 use sim::run::{Failure, Outcome, run};
@@ -46,6 +48,9 @@ struct Arguments {
     /// Try every short sequence of a small scope, with each crash and each set of lost lines.
     #[arg(long)]
     exhaustive: bool,
+    /// The most commands of a sequence.
+    #[arg(long, value_name = "K", default_value_t = 3, requires = "exhaustive")]
+    commands: usize,
     /// Threads; all processors where it is not given.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -76,6 +81,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<bool> {
     }
     if arguments.planted {
         return planted(arguments);
+    }
+    if arguments.exhaustive {
+        return exhaustive(arguments);
     }
     seeds(arguments)
 }
@@ -208,6 +216,33 @@ fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
         }
     }
     Ok(outcome.failure.is_none())
+}
+
+fn exhaustive(arguments: &Arguments) -> anyhow::Result<bool> {
+    let (most, threads) = (arguments.commands, threads(arguments).max(1));
+    let mut is_well = true;
+    for scope in [Scope::Extents, Scope::Segments] {
+        let all: Vec<Tried> = thread::scope(|all| {
+            let part = |part| all.spawn(move || scope.try_all(most, (part, threads)));
+            let parts: Vec<_> = (0..threads).map(part).collect();
+            // A panic within a case is its outcome.
+            let done = parts.into_iter().map(thread::ScopedJoinHandle::join);
+            done.filter_map(Result::ok).collect()
+        });
+        if all.len() < threads {
+            bail!("a thread has ended that was to try a part of {scope:?}");
+        }
+        let sequences: u64 = all.iter().map(|it| it.sequences).sum();
+        let cases: u64 = all.iter().map(|it| it.cases).sum();
+        println!("{scope:?}: {sequences} sequences of at most {most} commands, {cases} cases");
+        if let Some((ops, failure)) = all.into_iter().find_map(|it| it.failure) {
+            is_well = false;
+            let seed = Mix::SCOPE;
+            eprintln!("{}\n{}", failure.broken, Replay { seed, ops });
+            failure.last.iter().for_each(|event| eprintln!("#   {event}"));
+        }
+    }
+    Ok(is_well)
 }
 
 #[cfg(not(feature = "fault"))]

@@ -38,9 +38,15 @@ pub struct Mix {
 }
 
 impl Mix {
+    /// The seed that stands for the world of [`Mix::scope`].
+    pub const SCOPE: u64 = u64::MAX;
+
     /// What `seed` draws.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
+        if seed == Self::SCOPE {
+            return Self::scope();
+        }
         let mut rng = Rng::new(seed ^ 0x5157_4152_4d00);
         let one_of = |rng: &mut Rng, choices: &[u32]| {
             let drawn = usize::try_from(rng.below(choices.len() as u64)).unwrap_or(0);
@@ -74,6 +80,25 @@ impl Mix {
             mix.weights.push((kind, kind.weight() * factor));
         }
         mix
+    }
+
+    /// The small world in which everything is tried: seed [`Mix::SCOPE`].
+    #[must_use]
+    pub fn scope() -> Self {
+        Self {
+            seed: Self::SCOPE,
+            hosts: 2,
+            shipped: true,
+            ddr_extents: 12,
+            pooled_extents: 6,
+            shared_extents: 1,
+            cache_lines: 64,
+            persistent: true,
+            lost_percent: 0,
+            doubled_percent: 0,
+            late_percent: 0,
+            weights: Kind::ALL.iter().map(|&kind| (kind, kind.weight())).collect(),
+        }
     }
 
     /// The same without faults and trouble on the network.

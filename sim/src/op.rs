@@ -154,6 +154,9 @@ kinds! {
     DaemonKilled = "daemon-killed", 4, Fault;
     /// A host dies with its lines.
     HostDies = "host-dies", 4, Fault;
+    /// A host dies with its lines, of which some had left its caches: which ones is chosen. Drawn
+    /// by nobody.
+    HostDiesWith = "host-dies-with", 0, Fault;
     /// A host pauses.
     HostPauses = "host-pauses", 4, Fault;
     /// A link goes down.

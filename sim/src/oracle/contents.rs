@@ -80,6 +80,13 @@ impl Contents {
         }
     }
 
+    /// Spots that were stored to since they were written back.
+    pub(crate) fn unwritten(&self) -> Vec<Spot> {
+        let cells = self.cells.iter();
+        let dirty = cells.filter(|(_, cell)| cell.last.is_some() && cell.memory.len() > 1);
+        dirty.map(|(&spot, _)| spot).collect()
+    }
+
     /// All caches of the host died. Whether anything may be lost by it.
     pub(crate) fn all_unsettled(&mut self) -> bool {
         let mut lost = false;

@@ -1,5 +1,8 @@
 //! What goes wrong, and is well again.
 
+use fabric_emu::span::Span;
+use pool_core::units::LINE_BYTES;
+
 use super::World;
 use super::lines::{PRIVATE, address};
 use super::machine::Loss;
@@ -51,6 +54,7 @@ impl World {
                 }
             }
             Kind::HostDies => return self.host_dies(h),
+            Kind::HostDiesWith => return self.host_dies_with(h, d),
             Kind::HostPauses => {
                 if self.machines[h].acts() {
                     self.trace.fault("host-pause", [h as u64, 0, 0, 0]);
@@ -124,6 +128,23 @@ impl World {
             self.trace.reached("a line is lost with its host");
         }
         self.peer_dies(h);
+        Ok(())
+    }
+
+    /// The host dies, and of the lines that it has written and not written back exactly those of
+    /// `set` had left its caches: the rest does not find its way to memory.
+    fn host_dies_with(&mut self, h: usize, set: u16) -> Checked {
+        let lines = self.unwritten(h);
+        for (number, at) in lines.into_iter().enumerate().take(u16::BITS as usize) {
+            if set >> number & 1 == 1
+                && let Some(span) = Span::new(at, LINE_BYTES)
+            {
+                self.lines.write_back(h, span, false);
+            }
+        }
+        self.lines.link(h, false);
+        self.host_dies(h)?;
+        self.lines.link(h, true);
         Ok(())
     }
 

@@ -107,6 +107,30 @@ impl World {
         matches!(row, Some(Record::Device(row)) if row.tier == "pooled")
     }
 
+    /// Lines of a host that were written and not written back, by address.
+    pub(super) fn unwritten(&self, h: usize) -> Vec<u64> {
+        let machine = &self.machines[h];
+        let mut lines = self.shared.unwritten(h);
+        for (segment, extent, line) in machine.contents.unwritten() {
+            let row = machine.segment_row(segment);
+            let pieces = row.into_iter().flat_map(|row| &row.backings);
+            let mut left = extent;
+            for id in pieces.filter_map(|id| BackingId::new(*id)) {
+                let file = machine.files.get(&id);
+                let count = file.map_or(0, |file| file.extents.len());
+                let count = u32::try_from(count).unwrap_or(0);
+                if left < count {
+                    if let Some(Place::Pooled(at)) = machine.place(id, left, line) {
+                        lines.push(at);
+                    }
+                    break;
+                }
+                left -= count;
+            }
+        }
+        lines
+    }
+
     /// A new mark.
     pub(super) fn mark(&mut self) -> u64 {
         self.marks += 1;

@@ -113,6 +113,15 @@ impl Shared {
         }
     }
 
+    /// Lines of a host that its users have written and not written back, by address.
+    pub(crate) fn unwritten(&self, h: usize) -> Vec<u64> {
+        let writers = self.uses[h].iter().filter(|(_, used)| used.writes);
+        let lines = writers.flat_map(|((_, extent), used)| {
+            (0..used.written).map(|line| address(SHARED, *extent, line))
+        });
+        lines.collect()
+    }
+
     /// Whether a process of a host uses an extent.
     pub(crate) fn is_used_by(&self, h: usize, pid: u32) -> bool {
         let user = u64::from(pid);
