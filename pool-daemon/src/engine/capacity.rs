@@ -23,6 +23,7 @@ use pool_core::{BackingId, Bytes, ClientId, DeviceId, EXTENT_BYTES, Extents, Seg
 use pool_proto::session::v1::{self as session, event};
 
 use super::command::{Capacity, WorldError};
+use super::device::Device;
 use super::effect::Action;
 use super::runs::{Run, RunSet};
 use super::segment::Backing;
@@ -72,7 +73,7 @@ impl Engine {
 
     /// Something is said about a dynamic device. Of any other one nothing is believed.
     pub(super) fn capacity(&mut self, id: DeviceId, change: Capacity) {
-        let is_dynamic = |device: &super::Device| device.plan.dynamic;
+        let is_dynamic = |device: &Device| device.plan.dynamic;
         if !self.devices.get(&id).is_some_and(is_dynamic) {
             return self.publish("capacity-refused", |event| {
                 event.detail = format!("{id} has a size of its own");
@@ -195,13 +196,14 @@ impl Engine {
         self.touch_device(id);
         self.publish_device("device-poisoned", id);
         for segment in self.whose(id, &held) {
-            self.damaged(segment);
+            self.damaged(segment, (id, &held));
         }
     }
 
-    /// A segment has lost a part: its holders are told where. A domain is lost, for the words that
-    /// its units are copied by may be what is lost.
-    fn damaged(&mut self, id: SegmentId) {
+    /// A segment has lost these extents of a device: its holders are told where, and of nothing that
+    /// was lost before. A domain is lost, for the words that its units are copied by may be what is
+    /// lost.
+    fn damaged(&mut self, id: SegmentId, fresh: (DeviceId, &RunSet)) {
         let Some(segment) = self.live_segment(id) else {
             return;
         };
@@ -209,24 +211,30 @@ impl Engine {
             return self.lose(id);
         }
         let holders: Vec<ClientId> = segment.holders.keys().copied().collect();
-        for offset in self.damage_of(id) {
+        for offset in self.places_of(id, |device, one| {
+            device.id == fresh.0 && fresh.1.common(one).count() > 0
+        }) {
             self.publish_segment("segment-damaged", id, format!("at {offset}"));
-        }
-        for holder in holders {
-            self.tell_of_damage(holder, id);
+            for &holder in &holders {
+                self.tell_damaged(holder, id, offset);
+            }
         }
     }
 
     /// Tells a holder which parts of a segment hold nothing any more.
     pub(super) fn tell_of_damage(&mut self, holder: ClientId, id: SegmentId) {
         for offset in self.damage_of(id) {
-            let damaged = session::Damaged {
-                segment_id: id.number(),
-                offset: offset.get(),
-                bytes: EXTENT_BYTES,
-            };
-            self.tell(holder, event::Body::Damaged(damaged));
+            self.tell_damaged(holder, id, offset);
         }
+    }
+
+    fn tell_damaged(&mut self, holder: ClientId, id: SegmentId, offset: Bytes) {
+        let damaged = session::Damaged {
+            segment_id: id.number(),
+            offset: offset.get(),
+            bytes: EXTENT_BYTES,
+        };
+        self.tell(holder, event::Body::Damaged(damaged));
     }
 
     /// # Errors
@@ -241,21 +249,24 @@ impl Engine {
 
     /// Where the bad extents of a segment begin in it.
     fn damage_of(&self, id: SegmentId) -> Vec<Bytes> {
+        self.places_of(id, |device, one| device.bad().common(one).count() > 0)
+    }
+
+    /// Where those extents of a segment begin in it that are meant.
+    fn places_of(&self, id: SegmentId, is_meant: impl Fn(&Device, &RunSet) -> bool) -> Vec<Bytes> {
         let (mut at, mut found) = (0_u64, Vec::new());
         let segment = self.live_segment(id).into_iter();
         for file in segment.flat_map(|segment| &segment.backings) {
             let Some(file) = self.backings.get(file) else {
                 continue;
             };
-            let bad = self.devices.get(&file.device).map(super::Device::bad);
-            let has_none = bad.is_none_or(|bad| bad.count() == 0);
-            if has_none {
+            let device = self.devices.get(&file.device);
+            let Some(device) = device.filter(|device| device.bad().count() > 0) else {
                 at += file.extents().bytes().get();
                 continue;
-            }
+            };
             for first in file.runs.iter().flat_map(|run| run.first..run.end()) {
-                let one = RunSet::of(Run { first, count: 1 });
-                if bad.is_some_and(|bad| bad.common(&one).count() > 0) {
+                if is_meant(device, &RunSet::of(Run { first, count: 1 })) {
                     found.push(Bytes::new(at));
                 }
                 at += EXTENT_BYTES;

@@ -1,6 +1,6 @@
 //! Holding and letting go: opening, closing, freeing, and the way of a file through quarantine.
 
-use pool_core::{BackingId, ClientId, SegmentId, TenantId};
+use pool_core::{BackingId, ClientId, SegmentId, TenantId, planted};
 use pool_proto::common::v1::{Access, Lifetime};
 use pool_proto::session::v1::{self as session, event};
 
@@ -71,6 +71,9 @@ impl Engine {
             .ok_or_else(not_found)?;
         let segment = self.live_segment(id).ok_or_else(not_found)?;
         if owner == own {
+            return Ok(id);
+        }
+        if planted!("engine.opens_to_everybody") {
             return Ok(id);
         }
         let share = segment.shares.get(&own).ok_or_else(not_found)?;
@@ -331,6 +334,9 @@ impl Engine {
                 self.actions.push(Action::Watch { backing: id });
             }
             self.touch_backing(id);
+            if planted!("engine.frees_before_proof") {
+                self.released(id);
+            }
         }
     }
 
@@ -343,7 +349,11 @@ impl Engine {
         let on = backing.device;
         if let Some(device) = self.devices.get_mut(&on) {
             // The runs were the backing's alone (engine invariant 1).
-            let back = device.give_back(&backing.runs);
+            let back = if planted!("engine.loses_what_is_freed") {
+                Ok(false)
+            } else {
+                device.give_back(&backing.runs)
+            };
             debug_assert!(back.is_ok(), "engine invariant 1");
             device.untie(segment);
             device.quarantined = device.quarantined.saturating_sub(extents);

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::{
     BackingId, Bytes, ClientId, DeviceId, Incarnation, Nanos, PoolAddr, SegmentId, TenantId,
+    planted,
 };
 use pool_proto::common::v1::Lifetime;
 use pool_proto::journal::v1 as row;
@@ -169,7 +170,9 @@ impl Engine {
             backing: BackingId::new(pool.next_backing_id).unwrap_or(BackingId::FIRST),
             client: ClientId::new(pool.next_client_id).unwrap_or(ClientId::FIRST),
             device: DeviceId::new(pool.next_device_id).unwrap_or(DeviceId::FIRST),
-            incarnation: Incarnation::new(pool.next_incarnation).unwrap_or(Incarnation::FIRST),
+            incarnation: Incarnation::new(pool.next_incarnation)
+                .filter(|_| !planted!("recover.counts_incarnations_anew"))
+                .unwrap_or(Incarnation::FIRST),
         };
         Ok(Self {
             plan,
@@ -214,6 +217,11 @@ impl Engine {
 
     /// What every life begins with.
     fn begin_life(&mut self) {
+        if planted!("recover.takes_an_id_each_time")
+            && let Some(next) = self.next.client.checked_next()
+        {
+            self.next.client = next;
+        }
         self.touch_pool();
         self.left_by = self.tenants.iter().map(|tenant| tenant.id).collect();
         let unheld = |s: &&Segment| {

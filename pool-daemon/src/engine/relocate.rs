@@ -9,7 +9,7 @@
 //! its words and its contents at any time, and each word says in which memory the contents of its
 //! unit are.
 
-use pool_core::{BackingId, ClientId, Extents, Incarnation, SegmentId, TenantId};
+use pool_core::{BackingId, ClientId, Extents, Incarnation, SegmentId, TenantId, planted};
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::{self as session, event};
 
@@ -171,6 +171,11 @@ impl Engine {
             return;
         };
         let old = std::mem::replace(&mut segment.backings, job.fresh.clone());
+        let incarnation = if planted!("engine.keeps_the_incarnation") {
+            segment.incarnation
+        } else {
+            incarnation
+        };
         let held = std::mem::replace(&mut segment.incarnation, incarnation);
         segment.tier = tier;
         let owner = segment.tenant;
@@ -198,7 +203,9 @@ impl Engine {
         payer: TenantId,
     ) {
         self.enter(fresh);
-        self.touch_segment(id);
+        if !planted!("engine.journals_no_move") {
+            self.touch_segment(id);
+        }
         self.touch_pool();
         self.quarantine(old, payer);
         self.pays_no_more(payer, id); // It may have let go before it was told to.

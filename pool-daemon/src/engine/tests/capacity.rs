@@ -307,6 +307,30 @@ fn a_poisoned_line_costs_its_extent_and_is_told_to_who_holds_it_now_and_later() 
 }
 
 #[test]
+fn a_second_poisoned_line_is_told_without_the_first() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.comes(&[run(0, 8)]);
+    let create = session::Create {
+        tier: FAR.into(),
+        ..ask::create(4)
+    };
+    world.granted(alpha, Body::Create(create));
+    for number in [1, 3] {
+        world.says(Capacity::Poisoned(vec![run(1, 1), run(number, 1)]));
+    }
+    let events = &world.processes[&alpha].events;
+    let offsets: Vec<u64> = events
+        .iter()
+        .map(|event| match event {
+            event::Body::Damaged(damaged) => damaged.offset,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(offsets, [extents(1), extents(3)]);
+}
+
+#[test]
 fn a_domain_with_a_poisoned_line_is_lost() {
     let mut world = world();
     let alpha = world.attach(ALPHA);

@@ -1,0 +1,274 @@
+//! `pool-sim`: runs seeds, replays files, and finds bugs that were planted. `cargo xtask sim` builds
+//! and calls it.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use serde_json::json;
+use pool_core::sync::thread;
+use sim::campaign::{Summary, campaign};
+use sim::exhaust::{Scope, Tried};
+use sim::mix::Mix;
+use sim::replay::Replay;
+use sim::run::{Failure, Outcome, run};
+use sim::shrink::shrink;
+
+/// Whole pools in one thread, from one seed.
+#[derive(Debug, Parser)]
+#[command(name = "pool-sim", max_term_width = 100)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    seeds: u64,
+    /// The first seed; where --seeds is not given, the only one.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Ops of each seed.
+    #[arg(long, value_name = "K", default_value_t = 20_000)]
+    ops: usize,
+    /// Cut the first seed that fails down to what still breaks the same rule.
+    #[arg(long)]
+    shrink: bool,
+    /// Write what is left by --shrink to this file, for --replay.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Run a file that --shrink wrote.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "shrink", "planted", "exhaustive"])]
+    replay: Option<PathBuf>,
+    /// Plant each bug that must be found, and find it. Needs a build with the feature `fault`.
+    #[arg(long)]
+    planted: bool,
+    /// Of the planted bugs, only so many, which ones by --seed.
+    #[arg(long, value_name = "N", requires = "planted")]
+    rotate: Option<usize>,
+    /// Try every short sequence of a small scope, with each crash and each set of lost lines.
+    #[arg(long)]
+    exhaustive: bool,
+    /// The most commands of a sequence.
+    #[arg(long, value_name = "K", default_value_t = 3, requires = "exhaustive")]
+    commands: usize,
+    /// Threads; all processors where it is not given.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// One line for each seed.
+    #[arg(long)]
+    each: bool,
+    /// JSON in place of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    // A panic within a run is an outcome, and told as one.
+    std::panic::set_hook(Box::new(|_| {}));
+    match start(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<bool> {
+    if let Some(file) = &arguments.replay {
+        return replay(file);
+    }
+    if arguments.planted {
+        return planted(arguments);
+    }
+    if arguments.exhaustive {
+        return exhaustive(arguments);
+    }
+    seeds(arguments)
+}
+
+fn threads(arguments: &Arguments) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    arguments.threads.unwrap_or_else(all)
+}
+
+fn seeds(arguments: &Arguments) -> anyhow::Result<bool> {
+    let first = arguments.seed.unwrap_or(0);
+    let count = match arguments.seed {
+        // Where only a seed was given, it alone.
+        Some(_) if !std::env::args().any(|word| word.starts_with("--seeds")) => 1,
+        _ => arguments.seeds,
+    };
+    let each = arguments.each && !arguments.json;
+    let tell = |seed: u64, outcome: &Outcome| {
+        if each {
+            println!("{seed} {:016x} {} ops", outcome.hash, outcome.ops);
+        }
+    };
+    let summary = campaign((first, count), arguments.ops, threads(arguments), tell);
+    if arguments.json {
+        println!("{}", in_json(&summary));
+    } else {
+        in_text(&summary);
+    }
+    for (seed, outcome) in summary.failures.iter().take(4) {
+        if let Some(failure) = &outcome.failure {
+            told(*seed, arguments.ops, failure);
+        }
+    }
+    if let (true, Some((seed, _))) = (arguments.shrink, summary.failures.first()) {
+        shrunk(*seed, arguments)?;
+    }
+    let missed = summary.missed();
+    for mark in &missed {
+        eprintln!("never reached: {mark}");
+    }
+    Ok(summary.failures.is_empty() && missed.is_empty())
+}
+
+fn in_text(summary: &Summary) {
+    println!(
+        "{} seeds, {} ops, hash {:016x}",
+        summary.seeds, summary.ops, summary.hash
+    );
+    let list = |counts: &std::collections::BTreeMap<&str, u64>| {
+        let parts = counts.iter().map(|(name, count)| format!("{name} {count}"));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    println!("faults: {}", list(&summary.faults));
+    println!("events: {}", list(&summary.counts));
+    println!(
+        "marks: {} of {} reached",
+        summary.marks.len(),
+        sim::trace::MARKS.len()
+    );
+    println!("failures: {}", summary.failures.len());
+}
+
+fn in_json(summary: &Summary) -> serde_json::Value {
+    let failures = summary.failures.iter().map(|(seed, outcome)| {
+        let failure = outcome.failure.as_ref();
+        json!({
+            "seed": seed,
+            "at": failure.map(|it| it.at),
+            "rule": failure.map(|it| it.broken.rule),
+            "found": failure.map(|it| it.broken.found.clone()),
+        })
+    });
+    json!({
+        "seeds": summary.seeds,
+        "ops": summary.ops,
+        "hash": format!("{:016x}", summary.hash),
+        "faults": summary.faults,
+        "events": summary.counts,
+        "marks": summary.marks,
+        "missed": summary.missed(),
+        "failures": failures.collect::<Vec<_>>(),
+    })
+}
+
+/// Tells of a failure all that is needed to look into it.
+fn told(seed: u64, ops: usize, failure: &Failure) {
+    eprintln!("\nseed {seed} breaks a rule at op {}: {}", failure.at, failure.broken);
+    eprintln!("replay: cargo xtask sim --seed {seed} --ops {ops} --shrink");
+    eprintln!("its world: {}", Mix::draw(seed));
+    for event in &failure.last {
+        eprintln!("  {event}");
+    }
+}
+
+fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
+    let mix = Mix::draw(seed);
+    let Some(shrunk) = shrink(&mix, &mix.ops(arguments.ops)) else {
+        bail!("seed {seed} failed and does not fail again: what it depends on is not its seed");
+    };
+    let replay = Replay {
+        seed,
+        ops: shrunk.ops,
+    };
+    println!("\n{} ops are left after {} runs:\n{replay}", replay.ops.len(), shrunk.tries);
+    if let Some(failure) = &shrunk.outcome.failure {
+        println!("# {}", failure.broken);
+        for event in &failure.last {
+            println!("#   {event}");
+        }
+    }
+    let Some(out) = &arguments.out else {
+        return Ok(());
+    };
+    std::fs::write(out, replay.to_string())
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    println!("replay: cargo xtask sim --replay {}", out.display());
+    Ok(())
+}
+
+fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    let replay = Replay::parse(&text).with_context(|| format!("in {}", file.display()))?;
+    let outcome = run(&replay.mix(), &replay.ops);
+    println!("{} ops, hash {:016x}", outcome.ops, outcome.hash);
+    if let Some(failure) = &outcome.failure {
+        eprintln!("op {}: {}", failure.at, failure.broken);
+        for event in &failure.last {
+            eprintln!("  {event}");
+        }
+    }
+    Ok(outcome.failure.is_none())
+}
+
+fn exhaustive(arguments: &Arguments) -> anyhow::Result<bool> {
+    let (most, threads) = (arguments.commands, threads(arguments).max(1));
+    let mut is_well = true;
+    for scope in [Scope::Extents, Scope::Segments] {
+        let all: Vec<Tried> = thread::scope(|all| {
+            let part = |part| all.spawn(move || scope.try_all(most, (part, threads)));
+            let parts: Vec<_> = (0..threads).map(part).collect();
+            // A panic within a case is its outcome.
+            let done = parts.into_iter().map(thread::ScopedJoinHandle::join);
+            done.filter_map(Result::ok).collect()
+        });
+        if all.len() < threads {
+            bail!("a thread has ended that was to try a part of {scope:?}");
+        }
+        let sequences: u64 = all.iter().map(|it| it.sequences).sum();
+        let cases: u64 = all.iter().map(|it| it.cases).sum();
+        println!("{scope:?}: {sequences} sequences of at most {most} commands, {cases} cases");
+        if let Some((ops, failure)) = all.into_iter().find_map(|it| it.failure) {
+            is_well = false;
+            let seed = Mix::SCOPE;
+            eprintln!("{}\n{}", failure.broken, Replay { seed, ops });
+            failure.last.iter().for_each(|event| eprintln!("#   {event}"));
+        }
+    }
+    Ok(is_well)
+}
+
+#[cfg(not(feature = "fault"))]
+fn planted(_arguments: &Arguments) -> anyhow::Result<bool> {
+    bail!("no bug can be planted in this build: build it with --features fault")
+}
+
+#[cfg(feature = "fault")]
+fn planted(arguments: &Arguments) -> anyhow::Result<bool> {
+    use sim::planted::{BUGS, find};
+
+    let first = arguments.seed.unwrap_or(0);
+    let start = usize::try_from(first).unwrap_or(0) % BUGS.len();
+    let count = arguments.rotate.unwrap_or(BUGS.len()).min(BUGS.len());
+    let mut all = true;
+    for bug in BUGS.iter().cycle().skip(start).take(count) {
+        match find(bug, first) {
+            Some(found) => println!(
+                "{}: found after {} seeds and {} ops: {}",
+                bug.name, found.seeds, found.ops, found.rule
+            ),
+            None => {
+                all = false;
+                eprintln!("{}: not found in {} seeds", bug.name, bug.seeds);
+            }
+        }
+    }
+    Ok(all)
+}

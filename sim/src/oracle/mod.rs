@@ -1,0 +1,9 @@
+//! What must hold, stated so that it can be read as a specification. No oracle asks the code that
+//! it judges what it thinks of itself.
+//!
+//! [`books`]: extents, ids, and what the journal says. [`contents`]: what readers of segments and
+//! of units of domains see. [`shared`]: what users of extents see that several hosts share.
+
+pub(crate) mod books;
+pub(crate) mod contents;
+pub(crate) mod shared;

@@ -1,0 +1,99 @@
+//! Bugs that are planted one at a time, and that the simulation must find: who tests the tests.
+//!
+//! Each is behind `planted!` in the code that would have it, and there only with the feature
+//! `fault`. Those of this crate are mistakes of whoever drives the real code: the duties that a
+//! daemon, a host or a fabric manager has.
+
+use pool_core::fault::plant;
+
+use crate::mix::Mix;
+use crate::run::run;
+
+/// A bug and how soon it must be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bug {
+    /// Its name.
+    pub name: &'static str,
+    /// How many seeds, of [`OPS`] ops each, it may take.
+    pub seeds: u64,
+}
+
+/// Ops of each seed.
+pub const OPS: usize = 5_000;
+
+const fn bug(name: &'static str, seeds: u64) -> Bug {
+    Bug { name, seeds }
+}
+
+/// Every bug that must be found.
+pub const BUGS: [Bug; 36] = [
+    bug("cache.drops_what_was_written", 4),
+    bug("engine.does_it_again", 4),
+    bug("engine.frees_before_proof", 4),
+    bug("engine.journals_no_move", 4),
+    bug("engine.keeps_the_incarnation", 4),
+    bug("engine.loses_what_is_freed", 4),
+    bug("engine.opens_to_everybody", 8),
+    bug("engine.takes_any_request_id", 4),
+    bug("host.any_copy_repairs", 8),
+    bug("host.downgrade_keeps_the_write_right", 8),
+    bug("host.epoch_does_not_rise", 4),
+    bug("host.fence_forgets_the_readers", 4),
+    bug("host.fence_frees_without_loss", 8),
+    bug("host.grant_of_a_settled_ticket_is_taken", 16),
+    bug("host.joins_again_without_a_fence", 16),
+    bug("host.late_release_is_not_acknowledged", 8),
+    bug("host.loss_keeps_the_version", 8),
+    bug("host.message_before_its_record", 8),
+    bug("host.one_reader_is_overlooked", 4),
+    bug("host.recall_waits_for_no_user", 8),
+    bug("host.release_again_forgets_the_version", 8),
+    bug("host.release_of_any_ticket_is_taken", 16),
+    bug("host.the_condemned_are_heard", 32),
+    bug("member.releases_before_version", 8),
+    bug("place.aligns_the_offset", 4),
+    bug("recover.counts_incarnations_anew", 4),
+    bug("recover.forgets_a_session", 4),
+    bug("recover.frees_without_fence", 16),
+    bug("recover.takes_an_id_each_time", 4),
+    bug("seal.is_not_journaled", 8),
+    bug("sim.drops_a_record", 4),
+    bug("sim.fences_nobody", 32),
+    bug("sim.hands_out_what_was_there", 16),
+    bug("sim.keeps_stale_lines", 4),
+    bug("sim.leaves_torn_lines", 32),
+    bug("sim.skips_write_back", 4),
+];
+
+/// How a bug was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which rule it broke.
+    pub rule: &'static str,
+    /// After how many seeds.
+    pub seeds: u64,
+    /// After how many ops in all.
+    pub ops: usize,
+}
+
+/// Plants a bug and looks for it. `None` where it is not found within its budget.
+///
+/// A planted bug is there for the whole process: call it from one thread.
+#[must_use]
+pub fn find(bug: &Bug, first: u64) -> Option<Found> {
+    plant(Some(bug.name));
+    let mut ops = 0;
+    let mut found = None;
+    for seeds in 1..=bug.seeds {
+        let mix = Mix::draw(first.saturating_add(seeds - 1));
+        let outcome = run(&mix, &mix.ops(OPS));
+        ops += outcome.ops;
+        if let Some(failure) = outcome.failure {
+            let rule = failure.broken.rule;
+            found = Some(Found { rule, seeds, ops });
+            break;
+        }
+    }
+    plant(None);
+    found
+}

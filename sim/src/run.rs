@@ -1,0 +1,96 @@
+//! One seed, from its first op to its rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::broken::Broken;
+use crate::mix::Mix;
+use crate::op::Op;
+use crate::trace::Event;
+use crate::world::World;
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Of all that happened, the same whenever the same happens.
+    pub hash: u64,
+    /// How many ops were played.
+    pub ops: usize,
+    /// Each fault that was done, and how often.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Each event, and how often it happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Which rare things were reached.
+    pub marks: BTreeSet<&'static str>,
+    /// What did not hold, and the last events before it.
+    pub failure: Option<Failure>,
+}
+
+/// An invariant did not hold.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Which, and what was found.
+    pub broken: Broken,
+    /// At which op; the number of ops where it was after the last one.
+    pub at: usize,
+    /// The last events.
+    pub last: Vec<Event>,
+}
+
+/// Plays `ops` in the world of `mix`, and lets it come to rest.
+#[must_use]
+pub fn run(mix: &Mix, ops: &[Op]) -> Outcome {
+    let mut world = match World::new(mix.clone()) {
+        Ok(world) => world,
+        Err(broken) => {
+            return Outcome {
+                hash: 0,
+                ops: 0,
+                faults: BTreeMap::new(),
+                counts: BTreeMap::new(),
+                marks: BTreeSet::new(),
+                failure: Some(Failure {
+                    broken,
+                    at: 0,
+                    last: Vec::new(),
+                }),
+            };
+        }
+    };
+    let mut played = 0;
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        for (number, op) in ops.iter().enumerate() {
+            played = number;
+            world.play(number, op)?;
+        }
+        played = ops.len();
+        world.heal()
+    }));
+    let broken = match done {
+        Ok(Ok(())) => None,
+        Ok(Err(broken)) => Some(broken),
+        Err(panic) => Some(Broken {
+            rule: "nothing panics",
+            found: said(panic.as_ref()),
+        }),
+    };
+    let trace = &world.trace;
+    Outcome {
+        hash: trace.hash(),
+        ops: played,
+        faults: trace.faults().clone(),
+        counts: trace.counts().clone(),
+        marks: trace.marks().clone(),
+        failure: broken.map(|broken| Failure {
+            broken,
+            at: played,
+            last: trace.last(),
+        }),
+    }
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it said nothing").to_owned()
+}

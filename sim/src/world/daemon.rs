@@ -1,0 +1,599 @@
+//! A host's daemon: it steps, commits, and performs; it dies anywhere between, and starts again.
+
+use fabric_emu::cci::ReturnCode;
+use pool_core::{BackingId, Nanos, SegmentId};
+use pool_daemon::engine::command::{
+    Built, Capacity, Command, FileIdentity, Operation, TicketId, WorldError,
+};
+use pool_daemon::engine::effect::{Action, Effects};
+use pool_daemon::engine::{Engine, Found};
+use pool_daemon::journal::{Record, Table};
+use pool_daemon::steward::{Do, Steward, Unanswered};
+use pool_proto::common::v1::Pages;
+use pool_proto::session::v1::reply;
+
+use super::World;
+use super::plans;
+use super::machine::{Loss, Order, Transfer, commit, rows};
+use crate::broken::{Checked, broken, holds};
+use crate::oracle::books::{Books, Known};
+
+/// Steps of a steward in one round at most.
+const STEPS_MAX: usize = 512;
+/// Steps that follow from one another at most. More of them would never end.
+const ROUNDS_MAX: usize = 4_096;
+
+fn number_of(command: &Command) -> (u64, u64) {
+    match command {
+        Command::Attach { peer, .. } => (1, peer.pid.into()),
+        Command::Reattach { peer, .. } => (2, peer.pid.into()),
+        Command::Request { client, .. } => (3, client.number()),
+        Command::Supplied { backing, .. } => (4, backing.number()),
+        Command::Disconnected { client } => (5, client.number()),
+        Command::ClientGone { client } => (6, client.number()),
+        Command::Built { backing, .. } => (7, backing.number()),
+        Command::Copied { segment, .. } => (8, segment.number()),
+        Command::Released { backing } => (9, backing.number()),
+        Command::Formatted { segment, .. } => (10, segment.number()),
+        Command::Ended { segment, .. } => (11, segment.number()),
+        Command::Recovered { segment, .. } => (12, segment.number()),
+        Command::Looked { segment, .. } => (13, segment.number()),
+        Command::Held { segment, .. } => (14, segment.number()),
+        Command::Leased { client, .. } => (15, client.number()),
+        Command::Operate { .. } => (16, 0),
+        Command::Tick => (17, 0),
+        Command::Capacity { device, .. } => (18, device.number().into()),
+    }
+}
+
+fn name_of(action: &Action) -> (&'static str, u64) {
+    match action {
+        Action::Bind { client, .. } => ("bind", client.number()),
+        Action::Welcome { welcome, .. } => ("welcome", u64::from(*welcome)),
+        Action::Reply { client, .. } => ("reply", client.number()),
+        Action::Event { client, .. } => ("event", client.number()),
+        Action::Close { client } => ("close-session", client.number()),
+        Action::Build { backing, .. } => ("order", backing.number()),
+        Action::Copy { segment, .. } => ("transfer", segment.number()),
+        Action::Format { segment, .. } => ("format", segment.number()),
+        Action::Enter { directory, .. } => ("enter", directory.number()),
+        Action::AwaitEnd { segment, .. } => ("await-end", segment.number()),
+        Action::Recover(recovery) => ("recover", recovery.segment.number()),
+        Action::Look { segment, .. } => ("look", segment.number()),
+        Action::EndRecall { unit, .. } => ("end-recall", u64::from(*unit)),
+        Action::Hold(hold) => ("hold", hold.segment.number()),
+        Action::Lease { client, .. } => ("lease-for", client.number()),
+        Action::Watch { backing } => ("watch", backing.number()),
+        Action::Discard { backing } => ("discard", backing.number()),
+        Action::Answer { .. } => ("answer", 0),
+        Action::Publish(_) => ("publish", 0),
+        Action::Withdrawn { device, .. } => ("withdrawn", device.number().into()),
+    }
+}
+
+fn said(change: &Capacity) -> u64 {
+    let count = |runs: &[pool_daemon::engine::Run]| {
+        runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
+    };
+    match change {
+        Capacity::Present(runs) => 1_000 + count(runs),
+        Capacity::Withdraw { most, .. } => 2_000 + u64::from(*most),
+        Capacity::Poisoned(runs) => 3_000 + count(runs),
+        Capacity::Reached(reached) => 4_000 + u64::from(*reached),
+    }
+}
+
+impl World {
+    /// One step of a host's daemon, and all that it wants done.
+    pub(super) fn tell(&mut self, h: usize, command: Command) -> Checked {
+        let now = self.now;
+        let machine = &mut self.machines[h];
+        let Some(engine) = machine.engine.as_mut().filter(|_| machine.alive) else {
+            return Ok(());
+        };
+        let (kind, what) = number_of(&command);
+        self.trace.note("step", [h as u64, kind, what, now.get()]);
+        let asks = matches!(
+            command,
+            Command::Request { .. } | Command::Attach { .. } | Command::Reattach { .. }
+        );
+        let effects = engine.step(now, command);
+        let loss = machine.armed.take();
+        if loss == Some(Loss::BeforeCommit) {
+            self.trace.reached("the daemon dies before the commit");
+            return self.daemon_dies(h);
+        }
+        if asks {
+            self.refusals_change_nothing(h, &effects)?;
+        }
+        self.commit(h, &effects.records)?;
+        self.perform(h, effects.actions, loss)?;
+        let machine = &self.machines[h];
+        match &machine.engine {
+            Some(engine) => machine.books.accounted(engine),
+            None => Ok(()),
+        }
+    }
+
+    /// A step that only refuses has changed nothing.
+    fn refusals_change_nothing(&self, h: usize, effects: &Effects) -> Checked {
+        let refuses = |action: &Action| match action {
+            Action::Reply { reply, .. } | Action::Welcome { reply, .. } => {
+                matches!(reply.body, Some(reply::Body::Error(_)))
+            }
+            _ => false,
+        };
+        if effects.actions.is_empty() || !effects.actions.iter().all(refuses) {
+            return Ok(());
+        }
+        let durable = &self.machines[h].durable;
+        let changed = effects.records.iter().find(|record| match record {
+            Record::Delete(table, key) => durable.contains_key(&(*table, *key)),
+            record => durable.get(&record.place()) != Some(*record),
+        });
+        holds(changed.is_none(), "a refusal changes nothing", || {
+            format!("{changed:?}")
+        })
+    }
+
+    fn commit(&mut self, h: usize, records: &[Record]) -> Checked {
+        let machine = &mut self.machines[h];
+        let (files, processes) = (&machine.files, &machine.processes);
+        let known = |id| {
+            let id = BackingId::new(id);
+            let file = id.and_then(|id| files.get(&id));
+            let maps = |id: BackingId| processes.values().any(|p| p.mapped.contains_key(&id));
+            Known {
+                is_kept: file.is_some_and(|file| file.kept),
+                is_mapped: id.is_some_and(maps),
+            }
+        };
+        machine.books.commit(&machine.durable, records, known)?;
+        let deaf = pool_core::planted!("sim.drops_a_record");
+        for record in records {
+            let (table, key) = match record {
+                Record::Delete(table, key) => (*table, *key),
+                record => record.place(),
+            };
+            self.trace
+                .note("record", [h as u64, table as u64, key, u64::from(deaf)]);
+            if let Record::Segment(row) = record
+                && let Some(id) = SegmentId::new(row.segment_id)
+            {
+                let extents = if row.freed {
+                    0
+                } else {
+                    u32::try_from(row.bytes / pool_core::EXTENT_BYTES).unwrap_or(u32::MAX)
+                };
+                machine.contents.resized(id, extents);
+            }
+            if let Record::Delete(Table::Segments, id) = record
+                && let Some(id) = SegmentId::new(*id)
+            {
+                machine.contents.resized(id, 0);
+            }
+        }
+        let kept = records.len() - usize::from(deaf && records.len() > 2);
+        commit(&mut machine.durable, &records[..kept]);
+        Ok(())
+    }
+
+    fn perform(&mut self, h: usize, actions: Vec<Action>, loss: Option<Loss>) -> Checked {
+        let dies_after = match loss {
+            Some(Loss::AfterCommit) => {
+                self.trace.reached("the daemon dies after the commit");
+                0
+            }
+            Some(Loss::After(count)) => {
+                if count > 0 && count < actions.len() {
+                    self.trace.reached("the daemon dies between two actions");
+                }
+                count
+            }
+            _ => usize::MAX,
+        };
+        for action in actions.into_iter().take(dies_after) {
+            self.act(h, action)?;
+        }
+        if loss.is_some() {
+            self.daemon_dies(h)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, h: usize, action: Action) -> Checked {
+        let (name, what) = name_of(&action);
+        self.trace.note(name, [h as u64, what, 0, 0]);
+        let machine = &mut self.machines[h];
+        match action {
+            Action::Bind { connection, client } => {
+                let pid = u32::try_from(connection.0).unwrap_or(0);
+                if let Some(process) = machine.processes.get_mut(&pid) {
+                    process.connected = true;
+                    let other = process.client().filter(|had| *had != client);
+                    return holds(other.is_none(), "a process has one session", || {
+                        format!("{pid} is {other:?} and {client}")
+                    });
+                }
+            }
+            Action::Welcome {
+                connection, reply, ..
+            } => return self.welcomed(h, connection, reply.body),
+            Action::Reply {
+                client,
+                reply,
+                files,
+            } => return self.answered(h, client, &reply, &files),
+            Action::Event { client, event } => return self.told(h, client, event.body),
+            Action::Close { client } => {
+                if let Some(pid) = machine.pid_of(client)
+                    && let Some(process) = machine.processes.get_mut(&pid)
+                {
+                    process.forget();
+                }
+            }
+            Action::Build {
+                backing,
+                device,
+                bytes,
+                shareable,
+                runs,
+            } => return self.ordered(h, Order {
+                backing,
+                device,
+                bytes: bytes.get(),
+                runs,
+                shareable,
+            }),
+            Action::Withdrawn { runs, .. } => {
+                machine.books.withdrawn(&runs);
+                if let Some((steward, _)) = &mut machine.steward {
+                    steward.withdrawn(self.now, runs);
+                }
+                self.trace.reached("memory is given back to the fabric");
+            }
+            Action::Copy { segment, from, to } => {
+                machine.copying.push_back(Transfer { segment, from, to });
+            }
+            Action::Watch { backing } => {
+                let is_there = machine.files.get(&backing).is_some_and(|file| file.kept);
+                holds(is_there, "only what is there is watched", || {
+                    backing.to_string()
+                })?;
+                _ = machine.watched.insert(backing);
+            }
+            Action::Discard { backing } => return self.discarded(h, backing),
+            Action::Answer { outcome, .. } => machine.is_refused = outcome.is_err(),
+            Action::Publish(event) => self.mark_event(&event.kind),
+            Action::AwaitEnd {
+                segment,
+                slot,
+                process,
+            } => machine.awaited.push((segment, slot, process.pid)),
+            action => self.act_on_words(h, action),
+        }
+        Ok(())
+    }
+
+    /// A file is ordered: of extents that are there, and good.
+    fn ordered(&mut self, h: usize, order: Order) -> Checked {
+        let is_dynamic = !self.mix.shipped && self.is_pooled(h, order.device);
+        let machine = &mut self.machines[h];
+        if is_dynamic {
+            machine.books.ordered(&order.runs)?;
+        }
+        let extents = order.runs.iter().map(|run| u64::from(run.count));
+        let extents: u64 = extents.sum();
+        let fits = extents * pool_core::EXTENT_BYTES == order.bytes;
+        holds(fits, "a file is of its extents", || format!("{order:?}"))?;
+        machine.building.push_back(order);
+        Ok(())
+    }
+
+    /// The steward of a host says and asks what it wants to, until it rests.
+    pub(super) fn run_steward(&mut self, h: usize) -> Checked {
+        for _ in 0..STEPS_MAX {
+            let machine = &mut self.machines[h];
+            if !machine.acts() {
+                return Ok(());
+            }
+            let (Some((steward, device)), Some(engine)) = (&mut machine.steward, &machine.engine)
+            else {
+                return Ok(());
+            };
+            let device = *device;
+            let Some(demand) = engine.demand(device) else {
+                return Ok(());
+            };
+            let next = steward.next(self.now, &demand);
+            let answer = match next {
+                Do::Rest(_) => return Ok(()),
+                Do::Say(change) => {
+                    machine.books.told(&change);
+                    self.trace.note("said", [h as u64, said(&change), 0, 0]);
+                    self.tell(h, Command::Capacity { device, change })?;
+                    continue;
+                }
+                Do::Mailbox(request) => self.lines.ask_device(h, &request),
+                Do::Manager(_) if self.rng.once_in(4) && !self.heals => {
+                    Err(Unanswered::Refused(ReturnCode::ResourcesExhausted))
+                }
+                Do::Manager(request) => {
+                    self.trace.reached("more memory is asked for");
+                    self.lines.ask_manager(&request)
+                }
+            };
+            self.hear_of_lost();
+            if let Some((steward, _)) = &mut self.machines[h].steward {
+                let answer = answer.as_ref().map_err(|&unanswered| unanswered);
+                steward.answered(self.now, answer);
+            }
+        }
+        broken("a steward rests", format_args!("that of host {h} does not"))
+    }
+
+    fn mark_event(&mut self, kind: &str) {
+        let mark = match kind {
+            "segment-lost" => "memory is lost with its descriptors",
+            "segment-moved" => "a segment moves",
+            "segment-shrunk" => "a segment shrinks",
+            "segment-sealed" => "a segment is sealed",
+            "segment-revoked" => "burst memory is revoked",
+            "member-evicted" => "a member is evicted",
+            "pressure" => "a grant waits for burst memory",
+            "segment-damaged" => "holders are told of damage",
+            "device-unreached" => "a device is not reached for a while",
+            _ => return,
+        };
+        self.trace.reached(mark);
+    }
+
+    fn discarded(&mut self, h: usize, backing: BackingId) -> Checked {
+        let machine = &mut self.machines[h];
+        let mut processes = machine.processes.values();
+        let given = processes.any(|p| p.received.contains(&backing));
+        let journaled = machine
+            .durable
+            .contains_key(&(Table::Backings, backing.number()));
+        machine.files.remove(&backing);
+        holds(!given && !journaled, "only what nobody had is discarded", || {
+            backing.to_string()
+        })
+    }
+
+    /// The daemon dies; what it has not committed is forgotten, and some of its descriptors.
+    pub(super) fn daemon_dies(&mut self, h: usize) -> Checked {
+        self.trace.fault("daemon-death", [h as u64, 0, 0, 0]);
+        let keeps = self.rng.below(4);
+        let machine = &mut self.machines[h];
+        machine.engine = None;
+        machine.steward = None;
+        machine.armed = None;
+        machine.building.clear();
+        machine.copying.clear();
+        machine.work.clear();
+        machine.awaited.clear();
+        machine.watched.clear();
+        for process in machine.processes.values_mut() {
+            process.connected = false;
+        }
+        for (id, file) in &mut machine.files {
+            // One death in four keeps all descriptors, one none, the others some.
+            let stored = match keeps {
+                0 => true,
+                1 => false,
+                _ => self.rng.below(3) > 0,
+            };
+            let journaled = (Table::Backings, id.number());
+            file.kept = (file.pooled || file.kept && stored)
+                && machine.durable.contains_key(&journaled);
+        }
+        machine.forget_unkept();
+        Ok(())
+    }
+
+    /// The daemon starts from its journal, with the descriptors it kept.
+    pub(super) fn daemon_starts(&mut self, h: usize) -> Checked {
+        let now = self.now;
+        let machine = &mut self.machines[h];
+        if machine.engine.is_some() || !machine.acts() {
+            return Ok(());
+        }
+        self.trace.note("daemon-starts", [h as u64, 0, 0, 0]);
+        let boot_id = format!("boot-{}", machine.boot);
+        let kept = machine.files.iter().filter(|(_, file)| file.kept);
+        let found = Found {
+            boot_id: boot_id.clone(),
+            pool_id: "pool".to_owned(),
+            present: kept.map(|(id, _)| *id).collect(),
+        };
+        let recover = |durable| Engine::recover(machine.plan.clone(), rows(durable), &found, now);
+        let (engine, effects) = match recover(&machine.durable) {
+            Ok(recovered) => recovered,
+            Err(error) => return broken("a daemon starts from its journal", error),
+        };
+        let loss = machine.armed.take();
+        if loss.is_some() {
+            self.trace.reached("the daemon dies in its recovery");
+        }
+        if loss == Some(Loss::BeforeCommit) {
+            return self.daemon_dies(h);
+        }
+        let mut after = machine.durable.clone();
+        commit(&mut after, &effects.records);
+        match recover(&after) {
+            Ok((_, again)) => {
+                Books::restarted(&machine.durable, &after, &boot_id, &again.records)?;
+            }
+            Err(error) => return broken("a daemon starts from its journal", error),
+        }
+        let is_dynamic = |(_, name): &(_, &str)| *name == "p0" && !self.mix.shipped;
+        let dynamic = engine.device_ids().find(is_dynamic);
+        let dynamic = dynamic.map(|(device, _)| device);
+        machine.steward = dynamic.map(|device| (Steward::new(plans::terms(h)), device));
+        machine.books.begins_a_life();
+        machine.engine = Some(engine);
+        self.commit(h, &effects.records)?;
+        self.perform(h, effects.actions, loss)?;
+        self.missed_ends(h)
+    }
+
+    /// Processes that ended while the daemon was dead.
+    fn missed_ends(&mut self, h: usize) -> Checked {
+        let machine = &self.machines[h];
+        let Some(engine) = &machine.engine else {
+            return Ok(());
+        };
+        let lives = |pid: u32| machine.processes.contains_key(&pid);
+        let known = engine.processes();
+        let gone: Vec<_> = known
+            .filter(|(_, peer)| !lives(peer.pid))
+            .map(|(client, _)| client)
+            .collect();
+        for client in gone {
+            self.tell(h, Command::ClientGone { client })?;
+        }
+        Ok(())
+    }
+
+    /// Ends one build, well or not.
+    pub(super) fn build(&mut self, h: usize, pick: u16) -> Checked {
+        let machine = &mut self.machines[h];
+        let count = machine.building.len();
+        let place = usize::from(pick).checked_rem(count).unwrap_or(0);
+        let Some(order) = machine.building.remove(place) else {
+            return Ok(());
+        };
+        let backing = order.backing;
+        if machine.failing_builds > 0 {
+            machine.failing_builds -= 1;
+            self.trace.reached("a build fails");
+            let result = Err(self.failure(order.bytes));
+            return self.tell(h, Command::Built { backing, result });
+        }
+        let result = self.build_file(h, order)?.map_err(|()| WorldError::Os {
+            call: "mmap",
+            errno: 5,
+        });
+        self.tell(h, Command::Built { backing, result })
+    }
+
+    fn build_file(&mut self, h: usize, order: Order) -> Checked<Result<Built, ()>> {
+        let id = order.backing;
+        let runs = order.runs.iter();
+        let extents: Vec<u32> = runs.flat_map(|run| run.first..run.end()).collect();
+        let pooled = self.is_pooled(h, order.device);
+        if pooled && !self.zero(h, &extents) {
+            return Ok(Err(()));
+        }
+        let machine = &mut self.machines[h];
+        let lines = extents.len() * super::memory::LINES as usize;
+        let file = super::machine::File {
+            pooled,
+            shareable: order.shareable,
+            kept: true,
+            ddr: vec![0; if pooled { 0 } else { lines }],
+            extents,
+        };
+        let before = machine.files.insert(id, file);
+        holds(before.is_none(), "ids never repeat", || {
+            format!("{id} is built twice")
+        })?;
+        let identity = FileIdentity {
+            device: 7,
+            inode: id.number(),
+        };
+        let pages = if order.shareable {
+            Pages::Collapsed
+        } else {
+            Pages::Hugetlb
+        };
+        Ok(Ok(Built { pages, identity }))
+    }
+
+    fn failure(&mut self, bytes: u64) -> WorldError {
+        if self.rng.once_in(2) {
+            return WorldError::MachineShort {
+                available_bytes: bytes / 2,
+                asked_bytes: bytes,
+            };
+        }
+        WorldError::Os {
+            call: "ftruncate",
+            errno: 28,
+        }
+    }
+
+    /// Ends one copy, well or not.
+    pub(super) fn copy(&mut self, h: usize) -> Checked {
+        let machine = &mut self.machines[h];
+        let Some(transfer) = machine.copying.pop_front() else {
+            return Ok(());
+        };
+        let segment = transfer.segment;
+        let fails = machine.failing_copies > 0;
+        machine.failing_copies = machine.failing_copies.saturating_sub(1);
+        let result = if fails || !self.copy_lines(h, &transfer) {
+            self.trace.reached("a copy fails");
+            Err(self.failure(1))
+        } else {
+            Ok(())
+        };
+        self.tell(h, Command::Copied { segment, result })
+    }
+
+    /// What waits for the world, until nothing does.
+    pub(super) fn settle(&mut self, h: usize) -> Checked {
+        for _ in 0..ROUNDS_MAX {
+            let machine = &self.machines[h];
+            if machine.engine.is_none() || !machine.acts() {
+                return Ok(());
+            }
+            if !machine.building.is_empty() {
+                self.build(h, 0)?;
+            } else if !machine.copying.is_empty() {
+                self.copy(h)?;
+            } else if !self.work_on_words(h)? {
+                return Ok(());
+            }
+        }
+        broken("work ends", format_args!("host {h} still has some"))
+    }
+
+    /// A file that is watched and mapped by nobody is proven gone.
+    pub(super) fn prove(&mut self, h: usize, pick: u16) -> Checked {
+        let machine = &mut self.machines[h];
+        if !machine.acts() {
+            return Ok(());
+        }
+        let count = machine.watched.len();
+        let place = usize::from(pick).checked_rem(count).unwrap_or(0);
+        let Some(backing) = machine.watched.iter().nth(place).copied() else {
+            return Ok(());
+        };
+        if machine.is_mapped(backing) {
+            return Ok(());
+        }
+        machine.watched.remove(&backing);
+        machine.files.remove(&backing);
+        machine.words.remove(&backing);
+        self.trace.reached("memory is proven gone");
+        self.tell(h, Command::Released { backing })
+    }
+
+    pub(super) fn operate(&mut self, h: usize, operation: Operation) -> Checked {
+        let ticket = TicketId(1);
+        self.tell(h, Command::Operate { ticket, operation })
+    }
+
+    /// Deadlines that have passed.
+    pub(super) fn tick(&mut self, h: usize) -> Checked {
+        let due = |engine: &Engine| engine.next_deadline();
+        let machine = &self.machines[h];
+        let due = machine.engine.as_ref().and_then(due);
+        if machine.acts() && due.is_some_and(|due: Nanos| due <= self.now) {
+            return self.tell(h, Command::Tick);
+        }
+        Ok(())
+    }
+}

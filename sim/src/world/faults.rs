@@ -1,0 +1,229 @@
+//! What goes wrong, and is well again.
+
+use fabric_emu::span::Span;
+use pool_core::units::LINE_BYTES;
+
+use super::World;
+use super::lines::{PRIVATE, address};
+use super::machine::Loss;
+use super::memory::LINES;
+use crate::broken::Checked;
+use crate::op::{Kind, Op};
+
+/// Faults of which two may happen at once.
+const PAIRS: [Kind; 9] = [
+    Kind::Kill,
+    Kind::DaemonKilled,
+    Kind::DaemonDies,
+    Kind::HostDies,
+    Kind::HostPauses,
+    Kind::LinkFails,
+    Kind::Poison,
+    Kind::HomeDies,
+    Kind::Fence,
+];
+
+impl World {
+    pub(super) fn fault(&mut self, h: usize, op: &Op) -> Checked {
+        let [_, b, c, d] = op.picks;
+        match op.kind {
+            Kind::Kill => {
+                if let Some(pid) = self.machines[h].pick(b, |_, _| true) {
+                    self.trace.fault("process-death", [h as u64, pid.into(), 0, 0]);
+                    return self.kill(h, pid);
+                }
+            }
+            Kind::Disconnect => {
+                if let Some(pid) = self.machines[h].pick(b, |_, p| p.connected) {
+                    self.trace.fault("disconnection", [h as u64, pid.into(), 0, 0]);
+                    self.disconnect(h, pid)?;
+                    // One in two stays away for so long that its session is given up.
+                    if d.is_multiple_of(2) {
+                        return self.give_up_session(h, pid);
+                    }
+                }
+            }
+            Kind::DaemonDies => self.machines[h].armed = Some(match c % 4 {
+                0 => Loss::BeforeCommit,
+                1 => Loss::AfterCommit,
+                _ => Loss::After(usize::from(d % 4)),
+            }),
+            Kind::DaemonKilled => {
+                if self.machines[h].engine.is_some() {
+                    return self.daemon_dies(h);
+                }
+            }
+            Kind::HostDies => return self.host_dies(h),
+            Kind::HostDiesWith => return self.host_dies_with(h, d),
+            Kind::HostPauses => {
+                if self.machines[h].acts() {
+                    self.trace.fault("host-pause", [h as u64, 0, 0, 0]);
+                    self.machines[h].paused = true;
+                }
+            }
+            Kind::LinkFails => {
+                self.trace.fault("link-failure", [h as u64, 0, 0, 0]);
+                self.lines.link(h, false);
+                self.hear_of_lost();
+            }
+            Kind::Poison if c.is_multiple_of(2) => self.poison_shared(h, d),
+            Kind::Poison => self.poison_private(h, d),
+            Kind::DeviceVanishes => {
+                if self.lines.device(false) {
+                    self.trace.fault("device-vanishing", [0; 4]);
+                    self.is_device_gone = true;
+                    self.hear_of_lost();
+                }
+            }
+            Kind::TakeBack => {
+                if self.lines.want_back(h, c, true) {
+                    self.trace.fault("memory-taken", [h as u64, 0, 0, 0]);
+                    self.hear_of_lost();
+                }
+            }
+            Kind::BuildFails => {
+                self.trace.fault("builds-fail", [h as u64, 0, 0, 0]);
+                self.machines[h].failing_builds = 1 + c % 3;
+            }
+            Kind::CopyFails => {
+                self.trace.fault("copy-fails", [h as u64, 0, 0, 0]);
+                self.machines[h].failing_copies = 1;
+            }
+            Kind::HomeDies => self.arm_home(usize::from(c % 4)),
+            Kind::Fence => self.condemn(h, 1),
+            Kind::Two => return self.two(h, op),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn two(&mut self, h: usize, op: &Op) -> Checked {
+        self.trace.fault("two-at-once", [h as u64, 0, 0, 0]);
+        self.trace.reached("two faults at once");
+        let [_, b, c, d] = op.picks;
+        let first = PAIRS[usize::from(b) % PAIRS.len()];
+        let second = PAIRS[usize::from(c) % PAIRS.len()];
+        let other = (h + usize::from(d % 2)) % self.machines.len();
+        self.fault(h, &Op { kind: first, ..*op })?;
+        self.fault(other, &Op { kind: second, ..*op })
+    }
+
+    fn host_dies(&mut self, h: usize) -> Checked {
+        if !self.machines[h].alive {
+            return Ok(());
+        }
+        let lost = self.lines.host_dies(h);
+        self.trace.fault("host-death", [h as u64, lost as u64, 0, 0]);
+        self.hear_of_lost();
+        let machine = &mut self.machines[h];
+        (machine.alive, machine.paused, machine.mapped) = (false, false, false);
+        machine.processes.clear();
+        if machine.engine.is_some() {
+            self.daemon_dies(h)?;
+        }
+        let machine = &mut self.machines[h];
+        machine.files.retain(|_, file| file.pooled && file.kept);
+        machine.words.clear();
+        if machine.contents.all_unsettled() && lost > 0 {
+            self.trace.reached("a line is lost with its host");
+        }
+        self.peer_dies(h);
+        Ok(())
+    }
+
+    /// The host dies, and of the lines that it has written and not written back exactly those of
+    /// `set` had left its caches: the rest does not find its way to memory.
+    fn host_dies_with(&mut self, h: usize, set: u16) -> Checked {
+        let lines = self.unwritten(h);
+        for (number, at) in lines.into_iter().enumerate().take(u16::BITS as usize) {
+            if set >> number & 1 == 1
+                && let Some(span) = Span::new(at, LINE_BYTES)
+            {
+                self.lines.write_back(h, span, false);
+            }
+        }
+        self.lines.link(h, false);
+        self.host_dies(h)?;
+        self.lines.link(h, true);
+        Ok(())
+    }
+
+    fn poison_private(&mut self, h: usize, pick: u16) {
+        // Of what is used, where anything is.
+        let files = self.machines[h].files.values().filter(|file| file.pooled);
+        let extents: Vec<u32> = files.flat_map(|file| file.extents.iter().copied()).collect();
+        let place = usize::from(pick).checked_rem(extents.len());
+        let extent = place.and_then(|place| extents.get(place)).copied();
+        let extent = extent.unwrap_or(u32::from(pick) % self.mix.pooled_extents);
+        let at = address(PRIVATE, extent, u32::from(pick / 64) % LINES);
+        if self.lines.poison(h, at) {
+            self.trace.fault("line-poisoned", [h as u64, at, 0, 0]);
+            self.machines[h].contents.poisoned(at);
+        }
+    }
+
+    pub(super) fn heal_one(&mut self, h: usize, kind: Kind) -> Checked {
+        match kind {
+            Kind::DaemonStarts => return self.daemon_starts(h),
+            Kind::HostStarts => return self.host_starts(h),
+            Kind::HostWakes => self.machines[h].paused = false,
+            Kind::LinkHeals => {
+                self.lines.link(h, true);
+                self.map_private(h);
+            }
+            Kind::DeviceReturns => self.device_returns(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn map_private(&mut self, h: usize) {
+        if self.machines[h].alive && !self.machines[h].mapped {
+            self.machines[h].mapped = self.lines.map_private(h).is_ok();
+        }
+    }
+
+    fn host_starts(&mut self, h: usize) -> Checked {
+        if self.machines[h].alive {
+            return Ok(());
+        }
+        self.trace.note("host-starts", [h as u64, 0, 0, 0]);
+        self.lines.host_starts(h);
+        let machine = &mut self.machines[h];
+        (machine.alive, machine.paused) = (true, false);
+        machine.boot += 1;
+        if !self.mix.persistent {
+            // Whatever is there is of no use to anybody after the boot.
+            machine.files.clear();
+        }
+        self.map_private(h);
+        self.peer_starts(h);
+        self.daemon_starts(h)?;
+        let segments = self.machines[h].durable.values();
+        let kept = segments.filter(|record| {
+            matches!(record, pool_daemon::journal::Record::Segment(row) if !row.freed)
+        });
+        if kept.count() > 0 {
+            self.trace.reached("a persistent segment outlives its host");
+        }
+        Ok(())
+    }
+
+    /// The device of all hosts' private memory is there again, and empty: nobody knows what is in
+    /// the segments that lay there.
+    fn device_returns(&mut self) {
+        if !self.is_device_gone || !self.lines.device(true) {
+            return;
+        }
+        self.is_device_gone = false;
+        self.trace.reached("a device returns empty");
+        self.trace.note("device-returns", [0; 4]);
+        self.hear_of_lost();
+        for h in 0..self.machines.len() {
+            let machine = &mut self.machines[h];
+            let emptied = machine.pooled_pieces();
+            machine.contents.emptied(emptied);
+            self.map_private(h);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What an op has a process ask for.
+
+use pool_core::SegmentId;
+use pool_proto::common::v1::{Access, Coherence, CoherenceMode, Lifetime, OnDeath};
+use pool_proto::session::v1 as session;
+use session::request::Body;
+
+use super::World;
+use super::plans::{NAMES, TENANTS, TIERS, bytes};
+use crate::op::{Kind, Op};
+
+impl World {
+    /// The request of an op of a process; nothing where the op is none that asks.
+    pub(super) fn request_of(&mut self, h: usize, pid: u32, op: &Op) -> Option<Body> {
+        let [_, _, c, d] = op.picks;
+        let tenant = |pick: u16| TENANTS[usize::from(pick) % TENANTS.len()].to_owned();
+        let segment_id = self.segment_of(h, pid, c);
+        let access = if d.is_multiple_of(3) {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        };
+        Some(match op.kind {
+            Kind::Create => Body::Create(self.create(c, d)),
+            Kind::CreateDomain => Body::Create(self.create_domain(c, d)),
+            Kind::Open => {
+                let name = NAMES[1 + usize::from(c) % (NAMES.len() - 1)];
+                let name = match d % 4 {
+                    0 => format!("{}:{name}", tenant(d / 4)),
+                    _ => name.to_owned(),
+                };
+                let access = access.into();
+                Body::Open(session::Open { name, access })
+            }
+            Kind::Refresh => Body::Refresh(session::Refresh { segment_id }),
+            Kind::Close => Body::Close(session::Close { segment_id }),
+            Kind::Free => {
+                let force = d.is_multiple_of(2);
+                Body::Free(session::Free { segment_id, force })
+            }
+            Kind::Resize => {
+                let bytes = bytes(u32::from(d % 8) + 1);
+                Body::Resize(session::Resize { segment_id, bytes })
+            }
+            Kind::Share => Body::Share(session::Share {
+                segment_id,
+                tenant: tenant(d / 4),
+                access: access.into(),
+            }),
+            Kind::Revoke => {
+                let tenant = tenant(d);
+                Body::Revoke(session::Revoke { segment_id, tenant })
+            }
+            Kind::Relocate => {
+                let tier = TIERS[usize::from(d) % TIERS.len()].to_owned();
+                Body::Relocate(session::Relocate { segment_id, tier })
+            }
+            Kind::Seal => {
+                let known = self.writers_of(h, pid, segment_id);
+                let writers = known ^ u64::from(d.is_multiple_of(4));
+                Body::Seal(session::Seal {
+                    segment_id,
+                    writers,
+                })
+            }
+            Kind::Recall => {
+                let waits = self.wait_for_unit(h, pid, d);
+                let (segment_id, unit) = waits.unwrap_or((segment_id, u32::from(d % 3)));
+                Body::Recall(session::Recall { segment_id, unit })
+            }
+            Kind::List => Body::List(session::List {}),
+            Kind::Detach => Body::Detach(session::Detach {}),
+            _ => return None,
+        })
+    }
+
+    fn create(&mut self, c: u16, d: u16) -> session::Create {
+        let (rng, extents) = (&mut self.rng, u32::from(c % 5) + 1);
+        let named = usize::from(c / 8) % NAMES.len();
+        let spare = if rng.once_in(4) { 1 + rng.below(5) } else { 0 };
+        let spare = u32::try_from(spare).unwrap_or(0);
+        let piece = if rng.once_in(2) { 1 + rng.below(3) } else { 0 };
+        let kept = named > 0 && rng.once_in(2);
+        session::Create {
+            tier: TIERS[usize::from(d) % TIERS.len()].to_owned(),
+            bytes: bytes(extents),
+            capacity_bytes: if spare == 0 {
+                0
+            } else {
+                bytes(extents + spare)
+            },
+            name: NAMES[named].to_owned(),
+            lifetime: if kept {
+                Lifetime::Persistent
+            } else {
+                Lifetime::Held
+            }
+            .into(),
+            piece_bytes: bytes(u32::try_from(piece).unwrap_or(0)),
+            wait_ms: if rng.once_in(2) { rng.below(4_000) } else { 0 },
+            coherence: None,
+            align: if rng.once_in(4) {
+                bytes(1 << rng.below(5))
+            } else {
+                0
+            },
+        }
+    }
+
+    /// Domains lie in DDR: their words are this host's alone.
+    fn create_domain(&mut self, c: u16, d: u16) -> session::Create {
+        let on_death = if d.is_multiple_of(3) {
+            OnDeath::Keep
+        } else {
+            OnDeath::Lose
+        };
+        session::Create {
+            tier: TIERS[0].to_owned(),
+            bytes: bytes(u32::from(c % 2) + 1),
+            name: NAMES[1 + usize::from(c / 8) % (NAMES.len() - 1)].to_owned(),
+            coherence: Some(Coherence {
+                mode: CoherenceMode::Hardware.into(),
+                unit_bytes: bytes(1),
+                on_death: on_death.into(),
+                one_host: true,
+                recall_ms: 50,
+                ..Coherence::default()
+            }),
+            ..session::Create::default()
+        }
+    }
+
+    /// The id of a segment: mostly of one that the process holds, else of one that is, was or never
+    /// will be.
+    fn segment_of(&self, h: usize, pid: u32, pick: u16) -> u64 {
+        let machine = &self.machines[h];
+        let held = machine.processes.get(&pid).map(|process| &process.held);
+        let held: Vec<_> = held.into_iter().flat_map(|held| held.keys()).collect();
+        let place = usize::from(pick / 8).checked_rem(held.len());
+        if let Some(id) = place.and_then(|place| held.get(place))
+            && !pick.is_multiple_of(8)
+        {
+            return id.number();
+        }
+        let rows = machine.durable.keys();
+        let segments = rows.filter(|(table, _)| *table == pool_daemon::journal::Table::Segments);
+        let segments: Vec<_> = segments.map(|(_, key)| *key).collect();
+        let place = usize::from(pick / 8) % (segments.len() + 1);
+        segments.get(place).copied().unwrap_or(u64::from(pick))
+    }
+
+    fn writers_of(&self, h: usize, pid: u32, segment: u64) -> u64 {
+        let process = self.machines[h].processes.get(&pid);
+        let id = SegmentId::new(segment);
+        let held = process.zip(id).and_then(|(process, id)| process.held.get(&id));
+        held.map_or(0, |held| held.writers)
+    }
+}
