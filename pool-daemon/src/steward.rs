@@ -45,7 +45,7 @@ use fabric_emu::cci::poison::{GetPoisonListRequest, GetPoisonListResponse};
 use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
 use fabric_emu::id::LdId;
 use fabric_emu::span::Span;
-use pool_core::{EXTENT_BYTES, Extents, Nanos};
+use pool_core::{EXTENT_BYTES, Extents, Nanos, planted};
 
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
@@ -331,7 +331,7 @@ impl Steward {
 
     /// A device whose clock was not set since it was reset holds nothing of before.
     fn stamped(&mut self, clock: u64) {
-        if clock >= STAMP_NS {
+        if clock >= STAMP_NS || planted!("steward.trusts_what_was_reset") {
             self.step = Step::Events;
             return;
         }
@@ -401,7 +401,11 @@ impl Steward {
 
     fn was_taken(&mut self, taken: &RunSet) {
         self.asked_back = self.asked_back.minus(taken);
-        let Some(held) = &self.held else {
+        let Some(held) = self
+            .held
+            .as_ref()
+            .filter(|_| !planted!("steward.hears_no_taking"))
+        else {
             return;
         };
         if held.common(taken).count() > 0 {
@@ -590,6 +594,10 @@ impl Steward {
         };
         if within.count() == 0 {
             return self.rest(now);
+        }
+        if planted!("steward.asks_no_engine") {
+            self.step = Step::Release(within.iter().take(1).collect());
+            return;
         }
         let most = if lay_idle { spare } else { u32::MAX };
         self.says.push_back(Capacity::Withdraw {

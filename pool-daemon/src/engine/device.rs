@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use pool_core::{DeviceId, Extents, SegmentId};
+use pool_core::{DeviceId, Extents, SegmentId, planted};
 
 use super::plan::DevicePlan;
 use super::runs::{Misfit, Run, RunSet};
@@ -178,7 +178,11 @@ impl Device {
     /// any of it is not.
     pub(super) fn give_back(&mut self, runs: &[Run]) -> Result<bool, Misfit> {
         let all: RunSet = runs.iter().copied().collect();
-        let gone = all.common(&self.gone);
+        let gone = if planted!("capacity.frees_what_is_gone") {
+            RunSet::default()
+        } else {
+            all.common(&self.gone)
+        };
         self.gone = self.gone.minus(&gone);
         self.retired.add(&gone)?;
         self.free.add(&all.minus(&gone))?;
@@ -200,7 +204,11 @@ impl Device {
             first: 0,
             count: self.index_space,
         });
-        let good = present.common(&all).minus(&self.bad);
+        let good = if planted!("capacity.grants_what_is_bad") {
+            present.common(&all)
+        } else {
+            present.common(&all).minus(&self.bad)
+        };
         let fresh = self.retired.common(&good);
         self.retired = self.retired.minus(&fresh);
         let left = self.free.minus(&good);
