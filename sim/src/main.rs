@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use serde_json::json;
 use pool_core::sync::thread;
+use serde_json::json;
 use sim::campaign::{Summary, campaign};
 use sim::exhaust::{Scope, Tried};
 use sim::mix::Mix;
@@ -170,7 +170,10 @@ fn in_json(summary: &Summary) -> serde_json::Value {
 
 /// Tells of a failure all that is needed to look into it.
 fn told(seed: u64, ops: usize, failure: &Failure) {
-    eprintln!("\nseed {seed} breaks a rule at op {}: {}", failure.at, failure.broken);
+    eprintln!(
+        "\nseed {seed} breaks a rule at op {}: {}",
+        failure.at, failure.broken
+    );
     eprintln!("replay: cargo xtask sim --seed {seed} --ops {ops} --shrink");
     eprintln!("its world: {}", Mix::draw(seed));
     for event in &failure.last {
@@ -187,7 +190,11 @@ fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
         seed,
         ops: shrunk.ops,
     };
-    println!("\n{} ops are left after {} runs:\n{replay}", replay.ops.len(), shrunk.tries);
+    println!(
+        "\n{} ops are left after {} runs:\n{replay}",
+        replay.ops.len(),
+        shrunk.tries
+    );
     if let Some(failure) = &shrunk.outcome.failure {
         println!("# {}", failure.broken);
         for event in &failure.last {
@@ -204,8 +211,8 @@ fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let replay = Replay::parse(&text).with_context(|| format!("in {}", file.display()))?;
     let outcome = run(&replay.mix(), &replay.ops);
     println!("{} ops, hash {:016x}", outcome.ops, outcome.hash);
@@ -239,7 +246,10 @@ fn exhaustive(arguments: &Arguments) -> anyhow::Result<bool> {
             is_well = false;
             let seed = Mix::SCOPE;
             eprintln!("{}\n{}", failure.broken, Replay { seed, ops });
-            failure.last.iter().for_each(|event| eprintln!("#   {event}"));
+            failure
+                .last
+                .iter()
+                .for_each(|event| eprintln!("#   {event}"));
         }
     }
     Ok(is_well)

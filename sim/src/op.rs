@@ -250,7 +250,13 @@ mod tests {
             };
             assert_eq!(op.to_string().parse(), Ok(op));
         }
-        for line in ["", "spawn 1 2 3 4", "spawn 1 2 3 4 5 6", "no 1 2 3 4 5", "spawn -1 2 3 4 5"] {
+        for line in [
+            "",
+            "spawn 1 2 3 4",
+            "spawn 1 2 3 4 5 6",
+            "no 1 2 3 4 5",
+            "spawn -1 2 3 4 5",
+        ] {
             assert!(line.parse::<Op>().is_err(), "{line}");
         }
     }

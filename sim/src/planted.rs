@@ -26,8 +26,11 @@ const fn bug(name: &'static str, seeds: u64) -> Bug {
 }
 
 /// Every bug that must be found.
-pub const BUGS: [Bug; 36] = [
+pub const BUGS: [Bug; 42] = [
     bug("cache.drops_what_was_written", 4),
+    bug("capacity.frees_what_is_gone", 16),
+    bug("capacity.grants_what_is_bad", 16),
+    bug("capacity.loses_nothing", 16),
     bug("engine.does_it_again", 4),
     bug("engine.frees_before_proof", 4),
     bug("engine.journals_no_move", 4),
@@ -63,6 +66,9 @@ pub const BUGS: [Bug; 36] = [
     bug("sim.keeps_stale_lines", 4),
     bug("sim.leaves_torn_lines", 32),
     bug("sim.skips_write_back", 4),
+    bug("steward.asks_no_engine", 16),
+    bug("steward.hears_no_taking", 32),
+    bug("steward.trusts_what_was_reset", 32),
 ];
 
 /// How a bug was found.

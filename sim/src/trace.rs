@@ -55,7 +55,9 @@ impl Trace {
     /// This happened.
     pub(crate) fn note(&mut self, name: &'static str, numbers: [u64; 4]) {
         for chunk in name.as_bytes().chunks(8) {
-            let word = chunk.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            let word = chunk
+                .iter()
+                .fold(0, |word, &byte| word << 8 | u64::from(byte));
             self.hash = fold(self.hash, word);
         }
         for number in numbers {

@@ -160,9 +160,11 @@ impl Contents {
 
     /// A reader was told that the line is poisoned.
     pub(crate) fn told_poisoned(&self, address: u64) -> Checked {
-        holds(self.poisoned.contains(&address), "poison is where it was", || {
-            format!("{address:#x} reads as poisoned and was not")
-        })
+        holds(
+            self.poisoned.contains(&address),
+            "poison is where it was",
+            || format!("{address:#x} reads as poisoned and was not"),
+        )
     }
 
     /// A writer of a unit published a mark, or nobody knows what.

@@ -29,13 +29,15 @@ impl World {
         match op.kind {
             Kind::Kill => {
                 if let Some(pid) = self.machines[h].pick(b, |_, _| true) {
-                    self.trace.fault("process-death", [h as u64, pid.into(), 0, 0]);
+                    self.trace
+                        .fault("process-death", [h as u64, pid.into(), 0, 0]);
                     return self.kill(h, pid);
                 }
             }
             Kind::Disconnect => {
                 if let Some(pid) = self.machines[h].pick(b, |_, p| p.connected) {
-                    self.trace.fault("disconnection", [h as u64, pid.into(), 0, 0]);
+                    self.trace
+                        .fault("disconnection", [h as u64, pid.into(), 0, 0]);
                     self.disconnect(h, pid)?;
                     // One in two stays away for so long that its session is given up.
                     if d.is_multiple_of(2) {
@@ -43,11 +45,13 @@ impl World {
                     }
                 }
             }
-            Kind::DaemonDies => self.machines[h].armed = Some(match c % 4 {
-                0 => Loss::BeforeCommit,
-                1 => Loss::AfterCommit,
-                _ => Loss::After(usize::from(d % 4)),
-            }),
+            Kind::DaemonDies => {
+                self.machines[h].armed = Some(match c % 4 {
+                    0 => Loss::BeforeCommit,
+                    1 => Loss::AfterCommit,
+                    _ => Loss::After(usize::from(d % 4)),
+                })
+            }
             Kind::DaemonKilled => {
                 if self.machines[h].engine.is_some() {
                     return self.daemon_dies(h);
@@ -105,7 +109,13 @@ impl World {
         let second = PAIRS[usize::from(c) % PAIRS.len()];
         let other = (h + usize::from(d % 2)) % self.machines.len();
         self.fault(h, &Op { kind: first, ..*op })?;
-        self.fault(other, &Op { kind: second, ..*op })
+        self.fault(
+            other,
+            &Op {
+                kind: second,
+                ..*op
+            },
+        )
     }
 
     fn host_dies(&mut self, h: usize) -> Checked {
@@ -113,7 +123,8 @@ impl World {
             return Ok(());
         }
         let lost = self.lines.host_dies(h);
-        self.trace.fault("host-death", [h as u64, lost as u64, 0, 0]);
+        self.trace
+            .fault("host-death", [h as u64, lost as u64, 0, 0]);
         self.hear_of_lost();
         let machine = &mut self.machines[h];
         (machine.alive, machine.paused, machine.mapped) = (false, false, false);
@@ -151,7 +162,9 @@ impl World {
     fn poison_private(&mut self, h: usize, pick: u16) {
         // Of what is used, where anything is.
         let files = self.machines[h].files.values().filter(|file| file.pooled);
-        let extents: Vec<u32> = files.flat_map(|file| file.extents.iter().copied()).collect();
+        let extents: Vec<u32> = files
+            .flat_map(|file| file.extents.iter().copied())
+            .collect();
         let place = usize::from(pick).checked_rem(extents.len());
         let extent = place.and_then(|place| extents.get(place)).copied();
         let extent = extent.unwrap_or(u32::from(pick) % self.mix.pooled_extents);
@@ -200,9 +213,9 @@ impl World {
         self.peer_starts(h);
         self.daemon_starts(h)?;
         let segments = self.machines[h].durable.values();
-        let kept = segments.filter(|record| {
-            matches!(record, pool_daemon::journal::Record::Segment(row) if !row.freed)
-        });
+        let kept = segments.filter(
+            |record| matches!(record, pool_daemon::journal::Record::Segment(row) if !row.freed),
+        );
         if kept.count() > 0 {
             self.trace.reached("a persistent segment outlives its host");
         }

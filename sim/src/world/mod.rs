@@ -86,7 +86,8 @@ impl World {
     pub(crate) fn play(&mut self, number: usize, op: &Op) -> Checked {
         self.rng = Rng::new(u64::from(op.salt));
         self.trace.begin(number);
-        self.trace.note("op", [op.kind as u64, u64::from(op.salt), 0, 0]);
+        self.trace
+            .note("op", [op.kind as u64, u64::from(op.salt), 0, 0]);
         let span = self.rng.below(400_000);
         self.pass(span)?;
         let h = self.host_of(op);
