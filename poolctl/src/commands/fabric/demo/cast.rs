@@ -113,13 +113,25 @@ impl Cast {
     }
 
     /// All of them end in good order.
-    pub(super) fn end(mut self) -> Result<(), CtlError> {
-        let running: Vec<_> = self.hosts.drain(..).filter_map(|it| it.running).collect();
-        for (client, daemon) in running {
+    pub(super) fn end(self) -> Result<(), CtlError> {
+        let Self {
+            hosts,
+            mut served,
+            patience,
+            runtime,
+            ..
+        } = self;
+        let mut daemons = Vec::new();
+        for (client, daemon) in hosts.into_iter().filter_map(|it| it.running) {
             client.dismiss()?;
-            daemon.stop(&self.patience)?;
+            daemons.push(daemon.into_process());
         }
-        self.served.stop()
+        // It has the other ends of what the daemons wait for to be closed.
+        drop(runtime);
+        for daemon in daemons {
+            daemon.terminate(&patience)?;
+        }
+        served.stop()
     }
 
     /// Whether the local memory of the client of a host is as it was written.
@@ -195,7 +207,8 @@ impl Cast {
     pub(super) fn moment(&self, moment: String) -> Result<Moment, CtlError> {
         let state = self.served.state()?;
         let has_bytes = (0..HOSTS).map(|host| had(&state, host)).collect();
-        let free_bytes = device(&state).map_or(0, |it| it.free_bytes);
+        let there = device(&state).filter(|it| it.is_there);
+        let free_bytes = there.map_or(0, |it| it.free_bytes);
         Ok(Moment {
             moment,
             has_bytes,

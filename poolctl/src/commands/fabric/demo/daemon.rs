@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access};
@@ -23,6 +24,8 @@ use crate::error::CtlError;
 
 /// The name of its program.
 const PROGRAM: &str = "pool-daemon";
+/// How long is waited for an event between two looks whether the user has interrupted.
+const LOOK: Duration = Duration::from_millis(50);
 /// The device of each daemon whose memory comes from the fabric.
 const FAR_DEVICE: &str = "far0";
 
@@ -144,19 +147,17 @@ impl Daemon {
         patience: &Patience,
         runtime: &Runtime,
     ) -> Result<bool, CtlError> {
-        let next = async {
-            loop {
-                match events.message().await {
-                    Ok(Some(event)) if event.kind == kind => return Ok(true),
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Err(self.admin.ended()),
-                    Err(status) => return Err(self.admin.error(&status)),
-                }
+        let told = patience.until(|| {
+            // Dropped before it is there it loses nothing.
+            let next = runtime.block_on(async { timeout(LOOK, events.message()).await });
+            match next {
+                Ok(Ok(Some(event))) => Ok((event.kind == kind).then_some(())),
+                Ok(Ok(None)) => Err(self.admin.ended()),
+                Ok(Err(status)) => Err(self.admin.error(&status)),
+                Err(_) => Ok(None),
             }
-        };
-        let told = runtime.block_on(async { timeout(patience.span(), next).await });
-        patience.goes_on()?;
-        told.unwrap_or(Ok(false))
+        })?;
+        Ok(told.is_some())
     }
 
     /// Has it stand still, as a host that hangs.
@@ -174,10 +175,9 @@ impl Daemon {
         self.process.kill()
     }
 
-    /// Ends it in good order.
-    pub(super) fn stop(self, patience: &Patience) -> Result<(), DemoError> {
-        self.process.signal(Signal::SIGTERM)?;
-        self.process.end(patience)
+    /// Its process alone: nobody asks it anything more.
+    pub(super) fn into_process(self) -> Process {
+        self.process
     }
 }
 

@@ -24,11 +24,12 @@ pub(crate) enum Order {
         bytes: u64,
         wait_ms: u64,
     },
-    /// Writes all of a segment, as the seed says.
+    /// Writes into each page of a segment, as the seed says.
     Fill { slot: Slot, seed: u64 },
-    /// Tells whether all of a segment is as the seed says, but for the part that was told lost.
+    /// Tells whether each page of a segment is as the seed says, but for the part that was told
+    /// lost.
     Holds { slot: Slot, seed: u64 },
-    /// Tells whether a segment is of zeros.
+    /// Tells whether no page of a segment has been written.
     IsZero { slot: Slot },
     /// Lets go of a segment.
     Free { slot: Slot },

@@ -83,6 +83,12 @@ impl Process {
         killed.map(|_| ()).map_err(|source| self.failed(source))
     }
 
+    /// Tells it to end, and waits until it has.
+    pub(super) fn terminate(self, patience: &Patience) -> Result<(), DemoError> {
+        self.signal(Signal::SIGTERM)?;
+        self.end(patience)
+    }
+
     /// Waits until it has ended, as it was told to, and well.
     pub(super) fn end(mut self, patience: &Patience) -> Result<(), DemoError> {
         let over = patience.until(|| {

@@ -251,7 +251,7 @@ fn a_line_is_poisoned(stage: &mut Stage<'_>) -> Result<(), CtlError> {
         _ => (false, 0),
     };
     stage.sees(
-        format!("its holder is told which 2 MiB are lost: those at {place} MiB"),
+        format!("its holder is told which 2 MiB are lost: those from {place} MiB on"),
         seen,
     )?;
     let rest = stage
@@ -312,7 +312,7 @@ fn take_and_fill(stage: &mut Stage<'_>, host: u8, bytes: u64) -> Result<u64, Ctl
     let granted = stage.cast.granted(host, slot, bytes)?;
     let mib = bytes / MIB;
     let is_zero = granted && stage.cast.client(host)?.tells(&Order::IsZero { slot })?;
-    let promise = format!("host{host} is granted {mib} MiB, all of it zeros");
+    let promise = format!("host{host} is granted {mib} MiB, of zeros");
     stage.sees(promise, is_zero)?;
     let client = stage.cast.client(host)?;
     client.does(&Order::Fill { slot, seed })?;
