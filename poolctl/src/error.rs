@@ -93,7 +93,7 @@ pub(crate) enum CtlError {
     #[error(transparent)]
     Demo(#[from] DemoError),
     /// The demonstration was not as promised, and what it left is there to be looked at.
-    #[error("{cause}; configurations and logs are in {}", folder.display())]
+    #[error("{cause}\n  configurations and logs are in {}", folder.display())]
     DemoFailed { cause: Box<Self>, folder: PathBuf },
     /// The machine is out of descriptors or memory. Free some.
     #[error("cannot start: {source}")]

@@ -78,8 +78,8 @@ pub(super) fn run(
     let place = Place::make(how.keep.as_deref())?;
     if !output.is_json() {
         output.text(&told::wrapped(&format!(
-            "All of this is emulated, in ordinary memory of this machine: four hosts, a switch, and \
-             a pooled device of 1 GiB that they share. The daemons are real: {}, one for each \
+            "All of this is emulated, in ordinary memory of this machine: four hosts, a switch, \
+             and a pooled device of 1 GiB that they share. The daemons are real: {}, one for each \
              host. It runs in {}.",
             program.display(),
             place.folder().display()
@@ -93,7 +93,7 @@ pub(super) fn run(
         }
         let took = clock::now().saturating_since(begun).get() / 1_000_000_000;
         stage.close(&format!(
-            "\nAll {} steps were as promised, in {took} s. The fabric and its memory are emulated.\n",
+            "\nAll {} steps were as promised, in {took} s. All memory of the fabric is emulated.\n",
             steps::STEPS.len()
         ))
     });
