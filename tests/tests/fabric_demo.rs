@@ -3,6 +3,8 @@
 //!
 //! All memory of the fabric is emulated: files of ordinary memory.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
+
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;

@@ -173,7 +173,7 @@ fn a_host_dies(stage: &mut Stage<'_>) -> Result<(), CtlError> {
     stage.cast.start(dead)?;
     stage.sees_soon(
         "host1 starts again, and is given a first step like any other",
-        |cast| all(cast, |has| has >= FIRST_STEP_BYTES && has <= HIGH_BYTES),
+        |cast| all(cast, |has| (FIRST_STEP_BYTES..=HIGH_BYTES).contains(&has)),
     )?;
     stage.moment("host1 is back")?;
     stage.end()
@@ -218,7 +218,7 @@ fn a_host_hangs(stage: &mut Stage<'_>) -> Result<(), CtlError> {
     is_told_of_its_loss(stage, stuck)?;
     stage.cast.client(heir)?.does(&Order::Free { slot })?;
     stage.sees_soon("host2 goes on, with a first step like any other", |cast| {
-        all(cast, |has| has >= FIRST_STEP_BYTES && has <= HIGH_BYTES)
+        all(cast, |has| (FIRST_STEP_BYTES..=HIGH_BYTES).contains(&has))
     })?;
     stage.moment("host2 goes on")?;
     stage.end()
