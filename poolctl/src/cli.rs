@@ -37,8 +37,8 @@ pub(crate) struct Cli {
     /// bytes
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How long to wait for an answer (10s unless given), or for `drain --wait` (60s), as 10s or
-    /// 500ms
+    /// How long to wait for an answer (10s unless given), for `drain --wait` (60s), or for what
+    /// `fabric demo` shows (20s), as 10s or 500ms
     #[arg(long, global = true, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) timeout: Option<Duration>,
     #[command(subcommand)]
@@ -251,6 +251,30 @@ pub(crate) enum Fabric {
     },
     /// Send one command to a socket of a served fabric, byte by byte
     Send(Send),
+    /// Show how capacity moves between four hosts: a fabric and four daemons of its own
+    Demo(Demo),
+    /// Be a client of the demonstration, led over standard input
+    #[command(hide = true)]
+    DemoClient {
+        /// The session socket of its daemon
+        socket: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The daemon to run; without it pool-daemon beside this program, or in PATH
+    #[arg(long, value_name = "PATH")]
+    pub(crate) daemon: Option<PathBuf>,
+    /// A new or empty folder to run in, which is kept with configurations and logs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Milliseconds to pause before each step, for reading
+    #[arg(
+        long, value_name = "MS", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=60_000)
+    )]
+    pub(crate) pace: u64,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,8 @@ use fabric_emu::topology::TopologyError;
 use pool_core::Bytes;
 use tonic::{Code, Status, TimeoutExpired};
 
+use crate::commands::DemoError;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CtlError {
@@ -87,6 +89,12 @@ pub(crate) enum CtlError {
         name: String,
         cause: Box<client_sdk::Error>,
     },
+    /// The demonstration cannot go on: it says why.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The demonstration was not as promised, and what it left is there to be looked at.
+    #[error("{cause}\n  configurations and logs are in {}", folder.display())]
+    DemoFailed { cause: Box<Self>, folder: PathBuf },
     /// The machine is out of descriptors or memory. Free some.
     #[error("cannot start: {source}")]
     Machine { source: io::Error },
@@ -99,7 +107,8 @@ impl CtlError {
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { .. } | Self::NotEmpty { .. } => 1,
+            Self::Refused { .. } | Self::NotEmpty { .. } | Self::DemoFailed { .. } => 1,
+            Self::Demo(error) => error.exit_code(),
             Self::Heap { cause, .. } => match cause.class() {
                 ErrorClass::Unreachable => 3,
                 ErrorClass::Corrupt => 4,

@@ -245,3 +245,36 @@ fn what_is_written_wrongly_is_a_wrong_command_line() {
     fabric(&["serve", "expander", "--directory", "/nonexistent/a"]).assert_refused(2, "mkdir");
     fabric(&["status", "/nonexistent/a"]).assert_refused(3, "nobody serves");
 }
+
+#[test]
+fn a_demonstration_without_a_daemon_says_how_to_get_one() {
+    let missing = fabric(&["demo", "--daemon", "/nonexistent/pool-daemon"]);
+    missing.assert_refused(2, "no pool-daemon at /nonexistent/pool-daemon: build one");
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("poolctl");
+    // By another process: a program that this one has open for writing cannot be run, and another
+    // test that starts a process meanwhile would hand the descriptor on to it.
+    let mut copy = std::process::Command::new("cp");
+    let copied = copy.arg(env!("CARGO_BIN_EXE_poolctl")).arg(&alone).status();
+    assert!(copied.unwrap().success());
+    let mut command = std::process::Command::new(&alone);
+    let elsewhere = folder.path().join("bin");
+    command.args(["fabric", "demo"]).env("PATH", &elsewhere);
+    let answer = Answer::of(command.output().unwrap());
+    let tried = format!(
+        "{} or {}: build one (cargo build --package pool-daemon)",
+        folder.path().join("pool-daemon").display(),
+        elsewhere.join("pool-daemon").display()
+    );
+    answer.assert_refused(2, &tried);
+}
+
+#[test]
+fn a_demonstration_runs_in_a_folder_that_has_nothing_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine"), "").unwrap();
+    let keep = folder.path().to_str().unwrap();
+    let refused = fabric(&["demo", "--daemon", "/bin/true", "--keep", keep]);
+    refused.assert_refused(2, "name a new or empty folder");
+    assert_eq!(names_in(folder.path()), 1);
+}

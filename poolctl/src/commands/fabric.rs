@@ -1,6 +1,7 @@
-//! `poolctl fabric`: emulated fabrics, with no daemon. One file each: `draw`, `serve`, `status`,
-//! `fault`, `send`.
+//! `poolctl fabric`: emulated fabrics. One file each: `draw`, `serve`, `status`, `fault`, `send`
+//! ask no daemon; `demo` has its own.
 
+mod demo;
 mod draw;
 mod fault;
 mod send;
@@ -10,7 +11,9 @@ mod status;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::time::Duration;
 
+pub(crate) use demo::DemoError;
 use fabric_emu::topology::limits::FILE_BYTES_MAX;
 use fabric_emu::topology::{READY_NAMES, Topology};
 
@@ -19,13 +22,19 @@ use crate::cli::Fabric;
 use crate::error::CtlError;
 use crate::output::Output;
 
-pub(super) fn run(what: &Fabric, output: &mut Output) -> Result<Verdict, CtlError> {
+pub(super) fn run(
+    what: &Fabric,
+    timeout: Option<Duration>,
+    output: &mut Output,
+) -> Result<Verdict, CtlError> {
     match what {
         Fabric::Draw { topology, svg } => draw::run(&find(topology)?, svg.as_deref(), output)?,
         Fabric::Serve { topology, how } => serve::run(&find(topology)?, how, output)?,
         Fabric::Status { directory } => status::run(directory, output)?,
         Fabric::Fault { directory, fault } => fault::run(directory, fault, output)?,
         Fabric::Send(message) => return send::run(message, output),
+        Fabric::Demo(how) => demo::run(how, timeout, output)?,
+        Fabric::DemoClient { socket } => demo::client(socket, output)?,
     }
     Ok(Verdict::Yes)
 }

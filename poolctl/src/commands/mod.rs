@@ -17,6 +17,7 @@ mod top;
 
 use std::time::Duration;
 
+pub(crate) use fabric::DemoError;
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, DeviceChange, SegmentChange, Target};
@@ -44,7 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<Verdict, CtlError> {
             return Ok(Verdict::Yes);
         }
         Command::Fabric { what } => {
-            return fabric::run(what, &mut output);
+            return fabric::run(what, cli.timeout, &mut output);
         }
         Command::Heap(heap) => {
             return heap::run(heap, &cli.target, cli.timeout.unwrap_or(WAIT), &mut output);

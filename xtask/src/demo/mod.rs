@@ -4,7 +4,8 @@
 //! times: alone in private memory, over the pool undisturbed, and over the pool with the worker and
 //! the daemon killed halfway and started again. Then it shows what the pool held, and checks each
 //! claim: equal addresses everywhere, bit-identical weights, accuracy, accounting. It needs nothing
-//! but Rust and a C linker, leaves nothing behind, and fails where a claim does not hold.
+//! but Rust and a C linker, leaves nothing behind, and fails where a claim does not hold. With
+//! `--fabric` it runs another one, `poolctl fabric demo`, which is a part of that program.
 
 mod child;
 mod daemon;
@@ -35,12 +36,19 @@ pub(crate) struct Arguments {
     /// How many steps to train.
     #[arg(long, default_value_t = 13_200, value_parser = clap::value_parser!(u32).range(440..))]
     steps: u32,
+    /// Show instead how capacity moves between the hosts of an emulated fabric.
+    #[arg(long, conflicts_with = "steps")]
+    fabric: bool,
 }
 
 /// Runs all of it.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     println!("Building the programs, with optimisation.");
     let programs = build(root)?;
+    if arguments.fabric {
+        // It has everything that it starts beside it, and cleans up itself.
+        return run_command(Command::new(programs.join("poolctl")).args(["fabric", "demo"]));
+    }
     let place = Place::make(&programs)?;
     let stage = Stage {
         place: &place,
