@@ -10,10 +10,11 @@
 //! ```text
 //! configuration (once)     which range of the device the extents are numbered in
 //! timestamp                whether the device was reset: then it holds nothing of before
+//! extent list (at first)   what is there before anything is answered
 //! events                   what is offered, asked back, and was taken by force
 //!   answers                what is taken of each offer
-//! extent list              what is there; the engine is told where it has changed
-//! poison list              what is bad
+//! extent list              what is there
+//! poison list              what is bad; the engine is told, and then of what has changed
 //! demand                   ask for more, or have the engine let go of what lies idle
 //! ```
 //! Then it rests until the next round is due, or the demand is another one.
@@ -23,7 +24,14 @@
 //! says how things are. So an event that is lost, late or told twice does no harm, but for memory
 //! that was taken and given again between two rounds: it holds nothing of before, and the event of
 //! the taking is what says so. Where events were lost, all that is not known to have stayed is
-//! said to be gone before it is said to be there.
+//! said to be gone before it is said to be there. One that begins tells what is there before it
+//! answers any offer: memory that was taken while nobody looked is not there then, and its events
+//! may be of a time of which this one knows nothing.
+//!
+//! A fabric has the oldest offer answered first, and one that was forgotten (the daemon died after
+//! its event was cleared, or the link was out for long) would keep all others waiting for ever. So
+//! where an answer is refused, and once when all that is known is answered, the oldest offer is
+//! declined unseen.
 //!
 //! # Invariants
 //! 1. Nothing is given back that the engine has not let go of, durably.
@@ -33,35 +41,42 @@
 use std::collections::VecDeque;
 
 use fabric_emu::cci::dcd::{
-    GetDcConfigRequest, GetDcExtentListRequest, GetDcExtentListResponse, UpdatedExtent,
-    UpdatedExtentList,
+    GetDcConfigRequest, GetDcExtentListRequest, UpdatedExtent, UpdatedExtentList,
 };
 use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
 use fabric_emu::cci::events::{
     ClearEventRecordsRequest, EventLog, GetEventRecordsRequest, GetEventRecordsResponse,
 };
 use fabric_emu::cci::generic::{Empty, Timestamp};
-use fabric_emu::cci::poison::{GetPoisonListRequest, GetPoisonListResponse};
-use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
+use fabric_emu::cci::{Request, Response, ReturnCode, Tag};
 use fabric_emu::id::LdId;
 use fabric_emu::span::Span;
-use pool_core::{EXTENT_BYTES, Extents, Nanos, planted};
+use pool_core::{Extents, Nanos, planted};
 
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
 
+mod lists;
 mod log;
+mod offers;
 mod region;
 #[cfg(test)]
 mod tests;
 
 use log::{News, Offer};
+use offers::NOTHING;
 pub(crate) use region::Region;
 
 /// Extents in one answer: a list that is longer is asked for in parts.
 const EXTENTS_AT_ONCE: u32 = 1_024;
-/// Parts of a list, or of a log, in one round: what is longer goes on in the next one.
+/// Parts of a log in one round, and of a list of poison: what is longer goes on in the next one.
 const MOST_PARTS: u32 = 64;
+/// Pieces of a list of extents. A list that is longer is none that can be read.
+const LISTED_MAX: usize = 1 << 20;
+/// Pieces that are offered and not answered: others are declined unseen.
+const OFFERED_MAX: usize = 1 << 14;
+/// Pieces that are given back by one command.
+const GIVEN_AT_ONCE: usize = 1_024;
 /// What a device's clock is set to. A device that was reset says less: its clock begins at 0.
 const STAMP_NS: u64 = 1 << 60;
 
@@ -119,8 +134,11 @@ enum Step {
     Events,
     Clear(Vec<u16>),
     Answer,
+    /// The oldest offer is declined, whatever it is.
+    Decline,
     List(Listing),
-    Poison,
+    /// After so many parts of it.
+    Poison(u32),
     Decide,
     Ask(Extents),
     /// The engine was asked to let go; if it says nothing by then, it is told anew what is there.
@@ -148,10 +166,19 @@ pub struct Steward {
     offers: VecDeque<Offer>,
     /// Records of an offer of which more are to come.
     half_offer: Offer,
+    /// Pieces of all of them.
+    offered: usize,
+    /// There may be an offer that is not among them.
+    in_doubt: bool,
+    /// Extents that the answer under way takes, and those of answers since the list was read.
+    taking: u32,
+    taken: u32,
     /// The log has more records: they are read before anything is answered.
     reads_on: bool,
     /// What the engine was told is there; nothing before it was told.
     held: Option<RunSet>,
+    /// What the list says is there, until the engine is told.
+    there: RunSet,
     /// What the engine was told is bad.
     bad: RunSet,
     found_bad: Vec<Run>,
@@ -178,8 +205,13 @@ impl Steward {
             says: VecDeque::new(),
             offers: VecDeque::new(),
             half_offer: Offer::default(),
+            offered: 0,
+            in_doubt: true,
+            taking: 0,
+            taken: 0,
             reads_on: false,
             held: None,
+            there: RunSet::default(),
             bad: RunSet::default(),
             found_bad: Vec::new(),
             asked_back: RunSet::default(),
@@ -230,12 +262,19 @@ impl Steward {
                 clear_event_flags: 0,
                 handles: handles.clone().try_into().unwrap_or_default(),
             })),
-            Step::Answer => mailbox(Request::AddDcResponse(self.answer(demand))),
+            Step::Answer => {
+                let (answer, taking) = self.answer(demand);
+                self.taking = taking;
+                mailbox(Request::AddDcResponse(answer))
+            }
+            Step::Decline => mailbox(Request::AddDcResponse(NOTHING)),
             Step::List(listing) => mailbox(Request::GetDcExtentList(GetDcExtentListRequest {
                 extent_count: EXTENTS_AT_ONCE,
                 starting_extent_index: listing.next,
             })),
-            Step::Poison => mailbox(Request::GetPoisonList(self.poison_request())),
+            Step::Poison(parts) => {
+                mailbox(Request::GetPoisonList(self.poison_request(*parts == 0)))
+            }
             Step::Ask(extents) => Do::Manager(Request::InitiateAdd(self.add_request(*extents))),
             Step::Release(runs) => mailbox(Request::ReleaseDc(self.list_of(runs))),
             Step::Withdraw(until) | Step::Rest(until) => Do::Rest(*until),
@@ -246,19 +285,23 @@ impl Steward {
     pub fn answered(&mut self, now: Nanos, answer: Result<&Response, Unanswered>) {
         let answer = match (answer, &self.step) {
             (Ok(answer), _) => answer,
-            (Err(_), Step::Ask(extents)) => {
+            // Whether it has less nobody knows: as good as nothing for a while.
+            (Err(Unanswered::Unreached), Step::Ask(_)) => {
+                self.ask_again_at = now.saturating_add(self.terms.retry);
+                return self.step = Step::Decide;
+            }
+            (Err(Unanswered::Refused(_)), Step::Ask(extents)) => {
                 // Less may be had; nothing before a while where that is refused too.
                 let extents = *extents;
                 return self.was_refused(now, extents);
             }
             (Err(Unanswered::Unreached), _) => return self.lost_touch(now),
             // A device without such a list has no poison to tell of.
-            (Err(Unanswered::Refused(_)), Step::Poison) => return self.listed_poison(),
-            (Err(Unanswered::Refused(_)), Step::Answer | Step::Release(_)) => {
-                // It was withdrawn meanwhile, or taken: the list says what is so.
-                return self.read_list();
-            }
-            // Busy, or in the middle of something else: in the next round.
+            (Err(Unanswered::Refused(_)), Step::Poison(_)) => return self.listed_poison(),
+            (Err(Unanswered::Refused(_)), Step::Answer) => return self.is_not_the_oldest(),
+            (Err(Unanswered::Refused(_)), Step::Decline) => return self.has_declined_all(),
+            // Busy, or in the middle of something else, or what was to be released was taken: the
+            // list says what is so, in the next round.
             (Err(Unanswered::Refused(_)), _) => return self.rest(now),
         };
         match (self.step.clone(), answer) {
@@ -270,24 +313,30 @@ impl Steward {
                 }
             }
             (Step::Stamp, Response::GetTimestamp(clock)) => self.stamped(clock.timestamp_ns),
-            (Step::SetStamp, Response::SetTimestamp(_)) => self.step = Step::Events,
+            (Step::SetStamp, Response::SetTimestamp(_)) => self.begin_to_read(),
             (Step::Events, Response::GetEventRecords(log)) => self.heard(log),
             (Step::Clear(_), Response::ClearEventRecords(_)) => self.after_events(),
-            (Step::Answer, Response::AddDcResponse(_)) => {
-                self.offers.pop_front();
-                self.after_events();
-            }
+            (Step::Answer, Response::AddDcResponse(_)) => self.has_answered(),
+            (Step::Decline, Response::AddDcResponse(_)) => self.has_declined(now),
             (Step::List(listing), Response::GetDcExtentList(list)) => {
                 self.listed(now, listing, list);
             }
-            (Step::Poison, Response::GetPoisonList(list)) => self.found_poison(list),
+            (Step::Poison(parts), Response::GetPoisonList(list)) => {
+                self.found_poison(parts, list);
+            }
             (Step::Ask(_), Response::InitiateAdd(_)) => {
                 self.not_had = None;
                 self.ask_again_at = now.saturating_add(self.terms.poll);
                 // The offer is in the log by now.
                 self.step = Step::Events;
             }
-            (Step::Release(_), Response::ReleaseDc(_)) => self.read_list(),
+            (Step::Release(mut runs), Response::ReleaseDc(_)) => {
+                let rest = runs.split_off(runs.len().min(GIVEN_AT_ONCE));
+                self.step = Step::Release(rest);
+                if self.step == Step::Release(Vec::new()) {
+                    self.read_list();
+                }
+            }
             // An answer to another question: as good as none.
             _ => self.lost_touch(now),
         }
@@ -332,11 +381,17 @@ impl Steward {
     /// A device whose clock was not set since it was reset holds nothing of before.
     fn stamped(&mut self, clock: u64) {
         if clock >= STAMP_NS || planted!("steward.trusts_what_was_reset") {
-            self.step = Step::Events;
-            return;
+            return self.begin_to_read();
         }
         self.forget_all();
         self.step = Step::SetStamp;
+    }
+
+    fn begin_to_read(&mut self) {
+        match self.held {
+            Some(_) => self.step = Step::Events,
+            None => self.read_list(),
+        }
     }
 
     /// What was there is there no more, whatever is there now.
@@ -346,8 +401,7 @@ impl Steward {
             self.says.push_back(Capacity::Present(Vec::new()));
         }
         self.bad = none;
-        self.offers.clear();
-        self.half_offer = Offer::default();
+        self.forget_offers();
     }
 
     fn lost_touch(&mut self, now: Nanos) {
@@ -373,12 +427,7 @@ impl Steward {
         let records: Vec<_> = log.records.iter().take(u8::MAX.into()).collect();
         for record in &records {
             match log::news(record) {
-                News::Offered { piece, has_more } => {
-                    self.half_offer.pieces.push(piece);
-                    if !has_more {
-                        self.offers.push_back(std::mem::take(&mut self.half_offer));
-                    }
-                }
+                News::Offered { piece, has_more } => self.is_offered(piece, has_more),
                 News::AskedBack(piece) => {
                     let wanted = region.runs(&[piece]).minus(&self.asked_back);
                     // It is disjoint from what was asked back before.
@@ -416,130 +465,6 @@ impl Steward {
         }
     }
 
-    /// Records that are done with are gone: what is next.
-    fn after_events(&mut self) {
-        if std::mem::take(&mut self.reads_on) {
-            self.step = Step::Events;
-        } else if self.region.is_none() {
-            self.step = Step::Configure;
-        } else if self.offers.is_empty() {
-            self.read_list();
-        } else {
-            self.step = Step::Answer;
-        }
-    }
-
-    /// What of the oldest offer is taken: whole units, until there is as much as is wanted.
-    fn answer(&self, demand: &Demand) -> UpdatedExtentList {
-        let (Some(region), Some(offer)) = (self.region, self.offers.front()) else {
-            return UpdatedExtentList {
-                flags: 0,
-                extents: fabric_emu::cci::List::new(),
-            };
-        };
-        let room = demand.most.saturating_sub(demand.total).get();
-        let wanted = if demand.draining { 0 } else { room };
-        let (mut left, mut taken) = (wanted, Vec::new());
-        for &piece in &offer.pieces {
-            let whole = region.whole(piece).min(left / region.unit * region.unit);
-            if whole > 0 {
-                taken.push(UpdatedExtent {
-                    start_dpa: piece.start,
-                    length: u64::from(whole) * EXTENT_BYTES,
-                });
-                left -= whole;
-            }
-        }
-        UpdatedExtentList {
-            flags: 0,
-            extents: taken.try_into().unwrap_or_default(),
-        }
-    }
-
-    fn listed(&mut self, now: Nanos, mut listing: Listing, list: &GetDcExtentListResponse) {
-        if *listing
-            .generation
-            .get_or_insert(list.extent_list_generation)
-            != list.extent_list_generation
-        {
-            // It has changed in between.
-            self.parts += 1;
-            return if self.parts < MOST_PARTS {
-                self.read_list();
-            } else {
-                self.rest(now);
-            };
-        }
-        let piece = |it: &DpaExtent| Span {
-            start: it.start_dpa,
-            bytes: it.length,
-        };
-        listing.pieces.extend(list.extents.iter().map(piece));
-        listing.next = u32::try_from(listing.pieces.len()).unwrap_or(u32::MAX);
-        if listing.next < list.total_extent_count && !list.extents.is_empty() {
-            self.step = Step::List(listing);
-            return;
-        }
-        let Some(region) = self.region else {
-            return self.begin_round();
-        };
-        let there = region.runs(&listing.pieces);
-        if self.held.as_ref() != Some(&there) {
-            self.says
-                .push_back(Capacity::Present(there.iter().collect()));
-        }
-        self.asked_back = self.asked_back.common(&there);
-        self.held = Some(there);
-        self.found_bad.clear();
-        self.step = Step::Poison;
-    }
-
-    fn poison_request(&self) -> GetPoisonListRequest {
-        let (base, bytes) = self.region.map_or((0, 0), |it| (it.base, it.bytes()));
-        let begins = if self.found_bad.is_empty() {
-            GetPoisonListRequest::RESTART
-        } else {
-            0
-        };
-        GetPoisonListRequest {
-            physical_address: base | begins,
-            physical_address_length: bytes / pool_core::units::LINE_BYTES,
-        }
-    }
-
-    fn found_poison(&mut self, list: &GetPoisonListResponse) {
-        let Some(region) = self.region else {
-            return self.begin_round();
-        };
-        let found = list.records.iter().filter_map(|it| {
-            let line = it.media_error_address & !(pool_core::units::LINE_BYTES - 1);
-            region.hit(line, it.media_error_length)
-        });
-        self.found_bad.extend(found);
-        let more = list.poison_list_flags & GetPoisonListResponse::MORE != 0;
-        if more && !list.records.is_empty() {
-            return;
-        }
-        self.listed_poison();
-    }
-
-    fn listed_poison(&mut self) {
-        let bad: RunSet = self.found_bad.drain(..).collect();
-        let fresh = bad.minus(&self.bad);
-        if fresh.count() > 0 {
-            self.says
-                .push_back(Capacity::Poisoned(fresh.iter().collect()));
-            // It is disjoint from what was bad before.
-            let added = self.bad.add(&fresh);
-            debug_assert!(added.is_ok(), "what is new is not there");
-        }
-        self.unreached_since = None;
-        if !std::mem::replace(&mut self.has_said_reached, true) {
-            self.says.push_back(Capacity::Reached(true));
-        }
-        self.step = Step::Decide;
-    }
-
     /// Whether more is to be asked for now.
     fn is_wanted(&self, now: Nanos, demand: &Demand) -> bool {
         now >= self.ask_again_at && self.has_said_reached && self.lacking(demand) > 0
@@ -554,7 +479,7 @@ impl Steward {
         if demand.draining || missing == 0 {
             return 0;
         }
-        let most = demand.most.saturating_sub(demand.total).get() / unit * unit;
+        let most = self.room(demand) / unit * unit;
         let asked = missing.max(self.terms.step.get());
         asked.div_ceil(unit).saturating_mul(unit).min(most)
     }
@@ -562,6 +487,24 @@ impl Steward {
     /// What is to be done about the demand.
     fn decide(&mut self, now: Nanos, demand: &Demand) {
         let unit = self.region.map_or(1, |region| region.unit);
+        let held = self.held.clone().unwrap_or_default();
+        let beyond = held.minus(&numbered(demand));
+        if beyond.count() > 0 {
+            // The engine has no numbers for it.
+            let rest = held.minus(&beyond);
+            self.says
+                .push_back(Capacity::Present(rest.iter().collect()));
+            self.held = Some(rest);
+            // In units, for a piece that is given back lies in one that was given.
+            let units = beyond.iter().flat_map(|run| {
+                let firsts = (run.first..run.end()).step_by(unit.max(1) as usize);
+                firsts.map(move |first| Run {
+                    first,
+                    count: unit.min(run.end() - first),
+                })
+            });
+            return self.step = Step::Release(units.collect());
+        }
         if self.is_wanted(now, demand) {
             let lacking = self.lacking(demand);
             let asked = self.not_had.map_or(lacking, |not_had| {
@@ -575,8 +518,9 @@ impl Steward {
         } else {
             self.terms.high.get()
         };
+        let spoiled = held.common(&self.bad);
         let spare = demand.free.get().saturating_sub(keep) / unit;
-        if spare == 0 || demand.wanted > Extents::ZERO {
+        if (spare == 0 && spoiled.count() == 0) || demand.wanted > Extents::ZERO {
             self.idle_since = None;
         } else {
             self.idle_since.get_or_insert(now);
@@ -586,7 +530,8 @@ impl Steward {
             .is_some_and(|since| demand.draining || now.saturating_since(since) >= self.terms.idle);
         let within = if lay_idle {
             self.idle_since = None;
-            self.held.clone().unwrap_or_default()
+            // What is bad is of no use to anybody here.
+            if spare > 0 { held } else { spoiled }
         } else if demand.free > Extents::ZERO {
             self.asked_back.clone()
         } else {
@@ -599,7 +544,11 @@ impl Steward {
             self.step = Step::Release(within.iter().take(1).collect());
             return;
         }
-        let most = if lay_idle { spare } else { u32::MAX };
+        let most = if lay_idle && spare > 0 {
+            spare
+        } else {
+            u32::MAX
+        };
         self.says.push_back(Capacity::Withdraw {
             unit,
             most,
@@ -630,7 +579,9 @@ impl Steward {
         self.step = Step::Decide;
     }
 
+    /// As many of these as one command gives back.
     fn list_of(&self, runs: &[Run]) -> UpdatedExtentList {
+        let (runs, _) = runs.split_at(runs.len().min(GIVEN_AT_ONCE));
         let spans = self.region.map(|region| region.spans(runs));
         let extents: Vec<UpdatedExtent> = spans
             .into_iter()
@@ -645,4 +596,12 @@ impl Steward {
             extents: extents.try_into().unwrap_or_default(),
         }
     }
+}
+
+/// The extents that the engine has numbers for.
+fn numbered(demand: &Demand) -> RunSet {
+    RunSet::of(Run {
+        first: 0,
+        count: demand.most.get(),
+    })
 }

@@ -25,7 +25,8 @@ use pool_proto::session::v1::{self as session, event};
 use super::command::{Capacity, WorldError};
 use super::device::Device;
 use super::effect::Action;
-use super::runs::{Run, RunSet};
+use super::job::Purpose;
+use super::runs::RunSet;
 use super::segment::Backing;
 use super::{Engine, Refusal, sum};
 
@@ -49,15 +50,19 @@ impl Engine {
     #[must_use]
     pub fn demand(&self, device: DeviceId) -> Option<Demand> {
         let device = self.devices.get(&device)?;
-        let wanted = self
-            .wanted_of(device.tier)
-            .saturating_sub(self.tier_grantable(device.tier));
+        let draining = device.draining || device.removed;
+        let wanted = if draining {
+            Extents::ZERO // It grants nothing, whoever waits.
+        } else {
+            self.wanted_of(device.tier)
+                .saturating_sub(self.tier_grantable(device.tier))
+        };
         device.plan.dynamic.then(|| Demand {
             total: device.total(),
             free: device.free(),
             most: device.most(),
             wanted,
-            draining: device.draining || device.removed,
+            draining,
         })
     }
 
@@ -143,10 +148,11 @@ impl Engine {
     }
 
     fn withdraw(&mut self, id: DeviceId, (unit, most): (u32, u32), within: &RunSet) {
-        let most = most.min(self.spare_units(id, unit));
+        let spare = self.spare_units(id, unit);
         let Some(device) = self.devices.get_mut(&id) else {
             return;
         };
+        let most = most.min(spare.saturating_add(device.spoiled()));
         let runs = device.withdraw(unit, most, within);
         if !runs.is_empty() {
             self.touch_device(id);
@@ -161,6 +167,9 @@ impl Engine {
         let Some(device) = self.devices.get(&id) else {
             return 0;
         };
+        if device.draining || device.removed {
+            return device.free().get() / unit.max(1); // Nobody is granted it.
+        }
         let waits = self.wanted_of(device.tier);
         let free = device.free().saturating_sub(waits).get();
         let total = self.tier_total(device.tier);
@@ -196,6 +205,12 @@ impl Engine {
         self.touch_device(id);
         self.publish_device("device-poisoned", id);
         for segment in self.whose(id, &held) {
+            // What is copied of it meanwhile would pass for whole.
+            if let Some(job) = self.jobs.get_mut(&segment)
+                && matches!(job.purpose, Purpose::Move { .. })
+            {
+                job.failure = job.failure.take().or(Some(WorldError::Withdrawn));
+            }
             self.damaged(segment, (id, &held));
         }
     }
@@ -211,28 +226,34 @@ impl Engine {
             return self.lose(id);
         }
         let holders: Vec<ClientId> = segment.holders.keys().copied().collect();
-        for offset in self.places_of(id, |device, one| {
-            device.id == fresh.0 && fresh.1.common(one).count() > 0
-        }) {
-            self.publish_segment("segment-damaged", id, format!("at {offset}"));
+        let none = RunSet::default();
+        let parts = self.parts_of(
+            id,
+            |device| {
+                if device.id == fresh.0 { fresh.1 } else { &none }
+            },
+        );
+        for (offset, bytes) in parts {
+            let detail = format!("{bytes} at {offset}");
+            self.publish_segment("segment-damaged", id, detail);
             for &holder in &holders {
-                self.tell_damaged(holder, id, offset);
+                self.tell_damaged(holder, id, (offset, bytes));
             }
         }
     }
 
     /// Tells a holder which parts of a segment hold nothing any more.
     pub(super) fn tell_of_damage(&mut self, holder: ClientId, id: SegmentId) {
-        for offset in self.damage_of(id) {
-            self.tell_damaged(holder, id, offset);
+        for part in self.damage_of(id) {
+            self.tell_damaged(holder, id, part);
         }
     }
 
-    fn tell_damaged(&mut self, holder: ClientId, id: SegmentId, offset: Bytes) {
+    fn tell_damaged(&mut self, holder: ClientId, id: SegmentId, (offset, bytes): (Bytes, Bytes)) {
         let damaged = session::Damaged {
             segment_id: id.number(),
             offset: offset.get(),
-            bytes: EXTENT_BYTES,
+            bytes: bytes.get(),
         };
         self.tell(holder, event::Body::Damaged(damaged));
     }
@@ -247,32 +268,40 @@ impl Engine {
         Err(Refusal::Lost(id.number()))
     }
 
-    /// Where the bad extents of a segment begin in it.
-    fn damage_of(&self, id: SegmentId) -> Vec<Bytes> {
-        self.places_of(id, |device, one| device.bad().common(one).count() > 0)
+    /// The bad parts of a segment: where each begins in it, and how long it is.
+    fn damage_of(&self, id: SegmentId) -> Vec<(Bytes, Bytes)> {
+        self.parts_of(id, Device::bad)
     }
 
-    /// Where those extents of a segment begin in it that are meant.
-    fn places_of(&self, id: SegmentId, is_meant: impl Fn(&Device, &RunSet) -> bool) -> Vec<Bytes> {
-        let (mut at, mut found) = (0_u64, Vec::new());
+    /// The parts of a segment that lie on those extents of each device: where each begins in it, and
+    /// how long it is.
+    fn parts_of<'a>(
+        &'a self,
+        id: SegmentId,
+        meant: impl Fn(&'a Device) -> &'a RunSet,
+    ) -> Vec<(Bytes, Bytes)> {
+        let (mut at, mut found) = (0_u64, Vec::<(u64, u64)>::new());
         let segment = self.live_segment(id).into_iter();
-        for file in segment.flat_map(|segment| &segment.backings) {
-            let Some(file) = self.backings.get(file) else {
-                continue;
-            };
-            let device = self.devices.get(&file.device);
-            let Some(device) = device.filter(|device| device.bad().count() > 0) else {
-                at += file.extents().bytes().get();
-                continue;
-            };
-            for first in file.runs.iter().flat_map(|run| run.first..run.end()) {
-                if is_meant(device, &RunSet::of(Run { first, count: 1 })) {
-                    found.push(Bytes::new(at));
+        let files = segment.flat_map(|segment| &segment.backings);
+        for file in files.filter_map(|file| self.backings.get(file)) {
+            let meant = self.devices.get(&file.device).map(&meant);
+            for &run in &file.runs {
+                let hit = meant.map(|meant| meant.within(run)).unwrap_or_default();
+                for part in hit {
+                    let begins = at + u64::from(part.first - run.first) * EXTENT_BYTES;
+                    let bytes = u64::from(part.count) * EXTENT_BYTES;
+                    match found.last_mut() {
+                        Some((first, length)) if *first + *length == begins => *length += bytes,
+                        _ => found.push((begins, bytes)),
+                    }
                 }
-                at += EXTENT_BYTES;
+                at += u64::from(run.count) * EXTENT_BYTES;
             }
         }
-        found
+        let parts = found.into_iter();
+        parts
+            .map(|(at, bytes)| (Bytes::new(at), Bytes::new(bytes)))
+            .collect()
     }
 
     fn reach(&mut self, id: DeviceId, reached: bool) {

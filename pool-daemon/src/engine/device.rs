@@ -204,6 +204,8 @@ impl Device {
             first: 0,
             count: self.index_space,
         });
+        // Where one that left comes anew, nothing is known of it.
+        self.bad = self.bad.common(present);
         let good = if planted!("capacity.grants_what_is_bad") {
             present.common(&all)
         } else {
@@ -227,11 +229,14 @@ impl Device {
     }
 
     /// Takes free extents out of service, `unit` of them at a time as the device counts them, the
-    /// highest first: at most so many units, and none but those `within`.
+    /// highest first: at most so many units, and none but those `within`. What is bad and nobody's
+    /// leaves along.
     pub(super) fn withdraw(&mut self, unit: u32, most: u32, within: &RunSet) -> Vec<Run> {
         let (mut taken, unit) = (Vec::new(), unit.max(1));
-        let free: Vec<Run> = self.free.common(within).iter().collect();
-        for run in free.into_iter().rev() {
+        let spoiled = self.bad.common(&self.retired);
+        let idle: RunSet = self.free.iter().chain(spoiled.iter()).collect();
+        let idle: Vec<Run> = idle.common(within).iter().collect();
+        for run in idle.into_iter().rev() {
             let mut last = run.end() / unit;
             while taken.len() < most as usize && last > run.first.div_ceil(unit) {
                 last -= 1;
@@ -239,14 +244,11 @@ impl Device {
                 taken.push(Run { first, count });
             }
         }
-        for &run in &taken {
-            // They are whole parts of free runs, each once.
-            let moved = self
-                .free
-                .remove(run)
-                .and_then(|()| self.retired.insert(run));
-            debug_assert!(moved.is_ok(), "device invariant 1");
-        }
+        let free = taken.iter().copied().collect::<RunSet>().common(&self.free);
+        self.free = self.free.minus(&free);
+        // They were free, so they are not retired yet.
+        let moved = self.retired.add(&free);
+        debug_assert!(moved.is_ok(), "device invariant 1");
         taken
     }
 
@@ -292,6 +294,11 @@ impl Device {
         }
         self.index_space = wanted.get();
         Ok(())
+    }
+
+    /// How many extents are bad and nobody's.
+    pub(super) fn spoiled(&self) -> u32 {
+        self.bad.common(&self.retired).count()
     }
 
     /// Extents that hold a line whose content was lost.

@@ -117,13 +117,16 @@ impl Engine {
         self.tenants.quota(tenant, self.tier_name(tier), total).0
     }
 
-    /// What a tier has for so much more of a tenant: burst does not take what others wait for.
+    /// What a tier has for so much more of a tenant: burst does not take what others are guaranteed
+    /// and wait for. Who waits for memory to come keeps nobody from what is there.
     pub(super) fn room_for(&self, tenant: TenantId, tier: usize, more: Extents) -> Extents {
         let free = self.tier_grantable(tier);
         if self.waiting.is_empty() || self.is_guaranteed(tenant, tier, more) {
             return free;
         }
-        free.saturating_sub(self.wanted_of(tier))
+        let guaranteed = self.waiting.iter();
+        let guaranteed = guaranteed.filter(|w| w.wanted.tier == tier && w.is_guaranteed);
+        free.saturating_sub(sum(guaranteed.map(|w| w.wanted.extents)))
     }
 
     /// Grants what now fits, refuses where the client has given up, and has burst memory given back
@@ -233,7 +236,7 @@ impl Engine {
     }
 
     /// How much a tier gets back of a segment that ends: what lies on draining devices is nobody's
-    /// any more.
+    /// any more, and what is out of reach can be granted to nobody.
     fn yield_of(&self, segment: &Segment) -> Extents {
         let backings = segment
             .backings
@@ -241,7 +244,7 @@ impl Engine {
             .filter_map(|id| self.backings.get(id));
         let grantable = backings.filter(|backing| {
             let device = self.devices.get(&backing.device);
-            device.is_some_and(|device| !device.draining)
+            device.is_some_and(|device| !device.draining && device.reached)
         });
         sum(grantable.map(Backing::extents))
     }

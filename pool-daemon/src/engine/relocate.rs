@@ -48,6 +48,7 @@ impl Engine {
             return Err(Refusal::Broken("a move was started that is none"));
         };
         self.not_a_domain(id)?;
+        self.is_reached(id)?;
         self.not_damaged(id)?;
         self.only_writer(id, asker.map(|(client, _)| client), dropped)?;
         let segment = self.segment(id)?;
@@ -77,6 +78,23 @@ impl Engine {
             named,
         );
         Ok(())
+    }
+
+    /// # Errors
+    /// [`Refusal::Busy`] where a piece lies on a device that is not reached: it cannot be read, and
+    /// what is bad of it may not be known yet.
+    fn is_reached(&self, id: SegmentId) -> Result<(), Refusal> {
+        let backings = self.segment(id)?.backings.iter();
+        let mut devices = backings
+            .filter_map(|file| self.backings.get(file))
+            .filter_map(|file| self.devices.get(&file.device));
+        match devices.find(|device| !device.reached) {
+            Some(device) => Err(Refusal::Busy(format!(
+                "device {} is out of reach: retry when it is back",
+                device.plan.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Who pays for the new files while they are filled, and then for the old ones until they are

@@ -240,6 +240,20 @@ impl RunSet {
         common
     }
 
+    /// The parts of a run that the set has, from the lowest.
+    #[must_use]
+    pub fn within(&self, run: Run) -> Vec<Run> {
+        let before = self.runs.range(..run.first).next_back();
+        let inside = self.runs.range(run.first..run.end());
+        let all = before.into_iter().chain(inside);
+        let parts = all.filter_map(|(&first, &count)| {
+            let (low, high) = (first.max(run.first), (first + count).min(run.end()));
+            let count = high.checked_sub(low).filter(|&count| count > 0)?;
+            Some(Run { first: low, count })
+        });
+        parts.collect()
+    }
+
     /// The numbers that the other set has not.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
@@ -264,14 +278,18 @@ impl RunSet {
 impl FromIterator<Run> for RunSet {
     /// The numbers of all runs: what several have is there once.
     fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
-        runs.into_iter().fold(Self::default(), |mut all, run| {
-            for fresh in Self::of(run).minus(&all).iter() {
-                // None of it is there.
-                let added = all.insert(fresh);
-                debug_assert!(added.is_ok(), "what is fresh is not there");
+        let mut runs: Vec<Run> = runs.into_iter().filter(|run| run.count > 0).collect();
+        runs.sort_unstable_by_key(|run| run.first);
+        let (mut all, mut runs) = (Self::default(), runs.into_iter().peekable());
+        while let Some(mut run) = runs.next() {
+            while let Some(next) = runs.next_if(|next| next.first <= run.end()) {
+                run.count = run.end().max(next.end()) - run.first;
             }
-            all
-        })
+            run.count = run.end() - run.first;
+            all.put(run);
+            all.len += run.count;
+        }
+        all
     }
 }
 
@@ -386,6 +404,8 @@ mod tests {
             prop_assert_eq!(all(&common), &ours & &theirs);
             prop_assert_eq!(all(&rest), &ours - &theirs);
             prop_assert_eq!(common.count() + rest.count(), a.count());
+            let within = b.iter().flat_map(|run| a.within(run)).collect::<RunSet>();
+            prop_assert_eq!(&within, &common);
             let mut again = rest;
             prop_assert!(again.add(&common).is_ok());
             prop_assert_eq!(again, a);

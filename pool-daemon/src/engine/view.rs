@@ -221,7 +221,9 @@ impl Engine {
         let uses = tenant.used.iter().zip(&tenant.quarantined).enumerate().map(
             |(tier, (used, quarantined))| {
                 let (name, total) = (self.tier_name(tier), self.tier_total(tier));
-                let (request, limit) = self.tenants.quota(tenant.id, name, total);
+                let (request, _) = self.tenants.quota(tenant.id, name, total);
+                // Limits are parts of what the tier may become.
+                let (_, limit) = self.tenants.quota(tenant.id, name, self.tier_most(tier));
                 admin::TierUse {
                     tier: name.to_owned(),
                     request_bytes: request.bytes().get(),

@@ -43,12 +43,16 @@ impl Region {
     /// The extents that lie in pieces of the device as a whole.
     pub(super) fn runs(self, pieces: &[Span]) -> RunSet {
         let runs = pieces.iter().filter_map(|&piece| {
-            let count = self.whole(piece);
-            let first = (piece.start.checked_sub(self.base)?) / EXTENT_BYTES;
-            let first = u32::try_from(first).ok()?;
+            let (count, first) = (self.whole(piece), self.first(piece)?);
             (count > 0).then_some(Run { first, count })
         });
         runs.collect()
+    }
+
+    /// The number of the extent that a piece begins in.
+    pub(super) fn first(self, piece: Span) -> Option<u32> {
+        let offset = piece.start.checked_sub(self.base)?;
+        u32::try_from(offset / EXTENT_BYTES).ok()
     }
 
     /// How many extents a piece is; none where it is not of this region, or not of whole ones.

@@ -10,6 +10,8 @@ use fabric_emu::topology::Topology;
 
 use super::*;
 
+mod faults;
+
 /// Two hosts, each bound to a logical device of a pool that has 256 extents for both.
 const TOPOLOGY: &str = r#"
 name = "two"

@@ -45,7 +45,11 @@ impl World {
 
     pub(super) fn says(&mut self, change: Capacity) {
         match &change {
-            Capacity::Present(runs) => self.there = runs.iter().copied().collect(),
+            Capacity::Present(runs) => {
+                self.there = runs.iter().copied().collect();
+                // Of what comes anew nothing is known.
+                self.bad = self.bad.common(&self.there);
+            }
             Capacity::Poisoned(runs) => {
                 let fresh: RunSet = runs.iter().copied().collect();
                 self.bad.add(&fresh.minus(&self.bad)).unwrap();

@@ -13,6 +13,7 @@ mod domains;
 mod evictions;
 mod holding;
 mod laws;
+mod leaving;
 mod ops;
 mod placing;
 mod plans;
