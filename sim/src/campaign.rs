@@ -71,7 +71,9 @@ pub fn campaign(
 ) -> Summary {
     let threads = threads.max(1);
     let mine = |thread: usize| {
-        let seeds = (first..first.saturating_add(count)).skip(thread).step_by(threads);
+        let seeds = (first..first.saturating_add(count))
+            .skip(thread)
+            .step_by(threads);
         let run_one = |seed| {
             let mix = Mix::draw(seed);
             (seed, run(&mix, &mix.ops(ops)))

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use serde_json::json;
 use pool_core::sync::thread;
+use serde_json::json;
 use sim::campaign::{Summary, campaign};
 use sim::exhaust::{Scope, Tried};
 use sim::mix::Mix;
 use sim::replay::Replay;
-use sim::run::{Failure, Outcome, run};
+use sim::run::{Failure, Outcome, run_keeping};
 use sim::shrink::shrink;
 
 /// Whole pools in one thread, from one seed.
@@ -39,6 +39,9 @@ struct Arguments {
     /// Run a file that --shrink wrote.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "shrink", "planted", "exhaustive"])]
     replay: Option<PathBuf>,
+    /// Events that are shown of a replay that fails.
+    #[arg(long, value_name = "N", default_value_t = sim::trace::KEPT, requires = "replay")]
+    events: usize,
     /// Plant each bug that must be found, and find it. Needs a build with the feature `fault`.
     #[arg(long)]
     planted: bool,
@@ -77,7 +80,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> anyhow::Result<bool> {
     if let Some(file) = &arguments.replay {
-        return replay(file);
+        return replay(file, arguments.events);
     }
     if arguments.planted {
         return planted(arguments);
@@ -170,7 +173,10 @@ fn in_json(summary: &Summary) -> serde_json::Value {
 
 /// Tells of a failure all that is needed to look into it.
 fn told(seed: u64, ops: usize, failure: &Failure) {
-    eprintln!("\nseed {seed} breaks a rule at op {}: {}", failure.at, failure.broken);
+    eprintln!(
+        "\nseed {seed} breaks a rule at op {}: {}",
+        failure.at, failure.broken
+    );
     eprintln!("replay: cargo xtask sim --seed {seed} --ops {ops} --shrink");
     eprintln!("its world: {}", Mix::draw(seed));
     for event in &failure.last {
@@ -187,7 +193,11 @@ fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
         seed,
         ops: shrunk.ops,
     };
-    println!("\n{} ops are left after {} runs:\n{replay}", replay.ops.len(), shrunk.tries);
+    println!(
+        "\n{} ops are left after {} runs:\n{replay}",
+        replay.ops.len(),
+        shrunk.tries
+    );
     if let Some(failure) = &shrunk.outcome.failure {
         println!("# {}", failure.broken);
         for event in &failure.last {
@@ -203,11 +213,11 @@ fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read {}", file.display()))?;
+fn replay(file: &std::path::Path, kept: usize) -> anyhow::Result<bool> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let replay = Replay::parse(&text).with_context(|| format!("in {}", file.display()))?;
-    let outcome = run(&replay.mix(), &replay.ops);
+    let outcome = run_keeping(&replay.mix(), &replay.ops, kept);
     println!("{} ops, hash {:016x}", outcome.ops, outcome.hash);
     if let Some(failure) = &outcome.failure {
         eprintln!("op {}: {}", failure.at, failure.broken);
@@ -239,7 +249,10 @@ fn exhaustive(arguments: &Arguments) -> anyhow::Result<bool> {
             is_well = false;
             let seed = Mix::SCOPE;
             eprintln!("{}\n{}", failure.broken, Replay { seed, ops });
-            failure.last.iter().for_each(|event| eprintln!("#   {event}"));
+            failure
+                .last
+                .iter()
+                .for_each(|event| eprintln!("#   {event}"));
         }
     }
     Ok(is_well)

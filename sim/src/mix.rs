@@ -97,7 +97,10 @@ impl Mix {
             lost_percent: 0,
             doubled_percent: 0,
             late_percent: 0,
-            weights: Kind::ALL.iter().map(|&kind| (kind, kind.weight())).collect(),
+            weights: Kind::ALL
+                .iter()
+                .map(|&kind| (kind, kind.weight()))
+                .collect(),
         }
     }
 

@@ -158,7 +158,7 @@ kinds! {
     /// by nobody.
     HostDiesWith = "host-dies-with", 0, Fault;
     /// A host pauses.
-    HostPauses = "host-pauses", 4, Fault;
+    HostPauses = "host-pauses", 8, Fault;
     /// A link goes down.
     LinkFails = "link-fails", 4, Fault;
     /// A line is poisoned.
@@ -250,7 +250,13 @@ mod tests {
             };
             assert_eq!(op.to_string().parse(), Ok(op));
         }
-        for line in ["", "spawn 1 2 3 4", "spawn 1 2 3 4 5 6", "no 1 2 3 4 5", "spawn -1 2 3 4 5"] {
+        for line in [
+            "",
+            "spawn 1 2 3 4",
+            "spawn 1 2 3 4 5 6",
+            "no 1 2 3 4 5",
+            "spawn -1 2 3 4 5",
+        ] {
             assert!(line.parse::<Op>().is_err(), "{line}");
         }
     }

@@ -49,7 +49,7 @@ pub const BUGS: [Bug; 36] = [
     bug("host.recall_waits_for_no_user", 8),
     bug("host.release_again_forgets_the_version", 8),
     bug("host.release_of_any_ticket_is_taken", 16),
-    bug("host.the_condemned_are_heard", 32),
+    bug("host.the_condemned_are_heard", 64),
     bug("member.releases_before_version", 8),
     bug("place.aligns_the_offset", 4),
     bug("recover.counts_incarnations_anew", 4),
@@ -58,10 +58,10 @@ pub const BUGS: [Bug; 36] = [
     bug("recover.takes_an_id_each_time", 4),
     bug("seal.is_not_journaled", 8),
     bug("sim.drops_a_record", 4),
-    bug("sim.fences_nobody", 32),
+    bug("sim.fences_nobody", 64),
     bug("sim.hands_out_what_was_there", 16),
     bug("sim.keeps_stale_lines", 4),
-    bug("sim.leaves_torn_lines", 32),
+    bug("sim.leaves_torn_lines", 64),
     bug("sim.skips_write_back", 4),
 ];
 

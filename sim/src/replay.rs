@@ -50,7 +50,9 @@ impl Replay {
     pub fn parse(text: &str) -> Result<Self, NoReplay> {
         let lines = (1..).zip(text.lines().map(str::trim));
         let mut lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-        let seed = lines.next().and_then(|(_, line)| line.strip_prefix("seed "));
+        let seed = lines
+            .next()
+            .and_then(|(_, line)| line.strip_prefix("seed "));
         let seed = seed.and_then(|seed| seed.trim().parse().ok());
         let seed = seed.ok_or(NoReplay::NoSeed)?;
         let op = |(line, text): (usize, &str)| {
@@ -83,6 +85,9 @@ mod tests {
         assert_eq!(Replay::parse(&replay.to_string()), Ok(replay));
         assert_eq!(Replay::parse("# nothing\n"), Err(NoReplay::NoSeed));
         let wrong = Replay::parse("seed 1\n\nspawn 1\n");
-        assert!(matches!(wrong, Err(NoReplay::NoOp { line: 3, .. })), "{wrong:?}");
+        assert!(
+            matches!(wrong, Err(NoReplay::NoOp { line: 3, .. })),
+            "{wrong:?}"
+        );
     }
 }

@@ -63,6 +63,11 @@ fn each_planted_bug_is_found_within_its_budget() {
     assert_eq!(BUGS.map(|bug| bug.name), NAMES);
     for bug in BUGS {
         let found = find(&bug, 0);
-        assert!(found.is_some(), "{} is not found in {} seeds", bug.name, bug.seeds);
+        assert!(
+            found.is_some(),
+            "{} is not found in {} seeds",
+            bug.name,
+            bug.seeds
+        );
     }
 }

@@ -9,10 +9,11 @@ use sim::run::run;
 
 fn no_failures(first: u64, seeds: u64, ops: usize) -> sim::campaign::Summary {
     let summary = campaign((first, seeds), ops, 2, |_, _| {});
-    if let Some((seed, outcome)) = summary.failures.first() {
-        let failure = outcome.failure.as_ref().unwrap();
-        panic!("cargo xtask sim --seed {seed} --ops {ops} --shrink: {}", failure.broken);
-    }
+    let failed = summary.failures.iter();
+    let failed = failed.filter_map(|(seed, outcome)| Some((seed, outcome.failure.as_ref()?)));
+    let replay = |seed| format!("cargo xtask sim --seed {seed} --ops {ops} --shrink");
+    let failed = failed.map(|(seed, failure)| format!("{}: {}", replay(seed), failure.broken));
+    assert_eq!(failed.collect::<Vec<_>>(), Vec::<String>::new());
     summary
 }
 
@@ -20,8 +21,17 @@ fn no_failures(first: u64, seeds: u64, ops: usize) -> sim::campaign::Summary {
 fn whatever_happens_to_whole_pools_every_rule_holds() {
     let summary = no_failures(0, 16, 4_000);
     assert_eq!(summary.ops, 16 * 4_000);
-    for fault in ["host-death", "daemon-death", "process-death", "host-fenced", "memory-taken"] {
-        assert!(summary.faults.get(fault).is_some_and(|count| *count > 5), "{fault}");
+    for fault in [
+        "host-death",
+        "daemon-death",
+        "process-death",
+        "host-fenced",
+        "memory-taken",
+    ] {
+        assert!(
+            summary.faults.get(fault).is_some_and(|count| *count > 5),
+            "{fault}"
+        );
     }
     assert!(summary.marks.len() > 30, "{:?}", summary.marks);
 }

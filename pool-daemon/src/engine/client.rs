@@ -205,9 +205,7 @@ impl Engine {
             None => Ok(()),
         };
         let outcome = match (ordered, ask.body) {
-            (Ok(()), _)
-                if request_id == last.request_id && !planted!("engine.does_it_again") =>
-            {
+            (Ok(()), _) if request_id == last.request_id && !planted!("engine.does_it_again") => {
                 return self.answer_again(client, last);
             }
             (Ok(()), Some(body)) => self.dispatch(client, request_id, body),

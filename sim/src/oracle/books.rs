@@ -126,7 +126,9 @@ impl Books {
         holds(is_proven, rule, || format!("backing {id} is mapped"))?;
         // A file whose descriptor is lost may end in the commit that finds it lost.
         let was_in_quarantine = !known.is_kept || backing.charged_tenant_id != 0;
-        holds(was_in_quarantine, rule, || format!("backing {id} was in use"))
+        holds(was_in_quarantine, rule, || {
+            format!("backing {id} was in use")
+        })
     }
 
     fn incarnate(&mut self, segment: &row::SegmentRow) -> Checked {
@@ -139,7 +141,9 @@ impl Books {
     fn changed(&mut self, before: &row::SegmentRow, now: &row::SegmentRow) -> Checked {
         let id = now.segment_id;
         let stays = before.addr == now.addr && before.tenant_id == now.tenant_id;
-        holds(stays, "a seal is for ever", || format!("segment {id} is elsewhere"))?;
+        holds(stays, "a seal is for ever", || {
+            format!("segment {id} is elsewhere")
+        })?;
         if now.freed {
             return Ok(());
         }
@@ -193,7 +197,10 @@ impl Books {
             };
             if is_granted && after.get(place) != Some(record) {
                 let now = after.get(place);
-                return broken(rule, format_args!("{place:?} is {now:?} and was {record:?}"));
+                return broken(
+                    rule,
+                    format_args!("{place:?} is {now:?} and was {record:?}"),
+                );
             }
         }
         Ok(())
@@ -223,7 +230,9 @@ impl Books {
                 return broken(rule, format_args!("backing {id} has no row"));
             };
             let is_its = backing.segment_id == segment && backing.charged_tenant_id == 0;
-            holds(is_its, rule, || format!("{backing:?} is a piece of segment {segment}"))?;
+            holds(is_its, rule, || {
+                format!("{backing:?} is a piece of segment {segment}")
+            })?;
         }
         Ok(())
     }
@@ -245,7 +254,9 @@ impl Books {
                 && (share.access() == Access::ReadWrite || share.access() == access)
         };
         let may = client.tenant_id == row.tenant_id || row.shares.iter().any(|it| covers(&it));
-        holds(may, "only who may", || format!("{client:?} is granted {row:?}"))
+        holds(may, "only who may", || {
+            format!("{client:?} is granted {row:?}")
+        })
     }
 
     /// A client is told that it holds a segment no more, or that nobody does.
@@ -267,9 +278,10 @@ impl Books {
         holds(report.balanced, rule, || format!("{:?}", report.findings))?;
         let mut owned = 0;
         for device in &report.devices {
-            let parts =
-                device.free_extents + device.granted_extents + device.quarantined_extents;
-            holds(device.total_extents == parts, rule, || format!("{device:?}"))?;
+            let parts = device.free_extents + device.granted_extents + device.quarantined_extents;
+            holds(device.total_extents == parts, rule, || {
+                format!("{device:?}")
+            })?;
             owned += device.granted_extents + device.quarantined_extents;
         }
         // What is being built is carved and has no row yet.
@@ -307,7 +319,10 @@ impl Books {
         let is_there = runs.minus(&self.there).count() == 0;
         let is_good = runs.common(&self.bad).count() == 0;
         holds(is_there && is_good, "granted is there", || {
-            format!("{runs:?}; there are {:?}, bad are {:?}", self.there, self.bad)
+            format!(
+                "{runs:?}; there are {:?}, bad are {:?}",
+                self.there, self.bad
+            )
         })
     }
 

@@ -42,11 +42,14 @@ struct Extent {
 impl Default for Extent {
     fn default() -> Self {
         Self {
-            published: BTreeMap::from([(0, Content {
-                mark: Some(0),
-                by: 0,
-                is_granted: true,
-            })]),
+            published: BTreeMap::from([(
+                0,
+                Content {
+                    mark: Some(0),
+                    by: 0,
+                    is_granted: true,
+                },
+            )]),
             users: BTreeMap::new(),
             writer: (0, 0, true),
         }
@@ -110,7 +113,9 @@ impl Truth {
             }
             None => broken(
                 "extent published",
-                format_args!("extent {number}: host {slot} gets version {version}, never published"),
+                format_args!(
+                    "extent {number}: host {slot} gets version {version}, never published"
+                ),
             ),
         }
     }
@@ -200,8 +205,10 @@ impl Truth {
 
     /// A reader is told that a line is lost.
     pub(crate) fn told_poisoned(&self, spot: (u32, u32)) -> Checked {
-        holds(self.poisoned.contains(&spot), "poison is where it was", || {
-            format!("{spot:?} reads as poisoned and was not")
-        })
+        holds(
+            self.poisoned.contains(&spot),
+            "poison is where it was",
+            || format!("{spot:?} reads as poisoned and was not"),
+        )
     }
 }

@@ -116,7 +116,10 @@ impl World {
         let Some(process) = self.machines[h].processes.get(&pid) else {
             return Ok(());
         };
-        let Some(client) = process.client().filter(|_| process.tidy && process.connected) else {
+        let Some(client) = process
+            .client()
+            .filter(|_| process.tidy && process.connected)
+        else {
             return Ok(());
         };
         for backing in process.mapped.keys().copied().collect::<Vec<_>>() {
@@ -211,9 +214,11 @@ impl World {
         let machine = &self.machines[h];
         if let Some(before) = before.filter(|_| was_answered && machine.engine.is_some()) {
             let is_begun = machine.building.len() > building;
-            return holds(machine.durable == before && !is_begun, "a request is done once", || {
-                format!("client {client} repeated {request_id}")
-            });
+            return holds(
+                machine.durable == before && !is_begun,
+                "a request is done once",
+                || format!("client {client} repeated {request_id}"),
+            );
         }
         Ok(())
     }
@@ -279,7 +284,10 @@ impl World {
             }
             Some(reply::Body::Reattached(again)) => {
                 let told = |id: &SegmentId| {
-                    again.held.iter().find(|held| held.segment_id == id.number())
+                    again
+                        .held
+                        .iter()
+                        .find(|held| held.segment_id == id.number())
                 };
                 let held: Vec<_> = process.held.keys().copied().collect();
                 for id in held {
@@ -407,23 +415,32 @@ impl World {
         let (mut end, mut mapped) = (0, Vec::new());
         for (piece, &(backing, access)) in segment.pieces.iter().zip(files) {
             let file = machine.files.get(&backing).filter(|file| file.kept);
-            let bytes = file.map_or(0, |file| super::plans::bytes(
-                u32::try_from(file.extents.len()).unwrap_or(0),
-            ));
+            let bytes = file.map_or(0, |file| {
+                super::plans::bytes(u32::try_from(file.extents.len()).unwrap_or(0))
+            });
             let shows = !foreign || file.is_some_and(|file| file.shareable);
-            holds(shows, "what another tenant maps is whole", || format!("{file:?}"))?;
+            holds(shows, "what another tenant maps is whole", || {
+                format!("{file:?}")
+            })?;
             let fits = piece.offset == end && piece.bytes == bytes && access == granted.access();
             holds(fits, "a descriptor is of what was granted", || {
                 format!("{piece:?} of {segment:?} is {file:?}")
             })?;
             end += bytes;
             let addr = PoolAddr::new(segment.addr + piece.offset);
-            mapped.push((backing, Mapping { segment: id, addr, bytes }));
+            mapped.push((
+                backing,
+                Mapping {
+                    segment: id,
+                    addr,
+                    bytes,
+                },
+            ));
         }
         if let Some(before) = process.held.get(&id)
             && before.pieces != files.iter().map(|(id, _)| *id).collect::<Vec<_>>()
         {
-            let grew = machine.durable.len() > 0 && before.pieces.len() < files.len();
+            let grew = before.pieces.len() < files.len();
             if grew {
                 self.trace.reached("a segment grows");
             }
@@ -438,7 +455,9 @@ impl World {
                 process.wrote.insert(backing);
             }
         }
-        let slot = u8::try_from(granted.slot).ok().and_then(coherence::Slot::new);
+        let slot = u8::try_from(granted.slot)
+            .ok()
+            .and_then(coherence::Slot::new);
         let slot = slot.filter(|slot| *slot != coherence::Slot::DAEMON);
         if let Some(slot) = slot {
             let before = machine.given.insert((id, slot), client);
@@ -475,7 +494,9 @@ impl World {
         ranges.sort_unstable();
         for pair in ranges.windows(2) {
             let apart = pair[0].1 <= pair[1].0 || pair[0].2 == pair[1].2;
-            holds(apart, "an address is of one segment", || format!("{pair:?}"))?;
+            holds(apart, "an address is of one segment", || {
+                format!("{pair:?}")
+            })?;
         }
         Ok(())
     }

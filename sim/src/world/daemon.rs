@@ -13,8 +13,8 @@ use pool_proto::common::v1::Pages;
 use pool_proto::session::v1::reply;
 
 use super::World;
-use super::plans;
 use super::machine::{Loss, Order, Transfer, commit, rows};
+use super::plans;
 use crate::broken::{Checked, broken, holds};
 use crate::oracle::books::{Books, Known};
 
@@ -238,13 +238,18 @@ impl World {
                 bytes,
                 shareable,
                 runs,
-            } => return self.ordered(h, Order {
-                backing,
-                device,
-                bytes: bytes.get(),
-                runs,
-                shareable,
-            }),
+            } => {
+                return self.ordered(
+                    h,
+                    Order {
+                        backing,
+                        device,
+                        bytes: bytes.get(),
+                        runs,
+                        shareable,
+                    },
+                );
+            }
             Action::Withdrawn { runs, .. } => {
                 machine.books.withdrawn(&runs);
                 if let Some((steward, _)) = &mut machine.steward {
@@ -264,7 +269,14 @@ impl World {
             }
             Action::Discard { backing } => return self.discarded(h, backing),
             Action::Answer { outcome, .. } => machine.is_refused = outcome.is_err(),
-            Action::Publish(event) => self.mark_event(&event.kind),
+            Action::Publish(event) => {
+                if event.kind == "segment-damaged"
+                    && let Some(segment) = SegmentId::new(event.segment_id)
+                {
+                    machine.contents.damaged(segment);
+                }
+                self.mark_event(&event.kind);
+            }
             Action::AwaitEnd {
                 segment,
                 slot,
@@ -356,9 +368,11 @@ impl World {
             .durable
             .contains_key(&(Table::Backings, backing.number()));
         machine.files.remove(&backing);
-        holds(!given && !journaled, "only what nobody had is discarded", || {
-            backing.to_string()
-        })
+        holds(
+            !given && !journaled,
+            "only what nobody had is discarded",
+            || backing.to_string(),
+        )
     }
 
     /// The daemon dies; what it has not committed is forgotten, and some of its descriptors.
@@ -385,8 +399,8 @@ impl World {
                 _ => self.rng.below(3) > 0,
             };
             let journaled = (Table::Backings, id.number());
-            file.kept = (file.pooled || file.kept && stored)
-                && machine.durable.contains_key(&journaled);
+            file.kept =
+                (file.pooled || file.kept && stored) && machine.durable.contains_key(&journaled);
         }
         machine.forget_unkept();
         Ok(())

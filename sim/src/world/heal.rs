@@ -60,7 +60,12 @@ impl World {
 
     /// Whoever comes back and waits is answered.
     fn answer_all(&mut self, h: usize) -> Checked {
-        for pid in self.machines[h].processes.keys().copied().collect::<Vec<_>>() {
+        for pid in self.machines[h]
+            .processes
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+        {
             self.reattach(h, pid)?;
         }
         // Past every deadline of a daemon: pressure, grace, recalls of domains.
@@ -92,16 +97,23 @@ impl World {
             })?;
         }
         for extent in self.lines.bad_extents(h) {
-            holds(machine.books.knows_bad(extent), "poison is heard of", || {
-                format!("extent {extent} of host {h} is bad")
-            })?;
+            holds(
+                machine.books.knows_bad(extent),
+                "poison is heard of",
+                || format!("extent {extent} of host {h} is bad"),
+            )?;
         }
         Ok(())
     }
 
     /// After everybody has ended, everything is free.
     fn end_all(&mut self, h: usize) -> Checked {
-        for pid in self.machines[h].processes.keys().copied().collect::<Vec<_>>() {
+        for pid in self.machines[h]
+            .processes
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+        {
             self.kill(h, pid)?;
         }
         let engine = self.machines[h].engine.as_ref();

@@ -363,7 +363,11 @@ impl Lines {
     }
 
     /// A steward asks the device, by the mailbox of its host.
-    pub(crate) fn ask_device(&mut self, h: usize, request: &Request) -> Result<Response, Unanswered> {
+    pub(crate) fn ask_device(
+        &mut self,
+        h: usize,
+        request: &Request,
+    ) -> Result<Response, Unanswered> {
         let mailbox = self.mailbox(h, self.private);
         self.ask(mailbox, request).map_err(unanswered)
     }
@@ -379,7 +383,9 @@ impl Lines {
     pub(crate) fn want_back(&mut self, h: usize, pick: u16, forced_removal: bool) -> bool {
         let capacity = self.fabric.memdev(self.private).map(Memdev::capacity);
         let extents = capacity.and_then(|it| it.extents(LdId(host(h).0)).ok());
-        let extents = extents.filter(|_| self.region.is_some()).unwrap_or_default();
+        let extents = extents
+            .filter(|_| self.region.is_some())
+            .unwrap_or_default();
         let place = usize::from(pick).checked_rem(extents.len());
         let Some(extent) = place.and_then(|place| extents.get(place)) else {
             return false;
@@ -535,7 +541,10 @@ impl Lines {
         for memdev in [self.private, self.shared] {
             let capacity = self.fabric.memdev(memdev).map(|it| it.capacity().check());
             if let Some(Err(finding)) = capacity {
-                return broken("the fabric's capacity is accounted for", format_args!("{finding:?}"));
+                return broken(
+                    "the fabric's capacity is accounted for",
+                    format_args!("{finding:?}"),
+                );
             }
         }
         Ok(())
@@ -594,7 +603,10 @@ mod tests {
             let mix = Mix::draw(seed);
             let mut lines = Lines::new(&mix).unwrap();
             for h in 0..usize::from(mix.hosts) {
-                for base in [PRIVATE, SHARED].into_iter().skip(usize::from(!mix.shipped)) {
+                for base in [PRIVATE, SHARED]
+                    .into_iter()
+                    .skip(usize::from(!mix.shipped))
+                {
                     lines.store(h, address(base, 0, 1), [7; 64]).unwrap();
                     assert_eq!(lines.load(h, address(base, 0, 1)), Ok([7; 64]));
                 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use coherence::Slot;
 use pool_core::{BackingId, ClientId, DeviceId, PoolAddr, SegmentId};
 use pool_daemon::engine::Engine;
+use pool_daemon::engine::Run;
 use pool_daemon::engine::command::PeerIdentity;
 use pool_daemon::engine::effect::Action;
 use pool_daemon::engine::plan::Plan;
-use pool_daemon::engine::Run;
 use pool_daemon::journal::{Record, Rows, Table};
 use pool_daemon::steward::Steward;
 use pool_proto::common::v1::Access;
@@ -258,10 +258,13 @@ impl Machine {
     /// Slots of a domain were recovered: those are free whose processes have ended.
     pub(crate) fn recovered(&mut self, segment: SegmentId, slots: u32) {
         let awaited = &self.awaited;
-        let is_awaited = |slot: &Slot| awaited.iter().any(|(of, its, _)| of == &segment && its == slot);
-        self.given.retain(|(of, slot), _| {
-            *of != segment || slots & slot.bit() == 0 || is_awaited(slot)
-        });
+        let is_awaited = |slot: &Slot| {
+            awaited
+                .iter()
+                .any(|(of, its, _)| of == &segment && its == slot)
+        };
+        self.given
+            .retain(|(of, slot), _| *of != segment || slots & slot.bit() == 0 || is_awaited(slot));
     }
 
     /// Memory that neither the daemon nor any process has is gone.
@@ -291,7 +294,10 @@ impl Machine {
     }
 
     /// The row of a segment that lives.
-    pub(crate) fn segment_row(&self, id: SegmentId) -> Option<&pool_proto::journal::v1::SegmentRow> {
+    pub(crate) fn segment_row(
+        &self,
+        id: SegmentId,
+    ) -> Option<&pool_proto::journal::v1::SegmentRow> {
         match self.durable.get(&(Table::Segments, id.number())) {
             Some(Record::Segment(row)) if !row.freed => Some(row),
             _ => None,

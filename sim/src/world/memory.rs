@@ -55,7 +55,8 @@ impl Machine {
 
     /// Whether a line of what a process holds is the segment's line, as the journal has it.
     fn is_current(&self, spot: Spot, held: &Held) -> bool {
-        let Some((row, (backing, _))) = self.segment_row(spot.0).zip(self.find(held, spot.1)) else {
+        let Some((row, (backing, _))) = self.segment_row(spot.0).zip(self.find(held, spot.1))
+        else {
             return false;
         };
         let place = held.pieces.iter().position(|id| *id == backing);
@@ -66,7 +67,9 @@ impl Machine {
     /// How many extents a process has of what it holds.
     pub(crate) fn held_extents(&self, held: &Held) -> u32 {
         let pieces = held.pieces.iter().filter_map(|id| self.files.get(id));
-        pieces.map(|file| u32::try_from(file.extents.len()).unwrap_or(0)).sum()
+        pieces
+            .map(|file| u32::try_from(file.extents.len()).unwrap_or(0))
+            .sum()
     }
 
     pub(crate) fn place(&self, backing: BackingId, extent: u32, line: u32) -> Option<Place> {
@@ -103,7 +106,9 @@ impl Machine {
 
 impl World {
     pub(super) fn is_pooled(&self, h: usize, device: DeviceId) -> bool {
-        let row = self.machines[h].durable.get(&(Table::Devices, device.number().into()));
+        let row = self.machines[h]
+            .durable
+            .get(&(Table::Devices, device.number().into()));
         matches!(row, Some(Record::Device(row)) if row.tier == "pooled")
     }
 
@@ -274,7 +279,8 @@ impl World {
             return Ok(());
         }
         let mark = self.mark();
-        self.trace.note("stored", [h as u64, pid.into(), spot.0.number(), mark]);
+        self.trace
+            .note("stored", [h as u64, pid.into(), spot.0.number(), mark]);
         let stored = self.store(h, place, mark);
         let machine = &mut self.machines[h];
         if stored.is_ok() && machine.is_current(spot, &held) {
@@ -306,7 +312,10 @@ impl World {
             }
             Err(_) => return Ok(()),
         };
-        self.trace.note("loaded", [h as u64, pid.into(), spot.0.number(), found.unwrap_or(0)]);
+        self.trace.note(
+            "loaded",
+            [h as u64, pid.into(), spot.0.number(), found.unwrap_or(0)],
+        );
         if self.machines[h].contents.read(spot, found)? {
             self.trace.reached("a line is read after its host died");
         }

@@ -53,14 +53,14 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a mix, in which every daemon has started and every host has joined.
-    pub(crate) fn new(mix: Mix) -> Checked<Self> {
+    pub(crate) fn new(mix: Mix, kept: usize) -> Checked<Self> {
         let lines = Lines::new(&mix)?;
         let mut machines = Vec::new();
         for _ in 0..mix.hosts {
             machines.push(Machine::new(plans::plan(&mix)?));
         }
         let mut world = Self {
-            trace: Trace::default(),
+            trace: Trace::new(kept),
             rng: Rng::new(mix.seed),
             now: Nanos::ZERO,
             lines,
@@ -86,7 +86,8 @@ impl World {
     pub(crate) fn play(&mut self, number: usize, op: &Op) -> Checked {
         self.rng = Rng::new(u64::from(op.salt));
         self.trace.begin(number);
-        self.trace.note("op", [op.kind as u64, u64::from(op.salt), 0, 0]);
+        self.trace
+            .note("op", [op.kind as u64, u64::from(op.salt), 0, 0]);
         let span = self.rng.below(400_000);
         self.pass(span)?;
         let h = self.host_of(op);
@@ -99,7 +100,7 @@ impl World {
             Group::Work if !self.machines[h].acts() => {}
             Group::Work => self.work(h, op)?,
         }
-        if number % CHECK_EVERY == 0 {
+        if number.is_multiple_of(CHECK_EVERY) {
             self.lines.check()?;
         }
         Ok(())

@@ -102,7 +102,12 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         ],
         tenancy: Tenancy {
             tenants: vec![
-                tenant("alpha", 1_000, quota(ddr / 3, ddr), quota(pooled / 3, pooled)),
+                tenant(
+                    "alpha",
+                    1_000,
+                    quota(ddr / 3, ddr),
+                    quota(pooled / 3, pooled),
+                ),
                 tenant("beta", 1_001, quota(ddr / 6, ddr), quota(0, pooled / 2)),
                 tenant("gamma", 1_002, percent, quota(0, 2)),
             ],

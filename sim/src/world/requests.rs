@@ -152,7 +152,9 @@ impl World {
     fn writers_of(&self, h: usize, pid: u32, segment: u64) -> u64 {
         let process = self.machines[h].processes.get(&pid);
         let id = SegmentId::new(segment);
-        let held = process.zip(id).and_then(|(process, id)| process.held.get(&id));
+        let held = process
+            .zip(id)
+            .and_then(|(process, id)| process.held.get(&id));
         held.map_or(0, |held| held.writers)
     }
 }

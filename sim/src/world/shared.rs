@@ -182,10 +182,15 @@ impl World {
         let (mix, calm) = (&self.mix, self.heals);
         let (lost, doubled, late) = (mix.lost_percent, mix.doubled_percent, mix.late_percent);
         let mut draws = |percent| self.rng.below(100) < percent && !calm;
-        let copies = if draws(lost) { 0 } else { 1 + u64::from(draws(doubled)) };
+        let copies = if draws(lost) {
+            0
+        } else {
+            1 + u64::from(draws(doubled))
+        };
         let is_late = draws(late);
         if copies != 1 || is_late {
-            self.trace.fault("message-troubled", [copies, u64::from(is_late), 0, 0]);
+            self.trace
+                .fault("message-troubled", [copies, u64::from(is_late), 0, 0]);
         }
         for _ in 0..copies {
             let most = if is_late { 300 * MS } else { 2 * MS };
@@ -303,7 +308,8 @@ impl World {
         if let Err(found) = home.check() {
             return broken("the home is sound", found);
         }
-        self.trace.note("home", [outputs.len() as u64, now.get(), 0, 0]);
+        self.trace
+            .note("home", [outputs.len() as u64, now.get(), 0, 0]);
         let dies = self.shared.armed.take().filter(|_| !self.heals);
         if let Some(count) = dies {
             if count > 0 && count < outputs.len() {
@@ -347,13 +353,13 @@ impl World {
     /// A host that was condemned is cut off, and the home is told.
     fn fence(&mut self, host: u8, era: u64) -> Checked {
         let home = self.shared.home.as_ref();
-        if self.home_acts() && home.is_some_and(|home| home.condemned(host) == Some(era)) {
-            if self.lines.fence(usize::from(host)).is_ok() {
-                self.hear_of_lost();
-                self.trace.fault("host-fenced", [u64::from(host), era, 0, 0]);
-                self.shared.truth.fenced(host, era);
-                self.step_home(HomeInput::HostFenced { host, era })?;
-            }
+        let is_due = home.is_some_and(|home| home.condemned(host) == Some(era));
+        if is_due && self.home_acts() && self.lines.fence(usize::from(host)).is_ok() {
+            self.hear_of_lost();
+            self.trace
+                .fault("host-fenced", [u64::from(host), era, 0, 0]);
+            self.shared.truth.fenced(host, era);
+            self.step_home(HomeInput::HostFenced { host, era })?;
         }
         let home = self.shared.home.as_ref();
         if home.is_none_or(|home| home.condemned(host) == Some(era)) {
@@ -413,7 +419,8 @@ impl World {
         let before = peer.member();
         let outputs = peer.step(now, input);
         let era = before.or(peer.member()).unwrap_or(0);
-        self.trace.note("peer", [h as u64, outputs.len() as u64, now.get(), era]);
+        self.trace
+            .note("peer", [h as u64, outputs.len() as u64, now.get(), era]);
         for output in outputs {
             self.perform_peer(h, era, output)?;
         }
@@ -480,9 +487,13 @@ impl World {
         let slot = slot_of(h);
         if !self.shared.truth.is_fenced(slot, era) {
             let what = (epoch, version);
-            let granted = self.shared.truth.granted((slot, user), extent, right, what)?;
+            let granted = self
+                .shared
+                .truth
+                .granted((slot, user), extent, right, what)?;
             if granted {
-                self.trace.reached("an extent is read that another host wrote");
+                self.trace
+                    .reached("an extent is read that another host wrote");
             }
         }
         // Lines of another version are stale.
@@ -553,7 +564,10 @@ impl World {
             let line = choice % SHARED_LINES;
             let loaded = self.lines.load(h, address(SHARED, extent, line));
             self.hear_of_lost();
-            self.trace.note("shared-load", [h as u64, at.0, u64::from(extent), used.version]);
+            self.trace.note(
+                "shared-load",
+                [h as u64, at.0, u64::from(extent), used.version],
+            );
             if self.shared.truth.is_fenced(slot, used.era) {
                 return Ok(());
             }
@@ -571,14 +585,30 @@ impl World {
             };
         }
         let line = used.written.min(SHARED_LINES - 1);
-        let stored = self.lines.store(h, address(SHARED, extent, line), line_of(used.mark));
+        let stored = self
+            .lines
+            .store(h, address(SHARED, extent, line), line_of(used.mark));
         self.hear_of_lost();
-        self.trace.note("shared-store", [h as u64, at.0, u64::from(extent), used.mark]);
+        self.trace.note(
+            "shared-store",
+            [h as u64, at.0, u64::from(extent), used.mark],
+        );
         if stored.is_err() {
             return Ok(());
         }
         if let Some(used) = self.shared.uses[h].get_mut(&at) {
             used.written = line + 1;
+        }
+        Ok(())
+    }
+
+    /// The users of a host that wakes go on where they were, before the host hears anything.
+    pub(super) fn users_wake(&mut self, h: usize) -> Checked {
+        for ((user, extent), used) in self.shared.uses[h].clone() {
+            self.touch_line(h, (user, extent), used, 0)?;
+            if self.rng.once_in(2) {
+                self.end_use(h, user, extent)?;
+            }
         }
         Ok(())
     }
@@ -607,7 +637,11 @@ impl World {
         let mut change = Change::None;
         if used.writes && used.written > 0 {
             let reached = self.write_extent_back(h, extent) && used.written == SHARED_LINES;
-            change = if reached { Change::Published } else { Change::Torn };
+            change = if reached {
+                Change::Published
+            } else {
+                Change::Torn
+            };
         }
         self.give_up(h, at, used, change)
     }
@@ -627,7 +661,8 @@ impl World {
         let slot = slot_of(h);
         let era = self.shared.peers[h].member().unwrap_or(0);
         for line in 0..SHARED_LINES {
-            if !self.shared.truth.is_fenced(slot, era) && self.shared.truth.was_poisoned((extent, line))
+            if !self.shared.truth.is_fenced(slot, era)
+                && self.shared.truth.was_poisoned((extent, line))
             {
                 self.trace.reached("a poisoned line is written anew");
             }
@@ -674,7 +709,14 @@ impl World {
             let peer = &self.shared.peers[h];
             if peer.waiting(extent).any(|(waiter, _)| waiter == user) {
                 let change = Change::None;
-                self.step_peer(h, PeerInput::Release { user, extent, change })?;
+                self.step_peer(
+                    h,
+                    PeerInput::Release {
+                        user,
+                        extent,
+                        change,
+                    },
+                )?;
             }
         }
         Ok(())
@@ -698,7 +740,11 @@ impl World {
 
     /// A lost extent is repaired from a copy, or accepted as it is.
     fn mend(&mut self, extent: u32) -> Checked {
-        let row = self.shared.home.as_ref().and_then(|home| home.extent(extent));
+        let row = self
+            .shared
+            .home
+            .as_ref()
+            .and_then(|home| home.extent(extent));
         let Some(row) = row.filter(|_| self.home_acts()) else {
             self.after(10 * MS, Later::Mend(extent));
             return Ok(());
@@ -716,7 +762,9 @@ impl World {
                 self.step_home(HomeInput::Repaired { extent, version })?;
             }
             let home = self.shared.home.as_ref();
-            let state = home.and_then(|home| home.extent(extent)).map(|row| row.state);
+            let state = home
+                .and_then(|home| home.extent(extent))
+                .map(|row| row.state);
             let is_taken = !matches!(state, Some(State::Lost { .. }) | None);
             holds(!is_taken, "only the last good copy repairs", || {
                 format!("extent {extent}, lost after {last_good}, took version {version}")
@@ -738,7 +786,10 @@ impl World {
             self.flush_line(0, at);
             let stored = self.lines.store(0, at, line_of(mark));
             self.flush_line(0, at);
-            let is_there = self.lines.load(0, at).is_ok_and(|line| line == line_of(mark));
+            let is_there = self
+                .lines
+                .load(0, at)
+                .is_ok_and(|line| line == line_of(mark));
             self.hear_of_lost();
             if stored.is_err() || !is_there {
                 self.after(10 * MS, Later::Mend(extent));
@@ -747,7 +798,9 @@ impl World {
         }
         self.trace.reached("an extent is repaired");
         self.shared.cached[0].remove(&extent);
-        self.shared.truth.published(0, extent, row.version, Some(mark))?;
+        self.shared
+            .truth
+            .published(0, extent, row.version, Some(mark))?;
         let version = last_good;
         self.step_home(HomeInput::Repaired { extent, version })
     }
@@ -757,7 +810,8 @@ impl World {
         let (extent, line) = (u32::from(pick) % self.shared.extents, u32::from(pick / 16));
         let line = line % SHARED_LINES;
         if self.lines.poison(h, address(SHARED, extent, line)) {
-            self.trace.fault("line-poisoned", [u64::from(extent), u64::from(line), 1, 0]);
+            self.trace
+                .fault("line-poisoned", [u64::from(extent), u64::from(line), 1, 0]);
             self.shared.truth.poisoned((extent, line));
         }
     }

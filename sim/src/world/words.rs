@@ -132,7 +132,10 @@ impl World {
                 directory,
                 unit,
             } => {
-                let line = machine.words.get(&directory).and_then(|words| words.line(unit));
+                let line = machine
+                    .words
+                    .get(&directory)
+                    .and_then(|words| words.line(unit));
                 let seen = line.and_then(seen_of);
                 Command::Looked {
                     segment,
@@ -148,7 +151,10 @@ impl World {
                 unit,
                 lease,
             } => {
-                let line = machine.words.get(&directory).and_then(|words| words.line(unit));
+                let line = machine
+                    .words
+                    .get(&directory)
+                    .and_then(|words| words.line(unit));
                 let gone = Err(LeaseError::Retired);
                 let outcome = line.map_or(gone, |line| match lease {
                     Lease::Acquire => proxy::lease(line, slot).map(Some),
@@ -283,7 +289,12 @@ impl World {
         };
         self.trace.note(
             "leased",
-            [h as u64, pid.into(), segment.number(), u64::from(granted.is_ok())],
+            [
+                h as u64,
+                pid.into(),
+                segment.number(),
+                u64::from(granted.is_ok()),
+            ],
         );
         match granted {
             Ok(grant) => {
@@ -299,7 +310,8 @@ impl World {
                 process.leased.insert((segment, unit), leased);
             }
             Err(LeaseError::Busy(_)) => {
-                self.trace.reached("a unit that is being written is refused");
+                self.trace
+                    .reached("a unit that is being written is refused");
             }
             Err(_) => {}
         }
@@ -314,16 +326,20 @@ impl World {
         let Some(process) = machine.processes.get(&pid) else {
             return Ok(());
         };
-        let (Some(leased), Some(held)) =
-            (process.leased.get(&(segment, unit)), process.held.get(&segment))
-        else {
+        let (Some(leased), Some(held)) = (
+            process.leased.get(&(segment, unit)),
+            process.held.get(&segment),
+        ) else {
             return Ok(());
         };
         if !process.is_answered || leased.grant.backing != held.incarnation {
             return Ok(()); // It is to ask first where the contents are.
         }
-        if machine.segment_row(segment).is_none() {
-            return Ok(()); // It was freed, and what is in it is nobody's concern.
+        let row = machine.segment_row(segment);
+        if row.is_none_or(|row| row.incarnation != held.incarnation) {
+            // It was freed, or this member was evicted: what it still sees of the old files is
+            // what anybody stores there who has them mapped.
+            return Ok(());
         }
         let line = if leased.writes {
             leased.written.min(LINES - 1)
@@ -337,14 +353,19 @@ impl World {
             return Ok(());
         };
         let (writes, mark) = (leased.writes, leased.mark);
-        self.trace.note("used", [h as u64, pid.into(), segment.number(), u64::from(writes)]);
+        self.trace.note(
+            "used",
+            [h as u64, pid.into(), segment.number(), u64::from(writes)],
+        );
         if writes {
             if self.store(h, place, mark).is_err() {
                 return Ok(());
             }
             let process = self.machines[h].processes.get_mut(&pid);
             let leased = process.and_then(|process| process.leased.get_mut(&(segment, unit)));
-            leased.into_iter().for_each(|leased| leased.written = line + 1);
+            leased
+                .into_iter()
+                .for_each(|leased| leased.written = line + 1);
             return Ok(());
         }
         let Ok(found) = self.load(h, place) else {
@@ -362,7 +383,10 @@ impl World {
             return Ok(());
         };
         // What was read counts only where the lease stood after it.
-        if Member::new(slot, Awake).check_shared(line, &leased.grant).is_err() {
+        if Member::new(slot, Awake)
+            .check_shared(line, &leased.grant)
+            .is_err()
+        {
             return Ok(());
         }
         let version = leased.grant.version;
@@ -416,7 +440,9 @@ impl World {
         let is_whole = leased.written == LINES;
         let is_half = (leased.written > 0 || leased.restores) && !is_whole;
         let done = if is_half {
-            member.abandon(line, &leased.grant).map(|()| leased.grant.version)
+            member
+                .abandon(line, &leased.grant)
+                .map(|()| leased.grant.version)
         } else {
             member.release_exclusive(line, &leased.grant, is_whole)
         };
@@ -445,7 +471,10 @@ impl World {
             let (Some(slot), Some(directory)) = (held.slot, held.pieces.first()) else {
                 continue;
             };
-            let lines = machine.words.get(directory).map_or(&[][..], |words| &words.lines);
+            let lines = machine
+                .words
+                .get(directory)
+                .map_or(&[][..], |words| &words.lines);
             for (unit, line) in (0..).zip(lines) {
                 let own = Own::judge(line.own.load(Acquire)).ok();
                 if let Some(own) = own.filter(|own| own.holders() & !slot.bit() != 0) {
@@ -463,13 +492,7 @@ impl World {
     }
 
     /// The daemon wants a unit back: an honest member lets go.
-    pub(super) fn recalled_from(
-        &mut self,
-        h: usize,
-        pid: u32,
-        segment: u64,
-        unit: u32,
-    ) -> Checked {
+    pub(super) fn recalled_from(&mut self, h: usize, pid: u32, segment: u64, unit: u32) -> Checked {
         let process = self.machines[h].processes.get(&pid);
         let honest = process.is_some_and(|process| process.tidy) && is_honest(pid);
         match SegmentId::new(segment).filter(|_| honest) {
