@@ -14,7 +14,7 @@ use sim::campaign::{Summary, campaign};
 use sim::exhaust::{Scope, Tried};
 use sim::mix::Mix;
 use sim::replay::Replay;
-use sim::run::{Failure, Outcome, run};
+use sim::run::{Failure, Outcome, run_keeping};
 use sim::shrink::shrink;
 
 /// Whole pools in one thread, from one seed.
@@ -39,6 +39,9 @@ struct Arguments {
     /// Run a file that --shrink wrote.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "shrink", "planted", "exhaustive"])]
     replay: Option<PathBuf>,
+    /// Events that are shown of a replay that fails.
+    #[arg(long, value_name = "N", default_value_t = sim::trace::KEPT, requires = "replay")]
+    events: usize,
     /// Plant each bug that must be found, and find it. Needs a build with the feature `fault`.
     #[arg(long)]
     planted: bool,
@@ -77,7 +80,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> anyhow::Result<bool> {
     if let Some(file) = &arguments.replay {
-        return replay(file);
+        return replay(file, arguments.events);
     }
     if arguments.planted {
         return planted(arguments);
@@ -210,11 +213,11 @@ fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn replay(file: &std::path::Path) -> anyhow::Result<bool> {
+fn replay(file: &std::path::Path, kept: usize) -> anyhow::Result<bool> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let replay = Replay::parse(&text).with_context(|| format!("in {}", file.display()))?;
-    let outcome = run(&replay.mix(), &replay.ops);
+    let outcome = run_keeping(&replay.mix(), &replay.ops, kept);
     println!("{} ops, hash {:016x}", outcome.ops, outcome.hash);
     if let Some(failure) = &outcome.failure {
         eprintln!("op {}: {}", failure.at, failure.broken);

@@ -158,7 +158,7 @@ kinds! {
     /// by nobody.
     HostDiesWith = "host-dies-with", 0, Fault;
     /// A host pauses.
-    HostPauses = "host-pauses", 4, Fault;
+    HostPauses = "host-pauses", 8, Fault;
     /// A link goes down.
     LinkFails = "link-fails", 4, Fault;
     /// A line is poisoned.

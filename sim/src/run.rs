@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::broken::Broken;
 use crate::mix::Mix;
 use crate::op::Op;
-use crate::trace::Event;
+use crate::trace::{Event, KEPT};
 use crate::world::World;
 
 /// What came of a run.
@@ -40,7 +40,13 @@ pub struct Failure {
 /// Plays `ops` in the world of `mix`, and lets it come to rest.
 #[must_use]
 pub fn run(mix: &Mix, ops: &[Op]) -> Outcome {
-    let mut world = match World::new(mix.clone()) {
+    run_keeping(mix, ops, KEPT)
+}
+
+/// The same, and so many events are kept to be shown.
+#[must_use]
+pub fn run_keeping(mix: &Mix, ops: &[Op], kept: usize) -> Outcome {
+    let mut world = match World::new(mix.clone(), kept) {
         Ok(world) => world,
         Err(broken) => {
             return Outcome {

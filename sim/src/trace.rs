@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
-/// How many events are kept to be shown.
-const KEPT: usize = 50;
+/// How many events are kept to be shown, where nothing else is said.
+pub const KEPT: usize = 50;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,7 @@ impl fmt::Display for Event {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
+    kept: usize,
     hash: u64,
     op: usize,
     last: VecDeque<Event>,
@@ -47,6 +48,14 @@ pub(crate) const fn fold(hash: u64, number: u64) -> u64 {
 }
 
 impl Trace {
+    /// One that keeps the last `kept` events.
+    pub(crate) fn new(kept: usize) -> Self {
+        Self {
+            kept,
+            ..Self::default()
+        }
+    }
+
     /// What follows belongs to this op.
     pub(crate) fn begin(&mut self, op: usize) {
         self.op = op;
@@ -64,7 +73,7 @@ impl Trace {
             self.hash = fold(self.hash, number);
         }
         *self.counts.entry(name).or_default() += 1;
-        if self.last.len() == KEPT {
+        if self.last.len() >= self.kept.max(1) {
             self.last.pop_front();
         }
         let op = self.op;

@@ -15,6 +15,7 @@ mod gate;
 mod loom;
 mod preload;
 mod sanitize;
+mod sim;
 mod test;
 mod tidy;
 
@@ -32,6 +33,8 @@ enum Command {
     Test,
     /// Run every model under all schedules, and with each planted bug that it must catch.
     Loom(loom::Arguments),
+    /// Run whole pools in one thread from one seed, many seeds at once.
+    Sim(sim::Arguments),
     /// Run the tests of the private heap under AddressSanitizer.
     Sanitize,
     /// Run the private heap under loads that shift, and hold its memory to theirs.
@@ -69,6 +72,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(&root, arguments),
         Command::Test => test::run(&root),
         Command::Loom(arguments) => loom::run(&root, arguments),
+        Command::Sim(arguments) => sim::run(&root, arguments),
         Command::Sanitize => sanitize::run(&root),
         Command::Endure(arguments) => endure::run(&root, arguments),
         Command::Tidy => tidy::run(&root),

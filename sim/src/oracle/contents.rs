@@ -48,6 +48,8 @@ pub(crate) struct Contents {
     /// until the daemon hears of it and says that they are lost.
     unknown: BTreeMap<SegmentId, Vec<u64>>,
     poisoned: BTreeSet<u64>,
+    /// Segments of which holders were told that a part is lost: that part is not lost once more.
+    damaged: BTreeSet<SegmentId>,
 }
 
 /// Versions of a unit that are remembered.
@@ -102,9 +104,15 @@ impl Contents {
         self.unknown.extend(segments);
     }
 
-    /// Segments whose device returned empty, with their files there.
+    /// Holders of a segment were told that a part of it is lost.
+    pub(crate) fn damaged(&mut self, segment: SegmentId) {
+        self.damaged.insert(segment);
+    }
+
+    /// Segments whose device returned empty and that were whole until then, with their files there.
     pub(crate) fn unknown(&self) -> impl Iterator<Item = (&SegmentId, &Vec<u64>)> {
-        self.unknown.iter()
+        let unknown = self.unknown.iter();
+        unknown.filter(|(segment, _)| !self.damaged.contains(segment))
     }
 
     /// A reader found a mark, or that the line is torn (`None`). Whether it tells that the line is
@@ -144,6 +152,7 @@ impl Contents {
         }
         if extents == 0 {
             self.unknown.remove(&segment);
+            self.damaged.remove(&segment);
             self.units.retain(|(of, _), _| *of != segment);
         }
     }

@@ -269,7 +269,14 @@ impl World {
             }
             Action::Discard { backing } => return self.discarded(h, backing),
             Action::Answer { outcome, .. } => machine.is_refused = outcome.is_err(),
-            Action::Publish(event) => self.mark_event(&event.kind),
+            Action::Publish(event) => {
+                if event.kind == "segment-damaged"
+                    && let Some(segment) = SegmentId::new(event.segment_id)
+                {
+                    machine.contents.damaged(segment);
+                }
+                self.mark_event(&event.kind);
+            }
             Action::AwaitEnd {
                 segment,
                 slot,

@@ -5,7 +5,7 @@ use pool_core::units::LINE_BYTES;
 
 use super::World;
 use super::lines::{PRIVATE, address};
-use super::machine::Loss;
+use super::machine::{Loss, Process};
 use super::memory::LINES;
 use crate::broken::Checked;
 use crate::op::{Kind, Op};
@@ -27,63 +27,23 @@ impl World {
     pub(super) fn fault(&mut self, h: usize, op: &Op) -> Checked {
         let [_, b, c, d] = op.picks;
         match op.kind {
-            Kind::Kill => {
-                if let Some(pid) = self.machines[h].pick(b, |_, _| true) {
-                    self.trace
-                        .fault("process-death", [h as u64, pid.into(), 0, 0]);
-                    return self.kill(h, pid);
-                }
-            }
-            Kind::Disconnect => {
-                if let Some(pid) = self.machines[h].pick(b, |_, p| p.connected) {
-                    self.trace
-                        .fault("disconnection", [h as u64, pid.into(), 0, 0]);
-                    self.disconnect(h, pid)?;
-                    // One in two stays away for so long that its session is given up.
-                    if d.is_multiple_of(2) {
-                        return self.give_up_session(h, pid);
-                    }
-                }
-            }
+            Kind::Kill => return self.kill_one(h, b, d.is_multiple_of(2)),
+            Kind::Disconnect => return self.disconnect_one(h, b, d.is_multiple_of(2)),
             Kind::DaemonDies => {
                 self.machines[h].armed = Some(match c % 4 {
                     0 => Loss::BeforeCommit,
                     1 => Loss::AfterCommit,
                     _ => Loss::After(usize::from(d % 4)),
-                })
+                });
             }
-            Kind::DaemonKilled => {
-                if self.machines[h].engine.is_some() {
-                    return self.daemon_dies(h);
-                }
+            Kind::DaemonKilled if self.machines[h].engine.is_some() => {
+                return self.daemon_dies(h);
             }
             Kind::HostDies => return self.host_dies(h),
             Kind::HostDiesWith => return self.host_dies_with(h, d),
-            Kind::HostPauses => {
-                if self.machines[h].acts() {
-                    self.trace.fault("host-pause", [h as u64, 0, 0, 0]);
-                    self.machines[h].paused = true;
-                }
-            }
-            Kind::LinkFails => {
-                self.trace.fault("link-failure", [h as u64, 0, 0, 0]);
-                self.lines.link(h, false);
-                self.hear_of_lost();
-            }
-            Kind::Poison if c.is_multiple_of(2) => self.poison_shared(h, d),
-            Kind::Poison => self.poison_private(h, d),
-            Kind::DeviceVanishes => {
-                if self.lines.device(false) {
-                    self.trace.fault("device-vanishing", [0; 4]);
-                    self.is_device_gone = true;
-                    self.hear_of_lost();
-                }
-            }
-            Kind::TakeBack => {
-                if self.lines.want_back(h, c, true) {
-                    self.trace.fault("memory-taken", [h as u64, 0, 0, 0]);
-                    self.hear_of_lost();
-                }
+            Kind::HostPauses if self.machines[h].acts() => {
+                self.trace.fault("host-pause", [h as u64, 0, 0, 0]);
+                self.machines[h].paused = true;
             }
             Kind::BuildFails => {
                 self.trace.fault("builds-fail", [h as u64, 0, 0, 0]);
@@ -96,7 +56,56 @@ impl World {
             Kind::HomeDies => self.arm_home(usize::from(c % 4)),
             Kind::Fence => self.condemn(h, 1),
             Kind::Two => return self.two(h, op),
+            _ => self.fault_of_fabric(h, op),
+        }
+        Ok(())
+    }
+
+    fn fault_of_fabric(&mut self, h: usize, op: &Op) {
+        let [_, _, c, d] = op.picks;
+        match op.kind {
+            Kind::LinkFails => {
+                self.trace.fault("link-failure", [h as u64, 0, 0, 0]);
+                self.lines.link(h, false);
+            }
+            Kind::Poison if c.is_multiple_of(2) => self.poison_shared(h, d),
+            Kind::Poison => self.poison_private(h, d),
+            Kind::DeviceVanishes if self.lines.device(false) => {
+                self.trace.fault("device-vanishing", [0; 4]);
+                self.is_device_gone = true;
+            }
+            Kind::TakeBack if self.lines.want_back(h, c, true) => {
+                self.trace.fault("memory-taken", [h as u64, 0, 0, 0]);
+            }
             _ => {}
+        }
+        self.hear_of_lost();
+    }
+
+    /// Kills a process: one that uses something that is shared, where that is wanted and there is
+    /// one.
+    fn kill_one(&mut self, h: usize, pick: u16, a_user: bool) -> Checked {
+        let shared = &self.shared;
+        let uses = |pid, _: &Process| a_user && shared.is_used_by(h, pid);
+        let user = self.machines[h].pick(pick, uses);
+        let Some(pid) = user.or_else(|| self.machines[h].pick(pick, |_, _| true)) else {
+            return Ok(());
+        };
+        self.trace
+            .fault("process-death", [h as u64, pid.into(), 0, 0]);
+        self.kill(h, pid)
+    }
+
+    /// A connection breaks; where its process stays away for long, its session is given up.
+    fn disconnect_one(&mut self, h: usize, pick: u16, for_long: bool) -> Checked {
+        let Some(pid) = self.machines[h].pick(pick, |_, p| p.connected) else {
+            return Ok(());
+        };
+        self.trace
+            .fault("disconnection", [h as u64, pid.into(), 0, 0]);
+        self.disconnect(h, pid)?;
+        if for_long {
+            return self.give_up_session(h, pid);
         }
         Ok(())
     }
@@ -179,7 +188,9 @@ impl World {
         match kind {
             Kind::DaemonStarts => return self.daemon_starts(h),
             Kind::HostStarts => return self.host_starts(h),
-            Kind::HostWakes => self.machines[h].paused = false,
+            Kind::HostWakes if std::mem::take(&mut self.machines[h].paused) => {
+                return self.users_wake(h);
+            }
             Kind::LinkHeals => {
                 self.lines.link(h, true);
                 self.map_private(h);

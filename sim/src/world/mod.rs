@@ -53,14 +53,14 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a mix, in which every daemon has started and every host has joined.
-    pub(crate) fn new(mix: Mix) -> Checked<Self> {
+    pub(crate) fn new(mix: Mix, kept: usize) -> Checked<Self> {
         let lines = Lines::new(&mix)?;
         let mut machines = Vec::new();
         for _ in 0..mix.hosts {
             machines.push(Machine::new(plans::plan(&mix)?));
         }
         let mut world = Self {
-            trace: Trace::default(),
+            trace: Trace::new(kept),
             rng: Rng::new(mix.seed),
             now: Nanos::ZERO,
             lines,
@@ -100,7 +100,7 @@ impl World {
             Group::Work if !self.machines[h].acts() => {}
             Group::Work => self.work(h, op)?,
         }
-        if number % CHECK_EVERY == 0 {
+        if number.is_multiple_of(CHECK_EVERY) {
             self.lines.check()?;
         }
         Ok(())

@@ -353,14 +353,13 @@ impl World {
     /// A host that was condemned is cut off, and the home is told.
     fn fence(&mut self, host: u8, era: u64) -> Checked {
         let home = self.shared.home.as_ref();
-        if self.home_acts() && home.is_some_and(|home| home.condemned(host) == Some(era)) {
-            if self.lines.fence(usize::from(host)).is_ok() {
-                self.hear_of_lost();
-                self.trace
-                    .fault("host-fenced", [u64::from(host), era, 0, 0]);
-                self.shared.truth.fenced(host, era);
-                self.step_home(HomeInput::HostFenced { host, era })?;
-            }
+        let is_due = home.is_some_and(|home| home.condemned(host) == Some(era));
+        if is_due && self.home_acts() && self.lines.fence(usize::from(host)).is_ok() {
+            self.hear_of_lost();
+            self.trace
+                .fault("host-fenced", [u64::from(host), era, 0, 0]);
+            self.shared.truth.fenced(host, era);
+            self.step_home(HomeInput::HostFenced { host, era })?;
         }
         let home = self.shared.home.as_ref();
         if home.is_none_or(|home| home.condemned(host) == Some(era)) {
@@ -599,6 +598,17 @@ impl World {
         }
         if let Some(used) = self.shared.uses[h].get_mut(&at) {
             used.written = line + 1;
+        }
+        Ok(())
+    }
+
+    /// The users of a host that wakes go on where they were, before the host hears anything.
+    pub(super) fn users_wake(&mut self, h: usize) -> Checked {
+        for ((user, extent), used) in self.shared.uses[h].clone() {
+            self.touch_line(h, (user, extent), used, 0)?;
+            if self.rng.once_in(2) {
+                self.end_use(h, user, extent)?;
+            }
         }
         Ok(())
     }

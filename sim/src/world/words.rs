@@ -335,8 +335,11 @@ impl World {
         if !process.is_answered || leased.grant.backing != held.incarnation {
             return Ok(()); // It is to ask first where the contents are.
         }
-        if machine.segment_row(segment).is_none() {
-            return Ok(()); // It was freed, and what is in it is nobody's concern.
+        let row = machine.segment_row(segment);
+        if row.is_none_or(|row| row.incarnation != held.incarnation) {
+            // It was freed, or this member was evicted: what it still sees of the old files is
+            // what anybody stores there who has them mapped.
+            return Ok(());
         }
         let line = if leased.writes {
             leased.written.min(LINES - 1)

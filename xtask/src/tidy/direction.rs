@@ -3,6 +3,7 @@
 //! ```text
 //! tests benches xtask     anything
 //! clients/*            -> client-sdk, pool-core
+//! sim                  -> anything, but no servers
 //! poolctl              -> client-sdk, fabric-emu, pool-core, pool-proto
 //! allocator/c          -> allocator, client-sdk, pool-core
 //! client-sdk           -> allocator, coherence, pool-core, pool-proto
@@ -25,12 +26,13 @@ use super::Finding;
 use crate::command::{cargo, output};
 
 /// Members that reach no asynchronous runtime.
-const RUNTIME_FREE: [&str; 5] = [
+const RUNTIME_FREE: [&str; 6] = [
     "pool-core",
     "coherence",
     "allocator",
     "client-sdk",
     "tierpool-c",
+    "sim",
 ];
 /// What a runtime-free member must not reach.
 const RUNTIMES: [&str; 2] = ["tokio", "tonic"];
@@ -102,7 +104,7 @@ fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
             "pool-core",
             "pool-proto",
         ])),
-        "tests" | "benches" | "xtask" => Ok(None),
+        "sim" | "tests" | "benches" | "xtask" => Ok(None),
         _ if folder.starts_with("clients/") => Ok(Some(&["client-sdk", "pool-core"])),
         _ => Err(()),
     }
@@ -178,6 +180,7 @@ mod tests {
             ("poolctl", "fabric-emu"),
             ("clients/digits", "client-sdk"),
             ("tests", "pool-daemon"),
+            ("sim", "pool-daemon"),
         ] {
             assert_eq!(
                 findings(folder, below, Value::Null),

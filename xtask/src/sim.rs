@@ -1,0 +1,27 @@
+//! `cargo xtask sim`: whole pools in one thread from one seed, many seeds on all processors.
+//!
+//! Builds the simulator in its own profile, optimised and with all its checks, and hands the
+//! arguments on. With `--planted` it is built with the feature `fault`.
+
+use std::path::Path;
+
+use crate::command::{cargo, run as run_command};
+
+/// What `pool-sim` is given; see `cargo xtask sim -- --help`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// As `--seeds N`, `--seed S`, `--ops K`, `--shrink`, `--replay FILE`, `--planted`,
+    /// `--exhaustive`, `--json`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs it; fails where a rule is broken, a bug is not found or something rare is not reached.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    let mut command = cargo(root);
+    command.args(["run", "--quiet", "--package", "sim", "--profile", "sim"]);
+    if arguments.arguments.iter().any(|word| word == "--planted") {
+        command.args(["--features", "fault"]);
+    }
+    run_command(command.arg("--").args(&arguments.arguments))
+}
