@@ -295,10 +295,8 @@ impl Books {
     pub(crate) fn told(&mut self, change: &Capacity) {
         let set = |runs: &[Run]| runs.iter().copied().collect::<RunSet>();
         match change {
-            Capacity::Present(runs) => {
-                self.there = set(runs);
-                self.bad = self.bad.common(&self.there);
-            }
+            // What is bad is so for the whole life, wherever it was meanwhile.
+            Capacity::Present(runs) => self.there = set(runs),
             Capacity::Poisoned(runs) => {
                 let fresh = set(runs).minus(&self.bad);
                 let all = self.bad.iter().chain(fresh.iter()).collect();
