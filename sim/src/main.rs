@@ -1,5 +1,5 @@
-//! `pool-sim`: runs seeds, replays files, and finds bugs that were planted. `cargo xtask sim` builds
-//! and calls it.
+//! `pool-sim`: runs seeds, replays files, and finds bugs that were planted. `cargo xtask sim`
+//! builds and calls it.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Run a file that --shrink wrote.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "shrink", "planted", "exhaustive"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
     replay: Option<PathBuf>,
     /// Events that are shown of a replay that fails.
     #[arg(long, value_name = "N", default_value_t = sim::trace::KEPT, requires = "replay")]

@@ -182,7 +182,7 @@ kinds! {
     /// A host starts.
     HostStarts = "host-starts", 40, Heals;
     /// A host wakes.
-    HostWakes = "host-wakes", 30, Heals;
+    HostWakes = "host-wakes", 8, Heals;
     /// A link is up again.
     LinkHeals = "link-heals", 40, Heals;
     /// The device is there again.

@@ -215,9 +215,9 @@ impl Engine {
         }
     }
 
-    /// A segment has lost these extents of a device: its holders are told where, and of nothing that
-    /// was lost before. A domain is lost, for the words that its units are copied by may be what is
-    /// lost.
+    /// A segment has lost these extents of a device: its holders are told where, and of nothing
+    /// that was lost before. A domain is lost, for the words that its units are copied by may be
+    /// what is lost.
     fn damaged(&mut self, id: SegmentId, fresh: (DeviceId, &RunSet)) {
         let Some(segment) = self.live_segment(id) else {
             return;

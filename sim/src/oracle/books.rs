@@ -12,6 +12,7 @@
 //!   with no more rights than that.
 //! - *granted is there*: a file is made of extents of a device that were said to be there, and
 //!   never of one that was said to be bad in this life of the daemon (P8).
+//! - *given back is nobody's*: what the fabric is given back is of no backing that the journal has.
 //! - *damage is told once*: a holder is told of each bad extent once, and again where it opens the
 //!   segment or the daemon has begun anew.
 //! - *a restart keeps*: within one boot a restart keeps every client, every segment that is held
@@ -21,6 +22,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fabric_emu::cci::dcd::UpdatedExtent;
+use pool_core::{DeviceId, EXTENT_BYTES};
 use pool_daemon::engine::command::Capacity;
 use pool_daemon::engine::{Engine, Run, RunSet};
 use pool_daemon::journal::{Record, Table};
@@ -295,10 +298,8 @@ impl Books {
     pub(crate) fn told(&mut self, change: &Capacity) {
         let set = |runs: &[Run]| runs.iter().copied().collect::<RunSet>();
         match change {
-            Capacity::Present(runs) => {
-                self.there = set(runs);
-                self.bad = self.bad.common(&self.there);
-            }
+            // What is bad is so for the whole life, wherever it was meanwhile.
+            Capacity::Present(runs) => self.there = set(runs),
             Capacity::Poisoned(runs) => {
                 let fresh = set(runs).minus(&self.bad);
                 let all = self.bad.iter().chain(fresh.iter()).collect();
@@ -324,6 +325,22 @@ impl Books {
                 self.there, self.bad
             )
         })
+    }
+
+    /// A device is about to give these pieces back to the fabric.
+    pub(crate) fn gives_back(&self, device: DeviceId, pieces: &[UpdatedExtent]) -> Checked {
+        for piece in pieces {
+            let first = piece.start_dpa / EXTENT_BYTES;
+            let mut extents = first..first + piece.length / EXTENT_BYTES;
+            let owner = extents.find_map(|extent| {
+                let extent = u32::try_from(extent).ok()?;
+                self.owners.get(&(device.number(), extent))
+            });
+            holds(owner.is_none(), "given back is nobody's", || {
+                format!("{piece:?} has an extent of backing {owner:?}")
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether it was said that an extent is bad, or it is not there.

@@ -121,7 +121,7 @@ impl Contents {
         let Some(found) = found else {
             return broken("whole", format_args!("{spot:?} is torn"));
         };
-        if self.unknown.contains_key(&spot.0) {
+        if self.unknown.contains_key(&spot.0) || self.damaged.contains(&spot.0) {
             return Ok(false);
         }
         let Some(cell) = self.cells.get_mut(&spot) else {

@@ -5,8 +5,9 @@
 //!   read it.
 //! - *epochs rise*: an exclusive grant has an epoch that no other host had it under, and no grant
 //!   has one below the last.
-//! - *extent published*: who is granted an extent is told a version that was published, and finds in all
-//!   of its lines what was published under it; of what a fenced host still does nothing is seen.
+//! - *extent published*: who is granted an extent is told a version that was published, and finds
+//!   in all of its lines what was published under it; of what a fenced host still does nothing is
+//!   seen.
 //! - *a version means one content*, for ever.
 //! - *poison is where it was*: a line is an error to read only where one was lost.
 

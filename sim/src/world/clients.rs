@@ -1,15 +1,17 @@
 //! The processes of a host: what they ask, what they are told, and how they end.
 
-use pool_core::{BackingId, ClientId, PoolAddr, SegmentId};
+use std::collections::BTreeMap;
+
+use pool_core::{BackingId, ClientId, EXTENT_BYTES, PoolAddr, SegmentId};
 use pool_daemon::engine::PROTOCOL;
 use pool_daemon::engine::command::{Command, ConnectionId, PeerIdentity};
 use pool_daemon::journal::{Record, Table};
-use pool_proto::common::v1::{Access, ErrorReason};
+use pool_proto::common::v1::{Access, ErrorReason, Segment as SegmentMessage};
 use pool_proto::session::v1 as session;
 use session::{event, reply, request};
 
 use super::World;
-use super::machine::{Durable, Held, Mapping, Process};
+use super::machine::{Durable, File, Held, Mapping, Process};
 use super::plans::USERS;
 use crate::broken::{Checked, broken, holds};
 use crate::oracle::books::Books;
@@ -410,40 +412,18 @@ impl World {
         let Some(id) = SegmentId::new(segment.segment_id) else {
             return broken("a grant has a segment", format_args!("{granted:?}"));
         };
-        let foreign = is_foreign(&machine.durable, client, segment.segment_id);
         Books::told_to_whom_it_may_be(&machine.durable, told, granted.access())?;
-        let (mut end, mut mapped) = (0, Vec::new());
-        for (piece, &(backing, access)) in segment.pieces.iter().zip(files) {
-            let file = machine.files.get(&backing).filter(|file| file.kept);
-            let bytes = file.map_or(0, |file| {
-                super::plans::bytes(u32::try_from(file.extents.len()).unwrap_or(0))
-            });
-            let shows = !foreign || file.is_some_and(|file| file.shareable);
-            holds(shows, "what another tenant maps is whole", || {
-                format!("{file:?}")
-            })?;
-            let fits = piece.offset == end && piece.bytes == bytes && access == granted.access();
-            holds(fits, "a descriptor is of what was granted", || {
-                format!("{piece:?} of {segment:?} is {file:?}")
-            })?;
-            end += bytes;
-            let addr = PoolAddr::new(segment.addr + piece.offset);
-            mapped.push((
-                backing,
-                Mapping {
-                    segment: id,
-                    addr,
-                    bytes,
-                },
-            ));
-        }
-        if let Some(before) = process.held.get(&id)
-            && before.pieces != files.iter().map(|(id, _)| *id).collect::<Vec<_>>()
-        {
-            let grew = before.pieces.len() < files.len();
-            if grew {
-                self.trace.reached("a segment grows");
-            }
+        let foreign = is_foreign(&machine.durable, client, segment.segment_id);
+        let mapped = mapped(
+            &machine.files,
+            (id, segment),
+            granted.access(),
+            files,
+            foreign,
+        )?;
+        let before = process.held.get(&id).map(|held| held.pieces.len());
+        if before.is_some_and(|before| before < files.len()) {
+            self.trace.reached("a segment grows");
         }
         let leased = std::mem::take(&mut process.leased);
         process.unmap(id);
@@ -548,6 +528,38 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Where a process has the files of what it was granted, which are what it was told.
+fn mapped(
+    all: &BTreeMap<BackingId, File>,
+    (id, segment): (SegmentId, &SegmentMessage),
+    granted: Access,
+    files: &[(BackingId, Access)],
+    foreign: bool,
+) -> Checked<Vec<(BackingId, Mapping)>> {
+    let (mut end, mut mapped) = (0, Vec::new());
+    for (piece, &(backing, access)) in segment.pieces.iter().zip(files) {
+        let file = all.get(&backing).filter(|file| file.kept);
+        let bytes = file.map_or(0, |file| file.extents.len() as u64 * EXTENT_BYTES);
+        let shows = !foreign || file.is_some_and(|file| file.shareable);
+        holds(shows, "what another tenant maps is whole", || {
+            format!("{file:?}")
+        })?;
+        let fits = piece.offset == end && piece.bytes == bytes && access == granted;
+        holds(fits, "a descriptor is of what was granted", || {
+            format!("{piece:?} of {segment:?} is {file:?}")
+        })?;
+        end += bytes;
+        let addr = PoolAddr::new(segment.addr + piece.offset);
+        let mapping = Mapping {
+            segment: id,
+            addr,
+            bytes,
+        };
+        mapped.push((backing, mapping));
+    }
+    Ok(mapped)
 }
 
 /// Whether a client is of another tenant than a segment is.

@@ -1,14 +1,15 @@
 //! A host's daemon: it steps, commits, and performs; it dies anywhere between, and starts again.
 
-use fabric_emu::cci::ReturnCode;
-use pool_core::{BackingId, Nanos, SegmentId};
+use fabric_emu::cci::{Request, ReturnCode};
+use pool_core::{BackingId, ClientId, Nanos, SegmentId};
 use pool_daemon::engine::command::{
-    Built, Capacity, Command, FileIdentity, Operation, TicketId, WorldError,
+    Built, Capacity, Command, ConnectionId, FileIdentity, Operation, TicketId, WorldError,
 };
 use pool_daemon::engine::effect::{Action, Effects};
 use pool_daemon::engine::{Engine, Found};
 use pool_daemon::journal::{Record, Table};
 use pool_daemon::steward::{Do, Steward, Unanswered};
+use pool_proto::admin::v1::PoolEvent;
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1::reply;
 
@@ -206,16 +207,7 @@ impl World {
         self.trace.note(name, [h as u64, what, 0, 0]);
         let machine = &mut self.machines[h];
         match action {
-            Action::Bind { connection, client } => {
-                let pid = u32::try_from(connection.0).unwrap_or(0);
-                if let Some(process) = machine.processes.get_mut(&pid) {
-                    process.connected = true;
-                    let other = process.client().filter(|had| *had != client);
-                    return holds(other.is_none(), "a process has one session", || {
-                        format!("{pid} is {other:?} and {client}")
-                    });
-                }
-            }
+            Action::Bind { connection, client } => return self.bound(h, connection, client),
             Action::Welcome {
                 connection, reply, ..
             } => return self.welcomed(h, connection, reply.body),
@@ -225,13 +217,7 @@ impl World {
                 files,
             } => return self.answered(h, client, &reply, &files),
             Action::Event { client, event } => return self.told(h, client, event.body),
-            Action::Close { client } => {
-                if let Some(pid) = machine.pid_of(client)
-                    && let Some(process) = machine.processes.get_mut(&pid)
-                {
-                    process.forget();
-                }
-            }
+            Action::Close { client } => machine.closed(client),
             Action::Build {
                 backing,
                 device,
@@ -239,16 +225,15 @@ impl World {
                 shareable,
                 runs,
             } => {
-                return self.ordered(
-                    h,
-                    Order {
-                        backing,
-                        device,
-                        bytes: bytes.get(),
-                        runs,
-                        shareable,
-                    },
-                );
+                let bytes = bytes.get();
+                let order = Order {
+                    backing,
+                    device,
+                    bytes,
+                    runs,
+                    shareable,
+                };
+                return self.ordered(h, order);
             }
             Action::Withdrawn { runs, .. } => {
                 machine.books.withdrawn(&runs);
@@ -269,14 +254,7 @@ impl World {
             }
             Action::Discard { backing } => return self.discarded(h, backing),
             Action::Answer { outcome, .. } => machine.is_refused = outcome.is_err(),
-            Action::Publish(event) => {
-                if event.kind == "segment-damaged"
-                    && let Some(segment) = SegmentId::new(event.segment_id)
-                {
-                    machine.contents.damaged(segment);
-                }
-                self.mark_event(&event.kind);
-            }
+            Action::Publish(event) => self.published(h, &event),
             Action::AwaitEnd {
                 segment,
                 slot,
@@ -285,6 +263,27 @@ impl World {
             action => self.act_on_words(h, action),
         }
         Ok(())
+    }
+
+    fn bound(&mut self, h: usize, connection: ConnectionId, client: ClientId) -> Checked {
+        let pid = u32::try_from(connection.0).unwrap_or(0);
+        let Some(process) = self.machines[h].processes.get_mut(&pid) else {
+            return Ok(());
+        };
+        process.connected = true;
+        let other = process.client().filter(|had| *had != client);
+        holds(other.is_none(), "a process has one session", || {
+            format!("{pid} is {other:?} and {client}")
+        })
+    }
+
+    fn published(&mut self, h: usize, event: &PoolEvent) {
+        if event.kind == "segment-damaged"
+            && let Some(segment) = SegmentId::new(event.segment_id)
+        {
+            self.machines[h].contents.damaged(segment);
+        }
+        self.mark_event(&event.kind);
     }
 
     /// A file is ordered: of extents that are there, and good.
@@ -326,7 +325,12 @@ impl World {
                     self.tell(h, Command::Capacity { device, change })?;
                     continue;
                 }
-                Do::Mailbox(request) => self.lines.ask_device(h, &request),
+                Do::Mailbox(request) => {
+                    if let Request::ReleaseDc(list) = &request {
+                        machine.books.gives_back(device, &list.extents)?;
+                    }
+                    self.lines.ask_device(h, &request)
+                }
                 Do::Manager(_) if self.rng.once_in(4) && !self.heals => {
                     Err(Unanswered::Refused(ReturnCode::ResourcesExhausted))
                 }

@@ -247,6 +247,13 @@ impl Machine {
         found.next().map(|(&pid, _)| pid)
     }
 
+    /// The session of a client is over.
+    pub(crate) fn closed(&mut self, client: ClientId) {
+        let process = self.pid_of(client);
+        let process = process.and_then(|pid| self.processes.get_mut(&pid));
+        process.into_iter().for_each(Process::forget);
+    }
+
     /// A process by a number, modulo how many there are that fit.
     pub(crate) fn pick(&self, pick: u16, fits: impl Fn(u32, &Process) -> bool) -> Option<u32> {
         let fitting = || self.processes.iter().filter(|(pid, p)| fits(**pid, p));

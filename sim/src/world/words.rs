@@ -12,14 +12,16 @@ use pool_core::descriptor::Descriptor;
 use pool_core::sync::atomic::AtomicU32;
 use pool_core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pool_core::{BackingId, Incarnation, SegmentId};
-use pool_daemon::engine::command::{Command, Recovered, Seen, Unrecovered, Written};
+use pool_daemon::engine::command::{
+    Command, Leased as CommandLeased, Recovered, Seen, Unrecovered, Written,
+};
 use pool_daemon::engine::effect::{Action, Hold, Lease, Recovery};
 use pool_proto::common::v1::Access;
 
 use super::World;
 use super::clients::is_honest;
 use super::machine::Loss;
-use super::memory::LINES;
+use super::memory::{LINES, Place};
 use crate::broken::{Checked, broken};
 
 /// Nobody sleeps in a world of one thread.
@@ -77,6 +79,32 @@ fn seen_of(line: &Descriptor) -> Option<Seen> {
     })
 }
 
+/// Leases a unit in the place of a client, or lets go of it.
+fn lease_for(line: Option<&Descriptor>, slot: Slot, lease: Lease) -> CommandLeased {
+    line.map_or(Err(LeaseError::Retired), |line| match lease {
+        Lease::Acquire => proxy::lease(line, slot).map(Some),
+        Lease::Release => proxy::let_go(line, slot, &Awake).map(|_| None),
+    })
+}
+
+/// A member leases a unit, to read or to write; where it is lost it may restore it: whether it did.
+fn take(
+    (unit, line): (u32, &Descriptor),
+    slot: Slot,
+    (writes, may_restore): (bool, bool),
+) -> (Result<Grant, LeaseError>, bool) {
+    let member = Member::new(slot, Awake);
+    let granted = if writes {
+        member.try_exclusive(line)
+    } else {
+        member.try_shared(unit, line)
+    };
+    match granted {
+        Err(LeaseError::Lost { .. }) if writes && may_restore => (member.try_restore(line), true),
+        other => (other, false),
+    }
+}
+
 impl World {
     pub(super) fn act_on_words(&mut self, h: usize, action: Action) {
         let machine = &mut self.machines[h];
@@ -132,11 +160,8 @@ impl World {
                 directory,
                 unit,
             } => {
-                let line = machine
-                    .words
-                    .get(&directory)
-                    .and_then(|words| words.line(unit));
-                let seen = line.and_then(seen_of);
+                let words = machine.words.get(&directory);
+                let seen = words.and_then(|words| words.line(unit)).and_then(seen_of);
                 Command::Looked {
                     segment,
                     unit,
@@ -151,15 +176,8 @@ impl World {
                 unit,
                 lease,
             } => {
-                let line = machine
-                    .words
-                    .get(&directory)
-                    .and_then(|words| words.line(unit));
-                let gone = Err(LeaseError::Retired);
-                let outcome = line.map_or(gone, |line| match lease {
-                    Lease::Acquire => proxy::lease(line, slot).map(Some),
-                    Lease::Release => proxy::let_go(line, slot, &Awake).map(|_| None),
-                });
+                let words = machine.words.get(&directory);
+                let outcome = lease_for(words.and_then(|words| words.line(unit)), slot, lease);
                 Command::Leased {
                     client,
                     request_id,
@@ -269,24 +287,11 @@ impl World {
         if process.leased.contains_key(&(segment, unit)) {
             return;
         }
-        let (member, writes) = (Member::new(slot, Awake), choice % 4 < 2);
-        let granted = if writes {
-            member.try_exclusive(line)
-        } else {
-            member.try_shared(unit, line)
-        };
-        let mut restores = false;
-        let granted = match granted {
-            Err(LeaseError::Lost { .. }) if choice % 4 == 1 => {
-                restores = true;
-                let restored = member.try_restore(line);
-                if restored.is_ok() {
-                    self.trace.reached("a lost unit is restored");
-                }
-                restored
-            }
-            other => other,
-        };
+        let (writes, may_restore) = (choice % 4 < 2, choice % 4 == 1);
+        let (granted, restores) = take((unit, line), slot, (writes, may_restore));
+        if restores && granted.is_ok() {
+            self.trace.reached("a lost unit is restored");
+        }
         self.trace.note(
             "leased",
             [
@@ -336,7 +341,8 @@ impl World {
             return Ok(()); // It is to ask first where the contents are.
         }
         let row = machine.segment_row(segment);
-        if row.is_none_or(|row| row.incarnation != held.incarnation) {
+        let is_moved = row.is_none_or(|row| row.incarnation != held.incarnation);
+        if row.is_none() || is_moved && !leased.writes {
             // It was freed, or this member was evicted: what it still sees of the old files is
             // what anybody stores there who has them mapped.
             return Ok(());
@@ -368,29 +374,29 @@ impl World {
                 .for_each(|leased| leased.written = line + 1);
             return Ok(());
         }
+        self.read_unit(h, pid, (segment, unit), place)
+    }
+
+    /// A reader reads a line of a unit, and looks whether its lease stood after it.
+    fn read_unit(&mut self, h: usize, pid: u32, at: (SegmentId, u32), place: Place) -> Checked {
         let Ok(found) = self.load(h, place) else {
             return Ok(());
         };
         let machine = &self.machines[h];
         let process = machine.processes.get(&pid);
-        let leased = process.and_then(|process| process.leased.get(&(segment, unit)));
-        let Some((leased, slot)) = leased.zip(process.and_then(|p| p.held.get(&segment)?.slot))
-        else {
+        let leased = process.and_then(|process| process.leased.get(&at));
+        let Some((leased, slot)) = leased.zip(process.and_then(|p| p.held.get(&at.0)?.slot)) else {
             return Ok(());
         };
         let words = machine.words.get(&leased.directory);
-        let Some(line) = words.and_then(|words| words.line(unit)) else {
+        let Some(line) = words.and_then(|words| words.line(at.1)) else {
             return Ok(());
         };
-        // What was read counts only where the lease stood after it.
-        if Member::new(slot, Awake)
-            .check_shared(line, &leased.grant)
-            .is_err()
-        {
+        let member = Member::new(slot, Awake);
+        if member.check_shared(line, &leased.grant).is_err() {
             return Ok(());
         }
-        let version = leased.grant.version;
-        machine.contents.unit_read((segment, unit), version, found)
+        machine.contents.unit_read(at, leased.grant.version, found)
     }
 
     fn leased_unit(&self, h: usize, pid: u32, pick: u16) -> Option<(SegmentId, u32)> {
@@ -461,8 +467,8 @@ impl World {
         Ok(())
     }
 
-    /// A unit of a domain that a process may say it has waited for: one that others hold. It says so
-    /// in the word, as who sleeps does.
+    /// A unit of a domain that a process may say it has waited for: one that others hold. It says
+    /// so in the word, as who sleeps does.
     pub(super) fn wait_for_unit(&mut self, h: usize, pid: u32, pick: u16) -> Option<(u64, u32)> {
         let machine = &self.machines[h];
         let process = machine.processes.get(&pid)?;
