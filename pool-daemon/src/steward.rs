@@ -41,19 +41,17 @@
 use std::collections::VecDeque;
 
 use fabric_emu::cci::dcd::{
-    GetDcConfigRequest, GetDcExtentListRequest, GetDcExtentListResponse, UpdatedExtent,
-    UpdatedExtentList,
+    GetDcConfigRequest, GetDcExtentListRequest, UpdatedExtent, UpdatedExtentList,
 };
 use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
 use fabric_emu::cci::events::{
     ClearEventRecordsRequest, EventLog, GetEventRecordsRequest, GetEventRecordsResponse,
 };
 use fabric_emu::cci::generic::{Empty, Timestamp};
-use fabric_emu::cci::poison::{GetPoisonListRequest, GetPoisonListResponse};
-use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
+use fabric_emu::cci::{Request, Response, ReturnCode, Tag};
 use fabric_emu::id::LdId;
 use fabric_emu::span::Span;
-use pool_core::{EXTENT_BYTES, Extents, Nanos};
+use pool_core::{Extents, Nanos};
 
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
