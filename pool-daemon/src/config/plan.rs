@@ -34,6 +34,7 @@ pub(super) fn plan(
     };
     let totals = check.tiers(&tiers)?;
     check.devices()?;
+    check.mailboxes()?;
     check.window(&totals)?;
     let default_quotas = check.tenancy(&totals)?;
     let plan = Plan {
@@ -135,6 +136,23 @@ impl Check<'_> {
             };
         }
         Ok(totals)
+    }
+
+    /// That no two devices have one mailbox: each would clear what the other has to hear.
+    fn mailboxes(&self) -> Result<(), ConfigError> {
+        let mut before = BTreeMap::new();
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceKind::Fabric(source) = &device.kind else {
+                continue;
+            };
+            let mailbox = (&source.directory, source.host, source.memdev, source.ld);
+            if let Some(other) = before.insert(mailbox, &device.name) {
+                let allowed = format!("another host, memdev or ld than device {other} has");
+                let key = format!("device[{index}].directory");
+                return Err(self.refused(key, source.directory.display(), allowed));
+            }
+        }
+        Ok(())
     }
 
     /// That the machine has the nodes and the memory.

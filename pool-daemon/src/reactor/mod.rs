@@ -268,6 +268,8 @@ impl Reactor {
     /// nobody is heard.
     fn hear_stewards(&mut self) -> Result<(), ReactorError> {
         if self.journal_down_until.is_some() {
+            // What waits would wake the reactor again and again.
+            self.stewards.hush();
             return Ok(());
         }
         let words = self.stewards.take();

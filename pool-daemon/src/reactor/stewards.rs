@@ -109,10 +109,15 @@ impl Stewards {
         self.event.as_fd()
     }
 
+    /// Not readable any more, whatever words there are.
+    pub(super) fn hush(&self) {
+        // It is read before it counts up to 2^64; that nothing was raised is no error.
+        let _none_raised = self.event.read();
+    }
+
     /// Takes up all words, each as a command.
     pub(super) fn take(&mut self) -> Vec<Command> {
-        // Readable or not: what matters is whether there are words.
-        let _none_raised = self.event.read();
+        self.hush();
         let mut commands = Vec::new();
         for (&device, voice) in &mut self.all {
             let mut state = lock(&voice.shared.state);

@@ -1,5 +1,6 @@
 //! A steward with an emulated fabric and an engine that is counted by hand.
 
+use fabric_emu::cci::DpaExtent;
 use fabric_emu::cci::dcd_management::{InitiateReleaseRequest, RemovalPolicy};
 use fabric_emu::cci::virtual_switch::BindVppbRequest;
 use fabric_emu::fabric::{Asked, Cci, Event, Fabric, Fault};
@@ -7,6 +8,7 @@ use fabric_emu::id::{HostId, MemdevId, Node, Port, PortId, SwitchId, VcsId, Vppb
 use fabric_emu::span::Span;
 use fabric_emu::timing::Picos;
 use fabric_emu::topology::Topology;
+use pool_core::EXTENT_BYTES;
 
 use super::*;
 

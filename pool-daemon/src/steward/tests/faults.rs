@@ -1,11 +1,13 @@
 //! A steward whose daemon dies between two steps, and one whose fabric is broken or means harm.
 
 use fabric_emu::cci::U24;
-use fabric_emu::cci::dcd::{DcRegion, GetDcConfigResponse, TrackingLimits};
+use fabric_emu::cci::dcd::{
+    DcRegion, GetDcConfigResponse, GetDcExtentListResponse, TrackingLimits,
+};
 use fabric_emu::cci::event_records::{
     DynamicCapacityEvent, DynamicCapacityEventType, EventBody, EventHeader, EventRecord,
 };
-use fabric_emu::cci::poison::MediaErrorRecord;
+use fabric_emu::cci::poison::{GetPoisonListRequest, GetPoisonListResponse, MediaErrorRecord};
 
 use super::*;
 
