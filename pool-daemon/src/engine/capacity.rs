@@ -273,8 +273,8 @@ impl Engine {
         self.parts_of(id, Device::bad)
     }
 
-    /// The parts of a segment that lie on those extents of each device: where each begins in it, and
-    /// how long it is.
+    /// The parts of a segment that lie on those extents of each device: where each begins in it,
+    /// and how long it is.
     fn parts_of<'a>(
         &'a self,
         id: SegmentId,
