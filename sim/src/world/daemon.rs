@@ -293,6 +293,11 @@ impl World {
         if is_dynamic {
             machine.books.ordered(&order.runs)?;
         }
+        for run in &order.runs {
+            let (first, count) = (u64::from(run.first), u64::from(run.count));
+            let numbers = [h as u64, order.backing.number(), first, count];
+            self.trace.note("carved", numbers);
+        }
         let extents = order.runs.iter().map(|run| u64::from(run.count));
         let extents: u64 = extents.sum();
         let fits = extents * pool_core::EXTENT_BYTES == order.bytes;
@@ -322,6 +327,12 @@ impl World {
                 Do::Say(change) => {
                     machine.books.told(&change);
                     self.trace.note("said", [h as u64, said(&change), 0, 0]);
+                    if let Capacity::Present(runs) = &change {
+                        for run in runs {
+                            let (first, count) = (u64::from(run.first), u64::from(run.count));
+                            self.trace.note("there", [h as u64, first, count, 0]);
+                        }
+                    }
                     self.tell(h, Command::Capacity { device, change })?;
                     continue;
                 }
@@ -501,7 +512,12 @@ impl World {
         let runs = order.runs.iter();
         let extents: Vec<u32> = runs.flat_map(|run| run.first..run.end()).collect();
         let pooled = self.is_pooled(h, order.device);
-        if pooled && !self.zero(h, &extents) {
+        // A fabric cuts no file out of what is another file still.
+        let files = self.machines[h].files.values();
+        let mut cut = files
+            .filter(|file| file.pooled)
+            .flat_map(|file| &file.extents);
+        if pooled && (cut.any(|extent| extents.contains(extent)) || !self.zero(h, &extents)) {
             return Ok(Err(()));
         }
         let machine = &mut self.machines[h];
