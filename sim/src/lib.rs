@@ -9,7 +9,7 @@
 //! [`op`]: what may happen. [`mix`]: what a seed draws. [`run`](mod@run): one run. `world`: where
 //! it happens. `oracle`: what must hold. [`trace`]: what happened, as a hash. [`shrink`]: the
 //! least that still fails. [`replay`]: a run in a file. [`campaign`]: many seeds.
-//! [`planted`]: bugs that must be found.
+//! `planted`, with the feature `fault`: bugs that must be found.
 //!
 //! What is emulated here is the fabric and its caches; see `docs/sim.md`.
 
