@@ -11,7 +11,7 @@
 //! - *only who may*: a client is granted what its tenant owns, or what is shared with its tenant,
 //!   with no more rights than that.
 //! - *granted is there*: a file is made of extents of a device that were said to be there, and
-//!   never of one that was said to be bad in this life of the daemon (P8).
+//!   never of one that was said to be bad since it came, in this life of the daemon (P8).
 //! - *given back is nobody's*: what the fabric is given back is of no backing that the journal has.
 //! - *damage is told once*: a holder is told of each bad extent once, and again where it opens the
 //!   segment or the daemon has begun anew.
@@ -298,8 +298,16 @@ impl Books {
     pub(crate) fn told(&mut self, change: &Capacity) {
         let set = |runs: &[Run]| runs.iter().copied().collect::<RunSet>();
         match change {
-            // What is bad is so for the whole life, wherever it was meanwhile.
-            Capacity::Present(runs) => self.there = set(runs),
+            Capacity::Present(runs) => {
+                self.there = set(runs);
+                // Of one that leaves and comes anew nothing is known, and what becomes of it is
+                // told anew.
+                let still = self.bad.common(&self.there);
+                if still.count() < self.bad.count() {
+                    self.damage.clear();
+                }
+                self.bad = still;
+            }
             Capacity::Poisoned(runs) => {
                 let fresh = set(runs).minus(&self.bad);
                 let all = self.bad.iter().chain(fresh.iter()).collect();
