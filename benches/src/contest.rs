@@ -25,6 +25,8 @@ pub(crate) enum Better {
 pub(crate) enum Mode {
     /// By a clock, of the real thing.
     Measured,
+    /// In the time of the emulated fabric: the same on every machine.
+    Emulated,
     /// Of the real code without the world that it would run in.
     Modelled,
 }
@@ -67,6 +69,13 @@ impl Case {
             unit,
             better,
             ..Self::rate(name)
+        }
+    }
+
+    pub(crate) fn emulated(self) -> Self {
+        Self {
+            mode: Mode::Emulated,
+            ..self
         }
     }
 

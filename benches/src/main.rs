@@ -11,7 +11,8 @@
 //! another process of ours that passes descriptors and does nothing else. [`modelled`] is what this
 //! machine has not the memory for. [`coherence`] is the suite of leases, of two processes that map
 //! one domain; [`lock_file`] says of which version its peers are. [`alloc`] is the suite of the
-//! allocator, whose contenders are libraries that one program is run with.
+//! allocator, whose contenders are libraries that one program is run with. [`fabric`] is the suite
+//! of the emulated fabric.
 
 // Two files call the C library: `alloc/private/heap.rs` and `coherence/pthread.rs`. One reaches
 // blocks of a heap: `alloc/shared/ours/pool_heap.rs`.
@@ -23,6 +24,7 @@ mod coherence;
 mod contest;
 mod daemon;
 mod drive;
+mod fabric;
 mod lock_file;
 mod machine;
 mod modelled;
@@ -52,6 +54,11 @@ enum Suite {
     Coherence(coherence::Arguments),
     /// The allocator: the classic workloads against the allocators that people use.
     Alloc(alloc::Arguments),
+    /// The emulated fabric: events a second, memory, and how both grow with hosts.
+    Fabric(fabric::Arguments),
+    /// A fabric that is made to be weighed.
+    #[command(hide = true)]
+    FabricMaking(fabric::making::Arguments),
     /// One workload over the heap that was preloaded.
     #[command(hide = true)]
     AllocWorker(alloc::worker::Arguments),
@@ -84,6 +91,8 @@ fn main() -> ExitCode {
         Suite::Pool(arguments) => pool::run(&arguments),
         Suite::Coherence(arguments) => coherence::run(&arguments),
         Suite::Alloc(arguments) => alloc::run(&arguments),
+        Suite::Fabric(arguments) => fabric::run(&arguments),
+        Suite::FabricMaking(arguments) => fabric::making::run(&arguments),
         Suite::AllocWorker(arguments) => alloc::worker::serve(&arguments),
         Suite::AllocSharedWorker(arguments) => alloc::shared_worker::serve(&arguments),
         Suite::AllocVictim(victim) => victim.serve(),

@@ -196,6 +196,7 @@ impl Report {
         for result in &self.results {
             let mode = match result.case.mode {
                 Mode::Measured => "measured",
+                Mode::Emulated => "emulated",
                 Mode::Modelled => "modelled",
             };
             let peer = result.peer.as_ref();

@@ -22,7 +22,7 @@
 //! `access`: loads, stores and write-backs. `time`: what they take. `command`: who answers which
 //! commands. `fault`: what goes wrong. `link`: links. `look`: what is there now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 
 use pool_core::planted;
@@ -100,6 +100,8 @@ pub struct Fabric {
     /// By host: the logical devices that it reaches, unless that has to be looked at anew.
     reached: Vec<BTreeMap<(MemdevId, LdId), Path>>,
     has_new_routes: bool,
+    /// Hosts that may reach other things than when it was last looked.
+    new_ways: BTreeSet<HostId>,
     /// What interfaces keep, of those that were told something.
     components: BTreeMap<Cci, Component>,
     /// What happens later, by when, and then in the order in which it was begun.
@@ -170,6 +172,7 @@ impl Fabric {
             told: Vec::new(),
             lost: Vec::new(),
             has_new_routes: true,
+            new_ways: BTreeSet::new(),
             directory: BTreeMap::new(),
         })
     }
@@ -298,7 +301,7 @@ impl Fabric {
 
     /// A switch, as it is to be when something begins to happen.
     pub fn switch_mut(&mut self, switch: SwitchId) -> Option<&mut Switch> {
-        self.has_new_routes = true;
+        self.leads_elsewhere(switch);
         self.switches.get_mut(switch.index())
     }
 

@@ -34,7 +34,7 @@ impl Trace {
 
     /// Something happened at a time, or nothing but that the time went on.
     pub(crate) fn fold(&mut self, now: Picos, event: Option<&Event>, effects: &[Effect]) {
-        let mut row = Row::default();
+        let mut row = Row::with_room();
         if !planted!("trace.leaves_out_the_time") {
             row.time(now);
         }
@@ -51,10 +51,17 @@ impl Trace {
 }
 
 /// The bytes of one step.
-#[derive(Default)]
 struct Row(Vec<u8>);
 
+/// Bytes of most rows: an access with its line, and what came of it. Making room once, and not as
+/// the row grows, halves what a load costs that hits.
+const ROOM: usize = 256;
+
 impl Row {
+    fn with_room() -> Self {
+        Self(Vec::with_capacity(ROOM))
+    }
+
     fn number(&mut self, number: impl Into<u64>) {
         self.0.extend_from_slice(&number.into().to_le_bytes());
     }

@@ -12,7 +12,7 @@ use fabric_emu::schedule::Schedule;
 use fabric_emu::span::Span;
 use fabric_emu::switch::Bound;
 use fabric_emu::timing::{Picos, Server};
-use fabric_emu::topology::Topology;
+use fabric_emu::topology::{Topology, shapes};
 use pool_core::fault::plant;
 use pool_core::rng::Rng;
 use pool_core::units::KIB;
@@ -337,6 +337,30 @@ fn order() {
     }
 }
 
+/// What is bound at a switch is a way for hosts that are behind another one too.
+fn ways() {
+    let mut fabric = Fabric::new(&shapes::tree(1, 65), 5).expect("its classes are known");
+    // The host at port 0 of the middle one, the second switch behind port 1, a device behind its 0.
+    for (id, port) in [(SWITCH, 1), (SwitchId(1), 0)] {
+        let bound = Bound {
+            port: PortId(port),
+            ld: None,
+        };
+        let switch = fabric.switch_mut(id).expect("it is there");
+        let bridge = (VcsId(0), VppbId(0));
+        switch.bind(bridge, bound).expect("nothing is bound");
+        fabric.advance(Picos::ZERO);
+    }
+    let map = Event::Map {
+        host: HostId(0),
+        span: span(0, 64),
+        memdev: POOL,
+        ld: LdId(0),
+        address: 0,
+    };
+    assert_eq!(fabric.step(Picos::ZERO, &map), [Effect::Done]);
+}
+
 /// A law, by what it says.
 type Law = fn();
 
@@ -351,10 +375,10 @@ fn holds(law: Law) -> bool {
 /// Catches: command.begins_two_at_once, fabric.draws_from_the_machine
 /// Catches: fabric.draws_by_how_many_there_are, trace.leaves_out_the_time
 /// Catches: fabric.has_lines_back_over_no_link, timing.serves_two_at_once
-/// Catches: schedule.puts_the_last_first
+/// Catches: schedule.puts_the_last_first, fabric.forgets_who_is_behind_another_switch
 #[test]
 fn each_planted_bug_breaks_a_law() {
-    let bugs: [(&str, Law); 16] = [
+    let bugs: [(&str, Law); 17] = [
         ("capacity.shares_anything", sharing),
         ("capacity.reuses_what_the_host_may_take", capacity),
         ("capacity.frees_what_others_have", capacity),
@@ -371,6 +395,7 @@ fn each_planted_bug_breaks_a_law() {
         ("fabric.has_lines_back_over_no_link", cut_off),
         ("timing.serves_two_at_once", waits),
         ("schedule.puts_the_last_first", order),
+        ("fabric.forgets_who_is_behind_another_switch", ways),
     ];
     for (bug, law) in bugs {
         plant(None);

@@ -1,7 +1,7 @@
 //! Laws of the rows for tables and charts, and of the figures beside which they are put.
 
-use fabric_emu::timing::curves::Scene;
-use fabric_emu::timing::published::{Amount, Basis, Figure, published};
+use fabric_emu::timing::curves::{Scene, classes, has_link};
+use fabric_emu::timing::published::{Amount, Basis, Figure, Point, published};
 use fabric_emu::timing::{ElementId, Picos, Rate, Share, Table};
 
 #[test]
@@ -121,6 +121,9 @@ fn an_error_is_told_against_the_middle_and_has_an_end() {
             high,
             ours,
             basis: Basis::Predicted,
+            class: "ddr",
+            switches: 0,
+            point: Point::None,
         };
         (figure.error_tenths(), figure.is_within())
     };
@@ -131,4 +134,22 @@ fn an_error_is_told_against_the_middle_and_has_an_end() {
     assert_eq!(of(0, 0, 1), (i64::MAX, false));
     assert_eq!(of(u64::MAX, u64::MAX, 0), (-1000, false));
     assert_eq!(Amount::Ratio(2_169).to_string(), "2.16 x");
+}
+
+#[test]
+fn every_figure_is_of_a_class_and_what_is_of_a_point_is_what_its_curves_say_there() {
+    let table = Table::embedded().unwrap();
+    assert!(classes().count() > 8 && classes().any(has_link));
+    for figure in published(&table).unwrap() {
+        assert!(classes().any(|class| class == figure.class), "{figure:?}");
+        let scene = Scene::switched(&table, figure.class, 1, figure.switches).unwrap();
+        let most = |reads| scene.most(reads, 1 << 16).unwrap().rate;
+        let ours = match figure.point {
+            Point::IdleRead => Amount::Time(scene.unloaded(Share::ONE).unwrap()),
+            Point::MostReads => Amount::Rate(most(Share::ONE)),
+            Point::MostWrites => Amount::Rate(most(Share::ZERO)),
+            Point::None => continue,
+        };
+        assert_eq!(figure.ours, ours, "{figure:?}");
+    }
 }

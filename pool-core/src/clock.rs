@@ -31,6 +31,15 @@ pub fn now() -> Nanos {
     Nanos::new(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// Seconds since the beginning of 1970, as the machine's calendar has it: for people to read. It is
+/// set by hand and jumps, so nothing is decided by it.
+#[must_use]
+pub fn calendar() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_REALTIME);
+    // Before 1970, or on a kernel that knows no such clock, it is 1970.
+    time.map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
+}
+
 /// The point in time at which a wait ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Nanos);

@@ -249,6 +249,10 @@ pub(crate) enum Fabric {
         #[command(subcommand)]
         fault: FabricFault,
     },
+    /// What the timing model says of memory, beside what others published; all of it emulated
+    Curves(WhichCurves),
+    /// Measure what of the timing parameters this machine can measure, and write them as a file
+    Calibrate(HowCalibrated),
     /// Send one command to a socket of a served fabric, byte by byte
     Send(Send),
     /// Show how capacity moves between four hosts: a fabric and four daemons of its own
@@ -288,6 +292,36 @@ pub(crate) struct HowServed {
     /// The same commands in the same order have the same answers under the same number
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Timing parameters that take the place of the default ones, as calibrate writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timing: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhichCurves {
+    /// These classes of memory only
+    #[arg(long, value_name = "NAME", num_args = 1.., value_parser = fabric::classes())]
+    pub(crate) class: Vec<String>,
+    /// Write charts into this folder, and no tables
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Timing parameters that take the place of the default ones, as calibrate writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timing: Option<PathBuf>,
+}
+
+/// Less than 20 s, and less than 3 s where it is to be quick.
+#[derive(Debug, Args)]
+pub(crate) struct HowCalibrated {
+    /// Write the parameters into this file, and tell what was measured
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Measure less often, in less memory
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure storage too, with a file in this folder that is gone afterwards
+    #[arg(long, value_name = "DIR")]
+    pub(crate) storage: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use client_sdk::ErrorClass;
 use fabric_emu::serve::{AskError, ConnectError, OperatorError, ServeError};
+use fabric_emu::timing::TableError;
+use fabric_emu::timing::curves::CurvesError;
 use fabric_emu::topology::TopologyError;
 use pool_core::Bytes;
 use tonic::{Code, Status, TimeoutExpired};
@@ -83,6 +85,23 @@ pub(crate) enum CtlError {
     /// What the emulator answered cannot be right. Use a `poolctl` of its version.
     #[error("the emulator: {reason}")]
     EmulatorCorrupt { reason: String },
+    /// A file of timing parameters is wrong. Mend what it says.
+    #[error(
+        "timing parameters{}: {why}",
+        path.as_ref().map(|path| format!(" of {}", path.display())).unwrap_or_default()
+    )]
+    Timing {
+        path: Option<PathBuf>,
+        why: Box<TableError>,
+    },
+    /// The timing model has no curves of a class. Ask for another one.
+    #[error("no curves: {source}")]
+    Curves { source: CurvesError },
+    /// What was measured cannot be: nothing is written. Measure again on a quiet machine.
+    #[error(
+        "what was measured is no table of parameters: {why}; measure again, on a quiet machine"
+    )]
+    Measured { why: Box<TableError> },
     /// A heap cannot be looked at or changed: its own words say what to do.
     #[error("heap {name}: {cause}")]
     Heap {
@@ -119,6 +138,9 @@ impl CtlError {
             | Self::Address { .. }
             | Self::NoTopology { .. }
             | Self::Topology(_)
+            | Self::Timing { .. }
+            | Self::Curves { .. }
+            | Self::Measured { .. }
             | Self::Serve(_)
             | Self::Machine { .. }
             | Self::Output { .. } => 2,

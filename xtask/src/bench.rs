@@ -17,7 +17,7 @@ const ALLOC: &str = "alloc";
 /// What to measure, and how to show it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The suite: `pool`, `coherence` or `alloc`.
+    /// The suite: `pool`, `coherence`, `alloc` or `fabric`.
     suite: String,
     /// Print one JSON object a line instead of a table.
     #[arg(long)]

@@ -1,9 +1,13 @@
 //! Which host reaches what: over links that are up and bridges that are bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use pool_core::planted;
 
 use super::Fabric;
 use crate::id::{HostId, LdId, MemdevId, Node, PortId, SwitchId};
+use crate::switch::Switch;
+use crate::timing::Path;
 
 /// Switches on the way to a device; one more is a loop.
 const MOST_HOPS: usize = 8;
@@ -87,19 +91,54 @@ impl Fabric {
 
     /// Looks who reaches what, where that may have changed.
     pub(super) fn look_at_routes(&mut self) {
-        if !std::mem::take(&mut self.has_new_routes) {
+        if std::mem::take(&mut self.has_new_routes) {
+            self.new_ways.clear();
+            let hosts = (0..).map(HostId).take(self.hosts.len());
+            self.reached = hosts.map(|host| self.ways(host)).collect();
             return;
         }
-        let hosts = (0..).map(HostId).take(self.hosts.len());
-        let reached = hosts.map(|host| {
-            let mut ways = BTreeMap::new();
-            for reach in self.reach(host) {
-                // Of several ways the first is taken.
-                let way = ways.entry((reach.memdev, reach.ld));
-                way.or_insert_with(|| self.times.path(&reach));
+        for host in std::mem::take(&mut self.new_ways) {
+            let ways = self.ways(host);
+            if let Some(reached) = self.reached.get_mut(host.index()) {
+                *reached = ways;
             }
-            ways
-        });
-        self.reached = reached.collect();
+        }
+    }
+
+    /// The ways of a host to what it reaches.
+    fn ways(&self, host: HostId) -> BTreeMap<(MemdevId, LdId), Path> {
+        let mut ways = BTreeMap::new();
+        for reach in self.reach(host) {
+            // Of several ways the first is taken.
+            let way = ways.entry((reach.memdev, reach.ld));
+            way.or_insert_with(|| self.times.path(&reach));
+        }
+        ways
+    }
+
+    /// Notes that a switch may lead elsewhere now. Only hosts that are above it by cables, whatever
+    /// is bound, may reach other things by that: with many racks these are few of all.
+    pub(super) fn leads_elsewhere(&mut self, switch: SwitchId) {
+        let mut seen = BTreeSet::from([switch]);
+        let mut left = vec![switch];
+        while let Some(switch) = left.pop() {
+            let node = Node::Switch(switch);
+            let ports = self.ends.range((node, PortId(0))..=(node, PortId(255)));
+            for (&(_, port), &((other, _), _)) in ports {
+                let is_above = |it: &Switch| it.behind(port).is_some();
+                if !self.switches.get(switch.index()).is_some_and(is_above) {
+                    continue;
+                }
+                match other {
+                    Node::Host(host) => drop(self.new_ways.insert(host)),
+                    Node::Switch(above) if seen.insert(above) => {
+                        if !planted!("fabric.forgets_who_is_behind_another_switch") {
+                            left.push(above);
+                        }
+                    }
+                    Node::Switch(_) | Node::Memdev(_) => {}
+                }
+            }
+        }
     }
 }

@@ -29,6 +29,7 @@ use super::session::{Session, Stage};
 use super::stop::Stop;
 use super::stream::{Over, Stream};
 use crate::fabric::{Fabric, FabricError};
+use crate::timing::Table;
 use crate::topology::Topology;
 
 /// Sockets of a topology that is served.
@@ -133,6 +134,20 @@ impl Server {
     /// # Errors
     /// [`ServeError`].
     pub fn open(topology: &Topology, directory: &Path, config: Config) -> Result<Self, ServeError> {
+        let table = Table::embedded().map_err(FabricError::from)?;
+        Self::open_timed(topology, directory, config, &table)
+    }
+
+    /// The same, in the time of a table.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub fn open_timed(
+        topology: &Topology,
+        directory: &Path,
+        config: Config,
+        table: &Table,
+    ) -> Result<Self, ServeError> {
         let doors = names::doors(topology, SOCKETS_MAX).ok_or(ServeError::TooManySockets)?;
         let allowed = raise_limit();
         let needed = doors.len() + config.connections_max + SPARE;
@@ -145,7 +160,7 @@ impl Server {
             .map(|door| Ok((door, directory.listen(door)?)));
         let listeners: Result<Vec<_>, DirectoryError> = listeners.collect();
         Ok(Self {
-            fabric: Fabric::new(topology, config.seed)?,
+            fabric: Fabric::with_table(topology, config.seed, table)?,
             pace: Pace::new(config.mode),
             topology: topology.name.clone(),
             config,

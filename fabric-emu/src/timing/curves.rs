@@ -4,6 +4,7 @@
 //! All of it is emulated; what was measured by others stands beside it in [`super::published`].
 
 use super::element::{Element, ElementId, Elements, Path, PathError, Stream, mixed};
+use super::schema::{CLASSES, Family};
 use super::solve::{Outcome, Solution, alone, solve};
 use super::table::{Table, TableError};
 use super::units::{Picos, Rate, Share};
@@ -27,6 +28,18 @@ pub struct Scene {
     pub elements: Elements,
     /// By host.
     pub paths: Vec<Path>,
+}
+
+/// The classes of memory that there are scenes of.
+pub fn classes() -> impl Iterator<Item = &'static str> {
+    let is_memory = |(_, family): &&(&str, Family)| *family == Family::Memory;
+    CLASSES.iter().filter(is_memory).map(|(name, _)| *name)
+}
+
+/// Whether a class of memory is behind a link, so that switches and other hosts may be there too.
+#[must_use]
+pub fn has_link(class: &str) -> bool {
+    lanes(class).is_some()
 }
 
 /// The lanes of the link that a class of memory is usually behind; none where it is the host's own.

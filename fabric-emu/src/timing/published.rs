@@ -62,6 +62,25 @@ pub struct Figure {
     pub ours: Amount,
     /// What it has to do with the parameters.
     pub basis: Basis,
+    /// Which memory it is of.
+    pub class: &'static str,
+    /// Behind how many switches.
+    pub switches: u8,
+    /// Which point of that memory's curves it is.
+    pub point: Point,
+}
+
+/// Where a published figure belongs beside the curves of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// The time of a read with nobody else there.
+    IdleRead,
+    /// All reads that there can be.
+    MostReads,
+    /// All writes.
+    MostWrites,
+    /// Of one core, of a copy, of a link, or a comparison: of no curve.
+    None,
 }
 
 /// What a published figure has to do with the parameters.
@@ -141,6 +160,26 @@ enum Ask {
     BulkWrite(&'static str),
     /// One direction of a link of so many lanes.
     Lanes(u8),
+}
+
+impl Ask {
+    /// Of which memory it is asked, behind how many switches, and where that belongs.
+    const fn place(self) -> (&'static str, u8, Point) {
+        match self {
+            Self::Idle(class, switches) => (class, switches, Point::IdleRead),
+            Self::Read(class) => (class, 0, Point::MostReads),
+            Self::Write(class) => (class, 0, Point::MostWrites),
+            Self::Times(class, switches, _) => (class, switches, Point::None),
+            Self::Longer(class, _)
+            | Self::Core(class)
+            | Self::BulkRead(class)
+            | Self::BulkWrite(class) => (class, 0, Point::None),
+            Self::Copy(_) => ("cxl-x16", 1, Point::None),
+            Self::CoreAt(_) => ("cxl-x8", 0, Point::None),
+            Self::Lanes(8) => ("cxl-x8", 0, Point::None),
+            Self::Lanes(_) => ("cxl-x16", 0, Point::None),
+        }
+    }
 }
 
 /// What was measured, by whom, the least and the most, and what it has to do
@@ -395,42 +434,37 @@ const BANDWIDTHS: [Measured; 16] = [
 /// # Errors
 /// None that a table can have.
 pub fn published(table: &Table) -> Result<Vec<Figure>, CurvesError> {
-    let ours = Ours(table);
-    let mut figures = Vec::new();
-    for (what, source, measured, ask, basis) in LATENCIES {
-        let [low, high] = measured.map(|tenths| Amount::Time(Picos::new(tenths * 100)));
-        figures.push(Figure {
-            what,
-            source,
-            low,
-            high,
-            ours: ours.answer(ask)?,
-            basis,
-        });
-    }
-    for (what, source, measured, ask, basis) in RATIOS {
-        let [low, high] = measured.map(|hundredths| Amount::Ratio(hundredths * 10));
-        figures.push(Figure {
-            what,
-            source,
-            low,
-            high,
-            ours: ours.answer(ask)?,
-            basis,
-        });
-    }
-    for (what, source, measured, ask, basis) in BANDWIDTHS {
-        let [low, high] = measured.map(|tenths| Amount::Rate(Rate::new(tenths * 100_000_000)));
-        figures.push(Figure {
-            what,
-            source,
-            low,
-            high,
-            ours: ours.answer(ask)?,
-            basis,
-        });
-    }
+    let time = |tenths| Amount::Time(Picos::new(tenths * 100));
+    let ratio = |hundredths| Amount::Ratio(hundredths * 10);
+    let rate = |tenths| Amount::Rate(Rate::new(tenths * 100_000_000));
+    let mut figures = ours(table, &LATENCIES, time)?;
+    figures.extend(ours(table, &RATIOS, ratio)?);
+    figures.extend(ours(table, &BANDWIDTHS, rate)?);
     Ok(figures)
+}
+
+/// What a model of `table` says of these.
+fn ours(
+    table: &Table,
+    all: &[Measured],
+    amount: fn(u64) -> Amount,
+) -> Result<Vec<Figure>, CurvesError> {
+    let figure = |&(what, source, measured, ask, basis): &Measured| {
+        let [low, high] = measured.map(amount);
+        let (class, switches, point) = ask.place();
+        Ok(Figure {
+            what,
+            source,
+            low,
+            high,
+            ours: Ours(table).answer(ask)?,
+            basis,
+            class,
+            switches,
+            point,
+        })
+    };
+    all.iter().map(figure).collect()
 }
 
 /// A model of a table.

@@ -1,5 +1,5 @@
 //! A fabric as its users see it: how long accesses take, the number that a run comes to, what
-//! each fault does and how it ends, and schedules of them.
+//! each fault does and how it ends, schedules of them, and who reaches what.
 
 #[cfg(test)]
 mod faults;
@@ -7,6 +7,8 @@ mod faults;
 mod glitches;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 #[path = "../../examples/trace/scene.rs"]
 mod scene;

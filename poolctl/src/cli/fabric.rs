@@ -1,11 +1,17 @@
 //! How ports, numbers and bytes of an emulated fabric are written on the command line.
 
+use clap::builder::PossibleValuesParser;
 use fabric_emu::cci::MAX_PAYLOAD;
 use fabric_emu::id::{HostId, MemdevId, Node, Port, PortId, SwitchId};
 
 /// The payload of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Payload(pub(crate) Vec<u8>);
+
+/// The classes of memory of the timing table.
+pub(super) fn classes() -> PossibleValuesParser {
+    PossibleValuesParser::new(fabric_emu::timing::curves::classes())
+}
 
 /// A port, as `switch0:4`.
 pub(super) fn port(text: &str) -> Result<Port, String> {

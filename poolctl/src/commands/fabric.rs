@@ -1,6 +1,9 @@
 //! `poolctl fabric`: emulated fabrics. One file each: `draw`, `serve`, `status`, `fault`, `send`
-//! ask no daemon; `demo` has its own.
+//! ask no daemon; `curves` is what the timing model says, and `calibrate` what this machine says;
+//! `demo` has daemons of its own.
 
+mod calibrate;
+mod curves;
 mod demo;
 mod draw;
 mod fault;
@@ -14,9 +17,11 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) use demo::DemoError;
+use fabric_emu::timing::Table;
 use fabric_emu::topology::limits::FILE_BYTES_MAX;
 use fabric_emu::topology::{READY_NAMES, Topology};
 
+use super::Written;
 use crate::Verdict;
 use crate::cli::Fabric;
 use crate::error::CtlError;
@@ -32,6 +37,8 @@ pub(super) fn run(
         Fabric::Serve { topology, how } => serve::run(&find(topology)?, how, output)?,
         Fabric::Status { directory } => status::run(directory, output)?,
         Fabric::Fault { directory, fault } => fault::run(directory, fault, output)?,
+        Fabric::Curves(which) => curves::run(which, output)?,
+        Fabric::Calibrate(how) => calibrate::run(how, output)?,
         Fabric::Send(message) => return send::run(message, output),
         Fabric::Demo(how) => demo::run(how, timeout, output)?,
         Fabric::DemoClient { socket } => demo::client(socket, output)?,
@@ -54,6 +61,23 @@ fn find(given: &Path) -> Result<Topology, CtlError> {
         }
     };
     read.map_err(|error| CtlError::Topology(Box::new(error)))
+}
+
+/// The timing table that comes with the emulator, under what a file says.
+fn timing_table(file: Option<&Path>) -> Result<Table, CtlError> {
+    let wrong = |why| CtlError::Timing {
+        path: file.map(Path::to_owned),
+        why: Box::new(why),
+    };
+    let table = Table::embedded().map_err(wrong)?;
+    let Some(path) = file else {
+        return Ok(table);
+    };
+    let text = text_of(path).map_err(|source| CtlError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    table.overlay(&text).map_err(wrong)
 }
 
 /// One byte more than is allowed at most, so that a file without an end is refused and not read.

@@ -4,13 +4,13 @@
 //! tests benches xtask     anything
 //! clients/*            -> client-sdk, pool-core
 //! sim                  -> anything, but no servers
-//! poolctl              -> client-sdk, fabric-emu, pool-core, pool-proto
+//! poolctl              -> charts, client-sdk, fabric-emu, pool-core, pool-proto
 //! allocator/c          -> allocator, client-sdk, pool-core
 //! client-sdk           -> allocator, coherence, pool-core, pool-proto
 //! pool-daemon          -> coherence, fabric-emu, pool-core, pool-proto
 //! allocator            -> coherence, pool-core
 //! coherence fabric-emu -> pool-core
-//! pool-core pool-proto -> nothing
+//! charts pool-core pool-proto -> nothing
 //! ```
 //!
 //! What a member needs for its own tests alone does not count: it is in nothing that is shipped.
@@ -87,7 +87,7 @@ fn members(metadata: &Value) -> Option<Vec<Member>> {
 /// The members that the one in `folder` may name; `None` for any. `Err` for a folder not known.
 fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
     match folder {
-        "pool-core" | "pool-proto" => Ok(Some(&[])),
+        "charts" | "pool-core" | "pool-proto" => Ok(Some(&[])),
         "coherence" | "fabric-emu" => Ok(Some(&["pool-core"])),
         "allocator" => Ok(Some(&["coherence", "pool-core"])),
         "allocator/c" => Ok(Some(&["allocator", "client-sdk", "pool-core"])),
@@ -99,6 +99,7 @@ fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
             "pool-proto",
         ])),
         "poolctl" => Ok(Some(&[
+            "charts",
             "client-sdk",
             "fabric-emu",
             "pool-core",

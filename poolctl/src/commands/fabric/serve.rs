@@ -4,6 +4,7 @@ use fabric_emu::serve::{Config, Mode, Server, Stop};
 use fabric_emu::topology::Topology;
 use serde::Serialize;
 
+use super::timing_table;
 use crate::cli::{HowServed, TimeMode};
 use crate::error::CtlError;
 use crate::output::Output;
@@ -45,7 +46,12 @@ pub(super) fn run(
     let stop = Stop::on_signals().map_err(|error| CtlError::Machine {
         source: std::io::Error::other(error),
     })?;
-    let mut server = Server::open(topology, &how.directory, Config::new(mode, how.seed))?;
+    let mut server = Server::open_timed(
+        topology,
+        &how.directory,
+        Config::new(mode, how.seed),
+        &timing_table(how.timing.as_deref())?,
+    )?;
     let serving = Serving {
         topology: topology.name.clone(),
         emulated: true,
