@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pool_core::{Bytes, DeviceId, Extents, SegmentId};
+use pool_proto::admin::v1::Device as DeviceMessage;
 use pool_proto::common::v1::ErrorReason;
 use pool_proto::session::v1::{self as session, event};
 use session::request::Body;
@@ -41,6 +42,12 @@ impl World {
         let mut ids = self.engine.device_ids();
         let found = ids.find(|(_, name)| *name == "x0");
         found.unwrap().0
+    }
+
+    /// The dynamic device, as operators see it.
+    fn far_device(&self) -> DeviceMessage {
+        let mut devices = self.engine.devices().into_iter();
+        devices.find(|device| device.name == "x0").unwrap()
     }
 
     pub(super) fn says(&mut self, change: Capacity) {
@@ -169,12 +176,7 @@ fn what_lies_on_memory_that_was_taken_is_lost_told_and_never_granted_again() {
     );
     world.done(alpha, ask::close(lost.segment_id));
     world.prove();
-    let device = world
-        .engine
-        .devices()
-        .into_iter()
-        .find(|d| d.name == "x0")
-        .unwrap();
+    let device = world.far_device();
     assert_eq!(
         (device.total_bytes, device.free_bytes),
         (extents(7), extents(4))
@@ -242,20 +244,10 @@ fn free_memory_leaves_in_whole_units_and_not_what_somebody_is_guaranteed() {
         "5 are guaranteed"
     );
     world.restart(|_| true);
-    let device = world
-        .engine
-        .devices()
-        .into_iter()
-        .find(|d| d.name == "x0")
-        .unwrap();
+    let device = world.far_device();
     assert_eq!(device.total_bytes, extents(8), "it is durable");
     world.comes(&[run(0, 16)]);
-    let device = world
-        .engine
-        .devices()
-        .into_iter()
-        .find(|d| d.name == "x0")
-        .unwrap();
+    let device = world.far_device();
     assert_eq!(device.total_bytes, extents(16), "it was not taken");
 }
 
@@ -298,12 +290,7 @@ fn a_poisoned_line_costs_its_extent_and_is_told_to_who_holds_it_now_and_later() 
     world.done(alpha, ask::free(segment.segment_id, true));
     world.done(beta, ask::close(segment.segment_id));
     world.prove();
-    let device = world
-        .engine
-        .devices()
-        .into_iter()
-        .find(|d| d.name == "x0")
-        .unwrap();
+    let device = world.far_device();
     assert_eq!(
         (device.total_bytes, device.free_bytes),
         (extents(5), extents(5))
