@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop, Sizes};
 use crate::device::Device;
 use crate::device::builder::STOCK_TARGET;
+use crate::device::claim::{ClaimError, Claims, this_daemon};
 use crate::device::fabric::FabricDevice;
 use crate::device::file::FileDevice;
 use crate::device::memfd::MemfdDevice;
@@ -46,6 +47,8 @@ pub struct Service {
     servers: ServerThread,
     /// No other daemon uses the runtime directory meanwhile.
     runtime_dir: OwnedFd,
+    /// Nor the hosts of fabrics that this one speaks for.
+    claims: Claims,
 }
 
 /// Where the journal of a configuration lies.
@@ -78,6 +81,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     let path = journal_path(config);
     let mut journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
     let (plan, specs) = config.plan_again(machine, &sizes(&journal.load()?))?;
+    let claims = claim_hosts(&specs, config)?;
     let mut devices = BTreeMap::new();
     for (device, spec) in plan.devices.iter().zip(&specs) {
         let back_end = back_end(spec, config).with_context(|| format!("device {}", device.name))?;
@@ -119,6 +123,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         reactor,
         servers,
         runtime_dir,
+        claims,
     })
 }
 
@@ -132,13 +137,14 @@ impl Service {
             reactor,
             servers,
             runtime_dir,
+            claims,
         } = self;
         sd_notify::notify(&[NotifyState::Ready, NotifyState::Status("serving")])?;
         tracing::info!("serving");
         let served = reactor.run(|| !servers.has_ended());
         sd_notify::notify(&[NotifyState::Stopping])?;
         servers.stop()?;
-        drop(runtime_dir);
+        drop((claims, runtime_dir));
         Ok(served?)
     }
 }
@@ -149,6 +155,15 @@ fn sizes(rows: &Rows) -> Sizes {
     let bytes = |row: &DeviceRow| Extents::new(row.configured_extents).bytes();
     let rows = rows.devices.iter();
     rows.map(|row| (row.name.clone(), bytes(row))).collect()
+}
+
+/// Keeps other daemons away from the hosts that this one is given.
+fn claim_hosts(specs: &[DeviceSpec], config: &Config) -> Result<Claims, ClaimError> {
+    let sources = specs.iter().filter_map(|spec| match spec {
+        DeviceSpec::Fabric(source) => Some(source),
+        DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } => None,
+    });
+    Claims::take(sources, &this_daemon(&config.daemon.runtime_dir))
 }
 
 fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device>> {

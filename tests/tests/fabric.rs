@@ -222,6 +222,36 @@ fn a_daemon_that_is_killed_takes_up_what_its_host_has_and_its_clients_keep_their
 }
 
 #[test]
+fn a_host_is_one_daemons_and_a_second_one_is_told_whose_it_is_and_harms_nothing() {
+    let served = Served::start(2, EXTENTS);
+    let mut first = daemon(&served, 0);
+    let mut client = first.attach("a");
+    let held = client.granted(wait_for(40));
+    held.write(2);
+    let mut second = Daemon::prepare(env!("CARGO_BIN_EXE_daemon"), &served.setup(0));
+    second.launch();
+    assert_eq!(second.await_end().code(), Some(2));
+    let (log, holder) = (second.log(), format!("process {}", first.pid()));
+    let says = |it: &str| assert!(log.contains(it), "{log}");
+    says("host 0 of the fabric in ");
+    says(&holder);
+    says("give this one a host of its own");
+    assert!(held.holds(2), "what the first one has carved is its still");
+    client.granted(ask::refresh(held.id()));
+    balances(&served, &[&first]);
+    // The claim is gone with the process, however it ends.
+    first.kill();
+    second.restart();
+    first.launch();
+    assert_eq!(first.await_end().code(), Some(2));
+    second.set_up(&served.setup(1));
+    assert!(second.stop().success());
+    first.restart();
+    second.restart();
+    until_it_has(&served, &second, 1, 8..=8);
+}
+
+#[test]
 fn poison_costs_an_extent_and_its_holder_is_told_which() {
     let served = Served::start(1, EXTENTS);
     let daemon = daemon(&served, 0);

@@ -13,7 +13,7 @@
 //! 3. What a build leaves behind where it fails is nothing.
 //!
 //! Who does what: [`memfd`], [`file`](mod@file) and [`fabric`] are the devices; [`builder`] runs
-//! them on a thread of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents;
+//! them on threads of its own and keeps a [`stock`]; `claim` keeps a host of a fabric one daemon's; [`copy`](copy::copy) moves contents;
 //! [`identity`] judges a descriptor that comes back.
 
 use std::collections::BTreeSet;
@@ -30,6 +30,7 @@ use crate::engine::command::{FileIdentity, WorldError};
 use crate::sys::{self, Failed};
 
 pub mod builder;
+pub(crate) mod claim;
 pub mod copy;
 pub mod fabric;
 pub mod file;
@@ -86,6 +87,12 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     fn claim(&self, pool: &str) -> Result<(), SetupError> {
         let _nothing_lasts = pool;
         Ok(())
+    }
+
+    /// Whether files are built and destroyed by somebody who is asked, and may not answer. What is
+    /// built ahead is not.
+    fn asks_others(&self) -> bool {
+        false
     }
 
     /// Builds a file at a place: zeroed, all of it really there, mode 0600, sealed
