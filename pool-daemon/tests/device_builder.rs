@@ -44,6 +44,8 @@ struct Gated {
     inner: MemfdDevice,
     /// What is smaller than this passes a closed door.
     stopped_from: u64,
+    /// It is somebody else who does not answer.
+    asks_others: bool,
     open: Mutex<bool>,
     opened: Condvar,
     short: AtomicBool,
@@ -57,14 +59,19 @@ impl Gated {
 
     /// One whose door is closed to files of so many bytes and more.
     fn closed_to(stopped_from: u64) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::gate(stopped_from, false))
+    }
+
+    fn gate(stopped_from: u64, asks_others: bool) -> Self {
+        Self {
             stopped_from,
+            asks_others,
             inner: MemfdDevice::new(PagePolicy::Base, None, Bytes::ZERO).unwrap(),
             open: Mutex::new(false),
             opened: Condvar::new(),
             short: AtomicBool::new(false),
             ahead: AtomicUsize::new(0),
-        })
+        }
     }
 
     fn open(&self) {
@@ -74,6 +81,10 @@ impl Gated {
 }
 
 impl Device for Gated {
+    fn asks_others(&self) -> bool {
+        self.asks_others
+    }
+
     /// Short of memory once, where it was told to be.
     fn build(
         &self,
@@ -167,6 +178,37 @@ fn who_asks_for_much_holds_up_nobody_who_asks_for_little_or_gives_back() {
     device.open();
     let (last, file) = built(outcomes(&builder, 1).remove(0));
     assert_eq!((last, file.is_ok()), (backing(1), true));
+}
+
+#[test]
+fn a_device_that_waits_for_others_holds_up_nobody_but_itself() {
+    let far = DEVICE.checked_next().unwrap();
+    let hung = Arc::new(Gated::gate(0, true));
+    let devices: [(_, Arc<dyn Device>); 2] =
+        [(DEVICE, Gated::new(true)), (far, Arc::clone(&hung) as _)];
+    let builder = Builder::new(BTreeMap::from(devices), 0).unwrap();
+    let much = Bytes::new(65 << 20);
+    let sizes = [EXTENT, much];
+    // Each lane would wait at one of these.
+    for (number, bytes) in (1..).zip(sizes) {
+        let ready = builder.build(far, backing(number), Place::anywhere(bytes), false);
+        assert!(ready.is_none());
+    }
+    for (number, bytes) in (3..).zip(sizes) {
+        let ready = builder.build(DEVICE, backing(number), Place::anywhere(bytes), false);
+        assert!(ready.is_none());
+    }
+    for outcome in outcomes(&builder, 2) {
+        let (id, file) = built(outcome);
+        assert!(id >= backing(3));
+        builder.destroy(DEVICE, id, file.unwrap().file);
+    }
+    for gone in outcomes(&builder, 2) {
+        assert!(matches!(gone, Outcome::Destroyed { result: Ok(()), .. }));
+    }
+    hung.open();
+    let came: Vec<_> = outcomes(&builder, 2).into_iter().map(built).collect();
+    assert_eq!((came[0].0, came[1].0), (backing(1), backing(2)));
 }
 
 #[test]

@@ -3,9 +3,11 @@
 //! # Protocol
 //! The reactor gives jobs and collects outcomes. There are two workers, one for small jobs and one
 //! for large ones, so that whoever asks for much holds up nobody who asks for little, nor memory
-//! that is to be given back. Each takes its jobs one by one, in their order; the one for small jobs
-//! fills the [`Stock`] when it has none. It is not woken by what is taken from there but by
-//! [`Builder::restock`]: a grant is answered before anybody zeroes the next file.
+//! that is to be given back. A device that asks somebody else, who may not answer, has a worker of
+//! its own besides ([`Device::asks_others`]): it holds up nobody but itself. Each takes its jobs one
+//! by one, in their order; the one for small jobs fills the [`Stock`] when it has none. It is not
+//! woken by what is taken from there but by [`Builder::restock`]: a grant is answered before
+//! anybody zeroes the next file.
 //!
 //! Everything they share is under one lock, which is never held during a system call of a job. An
 //! outcome is there before the event is raised that announces it, and the event is taken back
@@ -41,14 +43,24 @@ pub const STOCK_TARGET: usize = 4;
 const SMALL_BYTES_MAX: u64 = 64 * MIB;
 
 /// Which worker does a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
     Small,
     Large,
+    /// Whatever is built and destroyed on a device that asks others.
+    Of(DeviceId),
 }
 
 impl Lane {
-    const ALL: [Self; 2] = [Self::Small, Self::Large];
+    /// The lanes that such devices take.
+    fn all(devices: &BTreeMap<DeviceId, Arc<dyn Device>>) -> Vec<Self> {
+        let apart = devices.iter().filter(|(_, device)| device.asks_others());
+        let apart = apart.map(|(&id, _)| Self::Of(id));
+        [Self::Small, Self::Large]
+            .into_iter()
+            .chain(apart)
+            .collect()
+    }
 
     const fn of(bytes: u64) -> Self {
         if bytes <= SMALL_BYTES_MAX {
@@ -62,6 +74,7 @@ impl Lane {
         match self {
             Self::Small => "builder",
             Self::Large => "builder-large",
+            Self::Of(_) => "builder-apart",
         }
     }
 }
@@ -122,6 +135,15 @@ enum Job {
 }
 
 impl Job {
+    /// The device that is to do something, where one is.
+    const fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::Build { device, .. } | Self::Destroy { device, .. } => Some(*device),
+            Self::Copy { .. } | Self::Restock(_) => None,
+        }
+    }
+
+    /// Where it is done if its device has no lane of its own.
     fn lane(&self) -> Lane {
         match self {
             Self::Build { bytes, .. } => Lane::of(bytes.get()),
@@ -131,29 +153,23 @@ impl Job {
     }
 }
 
-#[derive(Debug, Default)]
-struct Jobs {
-    small: VecDeque<Job>,
-    large: VecDeque<Job>,
-}
-
-impl Jobs {
-    fn of(&mut self, lane: Lane) -> &mut VecDeque<Job> {
-        match lane {
-            Lane::Small => &mut self.small,
-            Lane::Large => &mut self.large,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct State {
     devices: BTreeMap<DeviceId, Arc<dyn Device>>,
     stock: Stock,
-    jobs: Jobs,
+    /// There is an entry for each lane.
+    jobs: BTreeMap<Lane, VecDeque<Job>>,
     in_hand: BTreeSet<Subject>,
     outcomes: Vec<Outcome>,
     ending: bool,
+}
+
+impl State {
+    fn lane_of(&self, job: &Job) -> Lane {
+        let apart = job.device().map(Lane::Of);
+        let apart = apart.filter(|lane| self.jobs.contains_key(lane));
+        apart.unwrap_or_else(|| job.lane())
+    }
 }
 
 #[derive(Debug)]
@@ -186,11 +202,12 @@ impl Builder {
             let nothing = stock.set_target(*device, stock_target);
             drop(nothing);
         }
+        let lanes = Lane::all(&devices);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 devices,
                 stock,
-                jobs: Jobs::default(),
+                jobs: lanes.iter().map(|&lane| (lane, VecDeque::new())).collect(),
                 in_hand: BTreeSet::new(),
                 outcomes: Vec::new(),
                 ending: false,
@@ -200,7 +217,7 @@ impl Builder {
         });
         let workers = Vec::new();
         let mut builder = Self { shared, workers };
-        for lane in Lane::ALL {
+        for lane in lanes {
             let shared = Arc::clone(&builder.shared);
             let worker = thread::Builder::new()
                 .name(lane.thread_name().to_owned())
@@ -319,7 +336,8 @@ impl Shared {
 
     fn add(&self, mut state: MutexGuard<'_, State>, subject: Subject, job: Job) {
         if state.in_hand.insert(subject) {
-            state.jobs.of(job.lane()).push_back(job);
+            let lane = state.lane_of(&job);
+            state.jobs.entry(lane).or_default().push_back(job);
             drop(state);
             self.work.notify_all();
         }
@@ -367,8 +385,9 @@ impl Shared {
             if state.ending {
                 return None;
             }
-            if let Some(job) = state.jobs.of(lane).pop_front() {
-                return Some(job);
+            let job = state.jobs.get_mut(&lane).and_then(VecDeque::pop_front);
+            if job.is_some() {
+                return job;
             }
             if lane == Lane::Small
                 && let Some(kind) = state.stock.wanted()

@@ -183,6 +183,10 @@ impl FabricDevice {
 }
 
 impl Device for FabricDevice {
+    fn asks_others(&self) -> bool {
+        true
+    }
+
     fn build(
         &self,
         _backing: BackingId,
