@@ -20,7 +20,7 @@ use fabric_emu::fabric::Cci;
 use fabric_emu::id::{HostId, LdId, MemdevId};
 use fabric_emu::serve::names::Door;
 use fabric_emu::serve::wire::Outcome;
-use fabric_emu::serve::{Carver, CarverError, Cut, Remote};
+use fabric_emu::serve::{Carver, CarverError, ConnectError, Cut, Remote};
 use nix::errno::Errno;
 use pool_core::sync::{Mutex, lock};
 use pool_core::{BackingId, Bytes, Nanos};
@@ -47,6 +47,7 @@ struct Speaker {
 #[derive(Debug)]
 pub struct FabricDevice {
     source: FabricSource,
+    patience: Nanos,
     speaker: Mutex<Speaker>,
 }
 
@@ -57,6 +58,7 @@ impl FabricDevice {
     pub fn new(source: FabricSource) -> Self {
         Self {
             source,
+            patience: PATIENCE,
             speaker: Mutex::new(Speaker::default()),
         }
     }
@@ -76,16 +78,36 @@ impl FabricDevice {
             cut = self.speak(&mut speaker, bytes, |it| it.carve(memdev, ld, &spans));
         }
         match cut {
-            Ok(cut) => {
-                let identity = sys::status(cut.file.as_fd())?.identity;
-                speaker.carvings.insert(identity, cut.carving);
-                Ok((cut, identity))
-            }
+            Ok(cut) => self.keep(&mut speaker, cut, place.bytes),
             Err(error) => {
                 // Another fabric, perhaps, that lies elsewhere.
                 speaker.region = None;
                 Err(error)
             }
+        }
+    }
+
+    /// Remembers which carving a file is. One that is not as it was asked for is given back.
+    fn keep(
+        &self,
+        speaker: &mut Speaker,
+        cut: Cut,
+        asked: Bytes,
+    ) -> Result<(Cut, FileIdentity), WorldError> {
+        let wrong = match sys::status(cut.file.as_fd()) {
+            Ok(status) if cut.bytes == asked.get() => {
+                speaker.carvings.insert(status.identity, cut.carving);
+                return Ok((cut, status.identity));
+            }
+            Ok(_) => unreached("carve"),
+            Err(failed) => failed.into(),
+        };
+        let carving = cut.carving;
+        drop(cut);
+        match self.speak(speaker, 0, |carver| carver.give_back(carving)) {
+            Ok(()) | Err(WorldError::Withdrawn | NOBODY) => Err(wrong),
+            // It is found when its extents are carved anew: see the module.
+            Err(error) => Err(error),
         }
     }
 
@@ -111,9 +133,9 @@ impl FabricDevice {
     /// Asks the device how the region lies.
     fn region(&self) -> Result<Region, WorldError> {
         let door = Door::Cci(mailbox(&self.source));
-        let mut remote =
-            Remote::connect(&self.source.directory.join(door.to_string())).map_err(|_| NOBODY)?;
-        remote = remote.with_patience(PATIENCE);
+        let path = self.source.directory.join(door.to_string());
+        let remote = Remote::connect(&path).map_err(|error| unconnected(&error))?;
+        let mut remote = remote.with_patience(self.patience);
         let request = Request::GetDcConfig(GetDcConfigRequest {
             region_count: 8,
             starting_region_index: 0,
@@ -138,11 +160,11 @@ impl FabricDevice {
             None => {
                 let door = Door::Memory(HostId(self.source.host));
                 let path = self.source.directory.join(door.to_string());
-                Carver::connect(&path).map_err(|_| NOBODY)?
+                Carver::connect(&path).map_err(|error| unconnected(&error))?
             }
         };
         let filling = Nanos::new(bytes.saturating_mul(FILL_NS));
-        carver = carver.with_patience(PATIENCE.saturating_add(filling));
+        carver = carver.with_patience(self.patience.saturating_add(filling));
         let said = say(&mut carver);
         let is_in_step = matches!(
             said,
@@ -194,9 +216,6 @@ impl Device for FabricDevice {
         _shareable: bool,
     ) -> Result<NewFile, WorldError> {
         let (cut, identity) = self.carve(place)?;
-        if cut.bytes != place.bytes.get() {
-            return Err(unreached("carve"));
-        }
         Ok(NewFile {
             file: cut.file,
             pages: Pages::Base,
@@ -250,7 +269,10 @@ impl Device for FabricDevice {
             // Of a life of the daemon in which the fabric did not answer at the start.
             match self.listed(&mut speaker) {
                 Ok(listed) => speaker.carvings = listed,
-                Err(error) => tracing::warn!(%error, "the fabric cannot be asked for its files"),
+                // It has left the host, or all that there was is gone.
+                Err(WorldError::Withdrawn | NOBODY) => return Ok(()),
+                // Whether it is there nobody knows: it is asked again.
+                Err(error) => return Err(error),
             }
         }
         let Some(&carving) = speaker.carvings.get(&status.identity) else {
@@ -283,7 +305,11 @@ fn failed(error: CarverError) -> WorldError {
             asked_bytes: 0,
         },
         CarverError::Refused(
-            Outcome::NotHad | Outcome::Left | Outcome::NoCarving | Outcome::Unreachable,
+            Outcome::NotHad
+            | Outcome::Left
+            | Outcome::NoCarving
+            | Outcome::Unreachable
+            | Outcome::HostDead,
         ) => WorldError::Withdrawn,
         CarverError::Refused(Outcome::TooMany) | CarverError::TooMany(_) => WorldError::Os {
             call: "carve",
@@ -299,6 +325,21 @@ fn failed(error: CarverError) -> WorldError {
             errno: errno as i32,
         },
         CarverError::Closed | CarverError::TimedOut | CarverError::Malformed => unreached("carve"),
+    }
+}
+
+/// Nobody serves a fabric there, or whoever does takes nobody in at the moment.
+fn unconnected(error: &ConnectError) -> WorldError {
+    let errno = match error {
+        ConnectError::Nobody { errno, .. } => *errno,
+        ConnectError::Busy { .. } => Errno::EAGAIN,
+    };
+    match errno {
+        Errno::ENOENT | Errno::ECONNREFUSED => NOBODY,
+        errno => WorldError::Os {
+            call: "connect",
+            errno: errno as i32,
+        },
     }
 }
 
@@ -329,9 +370,14 @@ mod tests {
     use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
     use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
     use fabric_emu::cci::{Request, Tag};
-    use fabric_emu::serve::{Config, Mode, Server, Stop};
+    use fabric_emu::serve::{Config, Mode, Server, Stop, Stopper};
     use fabric_emu::topology::Topology;
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+    };
     use pool_core::{EXTENT_BYTES, Extents};
+
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
     use crate::engine::Run;
@@ -388,33 +434,113 @@ mod tests {
         }
     }
 
-    #[test]
-    fn extents_whose_carving_nobody_has_any_more_are_carved_again_and_what_is_held_is_not() {
+    /// A fabric whose one host has taken 8 extents, until it is dropped.
+    struct Had {
+        folder: tempfile::TempDir,
+        running: Option<(Stopper, std::thread::JoinHandle<()>)>,
+    }
+
+    impl Had {
+        fn directory(&self) -> std::path::PathBuf {
+            self.folder.path().join("fabric")
+        }
+
+        fn device(&self) -> FabricDevice {
+            FabricDevice::new(source(&self.directory()))
+        }
+    }
+
+    impl Drop for Had {
+        fn drop(&mut self) {
+            let (stopper, thread) = self.running.take().unwrap();
+            stopper.stop();
+            thread.join().unwrap();
+        }
+    }
+
+    fn had() -> Had {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("fabric");
         let topology = Topology::parse("one", TOPOLOGY).unwrap();
         let config = Config::new(Mode::Virtual, 1);
         let mut server = Server::open(&topology, &directory, config).unwrap();
         let (stop, stopper) = Stop::by_hand().unwrap();
-        let thread = std::thread::spawn(move || server.run(&stop));
+        let thread = std::thread::spawn(move || server.run(&stop).unwrap());
         take_all(&directory);
-        let device = FabricDevice::new(source(&directory));
-        let build = |first| {
-            let runs = [Run { first, count: 2 }];
-            let place = Place {
-                bytes: Extents::new(2).bytes(),
-                runs: &runs,
-            };
-            device.build(BackingId::FIRST, place, false)
+        let running = Some((stopper, thread));
+        Had { folder, running }
+    }
+
+    /// Two extents, and a file of so many bytes as so many extents have.
+    fn build(device: &FabricDevice, first: u32, extents: u32) -> Result<NewFile, WorldError> {
+        let runs = [Run { first, count: 2 }];
+        let place = Place {
+            bytes: Extents::new(extents).bytes(),
+            runs: &runs,
         };
-        let lost = build(0).unwrap();
-        let kept = build(4).unwrap();
+        device.build(BackingId::FIRST, place, false)
+    }
+
+    #[test]
+    fn extents_whose_carving_nobody_has_any_more_are_carved_again_and_what_is_held_is_not() {
+        let fabric = had();
+        let device = fabric.device();
+        let lost = build(&device, 0, 2).unwrap();
+        let kept = build(&device, 4, 2).unwrap();
         drop(lost);
-        let again = build(0).unwrap();
-        assert_eq!(build(4).unwrap_err(), CARVED, "somebody has it");
+        let again = build(&device, 0, 2).unwrap();
+        assert_eq!(build(&device, 4, 2).unwrap_err(), CARVED, "somebody has it");
         device.destroy(BackingId::FIRST, kept.file.as_fd()).unwrap();
         drop((again, kept));
-        stopper.stop();
-        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_file_of_another_length_than_was_asked_for_is_given_back() {
+        let fabric = had();
+        let device = fabric.device();
+        let wrong = build(&device, 0, 3).unwrap_err();
+        assert_eq!(wrong, unreached("carve"));
+        let left = device.list(&mut lock(&device.speaker)).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn a_file_is_not_taken_for_gone_where_the_fabric_is_there_and_does_not_answer() {
+        let fabric = had();
+        let kept = build(&fabric.device(), 4, 2).unwrap();
+        // What is served beside it takes everybody in, and says nothing.
+        let silent = tempfile::tempdir().unwrap();
+        let door = silent.path().join(Door::Memory(HostId(0)).to_string());
+        let address = UnixAddr::new(&door).unwrap();
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        bind(listener.as_raw_fd(), &address).unwrap();
+        listen(&listener, Backlog::new(8).unwrap()).unwrap();
+        let mut device = FabricDevice::new(source(silent.path()));
+        device.patience = Nanos::from_millis(20);
+        let destroy = |device: &FabricDevice| device.destroy(BackingId::FIRST, kept.file.as_fd());
+        assert_eq!(destroy(&device), Err(unreached("carve")));
+        std::fs::remove_file(&door).unwrap();
+        assert_eq!(destroy(&device), Ok(()), "nobody serves it any more");
+        let device = fabric.device();
+        destroy(&device).unwrap();
+        build(&device, 4, 2).unwrap();
+    }
+
+    #[test]
+    fn a_fabric_that_takes_nobody_in_at_the_moment_is_not_one_that_is_gone() {
+        let path = std::path::PathBuf::from("x");
+        let busy = unconnected(&ConnectError::Busy { path: path.clone() });
+        assert_ne!(busy, NOBODY);
+        let errno = Errno::EMFILE;
+        assert_ne!(
+            unconnected(&ConnectError::Nobody {
+                path: path.clone(),
+                errno
+            }),
+            NOBODY
+        );
+        let errno = Errno::ENOENT;
+        assert_eq!(unconnected(&ConnectError::Nobody { path, errno }), NOBODY);
     }
 }

@@ -1,7 +1,11 @@
 //! Which devices a grant takes its extents from, and taking them.
 
+use std::collections::BTreeMap;
+
+use fabric_emu::serve::wire::SPANS_MAX;
 use pool_core::{BackingId, DeviceId, Extents, SegmentId, TenantId, limits};
 
+use super::device::Device;
 use super::segment::Backing;
 use super::{Engine, Refusal, sum, take_id};
 
@@ -69,7 +73,36 @@ impl Engine {
                 }
             }
         }
+        self.in_few_runs(&places)?;
         Ok(places)
+    }
+
+    /// A fabric makes a file of so many runs at most: a request has room for no more.
+    ///
+    /// # Errors
+    /// [`Refusal::Scattered`] where a file of a dynamic device would lie in more.
+    fn in_few_runs(&self, places: &Places) -> Result<(), Refusal> {
+        // What is free in few runs is taken in few.
+        let is_scattered = |device: &&Device| {
+            device.plan.dynamic && device.free_runs().take(SPANS_MAX + 1).count() > SPANS_MAX
+        };
+        let mut tried: BTreeMap<DeviceId, Device> = BTreeMap::new();
+        for (id, extents) in places {
+            let Some(device) = self.devices.get(id).filter(is_scattered) else {
+                continue;
+            };
+            let device = tried.entry(*id).or_insert_with(|| device.clone());
+            let runs = device.carve(*extents).map_or(0, |runs| runs.len());
+            if runs > SPANS_MAX {
+                return Err(Refusal::Scattered {
+                    device: device.plan.name.clone(),
+                    asked: extents.bytes(),
+                    runs,
+                    most: SPANS_MAX,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn tier_full(&self, spread: &Spread, free: Extents) -> Refusal {

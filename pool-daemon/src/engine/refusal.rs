@@ -135,6 +135,22 @@ pub enum Refusal {
         /// How many.
         limit: u64,
     },
+    /// What is free of a device of a fabric lies in so many runs that no file can be made of what
+    /// was asked.
+    #[error(
+        "{asked} of device {device} would lie in {runs} runs, and a file of it can have {most}: \
+         ask for less at once, or use another tier"
+    )]
+    Scattered {
+        /// Which device.
+        device: String,
+        /// What one file was to be.
+        asked: Bytes,
+        /// The runs it would have.
+        runs: usize,
+        /// The most that it can have.
+        most: usize,
+    },
     /// It is being changed, or its files are awaited: soon over by itself.
     #[error("busy: {0}")]
     Busy(String),
@@ -295,7 +311,7 @@ impl Refusal {
             Self::OverQuota { .. } => (Exhausted, R::OverQuota),
             Self::TierFull { .. } => (Exhausted, R::TierFull),
             Self::WindowFull { .. } | Self::NoRoomBehind { .. } => (Exhausted, R::WindowFull),
-            Self::Limit { .. } => (Exhausted, R::Limit),
+            Self::Limit { .. } | Self::Scattered { .. } => (Exhausted, R::Limit),
             Self::Busy(_) => (Lost, R::Busy),
             Self::Sealed(_) => (Caller, R::Sealed),
             Self::Unsealed { .. } => (Caller, R::Unsealed),
@@ -330,6 +346,7 @@ impl Refusal {
             Self::LostUnit { unit, last_good } => (0, *last_good, u64::from(*unit)),
             Self::PartOfExtent { asked } => (0, 0, asked.get()),
             Self::Limit { limit, .. } => (*limit, *limit, 1),
+            Self::Scattered { runs, most, .. } => (*most as u64, 0, *runs as u64),
             Self::InUse { used, asked, .. } => (0, used.get(), asked.get()),
             Self::World(WorldError::MachineShort {
                 available_bytes,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pool_core::{Bytes, DeviceId, Extents, SegmentId};
+use pool_core::{Bytes, DeviceId, Extents, SegmentId, WindowRange};
 use pool_proto::admin::v1::Device as DeviceMessage;
 use pool_proto::common::v1::ErrorReason;
 use pool_proto::session::v1::{self as session, event};
@@ -373,4 +373,28 @@ fn the_most_a_dynamic_device_may_be_is_the_configurations_to_say() {
     let is_due =
         |it: &RecoverError| matches!(it, RecoverError::DeviceInUse { used: it, .. } if *it == used);
     assert!(is_due(&refused), "{refused}");
+}
+
+#[test]
+fn what_is_free_in_more_runs_than_a_file_can_have_is_refused_and_less_is_granted() {
+    let mut plan = dynamic_plan();
+    let x0 = plan.devices.iter_mut().find(|device| device.name == "x0");
+    x0.unwrap().extents = Extents::new(4_096);
+    let far_of_all = BTreeMap::from([(FAR.to_owned(), quota(0, 4_096))]);
+    plan.tenancy.tenants[0].quotas = far_of_all;
+    plan.window = WindowRange::new(plan.window.base(), Bytes::new(extents(4_096))).unwrap();
+    let mut world = World::new(plan);
+    let alpha = world.attach(ALPHA);
+    let scattered: Vec<Run> = (0..600).map(|at| run(2 * at, 1)).collect();
+    world.comes(&scattered);
+    let refusal = world.refused(alpha, far(513, 0));
+    assert_eq!(refusal.reason(), ErrorReason::Limit);
+    assert!(refusal.message.contains("513 runs"), "{}", refusal.message);
+    assert_eq!(
+        world.far_device().free_bytes,
+        extents(600),
+        "nothing has changed"
+    );
+    world.granted(alpha, far(512, 0));
+    world.granted(alpha, far(88, 0));
 }
