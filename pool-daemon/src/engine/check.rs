@@ -66,11 +66,8 @@ impl Engine {
             see(run, &"free");
         }
         device.retired_runs().for_each(|run| see(run, &"retired"));
-        for backing in self
-            .backings
-            .values()
-            .filter(|backing| backing.device == device.id)
-        {
+        let backings = self.backings.values().chain(self.abandoned.values());
+        for backing in backings.filter(|backing| backing.device == device.id) {
             backing.runs.iter().for_each(|&run| see(run, &backing.id));
             let part = if backing.quarantined {
                 &mut account.quarantined
@@ -204,11 +201,13 @@ impl Engine {
     /// Tenancy invariant 1: what tenants are charged is what the backings say.
     fn check_charges(&self, findings: &mut Vec<String>) {
         let mut due = BTreeMap::<_, (u32, u32)>::new();
-        for backing in self.backings.values() {
-            if !self
-                .segments
-                .get(&backing.segment)
-                .is_some_and(|segment| segment.files.contains(&backing.id))
+        let abandoned = |id| self.abandoned.contains_key(id);
+        for backing in self.backings.values().chain(self.abandoned.values()) {
+            if !abandoned(&backing.id)
+                && !self
+                    .segments
+                    .get(&backing.segment)
+                    .is_some_and(|segment| segment.files.contains(&backing.id))
             {
                 findings.push(format!(
                     "invariant 2: the segment of {} does not know it",

@@ -2,12 +2,15 @@
 //!
 //! A job belongs to one segment, and while it runs nothing else changes the segment. Its `fresh`
 //! backings are carved and charged, but not journaled and not part of the segment yet; whatever
-//! goes wrong, they are destroyed and everything is as before.
+//! goes wrong, they are destroyed and everything is as before. Where the segment ends meanwhile, what
+//! is being built is *abandoned*: its extents are somebody's until the build has come back, for the
+//! world cannot build two files of one extent.
 
-use pool_core::{BackingId, ClientId, SegmentId, TenantId};
+use pool_core::{BackingId, ClientId, SegmentId, TenantId, planted};
 
 use super::command::{Built, WorldError};
 use super::effect::Action;
+use super::segment::Backing;
 use super::{Engine, Refusal};
 
 /// What becomes of the segment when the files are there.
@@ -62,6 +65,12 @@ impl Engine {
 
     /// A file is there, or cannot be.
     pub(super) fn built(&mut self, id: BackingId, result: Result<Built, WorldError>) {
+        if let Some(backing) = self.abandoned.remove(&id) {
+            if result.is_ok() {
+                self.actions.push(Action::Discard { backing: id });
+            }
+            return self.give_back(&backing);
+        }
         let segment = self
             .backings
             .get(&id)
@@ -81,7 +90,14 @@ impl Engine {
                     (backing.built, backing.present) = (Some(built), true);
                 }
             }
-            Err(failure) => job.failure = job.failure.take().or(Some(failure)),
+            Err(failure) => {
+                job.failure = job.failure.take().or(Some(failure));
+                // It has come back, and so it is nobody's to wait for.
+                job.fresh.retain(|fresh| *fresh != id);
+                if let Some(backing) = self.forget_backing(id) {
+                    self.give_back(&backing);
+                }
+            }
         }
         if self.jobs.get(&segment).is_some_and(|job| job.unbuilt == 0) {
             self.all_built(segment);
@@ -134,29 +150,46 @@ impl Engine {
         }
     }
 
-    /// Destroys backings that nobody was ever given, and gives their extents back.
+    /// Destroys backings that nobody was ever given, and gives their extents back: those of a file
+    /// that is being built once that has come back.
     pub(super) fn discard(&mut self, backings: &[BackingId]) {
         for &id in backings {
-            let Some(backing) = self.backings.remove(&id) else {
+            let Some(backing) = self.forget_backing(id) else {
                 continue;
             };
-            self.untie(backing.segment, id);
             if backing.built.is_some() {
                 self.actions.push(Action::Discard { backing: id });
+            } else if !planted!("job.frees_what_is_built") {
+                self.abandoned.insert(id, backing);
+                continue;
             }
-            if let Some(device) = self.devices.get_mut(&backing.device) {
-                // They were carved from it and belong to nobody else (invariant 1).
-                let back = device.give_back(&backing.runs);
-                debug_assert!(back.is_ok(), "engine invariant 1");
-                let has_changed = back == Ok(true);
-                device.untie(backing.segment);
-                self.left_by.insert(backing.charged);
-                self.tenants
-                    .discharge(backing.charged, device.tier, backing.extents());
-                if has_changed {
-                    self.touch_device(backing.device);
-                }
-            }
+            self.give_back(&backing);
+        }
+    }
+
+    /// A backing that nobody was ever given is no file of its segment any more.
+    fn forget_backing(&mut self, id: BackingId) -> Option<Backing> {
+        let backing = self.backings.remove(&id)?;
+        self.untie(backing.segment, id);
+        if let Some(device) = self.devices.get_mut(&backing.device) {
+            device.untie(backing.segment);
+        }
+        Some(backing)
+    }
+
+    /// The extents of a backing that nobody was ever given are free.
+    fn give_back(&mut self, backing: &Backing) {
+        let Some(device) = self.devices.get_mut(&backing.device) else {
+            return;
+        };
+        // They were carved from it and belong to nobody else (invariant 1).
+        let back = device.give_back(&backing.runs);
+        debug_assert!(back.is_ok(), "engine invariant 1");
+        self.left_by.insert(backing.charged);
+        self.tenants
+            .discharge(backing.charged, device.tier, backing.extents());
+        if back == Ok(true) {
+            self.touch_device(backing.device);
         }
     }
 

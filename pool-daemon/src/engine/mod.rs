@@ -12,8 +12,9 @@
 //! no descriptor of a file is left, its extents are free again (journaled).
 //!
 //! # Invariants
-//! 1. Each extent in service is free, or belongs to exactly one backing.
-//! 2. Each backing belongs to one segment and is charged to one tenant, from carving to proof.
+//! 1. Each extent in service is free, or belongs to exactly one backing, abandoned ones included.
+//! 2. Each backing belongs to one segment, unless it is abandoned, and is charged to one tenant,
+//!    from carving to proof.
 //! 3. No two segments share an address; addresses are free again only after proof.
 //! 4. Ids and incarnations are never used twice.
 //! 5. A request that is refused has changed nothing.
@@ -101,6 +102,8 @@ pub struct Engine {
     clients: BTreeMap<ClientId, Client>,
     segments: BTreeMap<SegmentId, Segment>,
     backings: BTreeMap<BackingId, Backing>,
+    /// Backings whose files are being built for nobody any more: see [`job`].
+    abandoned: BTreeMap<BackingId, Backing>,
     names: BTreeMap<(TenantId, String), SegmentId>,
     /// Free addresses, in extents from the base of the window.
     window: RunSet,

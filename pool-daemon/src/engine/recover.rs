@@ -186,6 +186,7 @@ impl Engine {
             clients: BTreeMap::new(),
             segments: BTreeMap::new(),
             backings: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
             names: BTreeMap::new(),
             window,
             next,

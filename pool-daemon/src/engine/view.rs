@@ -80,7 +80,8 @@ impl Engine {
     /// The device a backing lies on, or is being built on.
     #[must_use]
     pub fn device_of(&self, backing: BackingId) -> Option<DeviceId> {
-        self.backings.get(&backing).map(|backing| backing.device)
+        let backing = self.backings.get(&backing).or(self.abandoned.get(&backing));
+        backing.map(|backing| backing.device)
     }
 
     /// The devices by name, removed ones included.

@@ -372,8 +372,8 @@ impl Reactor {
         }
     }
 
-    /// One step of the engine; what it wants done joins the batch, but for builds and for the
-    /// writing of directories, which begin at once. While the journal is down nothing is done: the
+    /// One step of the engine; what it wants done joins the batch, but for builds, the end of what
+    /// was built for nothing, and the writing of directories, which begin at once. While the journal is down nothing is done: the
     /// engine of after learns it from the world.
     fn step(&mut self, command: Command) {
         if self.journal_down_until.is_some() {
@@ -412,6 +412,9 @@ impl Reactor {
                     let header = (mode, incarnation, checksums);
                     self.domains.format(segment, directory, layout, header);
                 }
+                // Nobody was ever given it, nor is it remembered. What is built in its place is
+                // built after it is gone.
+                Action::Discard { backing } => self.discard(backing),
                 action => self.batch.actions.push(action),
             }
         }

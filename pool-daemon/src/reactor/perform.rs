@@ -36,7 +36,7 @@ impl Reactor {
             Action::Event { client, event } => self.tell(client, &event),
             Action::Close { client } => self.drop_client(client),
             // Begun when the engine asked for it.
-            Action::Build { .. } | Action::Format { .. } => {}
+            Action::Build { .. } | Action::Format { .. } | Action::Discard { .. } => {}
             Action::Withdrawn { device, runs } => self.stewards.withdrawn(device, runs),
             Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
             Action::Watch { backing } => {
@@ -65,7 +65,6 @@ impl Reactor {
                 unit,
                 lease,
             } => self.lease((client, request_id), (directory, unit), slot, lease),
-            Action::Discard { backing } => self.discard(backing),
             Action::Answer { ticket, outcome } => {
                 if let Some(question) = self.questions.remove(&ticket) {
                     question.reply(outcome.map(Answer::Operated));

@@ -375,6 +375,46 @@ fn the_most_a_dynamic_device_may_be_is_the_configurations_to_say() {
     assert!(is_due(&refused), "{refused}");
 }
 
+/// Catches: job.frees_what_is_built
+#[test]
+fn what_is_built_for_a_segment_that_ends_is_nobody_elses_until_it_has_come_back() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    world.comes(&[run(0, 8)]);
+    let segment = world.granted(alpha, far(2, 0));
+    world.prompt = false;
+    world.send(alpha, ask::resize(segment.segment_id, 6));
+    // What it had leaves: it is lost as a whole, with what was to be a part of it.
+    let left = world.there.iter().next().unwrap();
+    world.says(Capacity::Present(vec![run(left.first + 2, 6)]));
+    let device = world.far_device();
+    assert_eq!(device.free_bytes, extents(2), "four are being built");
+    world.send(beta, far(4, 0));
+    assert_eq!(world.building.len(), 1, "there is no room for it");
+    world.finish_build(0, Ok(()));
+    world.prompt = true;
+    world.prove();
+    assert_eq!(world.far_device().free_bytes, extents(6));
+    world.granted(beta, far(6, 0));
+}
+
+#[test]
+fn what_could_not_be_built_is_free_before_the_rest_has_come_back() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.comes(&[run(0, 8)]);
+    world.prompt = false;
+    let mut create = ask::create(4);
+    (create.tier, create.piece_bytes) = (FAR.into(), extents(2));
+    world.send(alpha, Body::Create(create));
+    world.finish_build(0, Err(crate::engine::command::WorldError::Withdrawn));
+    assert_eq!(world.far_device().free_bytes, extents(6));
+    world.kill(alpha);
+    world.finish_build(0, Ok(()));
+    assert_eq!(world.far_device().free_bytes, extents(8));
+    assert!(world.files.is_empty());
+}
+
 #[test]
 fn what_is_free_in_more_runs_than_a_file_can_have_is_refused_and_less_is_granted() {
     let mut plan = dynamic_plan();
