@@ -58,12 +58,14 @@ use crate::engine::{Demand, Run, RunSet};
 
 mod lists;
 mod log;
+mod notes;
 mod offers;
 mod region;
 #[cfg(test)]
 mod tests;
 
 use log::{News, Offer};
+use notes::Note;
 use offers::NOTHING;
 pub(crate) use region::Region;
 
@@ -192,6 +194,10 @@ pub struct Steward {
     idle_since: Option<Nanos>,
     unreached_since: Option<Nanos>,
     has_said_reached: bool,
+    /// It was reached once.
+    was_reached: bool,
+    /// What was said last of what is in the way.
+    noted: Option<Note>,
 }
 
 impl Steward {
@@ -221,6 +227,8 @@ impl Steward {
             idle_since: None,
             unreached_since: None,
             has_said_reached: false,
+            was_reached: false,
+            noted: None,
         }
     }
 
@@ -288,18 +296,23 @@ impl Steward {
             // Whether it has less nobody knows: as good as nothing for a while.
             (Err(Unanswered::Unreached), Step::Ask(_)) => {
                 self.ask_again_at = now.saturating_add(self.terms.retry);
+                self.note(Some(Note::ManagerIsSilent));
                 return self.step = Step::Decide;
             }
-            (Err(Unanswered::Refused(_)), Step::Ask(extents)) => {
+            (Err(Unanswered::Refused(code)), Step::Ask(extents)) => {
                 // Less may be had; nothing before a while where that is refused too.
                 let extents = *extents;
-                return self.was_refused(now, extents);
+                return self.was_refused(now, extents, code);
             }
             (Err(Unanswered::Unreached), _) => return self.lost_touch(now),
             // A device without such a list has no poison to tell of.
             (Err(Unanswered::Refused(_)), Step::Poison(_)) => return self.listed_poison(),
             (Err(Unanswered::Refused(_)), Step::Answer) => return self.is_not_the_oldest(),
             (Err(Unanswered::Refused(_)), Step::Decline) => return self.has_declined_all(),
+            (Err(Unanswered::Refused(code)), Step::Configure) => {
+                self.note(Some(Note::Refused(code)));
+                return self.rest(now);
+            }
             // Busy, or in the middle of something else, or what was to be released was taken: the
             // list says what is so, in the next round.
             (Err(Unanswered::Refused(_)), _) => return self.rest(now),
@@ -309,7 +322,10 @@ impl Steward {
                 self.region = Region::of(found, self.terms.region);
                 match self.region {
                     Some(_) => self.step = Step::Stamp,
-                    None => self.rest(now),
+                    None => {
+                        self.note(Some(Note::NoRegion));
+                        self.rest(now);
+                    }
                 }
             }
             (Step::Stamp, Response::GetTimestamp(clock)) => self.stamped(clock.timestamp_ns),
@@ -326,6 +342,7 @@ impl Steward {
             }
             (Step::Ask(_), Response::InitiateAdd(_)) => {
                 self.not_had = None;
+                self.note(None);
                 self.ask_again_at = now.saturating_add(self.terms.poll);
                 // The offer is in the log by now.
                 self.step = Step::Events;
@@ -409,6 +426,9 @@ impl Steward {
         if std::mem::take(&mut self.has_said_reached) {
             self.says.push_back(Capacity::Reached(false));
         }
+        if !self.was_reached {
+            self.note(Some(Note::NobodyAnswers));
+        }
         if now.saturating_since(since) >= self.terms.patience {
             self.forget_all();
         }
@@ -482,6 +502,9 @@ impl Steward {
 
     /// What is to be done about the demand.
     fn decide(&mut self, now: Nanos, demand: &Demand) {
+        if self.lacking(demand) == 0 {
+            self.note(None); // It has what it should.
+        }
         let unit = self.region.map_or(1, |region| region.unit);
         let held = self.held.clone().unwrap_or_default();
         let beyond = held.minus(&numbered(demand));
@@ -572,11 +595,12 @@ impl Steward {
 
     /// The manager has not so much: half of it is asked for. Where that was the least, it is asked
     /// for no more than that, and not for a while.
-    fn was_refused(&mut self, now: Nanos, asked: Extents) {
+    fn was_refused(&mut self, now: Nanos, asked: Extents, code: ReturnCode) {
         let unit = self.region.map_or(1, |region| region.unit);
         self.not_had = Some(asked);
         if asked.get() <= unit {
             self.ask_again_at = now.saturating_add(self.terms.retry);
+            self.note(Some(Note::NotGiven(code)));
         }
         self.step = Step::Decide;
     }

@@ -110,6 +110,7 @@ impl Served {
             fabric: Some(FabricSetup {
                 directory: self.directory(),
                 host: host.into(),
+                region: 0,
                 extents: self.extents,
                 idle_ms: 300,
                 patience_ms: 1_000,

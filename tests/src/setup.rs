@@ -24,6 +24,8 @@ pub struct FabricSetup {
     pub directory: PathBuf,
     /// The number of this host, and of the logical device that is its way in.
     pub host: u16,
+    /// The region of the pooled device.
+    pub region: u8,
     /// The most it may be.
     pub extents: u64,
     /// How long free memory lies idle before it goes back.
@@ -165,6 +167,7 @@ impl FabricSetup {
         let Self {
             directory,
             host,
+            region,
             extents,
             idle_ms,
             patience_ms,
@@ -175,6 +178,7 @@ impl FabricSetup {
             format_args!(
                 "[[device]]\nname = \"far0\"\ntier = \"far\"\nsize = \"{mib} MiB\"\n\
                  kind = \"fabric\"\ndirectory = \"{directory}\"\nhost = {host}\nld = {host}\n\
+                 region = {region}\n\
                  step = \"16 MiB\"\nlow = \"8 MiB\"\nhigh = \"32 MiB\"\n\
                  idle_ms = {idle_ms}\npatience_ms = {patience_ms}\n"
             ),

@@ -321,6 +321,46 @@ fn a_fabric_that_comes_after_the_daemon_is_found_and_one_that_ends_is_missed() {
 }
 
 #[test]
+fn why_a_device_gets_nothing_is_shown_to_operators_and_told_once() {
+    let served = Served::start(2, EXTENTS);
+    let mut setup = served.setup(0);
+    if let Some(fabric) = &mut setup.fabric {
+        fabric.region = 3;
+    }
+    let noted = |daemon: &Daemon, note: &str| {
+        until("the note is there", || {
+            let device = daemon.admin().device("far0");
+            (device.unreached && device.note.contains(note)).then_some(device)
+        })
+    };
+    let mut lost = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
+    let device = noted(&lost, "region 3 is none");
+    assert_eq!(
+        (device.total_bytes, device.most_bytes),
+        (0, EXTENTS * EXTENT)
+    );
+    let status = lost.admin().status().unwrap();
+    assert_eq!((status.devices_unreached, status.devices_noted), (1, 1));
+    lost.stop();
+    let (rich, poor) = (daemon(&served, 0), daemon(&served, 1));
+    let mut operator = poor.admin().events().unwrap();
+    let (mut a, mut b) = (rich.attach("a"), poor.attach("b"));
+    let held = a.granted(wait_for(EXTENTS - 8));
+    let id = b.next_id();
+    b.connection().request(id, wait_for(20)).unwrap();
+    let event = operator.next_of("device-refused");
+    assert_eq!(event.device, "far0");
+    assert!(event.detail.contains("no more to give"), "{}", event.detail);
+    drop(held);
+    a.ask(ask::detach());
+    tierpool_tests::client::granted(b.connection().receive().unwrap());
+    until("nothing is in the way", || {
+        poor.admin().device("far0").note.is_empty().then_some(())
+    });
+    balances(&served, &[&rich, &poor]);
+}
+
+#[test]
 fn a_drained_device_gives_everything_back() {
     let served = Served::start(1, EXTENTS);
     let daemon = daemon(&served, 0);

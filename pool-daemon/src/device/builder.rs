@@ -4,9 +4,9 @@
 //! The reactor gives jobs and collects outcomes. There are two workers, one for small jobs and one
 //! for large ones, so that whoever asks for much holds up nobody who asks for little, nor memory
 //! that is to be given back. A device that asks somebody else, who may not answer, has a worker of
-//! its own besides ([`Device::asks_others`]): it holds up nobody but itself. Each takes its jobs one
-//! by one, in their order; the one for small jobs fills the [`Stock`] when it has none. It is not
-//! woken by what is taken from there but by [`Builder::restock`]: a grant is answered before
+//! its own besides ([`Device::asks_others`]): it holds up nobody but itself. Each takes its jobs
+//! one by one, in their order; the one for small jobs fills the [`Stock`] when it has none. It is
+//! not woken by what is taken from there but by [`Builder::restock`]: a grant is answered before
 //! anybody zeroes the next file.
 //!
 //! Everything they share is under one lock, which is never held during a system call of a job. An

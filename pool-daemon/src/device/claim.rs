@@ -76,18 +76,15 @@ impl Claims {
         sources: impl Iterator<Item = &'a FabricSource>,
         who: &str,
     ) -> Result<Self, ClaimError> {
-        let mut locked = BTreeMap::new();
+        // Several devices may be of one host.
+        let mut hosts = BTreeMap::new();
         for source in sources {
-            let failed = |failed| os(source, failed);
-            let directory = made(&source.directory).map_err(failed)?;
-            // Several devices may be of one host.
-            let host = (directory, source.host);
-            if !locked.contains_key(&host) {
-                let file = lock(source, &host.0, who)?;
-                locked.insert(host, file);
-            }
+            let directory = made(&source.directory).map_err(|failed| os(source, failed))?;
+            hosts.insert((directory, source.host), source);
         }
-        let _locked = locked.into_values().collect();
+        let locked = hosts.iter();
+        let locked = locked.map(|((directory, _), source)| lock(source, directory, who));
+        let _locked = locked.collect::<Result<_, _>>()?;
         Ok(Self { _locked })
     }
 }

@@ -13,8 +13,8 @@
 //! 3. What a build leaves behind where it fails is nothing.
 //!
 //! Who does what: [`memfd`], [`file`](mod@file) and [`fabric`] are the devices; [`builder`] runs
-//! them on threads of its own and keeps a [`stock`]; `claim` keeps a host of a fabric one daemon's; [`copy`](copy::copy) moves contents;
-//! [`identity`] judges a descriptor that comes back.
+//! them on threads of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents;
+//! [`identity`] judges a descriptor that comes back; `claim` keeps a host of a fabric one daemon's.
 
 use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -30,6 +30,7 @@ use crate::engine::command::{FileIdentity, WorldError};
 use crate::sys::{self, Failed};
 
 pub mod builder;
+#[cfg(feature = "server")]
 pub(crate) mod claim;
 pub mod copy;
 pub mod fabric;

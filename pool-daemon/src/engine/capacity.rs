@@ -39,7 +39,7 @@ pub struct Demand {
     pub free: Extents,
     /// The most it may ever have.
     pub most: Extents,
-    /// What requests wait for that the whole tier has not.
+    /// Its part of what requests wait for, or tenants are guaranteed, that the whole tier has not.
     pub wanted: Extents,
     /// It is to grant nothing more.
     pub draining: bool,
@@ -51,12 +51,7 @@ impl Engine {
     pub fn demand(&self, device: DeviceId) -> Option<Demand> {
         let device = self.devices.get(&device)?;
         let draining = device.draining || device.removed;
-        let wanted = if draining {
-            Extents::ZERO // It grants nothing, whoever waits.
-        } else {
-            self.wanted_of(device.tier)
-                .saturating_sub(self.tier_grantable(device.tier))
-        };
+        let wanted = self.share_of(device);
         device.plan.dynamic.then(|| Demand {
             total: device.total(),
             free: device.free(),
@@ -64,6 +59,39 @@ impl Engine {
             wanted,
             draining,
         })
+    }
+
+    /// The part that a device is to get of what its tier lacks: what it may still become, of what
+    /// those before it may not. One that is out of reach, or that something is in the way of, gets
+    /// nothing of it before all others have what they may become; and then whatever is left, for
+    /// nobody knows which of them will be given something first.
+    fn share_of(&self, device: &Device) -> Extents {
+        let is_able = |it: &Device| it.plan.dynamic && !it.draining && !it.removed;
+        let is_ready = |it: &Device| is_able(it) && it.reached && it.note.is_empty();
+        if !is_able(device) {
+            return Extents::ZERO; // It grants nothing, whoever waits.
+        }
+        let lacking = self.lacking(device.tier);
+        let before = self.devices_of(device.tier).filter(|it| is_ready(it));
+        let before = before.take_while(|it| !is_ready(device) || it.id < device.id);
+        let theirs = sum(before.map(|it| it.most().saturating_sub(it.total())));
+        let left = lacking.saturating_sub(theirs);
+        if is_ready(device) {
+            left.min(device.most().saturating_sub(device.total()))
+        } else {
+            left
+        }
+    }
+
+    /// What a tier lacks: what requests wait for and it cannot grant, or what its tenants are
+    /// guaranteed and is not in service, whichever is more.
+    fn lacking(&self, tier: usize) -> Extents {
+        let waits = self.wanted_of(tier);
+        let waits = waits.saturating_sub(self.tier_grantable(tier));
+        let total = self.tier_total(tier);
+        // Parts of the tier are parts of what is there, so nothing is lacking for them.
+        let guaranteed = self.tenants.guaranteed(self.tier_name(tier), total);
+        waits.max(guaranteed.saturating_sub(total))
     }
 
     /// What the tier could still grant beyond what it can now, when all of it is there and reached.
@@ -91,6 +119,7 @@ impl Engine {
             }
             Capacity::Poisoned(runs) => self.poisoned(id, runs.into_iter().collect()),
             Capacity::Reached(reached) => self.reach(id, reached),
+            Capacity::Noted(note) => self.noted(id, note),
         }
     }
 
@@ -302,6 +331,20 @@ impl Engine {
         parts
             .map(|(at, bytes)| (Bytes::new(at), Bytes::new(bytes)))
             .collect()
+    }
+
+    /// What is in the way of a device is told once, until it is something else.
+    fn noted(&mut self, id: DeviceId, note: String) {
+        let Some(device) = self.devices.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut device.note, note.clone());
+        if before != note && !note.is_empty() {
+            let name = device.plan.name.clone();
+            self.publish("device-refused", |event| {
+                (event.device, event.detail) = (name, note);
+            });
+        }
     }
 
     fn reach(&mut self, id: DeviceId, reached: bool) {

@@ -191,6 +191,8 @@ pub enum Capacity {
     /// All of it is reached, or nothing is at the moment. Nothing is granted where it is not, nor
     /// before this is said first.
     Reached(bool),
+    /// Why it does not get what it should, for operators; nothing where nothing is in the way.
+    Noted(String),
 }
 
 /// What was granted with a lease; nothing where one was let go of.

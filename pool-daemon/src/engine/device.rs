@@ -36,6 +36,8 @@ pub(super) struct Device {
     pub(super) removed: bool,
     /// Its memory is reached at the moment; that of a dynamic one is when that is said.
     pub(super) reached: bool,
+    /// Why a dynamic device does not get what it should; empty where nothing is in the way.
+    pub(super) note: String,
 }
 
 /// What comes of a word about which extents are there.
@@ -83,6 +85,7 @@ impl Device {
             draining: false,
             removed: false,
             reached,
+            note: String::new(),
         }
     }
 

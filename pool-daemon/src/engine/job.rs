@@ -2,11 +2,11 @@
 //!
 //! A job belongs to one segment, and while it runs nothing else changes the segment. Its `fresh`
 //! backings are carved and charged, but not journaled and not part of the segment yet; whatever
-//! goes wrong, they are destroyed and everything is as before. Where the segment ends meanwhile, what
-//! is being built is *abandoned*: its extents are somebody's until the build has come back, for the
-//! world cannot build two files of one extent.
+//! goes wrong, they are destroyed and everything is as before. Where the segment ends meanwhile,
+//! what is being built is *abandoned*: its extents are somebody's until the build has come back,
+//! for the world cannot build two files of one extent.
 
-use pool_core::{BackingId, ClientId, SegmentId, TenantId, planted};
+use pool_core::{BackingId, ClientId, SegmentId, TenantId};
 
 use super::command::{Built, WorldError};
 use super::effect::Action;
@@ -159,11 +159,10 @@ impl Engine {
             };
             if backing.built.is_some() {
                 self.actions.push(Action::Discard { backing: id });
-            } else if !planted!("job.frees_what_is_built") {
+                self.give_back(&backing);
+            } else {
                 self.abandoned.insert(id, backing);
-                continue;
             }
-            self.give_back(&backing);
         }
     }
 

@@ -294,6 +294,9 @@ impl Engine {
                 "unsealed"
             }
             .to_owned(),
+            unreached: !device.reached,
+            most_bytes: device.most().bytes().get(),
+            note: device.note.clone(),
         }
     }
 }

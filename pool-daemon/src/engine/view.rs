@@ -128,6 +128,8 @@ impl Engine {
             requests_total: self.counters.requests,
             errors_total: self.counters.refused,
             emulated: self.plan.devices.iter().any(|device| device.emulated),
+            devices_unreached: u32::try_from(self.unreached()).unwrap_or(u32::MAX),
+            devices_noted: count(self.in_service().filter(|it| !it.note.is_empty()).count()),
             ..admin::Status::default()
         }
     }
@@ -135,10 +137,19 @@ impl Engine {
     /// The devices in service.
     #[must_use]
     pub fn devices(&self) -> Vec<admin::Device> {
-        let in_service = self.devices.values().filter(|device| !device.removed);
-        in_service
+        self.in_service()
             .map(|device| self.device_message(device.id))
             .collect()
+    }
+
+    fn in_service(&self) -> impl Iterator<Item = &super::Device> {
+        self.devices.values().filter(|device| !device.removed)
+    }
+
+    /// How many devices are out of reach.
+    #[must_use]
+    pub fn unreached(&self) -> u64 {
+        self.in_service().filter(|it| !it.reached).count() as u64
     }
 
     /// Segments from the lowest id, a page of them. It costs what is shown, not what others have.

@@ -60,6 +60,7 @@ impl Gauges {
         let (clients, segments) = engine.counts();
         self.metrics.clients(clients);
         self.metrics.segments(segments);
+        self.metrics.devices_unreached(engine.unreached());
         self.metrics.epoch(engine.epoch());
         self.metrics.quarantine_age(
             oldest_quarantine.map_or(Nanos::ZERO, |since| now.saturating_since(since)),

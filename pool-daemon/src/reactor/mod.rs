@@ -373,8 +373,8 @@ impl Reactor {
     }
 
     /// One step of the engine; what it wants done joins the batch, but for builds, the end of what
-    /// was built for nothing, and the writing of directories, which begin at once. While the journal is down nothing is done: the
-    /// engine of after learns it from the world.
+    /// was built for nothing, and the writing of directories, which begin at once. While the
+    /// journal is down nothing is done: the engine of after learns it from the world.
     fn step(&mut self, command: Command) {
         if self.journal_down_until.is_some() {
             return;

@@ -84,6 +84,7 @@ pub struct Metrics {
     events_dropped: Counter<u64, AtomicU64>,
     connections_refused: Counter<u64, AtomicU64>,
     epoch: Amount,
+    devices_unreached: Amount,
 }
 
 impl fmt::Debug for Metrics {
@@ -121,6 +122,7 @@ impl Metrics {
             events_dropped: Counter::default(),
             connections_refused: Counter::default(),
             epoch: Gauge::default(),
+            devices_unreached: Gauge::default(),
         };
         metrics.register_memory(tenant_use);
         metrics.register_work();
@@ -162,6 +164,11 @@ impl Metrics {
     /// So many clients are attached or awaited.
     pub fn clients(&self, count: u64) {
         self.clients.set(count);
+    }
+
+    /// So many devices are out of reach.
+    pub fn devices_unreached(&self, count: u64) {
+        self.devices_unreached.set(count);
     }
 
     /// There are so many segments.
@@ -256,6 +263,8 @@ impl Metrics {
             self.clients.clone(),
         );
         registry.register("segments", "Segments granted", self.segments.clone());
+        let help = "Devices whose memory is out of reach";
+        registry.register("devices_unreached", help, self.devices_unreached.clone());
         registry.register_with_unit(
             "quarantine_age",
             "Age of the oldest file that is freed and mapped somewhere",

@@ -123,6 +123,7 @@ impl Steward {
         if !std::mem::replace(&mut self.has_said_reached, true) {
             self.says.push_back(Capacity::Reached(true));
         }
+        self.is_reached();
         self.step = Step::Decide;
     }
 }

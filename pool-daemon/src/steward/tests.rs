@@ -153,6 +153,7 @@ impl Rig {
                 self.pool.used = self.pool.used.common(&self.pool.there);
             }
             Capacity::Reached(reached) => self.pool.is_reached = *reached,
+            Capacity::Noted(_) => {}
             Capacity::Poisoned(runs) => self.pool.bad = runs.iter().copied().collect(),
             &Capacity::Withdraw {
                 unit,

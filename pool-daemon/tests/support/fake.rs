@@ -242,6 +242,8 @@ fn status() -> admin::Status {
         journal_durability: "process".to_owned(),
         descriptor_store: "keeper".to_owned(),
         emulated: true,
+        devices_unreached: 1,
+        devices_noted: 1,
     }
 }
 
@@ -273,6 +275,14 @@ fn device(name: &str) -> admin::Device {
         segments: 1,
         numa_node: if emulated { -1 } else { 0 },
         protection: "sealed".to_owned(),
+        unreached: emulated,
+        most_bytes: if emulated { 512 * MIB } else { 256 * MIB },
+        note: if emulated {
+            "the manager has no more to give"
+        } else {
+            ""
+        }
+        .to_owned(),
     }
 }
 

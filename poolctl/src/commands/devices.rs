@@ -76,6 +76,7 @@ fn render(devices: &[Device]) -> String {
         "TIER",
         "STATE",
         ">SIZE",
+        ">MOST",
         ">FREE",
         ">GRANTED",
         ">QUARANTINE",
@@ -89,8 +90,9 @@ fn render(devices: &[Device]) -> String {
         grid.row([
             text::with_medium(&device.name, device.emulated),
             text::plain(&device.tier),
-            device.state().word(),
+            state(device),
             text::size(device.total_bytes),
+            text::size(device.most_bytes.max(device.total_bytes)),
             text::size(device.free_bytes),
             text::size(device.granted_bytes),
             text::size(device.quarantined_bytes),
@@ -101,5 +103,21 @@ fn render(devices: &[Device]) -> String {
         ]);
     }
     let quarantined = devices.iter().map(|device| device.quarantined_bytes).sum();
-    grid.render() + text::whom_quarantine_waits_for(quarantined)
+    grid.render() + &notes(devices) + text::whom_quarantine_waits_for(quarantined)
+}
+
+/// In which state a device is, and whether it is reached.
+fn state(device: &Device) -> String {
+    let reach = if device.unreached { ", unreached" } else { "" };
+    format!("{}{reach}", device.state().word())
+}
+
+/// What is in the way of devices, a line each.
+fn notes(devices: &[Device]) -> String {
+    let noted = devices.iter().filter(|device| !device.note.is_empty());
+    let line = |device: &Device| {
+        let (name, note) = (text::plain(&device.name), text::plain(&device.note));
+        format!("{name}: {note}\n")
+    };
+    noted.map(line).collect()
 }

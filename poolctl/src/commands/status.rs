@@ -32,6 +32,7 @@ fn render(status: &Status) -> String {
     ]
     .map(|(name, line)| format!("{name:<12} {line}\n"))
     .concat()
+        + &devices(status)
         + text::whom_quarantine_waits_for(status.quarantined_bytes)
 }
 
@@ -47,6 +48,19 @@ fn memory(status: &Status) -> String {
         text::size(status.free_bytes),
         text::size(status.granted_bytes),
         text::size(status.quarantined_bytes),
+    )
+}
+
+/// Nothing where every device is reached and gets what it should.
+fn devices(status: &Status) -> String {
+    let (unreached, noted) = (status.devices_unreached, status.devices_noted);
+    if unreached == 0 && noted == 0 {
+        return String::new();
+    }
+    format!(
+        "{:<12} {unreached} out of reach, {noted} with something in the way: \
+         see `poolctl devices`\n",
+        "devices"
     )
 }
 

@@ -313,7 +313,7 @@ impl Books {
                 let all = self.bad.iter().chain(fresh.iter()).collect();
                 self.bad = all;
             }
-            Capacity::Withdraw { .. } | Capacity::Reached(_) => {}
+            Capacity::Withdraw { .. } | Capacity::Reached(_) | Capacity::Noted(_) => {}
         }
     }
 

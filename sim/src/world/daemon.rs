@@ -81,6 +81,7 @@ fn said(change: &Capacity) -> u64 {
         Capacity::Withdraw { most, .. } => 2_000 + u64::from(*most),
         Capacity::Poisoned(runs) => 3_000 + count(runs),
         Capacity::Reached(reached) => 4_000 + u64::from(*reached),
+        Capacity::Noted(note) => 5_000 + u64::from(note.is_empty()),
     }
 }
 

@@ -61,7 +61,7 @@ impl World {
                 let fresh: RunSet = runs.iter().copied().collect();
                 self.bad.add(&fresh.minus(&self.bad)).unwrap();
             }
-            Capacity::Withdraw { .. } | Capacity::Reached(_) => {}
+            Capacity::Withdraw { .. } | Capacity::Reached(_) | Capacity::Noted(_) => {}
         }
         let device = self.dynamic_device();
         self.step(Command::Capacity { device, change });
@@ -375,7 +375,6 @@ fn the_most_a_dynamic_device_may_be_is_the_configurations_to_say() {
     assert!(is_due(&refused), "{refused}");
 }
 
-/// Catches: job.frees_what_is_built
 #[test]
 fn what_is_built_for_a_segment_that_ends_is_nobody_elses_until_it_has_come_back() {
     let mut world = world();
@@ -437,4 +436,77 @@ fn what_is_free_in_more_runs_than_a_file_can_have_is_refused_and_less_is_granted
     );
     world.granted(alpha, far(512, 0));
     world.granted(alpha, far(88, 0));
+}
+
+#[test]
+fn what_is_in_the_way_of_a_device_is_shown_and_told_once_until_it_is_something_else() {
+    let mut world = world();
+    let device = world.far_device();
+    assert_eq!((device.unreached, device.most_bytes), (true, extents(16)));
+    let told = |world: &World| {
+        let all = world.published.iter();
+        all.filter(|kind| *kind == "device-refused").count()
+    };
+    for (note, count) in [("a", 1), ("a", 1), ("", 1), ("a", 2), ("b", 3), ("", 3)] {
+        world.says(Capacity::Noted(note.to_owned()));
+        assert_eq!(
+            (told(&world), world.far_device().note.as_str()),
+            (count, note)
+        );
+        let status = world.engine.status(world.now);
+        assert_eq!(status.devices_noted, u32::from(!note.is_empty()));
+    }
+    world.comes(&[run(0, 4)]);
+    assert!(!world.far_device().unreached);
+    let others = world.engine.devices().into_iter();
+    let others = others.filter(|device| device.name != "x0");
+    assert!({ others }.all(|it| !it.unreached && it.most_bytes == it.total_bytes));
+}
+
+#[test]
+fn what_a_tier_lacks_is_asked_of_one_device_after_the_other_and_not_of_each() {
+    let mut plan = dynamic_plan();
+    plan.devices.push(DevicePlan {
+        dynamic: true,
+        kind: "fabric",
+        ..device("x1", FAR, 16)
+    });
+    let far_of_all = BTreeMap::from([(FAR.to_owned(), quota(0, 32))]);
+    plan.tenancy.tenants[0].quotas = far_of_all;
+    let mut world = World::new(plan);
+    let named = |name| world.engine.device_ids().find(|it| it.1 == name);
+    let (first, second) = (world.dynamic_device(), named("x1").unwrap().0);
+    let of_second = |world: &mut World, change| {
+        let device = second;
+        world.step(Command::Capacity { device, change });
+    };
+    world.comes(&[run(0, 2)]);
+    of_second(&mut world, Capacity::Reached(true));
+    let alpha = world.attach(ALPHA);
+    world.send(alpha, far(24, 2_000));
+    let wanted = |world: &World| {
+        let of = |device| world.engine.demand(device).unwrap().wanted.get();
+        (of(first), of(second))
+    };
+    assert_eq!(wanted(&world), (14, 8), "of 22 that are lacking");
+    // Where the first one is given nothing, the second is asked first.
+    world.says(Capacity::Noted("no more".to_owned()));
+    assert_eq!(wanted(&world), (6, 16));
+    of_second(&mut world, Capacity::Reached(false));
+    assert_eq!(wanted(&world), (22, 22), "nobody knows whom to ask");
+    world.says(Capacity::Noted(String::new()));
+    assert_eq!(wanted(&world), (14, 8));
+}
+
+#[test]
+fn what_is_guaranteed_in_bytes_is_asked_for_before_anybody_asks() {
+    let mut plan = dynamic_plan();
+    let far_of_all = BTreeMap::from([(FAR.to_owned(), quota(6, 16))]);
+    plan.tenancy.tenants[0].quotas = far_of_all;
+    let mut world = World::new(plan);
+    world.comes(&[run(0, 2)]);
+    let wanted = |world: &World| world.engine.demand(world.dynamic_device()).unwrap().wanted;
+    assert_eq!(wanted(&world), Extents::new(4));
+    world.comes(&[run(0, 6)]);
+    assert_eq!(wanted(&world), Extents::ZERO);
 }
