@@ -91,7 +91,8 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         DeviceSpec::Fabric(source) => Some((device.name.clone(), source.clone())),
         DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } => None,
     };
-    let fabrics = plan.devices.iter().zip(&specs).filter_map(fabric).collect();
+    let fabrics = plan.devices.iter().zip(&specs).filter_map(fabric);
+    let fabrics: BTreeMap<_, _> = fabrics.collect();
     let store = descriptor_store(config)?;
     let (handle, inbox) = Handle::new(EVENTS_BEHIND_MAX)?;
     let metrics = Arc::new(Metrics::new());
@@ -99,6 +100,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         OnStop::Keep => reactor::OnStop::Keep,
         OnStop::Release => reactor::OnStop::Release {
             devices: devices.values().cloned().collect(),
+            fabrics: fabrics.values().cloned().collect(),
             journal: path,
         },
     };

@@ -60,6 +60,8 @@ mod lists;
 mod log;
 mod notes;
 mod offers;
+#[cfg(feature = "server")]
+mod parting;
 mod region;
 #[cfg(test)]
 mod tests;
@@ -67,6 +69,8 @@ mod tests;
 use log::{News, Offer};
 use notes::Note;
 use offers::NOTHING;
+#[cfg(feature = "server")]
+pub(crate) use parting::give_all_back;
 pub(crate) use region::Region;
 
 /// Extents in one answer: a list that is longer is asked for in parts.

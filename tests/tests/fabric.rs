@@ -321,6 +321,26 @@ fn a_fabric_that_comes_after_the_daemon_is_found_and_one_that_ends_is_missed() {
 }
 
 #[test]
+fn a_pool_that_ends_with_its_daemon_gives_back_what_its_host_has() {
+    let served = Served::start(2, EXTENTS);
+    let setup = tierpool_tests::setup::Setup {
+        on_stop: "release",
+        ..served.setup(0)
+    };
+    let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
+    let mut client = daemon.attach("a");
+    let held = client.granted(wait_for(40));
+    held.write(3);
+    until_it_has(&served, &daemon, 0, 40..=60);
+    assert!(daemon.stop().success());
+    assert_eq!(served.extents(), (vec![0, 0], EXTENTS));
+    assert!(held.holds(3), "a client keeps what it has mapped");
+    daemon.restart();
+    until_it_has(&served, &daemon, 0, 8..=8);
+    balances(&served, &[&daemon]);
+}
+
+#[test]
 fn why_a_device_gets_nothing_is_shown_to_operators_and_told_once() {
     let served = Served::start(2, EXTENTS);
     let mut setup = served.setup(0);

@@ -37,7 +37,7 @@ use super::liveness::Liveness;
 use super::poller::{Interest, Poller, Token};
 use super::questions::Doctor;
 use super::sessions::{Attached, Sessions};
-use super::stewards::Stewards;
+use super::stewards::{Stewards, give_all_back};
 use super::watchdog::Watchdog;
 use super::{Batch, Reactor, ReactorError, process};
 use crate::config::FabricSource;
@@ -63,11 +63,13 @@ const BACKLOG: i32 = 256;
 pub enum OnStop {
     /// It is kept for the next daemon.
     Keep,
-    /// It is let go: the store and these devices are emptied and this journal removed. Clients keep
-    /// what they have mapped.
+    /// It is let go: the store and these devices are emptied, what fabrics have added is given
+    /// back, and this journal is removed. Clients keep what they have mapped.
     Release {
         /// The devices.
         devices: Vec<Arc<dyn Device>>,
+        /// Where those of them that are dynamic have their memory from.
+        fabrics: Vec<FabricSource>,
         /// The file of the journal.
         journal: PathBuf,
     },
@@ -274,7 +276,14 @@ impl Reactor {
     /// configured.
     pub(super) fn stop(mut self) -> Result<(), ReactorError> {
         remove_socket(&self.session_socket);
-        if let OnStop::Release { devices, journal } = &self.on_stop {
+        if let OnStop::Release {
+            devices,
+            fabrics,
+            journal,
+        } = &self.on_stop
+        {
+            // Nobody asks for more, or builds, from now on.
+            drop((self.stewards, self.builder));
             let kept: Vec<_> = self.files.ids().collect();
             for backing in kept {
                 self.files.forget(backing);
@@ -282,6 +291,7 @@ impl Reactor {
             for device in devices {
                 device.remove_leftovers(&BTreeSet::new(), &BTreeSet::new())?;
             }
+            fabrics.iter().for_each(give_all_back);
             let journal = journal.clone();
             drop(self.journal);
             return match fs::remove_file(&journal) {

@@ -35,7 +35,7 @@ use crate::config::FabricSource;
 use crate::device::fabric::mailbox;
 use crate::engine::command::{Capacity, Command};
 use crate::engine::{Demand, Engine, Run};
-use crate::steward::{Do, Steward, Terms, Unanswered};
+use crate::steward::{self, Do, Steward, Terms, Unanswered};
 
 /// From one round of a steward to the next.
 const POLL: Nanos = Nanos::from_millis(100);
@@ -271,6 +271,22 @@ fn terms(source: &FabricSource) -> Terms {
         poll: POLL,
         retry: RETRY,
         patience: source.patience,
+    }
+}
+
+/// Gives back what the host of a device has of it, now that nobody has any of it in use. What
+/// cannot be given back stays the host's, until a manager takes it.
+pub(super) fn give_all_back(source: &FabricSource) {
+    let path = source
+        .directory
+        .join(Door::Cci(mailbox(source)).to_string());
+    let mut line = Line::to(path.clone());
+    let path = path.display();
+    match steward::give_all_back(source.region, |request| line.ask(request)) {
+        Ok(bytes) => tracing::info!(%path, %bytes, "what the host had is given back"),
+        Err(why) => tracing::warn!(
+            %path, ?why, "what the host has is not given back: a manager can take it by force"
+        ),
     }
 }
 

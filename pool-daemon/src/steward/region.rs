@@ -40,6 +40,13 @@ impl Region {
         u64::from(self.extents) * EXTENT_BYTES
     }
 
+    /// Whether a piece lies in it as a whole.
+    #[cfg(feature = "server")]
+    pub(super) fn covers(self, piece: Span) -> bool {
+        let end = piece.start.checked_add(piece.bytes);
+        piece.start >= self.base && end.is_some_and(|end| end - self.base <= self.bytes())
+    }
+
     /// The extents that lie in pieces of the device as a whole.
     pub(super) fn runs(self, pieces: &[Span]) -> RunSet {
         let runs = pieces.iter().filter_map(|&piece| {

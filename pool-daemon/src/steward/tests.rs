@@ -454,3 +454,39 @@ fn what_the_engine_let_go_of_and_nobody_heard_is_there_again() {
     let there = Capacity::Present(vec![Run { first: 0, count: 8 }]);
     assert!(rig.pool.said.contains(&there));
 }
+
+#[cfg(feature = "server")]
+#[test]
+fn all_that_a_host_has_of_a_region_goes_back_and_what_is_offered_is_declined() {
+    let mut rig = Rig::new();
+    rig.pool.wanted = 20;
+    rig.pass(200);
+    assert!(rig.pool.there.count() >= 20);
+    // Two more are offered, and nobody takes them.
+    for _ in 0..2 {
+        let request = Request::InitiateAdd(rig.steward.add_request(Extents::new(8)));
+        rig.fabric
+            .ask(rig.at(), Cci::Memdev(POOL), &request)
+            .unwrap();
+    }
+    let at = rig.at();
+    let mailbox = Cci::Mailbox {
+        host: HOST,
+        memdev: POOL,
+        ld: LdId(0),
+    };
+    let fabric = &mut rig.fabric;
+    let mut ask = |request: &Request| match fabric.ask(at, mailbox, request) {
+        Ok(response) => Ok(response),
+        Err(Asked::Refused(code)) => Err(Unanswered::Refused(code)),
+        Err(_) => Err(Unanswered::Unreached),
+    };
+    let given = give_all_back(0, &mut ask).unwrap();
+    assert_eq!(given, Extents::new(rig.pool.there.count()).bytes());
+    assert_eq!(give_all_back(0, &mut ask), Ok(pool_core::Bytes::ZERO));
+    assert_eq!(
+        give_all_back(7, ask),
+        Ok(pool_core::Bytes::ZERO),
+        "no such region"
+    );
+}
