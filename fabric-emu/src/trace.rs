@@ -173,8 +173,12 @@ impl Row {
                 self.numbers([7, host.0.into(), address, error(why)]);
             }
             Effect::LostLines { host, lines } => self.numbers([8, host.0.into(), lines as u64]),
-            Effect::Late { cci, ref answer } => {
-                self.number(9_u64);
+            Effect::Late {
+                cci,
+                number,
+                ref answer,
+            } => {
+                self.numbers([9, number]);
                 self.cci(cci);
                 self.bytes(answer);
             }
@@ -182,6 +186,7 @@ impl Row {
                 self.numbers([10, at.get()]);
                 self.fault(fault);
             }
+            Effect::Deferred { due, number } => self.numbers([11, due.get(), number]),
         }
     }
 }

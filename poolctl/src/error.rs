@@ -202,7 +202,9 @@ impl From<AskError> for CtlError {
             AskError::Dropped | AskError::TimedOut | AskError::Os(_) => {
                 Self::EmulatorSilent { reason }
             }
-            AskError::Refused(_) | AskError::Begun | AskError::TooLong => Self::Refused { reason },
+            AskError::Refused(_) | AskError::Begun | AskError::TooLong | AskError::TagTaken => {
+                Self::Refused { reason }
+            }
         }
     }
 }

@@ -74,6 +74,9 @@ impl Cci {
     }
 }
 
+/// Late answers that an interface keeps; one more is lost.
+const MOST_LATE: usize = 64;
+
 /// A logical device of a memory device.
 type Logical = (MemdevId, LdId);
 
@@ -122,9 +125,7 @@ impl Fabric {
             Some(Glitch::AnswerLost) => return effects.push(Effect::Dropped),
             Some(Glitch::AnsweredTwice) => effects.push(Effect::Answer(answer.clone())),
             Some(Glitch::AnsweredLate(later)) => {
-                let due = self.now.saturating_add(later);
-                self.at(due, Timer::Answer(cci, answer));
-                return effects.push(Effect::Dropped);
+                return effects.push(self.defer(cci, later, answer));
             }
             Some(Glitch::AnswerCut(bytes)) => answer.truncate(bytes.into()),
             _ => {}
@@ -134,6 +135,33 @@ impl Fabric {
         } else {
             Effect::Dropped
         });
+    }
+
+    /// Has an answer come later.
+    fn defer(&mut self, cci: Cci, later: Picos, answer: Vec<u8>) -> Effect {
+        let is_one = |timer: &&Timer| matches!(timer, Timer::Answer(at, _) if *at == cci);
+        if self.timers.values().filter(is_one).count() >= MOST_LATE {
+            return Effect::Dropped;
+        }
+        let due = self.now.saturating_add(later);
+        let (due, number) = self.at(due, Timer::Answer(cci, answer));
+        Effect::Deferred { due, number }
+    }
+
+    /// Whether an answer that was deferred is still to come.
+    #[must_use]
+    pub fn is_to_come(&self, due: Picos, number: u64) -> bool {
+        self.timers.contains_key(&(due, number))
+    }
+
+    /// Whether a late answer of an interface gets through to who asked.
+    pub(super) fn is_heard_late(&self, cci: Cci) -> bool {
+        match cci {
+            Cci::Mailbox { host, memdev, ld } => {
+                self.is_alive(host) && self.reaches(host, memdev, ld) && self.is_heard(cci)
+            }
+            Cci::Switch(_) | Cci::Memdev(_) => true,
+        }
     }
 
     /// Whether what an interface answers gets through to who asked.

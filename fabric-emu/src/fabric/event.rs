@@ -137,7 +137,7 @@ pub enum Asked {
     /// It goes on in the background, until what is due next.
     #[error("the command goes on in the background")]
     Begun,
-    /// Nobody is there to answer.
+    /// Nobody is there to answer, or the answer is lost or late.
     #[error("nobody answers: the host does not reach it, or the device is gone")]
     Dropped,
 }
@@ -152,10 +152,20 @@ pub enum Effect {
     /// What came in was no command, or came where nobody is, or it or its answer was lost: there is
     /// no answer.
     Dropped,
+    /// The command was done, and its answer comes later, as [`Effect::Late`] of this number. It
+    /// never comes where the interface starts anew or is out of reach by then.
+    Deferred {
+        /// When.
+        due: Picos,
+        /// What it is known by.
+        number: u64,
+    },
     /// An answer to an earlier command comes late: the bytes of a message.
     Late {
         /// From which interface.
         cci: Cci,
+        /// The number under which it was deferred.
+        number: u64,
         /// The message.
         answer: Vec<u8>,
     },

@@ -74,15 +74,24 @@ impl Messages {
         })
     }
 
-    /// Sends a message, and receives what answers it: as long as `length` says of its beginning,
-    /// and `most` bytes at most.
+    /// Sends a message, and receives what answers it.
     pub(super) fn exchange(
         &mut self,
         message: &[u8],
-        (length, most): (impl Fn(&[u8]) -> Option<usize>, usize),
+        form: (impl Fn(&[u8]) -> Option<usize>, usize),
         deadline: Deadline,
     ) -> Result<Vec<u8>, Lost> {
         self.send(message, deadline)?;
+        self.next(form, deadline)
+    }
+
+    /// Receives the next message: as long as `length` says of its beginning, and `most` bytes at
+    /// most. What has come of it when it is late stays.
+    pub(super) fn next(
+        &mut self,
+        (length, most): (impl Fn(&[u8]) -> Option<usize>, usize),
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, Lost> {
         loop {
             match length(&self.input) {
                 Some(length) if length > most => return Err(Lost::TooLong),
@@ -96,7 +105,7 @@ impl Messages {
         }
     }
 
-    fn send(&mut self, mut message: &[u8], deadline: Deadline) -> Result<(), Lost> {
+    pub(super) fn send(&mut self, mut message: &[u8], deadline: Deadline) -> Result<(), Lost> {
         while !message.is_empty() {
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
             match send(self.socket.as_raw_fd(), message, flags) {

@@ -178,6 +178,7 @@ pub(super) fn told(effects: &[Effect]) -> Told {
             Effect::Done
             | Effect::Answer(_)
             | Effect::Dropped
+            | Effect::Deferred { .. }
             | Effect::Late { .. }
             | Effect::Struck { .. }
             | Effect::Loaded { .. }

@@ -1,5 +1,13 @@
 //! A client of one socket for commands: what a fabric manager or a host asks.
+//!
+//! # Late answers
+//! An answer is known by its tag and opcode. One that did not come in time may come later, behind
+//! answers to later commands, and one may come twice: such an answer is counted, and dropped. So
+//! that it is never taken for another one:
+//! 1. A tag whose answer was missed is not used again before that answer has come.
+//! 2. What answers no command of this connection is told as wrong.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -11,7 +19,8 @@ use crate::cci::generic::Empty;
 use crate::cci::{Category, Malformed, Message, MessageError, Request, Response, ReturnCode};
 
 /// A command has no answer with something in it. Only after [`AskError::Refused`],
-/// [`AskError::Begun`] and [`AskError::TooLong`] can the connection be used again.
+/// [`AskError::Begun`], [`AskError::TooLong`], [`AskError::TagTaken`] and, where all of the command
+/// was sent, [`AskError::TimedOut`] can the connection be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// The code says why; nothing has changed.
@@ -24,7 +33,8 @@ pub enum AskError {
     /// emulator ended. Connect anew once something has changed.
     #[error("nobody answers: nothing is bound there, or the emulator is gone")]
     Dropped,
-    /// The answer did not come in time, and the command may have been done. Connect anew, and look.
+    /// The answer did not come in time, and the command may have been done: look, on this
+    /// connection or a new one. The answer is dropped when it comes.
     #[error("no answer came in time: the command may have been done")]
     TimedOut,
     /// What came is no answer to the command. Connect anew; do not rely on it.
@@ -33,6 +43,10 @@ pub enum AskError {
     /// The command's list is longer than a message can be: send it in parts. Nothing was sent.
     #[error("the command is longer than a message can be")]
     TooLong,
+    /// An answer under its tag may come yet. Take another tag; where none is left, connect anew.
+    /// Nothing was sent.
+    #[error("an answer under the command's tag may come yet: take another one, or connect anew")]
+    TagTaken,
     /// A system call failed. Connect anew.
     #[error("the connection failed: {0}")]
     Os(Errno),
@@ -66,8 +80,17 @@ pub struct Remote {
     messages: Messages,
     patience: Nanos,
     tag: u8,
-    /// Whether an answer was missed: what comes next answers something else.
+    /// By tag: what was asked last under it, and whether the answer to that has not come.
+    asked: BTreeMap<u8, (u16, bool)>,
+    dropped: u64,
+    /// Whether what comes next is no beginning of a message.
     is_out_of_step: bool,
+}
+
+/// Tag and opcode of a message; none where its header is not there.
+fn whose(message: &[u8]) -> Option<(u8, u16)> {
+    let [_, tag, _, low, high, ..] = *message.first_chunk::<{ Message::HEADER_BYTES }>()?;
+    Some((tag, u16::from_le_bytes([low, high])))
 }
 
 impl Remote {
@@ -80,6 +103,8 @@ impl Remote {
             messages: Messages::connect(path, Deadline::after(PATIENCE))?,
             patience: PATIENCE,
             tag: 0,
+            asked: BTreeMap::new(),
+            dropped: 0,
             is_out_of_step: false,
         })
     }
@@ -96,7 +121,7 @@ impl Remote {
     /// # Errors
     /// [`AskError`].
     pub fn ask(&mut self, request: &Request) -> Result<Response, AskError> {
-        self.tag = self.tag.wrapping_add(1);
+        self.tag = self.next_tag().ok_or(AskError::TagTaken)?;
         let asked = Message::request(self.tag, request).map_err(|_| AskError::TooLong)?;
         let bytes = self.exchange(&asked.encode())?;
         let answer = self.judge(&asked, &bytes)?;
@@ -110,7 +135,27 @@ impl Remote {
         }
     }
 
-    /// Sends the bytes of a message as they are, and receives those of its answer.
+    /// How many answers came that nobody waited for any more: late, or twice.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The next tag under which no answer may come yet.
+    fn next_tag(&self) -> Option<u8> {
+        let tags = (1..=u8::MAX).chain([0]);
+        let mut tags = tags.map(|step| self.tag.wrapping_add(step));
+        tags.find(|tag| !self.is_missed(*tag))
+    }
+
+    fn is_missed(&self, tag: u8) -> bool {
+        self.asked
+            .get(&tag)
+            .is_some_and(|&(_, is_missed)| is_missed)
+    }
+
+    /// Sends the bytes of a message as they are, and receives those of its answer. Two messages
+    /// one after the other have other tags, or an answer that comes twice is taken for the second.
     ///
     /// # Errors
     /// [`AskError`], none of which says how the command ended.
@@ -119,17 +164,51 @@ impl Remote {
             return Err(AskError::Dropped);
         }
         let deadline = Deadline::after(self.patience);
-        let form = (Message::length, ANSWER_BYTES_MAX);
-        let answer = self.messages.exchange(message, form, deadline);
-        answer.map_err(|lost| {
-            self.is_out_of_step = true;
-            match lost {
-                Lost::Closed => AskError::Dropped,
-                Lost::TimedOut => AskError::TimedOut,
-                Lost::TooLong => AskError::Malformed(WrongAnswer::Long),
-                Lost::Os(errno) => AskError::Os(errno),
+        let asked = whose(message);
+        if let Some((tag, opcode)) = asked {
+            if self.is_missed(tag) {
+                return Err(AskError::TagTaken);
             }
-        })
+            self.asked.insert(tag, (opcode, true));
+        }
+        let sent = self.messages.send(message, deadline);
+        sent.map_err(|lost| self.lost(lost, true))?;
+        loop {
+            let next = self
+                .messages
+                .next((Message::length, ANSWER_BYTES_MAX), deadline);
+            let answer = next.map_err(|lost| self.lost(lost, asked.is_none()))?;
+            let of = whose(&answer);
+            if of == asked || asked.is_none() || !self.takes(of) {
+                self.takes(asked);
+                return Ok(answer);
+            }
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// Notes that an answer has come; whether it is one to a command of this connection.
+    fn takes(&mut self, of: Option<(u8, u16)>) -> bool {
+        let Some((tag, opcode)) = of else {
+            return false;
+        };
+        match self.asked.get_mut(&tag) {
+            Some((asked, is_missed)) if *asked == opcode => {
+                *is_missed = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn lost(&mut self, lost: Lost, is_cut: bool) -> AskError {
+        self.is_out_of_step |= is_cut || lost != Lost::TimedOut;
+        match lost {
+            Lost::Closed => AskError::Dropped,
+            Lost::TimedOut => AskError::TimedOut,
+            Lost::TooLong => AskError::Malformed(WrongAnswer::Long),
+            Lost::Os(errno) => AskError::Os(errno),
+        }
     }
 
     /// Waits until what was begun in the background is over, by asking for its status. How it

@@ -5,7 +5,8 @@
 //! 1. Nothing that comes in has it wait: sockets do not block, and files are filled in parts.
 //! 2. After whatever happened to the fabric, carvings have followed before the next thing happens.
 //! 3. What is kept is bounded: connections of each socket and of all, what each of them costs
-//!    ([`super::stream`]), carvings of each host, and files by the descriptors there may be.
+//!    ([`super::stream`]), carvings of each host, files by the descriptors there may be, and late
+//!    answers by those that interfaces keep.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,7 +30,7 @@ use super::session::{Session, Stage};
 use super::stop::Stop;
 use super::stream::{Over, Stream};
 use crate::fabric::{Fabric, FabricError};
-use crate::timing::Table;
+use crate::timing::{Picos, Table};
 use crate::topology::Topology;
 
 /// Sockets of a topology that is served.
@@ -109,6 +110,8 @@ pub struct Server {
     listeners: Vec<(Door, UnixListener)>,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) sessions: BTreeMap<u64, Session>,
+    /// By their numbers: answers that come later, when, and whose connection waits for them.
+    pub(super) late: BTreeMap<u64, (Picos, u64)>,
     next: u64,
     /// Until when nobody is taken in.
     pause: Option<Deadline>,
@@ -169,6 +172,7 @@ impl Server {
             listeners: listeners?,
             streams: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            late: BTreeMap::new(),
             next: 0,
             pause: None,
             directory,

@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. One message is done at a time: the next is looked at when the answer to it is sent, and more
 //!    is read once no whole message is left. So what is kept of a connection is less than a
-//!    message, a read, and an answer.
+//!    message, a read, and an answer; besides answers that were late and are due.
 //! 2. Where a message is begun, its rest comes in time, and where an answer is sent, it is read in
 //!    time; a connection that is late is dropped. Between messages it may be silent for ever.
 
@@ -117,10 +117,9 @@ impl Stream {
         }
     }
 
-    /// Answers the message that was taken last.
-    pub(super) fn answer(&mut self, bytes: Vec<u8>) -> Result<(), Over> {
-        self.output = bytes;
-        self.sent = 0;
+    /// Answers the message that was taken last, or one before it, late.
+    pub(super) fn answer(&mut self, bytes: &[u8]) -> Result<(), Over> {
+        self.output.extend_from_slice(bytes);
         self.tell()
     }
 

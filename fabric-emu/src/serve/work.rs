@@ -33,21 +33,50 @@ impl From<Outcome> for Answer {
 }
 
 impl Server {
-    /// Has something happen to the fabric.
-    fn step(&mut self, now: Picos, event: &Event) -> Vec<Effect> {
+    /// Has something happen to the fabric, for a connection.
+    fn step(&mut self, now: Picos, event: &Event, by: u64) -> Vec<Effect> {
         let mut effects = self.fabric.step(now, event);
         // It looks who reaches what.
         effects.extend(self.fabric.advance(now));
         self.follow();
+        self.deliver(&effects, Some(by));
         effects
+    }
+
+    /// Notes who waits for an answer that is deferred, and sends what comes late.
+    fn deliver(&mut self, effects: &[Effect], by: Option<u64>) {
+        for effect in effects {
+            match (effect, by) {
+                (&Effect::Deferred { due, number }, Some(by)) => {
+                    // What never comes is waited for no longer.
+                    let (fabric, streams) = (&self.fabric, &self.streams);
+                    self.late.retain(|&number, (due, by)| {
+                        fabric.is_to_come(*due, number) && streams.contains_key(by)
+                    });
+                    self.late.insert(number, (due, by));
+                }
+                (Effect::Late { number, answer, .. }, _) => {
+                    let Some((_, to)) = self.late.remove(number) else {
+                        continue;
+                    };
+                    // Whoever asked may have hung up.
+                    let stream = self.streams.get_mut(&to);
+                    if stream.is_some_and(|it| it.answer(answer).is_err()) {
+                        self.streams.remove(&to);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Has time pass.
     pub(super) fn advance(&mut self, now: Picos) {
         if now > self.fabric.now() || self.fabric.next_due().is_some_and(|due| due <= now) {
             // What is lost by it no host has asked for.
-            let _lost = self.fabric.advance(now);
+            let effects = self.fabric.advance(now);
             self.follow();
+            self.deliver(&effects, None);
         }
     }
 
@@ -66,37 +95,40 @@ impl Server {
             return Ok(());
         };
         let answer = match door {
-            Door::Cci(cci) => self.command(cci, message),
-            Door::Control => Some(self.order(&message)),
+            Door::Cci(cci) => self.command(id, cci, message),
+            Door::Control => Some(self.order(id, &message)),
             Door::Memory(_) => None,
         };
         // What has no answer ends the connection: there is no other way for a stream to tell.
         let answer = answer.ok_or(Over)?;
         let stream = self.streams.get_mut(&id).ok_or(Over)?;
-        stream.answer(answer)
+        stream.answer(&answer)
     }
 
-    /// The answer to a command, if somebody is there to answer.
-    fn command(&mut self, cci: Cci, message: Vec<u8>) -> Option<Vec<u8>> {
+    /// The answer to a command, also where it comes twice, if somebody is there to answer; nothing
+    /// yet where it comes later.
+    fn command(&mut self, id: u64, cci: Cci, message: Vec<u8>) -> Option<Vec<u8>> {
         let progress = Opcode::BackgroundOperationStatus.number().to_le_bytes();
         let now = match message.get(OPCODE) {
             Some(opcode) if opcode == progress => self.pace.next(&self.fabric),
             _ => self.pace.now(&self.fabric),
         };
-        let effects = self.step(now, &Event::Command { cci, message });
-        effects.into_iter().find_map(|effect| match effect {
+        let effects = self.step(now, &Event::Command { cci, message }, id);
+        let answers = effects.into_iter().filter_map(|effect| match effect {
             Effect::Answer(bytes) => Some(bytes),
+            Effect::Deferred { .. } => Some(Vec::new()),
             _ => None,
-        })
+        });
+        answers.reduce(|first, second| [first, second].concat())
     }
 
     /// The answer to a line of an operator, a line as well.
-    fn order(&mut self, line: &[u8]) -> Vec<u8> {
+    fn order(&mut self, id: u64, line: &[u8]) -> Vec<u8> {
         let told = match serde_json::from_slice(line) {
             Ok(Order::State) => Told::State(self.state()),
             Ok(Order::Fault(fault)) => {
                 let now = self.pace.now(&self.fabric);
-                control::told(&self.step(now, &Event::Fault(fault)))
+                control::told(&self.step(now, &Event::Fault(fault), id))
             }
             Err(error) => Told::Refused(format!("it means nothing: {error}")),
         };

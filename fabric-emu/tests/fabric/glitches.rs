@@ -6,8 +6,8 @@ use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
 use fabric_emu::cci::events::{EventLog, GetEventRecordsRequest, GetEventRecordsResponse};
 use fabric_emu::cci::generic::{Empty, Timestamp};
 use fabric_emu::cci::{Message, Request, Response, ReturnCode, Tag};
-use fabric_emu::fabric::{Asked, Cci, Effect, Event, Fabric, Fault, Glitch};
-use fabric_emu::id::{HostId, LdId, MemdevId};
+use fabric_emu::fabric::{Asked, Cci, Direction, Effect, Event, Fabric, Fault, Glitch};
+use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId};
 use fabric_emu::timing::Picos;
 use pool_core::units::MIB;
 
@@ -95,14 +95,27 @@ fn an_answer_comes_twice_or_late_and_the_command_is_done_once() {
     assert_eq!(twice, [good.clone(), good.clone()].concat());
     let later = apart(3);
     hit(&mut fabric, apart(1), errs(Glitch::AnsweredLate(later), 1));
-    assert_eq!(send(&mut fabric, &set(9)), [Effect::Dropped]);
+    let [Effect::Deferred { due, number }] = send(&mut fabric, &set(9))[..] else {
+        panic!("it is late");
+    };
+    assert_eq!(due, apart(4));
+    assert!(fabric.is_to_come(due, number));
     assert_eq!(told(&mut fabric), 9, "it is done at once");
     assert_eq!(fabric.next_due(), Some(apart(4)));
     assert_eq!(fabric.advance(Picos::new(apart(4).get() - 1)), []);
     let effects = fabric.advance(apart(4));
-    let [Effect::Late { cci: HERE, answer }] = &effects[..] else {
+    let [
+        Effect::Late {
+            cci: HERE,
+            number: late,
+            answer,
+        },
+    ] = &effects[..]
+    else {
         panic!("{effects:?}");
     };
+    assert_eq!(*late, number);
+    assert!(!fabric.is_to_come(due, number));
     let answer = Message::decode(answer).unwrap();
     assert_eq!(answer.return_code, ReturnCode::Success);
 }
@@ -240,4 +253,43 @@ fn a_manager_that_takes_a_tag_again_or_has_no_addresses_left_is_refused() {
     assert!(fabric.ask(now, MANAGER, &add(2)).is_ok());
     let full = Err(Asked::Refused(ReturnCode::ResourcesExhausted));
     assert_eq!(fabric.ask(now, MANAGER, &add(3)), full);
+}
+
+#[test]
+fn a_late_answer_never_comes_to_who_is_dead_or_out_of_reach_by_then_and_so_many_are_kept() {
+    let port = Port {
+        node: Node::Host(HostId(0)),
+        port: PortId(0),
+    };
+    let stall = Fault::LinkStalls {
+        port,
+        direction: Direction::Up,
+        longer: None,
+    };
+    for fault in [
+        Fault::HostDies(HostId(0)),
+        Fault::MemdevVanishes(DEVICE),
+        Fault::LinkFails(port),
+        stall,
+    ] {
+        let mut fabric = fabric(1, |_| {});
+        hit(
+            &mut fabric,
+            apart(1),
+            errs(Glitch::AnsweredLate(apart(3)), 1),
+        );
+        send(&mut fabric, &set(9));
+        fabric.step(apart(2), &Event::Fault(fault));
+        let effects = fabric.advance(apart(9));
+        let is_late = |it: &Effect| matches!(it, Effect::Late { .. });
+        assert!(!effects.iter().any(is_late), "{fault:?}: {effects:?}");
+    }
+    let mut fabric = fabric(1, |_| {});
+    let glitch = Glitch::AnsweredLate(apart(3));
+    hit(&mut fabric, apart(1), errs(glitch, 100));
+    let sent: Vec<_> = (0..100).flat_map(|_| send(&mut fabric, &set(9))).collect();
+    let deferred = |it: &&Effect| matches!(it, Effect::Deferred { .. });
+    assert_eq!(sent.iter().filter(deferred).count(), 64);
+    assert_eq!(sent.iter().filter(|it| **it == Effect::Dropped).count(), 36);
+    assert_eq!(fabric.advance(apart(9)).len(), 64);
 }

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod commands;
+mod late;
 mod life;
 mod memory;
 mod operators;

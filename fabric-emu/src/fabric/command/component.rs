@@ -223,9 +223,11 @@ impl Fabric {
         }
     }
 
-    /// Has interfaces start anew: what went on in their background goes on no more.
+    /// Has interfaces start anew: what went on in their background goes on no more, and what they
+    /// were late to answer is not answered.
     pub(in super::super) fn start_anew(&mut self, is_one: impl Fn(Cci) -> bool) {
         let timers = &mut self.timers;
+        timers.retain(|_, timer| !matches!(timer, Timer::Answer(cci, _) if is_one(*cci)));
         self.components.retain(|&cci, component| {
             if is_one(cci)
                 && let Some(background) = &component.background
@@ -292,7 +294,7 @@ impl Fabric {
     /// Has what is due by now happen, in its order.
     pub(in super::super) fn run_timers(&mut self, now: Picos) {
         while let Some(entry) = self.timers.first_entry().filter(|it| it.key().0 <= now) {
-            let ((due, _), timer) = entry.remove_entry();
+            let ((due, number), timer) = entry.remove_entry();
             self.now = self.now.max(due);
             match timer {
                 Timer::Background(cci) => self.end(cci),
@@ -301,7 +303,17 @@ impl Fabric {
                     // It is known, for it was never told before.
                     let _zeroed = device.map(|device| device.zero(group));
                 }
-                Timer::Answer(cci, answer) => self.told.push(Effect::Late { cci, answer }),
+                Timer::Answer(cci, answer) => {
+                    self.look_at_routes();
+                    if self.is_heard_late(cci) {
+                        let late = Effect::Late {
+                            cci,
+                            number,
+                            answer,
+                        };
+                        self.told.push(late);
+                    }
+                }
                 Timer::Fault(fault) => {
                     // It finds things as they are by now.
                     self.look_at_routes();
