@@ -107,6 +107,8 @@ pub struct Fabric {
     /// What happens later, by when, and then in the order in which it was begun.
     timers: BTreeMap<(Picos, u64), Timer>,
     next_timer: u64,
+    /// How many of them are faults that were planned.
+    planned: usize,
     /// Through how many tunnels the command came that is being done.
     layers: u8,
     /// Since the beginning.
@@ -165,6 +167,7 @@ impl Fabric {
             components: BTreeMap::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
+            planned: 0,
             layers: 0,
             now: Picos::ZERO,
             times: Times::new(topology, table, seed)?,
@@ -218,6 +221,7 @@ impl Fabric {
     pub fn plan(&mut self, schedule: &Schedule) {
         for planned in schedule.faults() {
             self.at(planned.at.max(self.now), Timer::Fault(planned.fault));
+            self.planned += 1;
         }
     }
 
@@ -264,6 +268,17 @@ impl Fabric {
     #[must_use]
     pub fn next_due(&self) -> Option<Picos> {
         self.timers.keys().next().map(|&(due, _)| due)
+    }
+
+    /// When something is over next that somebody began: no fault that was planned.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Picos> {
+        if self.planned == self.timers.len() {
+            return None;
+        }
+        let is_begun = |timer: &Timer| !matches!(timer, Timer::Fault(_));
+        let mut begun = self.timers.iter().filter(|(_, timer)| is_begun(timer));
+        begun.next().map(|(&(due, _), _)| due)
     }
 
     /// What is timed: links, switches and devices, in this order and each in that of the topology.

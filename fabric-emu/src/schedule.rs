@@ -21,7 +21,7 @@
 //! # Who takes it
 //! [`Fabric::plan`](crate::fabric::Fabric::plan): its faults are due then, as all else is that
 //! happens by itself, and what came of them is told by the next step. A fault whose part is not
-//! there fails then, and says so: nothing is checked before.
+//! there fails then, and says so; [`Schedule::check`] tells before.
 
 use pool_core::planted;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ use toml::Spanned;
 use crate::fabric::Fault;
 use crate::timing::Picos;
 
+mod check;
 mod draw;
 
 pub use draw::{Kind, Mix};
@@ -84,6 +85,16 @@ pub enum ScheduleError {
     TooLate {
         /// When it was to happen.
         at: Picos,
+    },
+    /// Name a part that the topology has.
+    #[error("at {at}: {fault:?} is of a part that the topology {topology:?} has not")]
+    NotThere {
+        /// When it was to happen.
+        at: Picos,
+        /// What.
+        fault: Box<Fault>,
+        /// The topology.
+        topology: String,
     },
     /// Name a smaller number: a file holds none above 2^63 - 1.
     #[error("{fault:?} has a number that no file can hold: name one below 2^63")]

@@ -10,8 +10,8 @@
 //! length in a header says where the next one begins. They are answered in order. What the fabric
 //! drops has no answer, because nobody is there, or because it is no command: **the server closes
 //! the connection then**. A client connects anew; it cannot tell which of the two it was, as with
-//! real hardware that says nothing. A fault may have an answer come late: it is sent when it is due,
-//! behind answers to later commands, and the tag in its header tells whose it is.
+//! real hardware that says nothing. A fault may have an answer come late: it is sent when it is
+//! due, behind answers to later commands, and the tag in its header tells whose it is.
 //!
 //! # Memory
 //! What a host has it may *carve*: [`wire`] says how. A carving is a file, as a dax device would

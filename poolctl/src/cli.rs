@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabric_emu::id::Port;
+use fabric_emu::timing::Picos;
 use pool_core::Bytes;
 
 use crate::span;
@@ -249,6 +250,14 @@ pub(crate) enum Fabric {
         #[command(subcommand)]
         fault: FabricFault,
     },
+    /// Have time go by in a served fabric of the mode virtual, with the faults that are planned
+    Advance {
+        /// Where it is served
+        directory: PathBuf,
+        /// How many milliseconds
+        #[arg(value_name = "MS", value_parser = fabric::millis)]
+        time: Picos,
+    },
     /// What the timing model says of memory, beside what others published; all of it emulated
     Curves(WhichCurves),
     /// Measure what of the timing parameters this machine can measure, and write them as a file
@@ -295,6 +304,13 @@ pub(crate) struct HowServed {
     /// Timing parameters that take the place of the default ones, as calibrate writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) timing: Option<PathBuf>,
+    /// Have the faults of this file happen; they are printed at the start, as such a file
+    #[arg(long, value_name = "FILE", conflicts_with = "faults")]
+    pub(crate) schedule: Option<PathBuf>,
+    /// Draw faults from the seed, in milliseconds: every=100,lasts=10,until=60000; of all kinds, or
+    /// of some with ,kinds=LinkDown+Poison. They are printed at the start, as a file for --schedule
+    #[arg(long, value_name = "MIX", value_parser = fabric::mix)]
+    pub(crate) faults: Option<fabric::Drawn>,
 }
 
 #[derive(Debug, Args)]

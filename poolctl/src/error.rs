@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use client_sdk::ErrorClass;
+use fabric_emu::schedule::ScheduleError;
 use fabric_emu::serve::{AskError, ConnectError, OperatorError, ServeError};
 use fabric_emu::timing::TableError;
 use fabric_emu::timing::curves::CurvesError;
@@ -73,6 +74,9 @@ pub(crate) enum CtlError {
     /// The file of a topology is wrong. Mend what it says.
     #[error("{0}")]
     Topology(Box<TopologyError>),
+    /// A schedule of faults is wrong, or not of this topology. Mend what it says.
+    #[error("{0}")]
+    Schedule(Box<ScheduleError>),
     /// A fabric cannot be served: it says why.
     #[error("cannot serve the fabric: {0}")]
     Serve(#[from] ServeError),
@@ -138,6 +142,7 @@ impl CtlError {
             | Self::Address { .. }
             | Self::NoTopology { .. }
             | Self::Topology(_)
+            | Self::Schedule(_)
             | Self::Timing { .. }
             | Self::Curves { .. }
             | Self::Measured { .. }

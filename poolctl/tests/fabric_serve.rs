@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -277,4 +277,116 @@ fn a_demonstration_runs_in_a_folder_that_has_nothing_in_it() {
     let refused = fabric(&["demo", "--daemon", "/bin/true", "--keep", keep]);
     refused.assert_refused(2, "name a new or empty folder");
     assert_eq!(names_in(folder.path()), 1);
+}
+
+/// All that a served fabric says before it is asked anything.
+fn all_said(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = program();
+    command.args(["fabric", "serve", "four-hosts", "--directory"]);
+    command.arg(directory).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    out.read_line(&mut said).unwrap();
+    // It serves once it has answered.
+    fabric(&["status", directory.to_str().unwrap()]);
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    out.read_to_string(&mut said).unwrap();
+    said
+}
+
+#[test]
+fn a_served_fabric_has_the_faults_of_a_schedule_and_prints_the_file_that_repeats_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("fabric");
+    let file = folder.path().join("run.toml");
+    let mix = "every=100,lasts=10,until=500,kinds=HostDeath+Poison";
+    let drawn = all_said(&directory, &["--seed", "7", "--faults", mix]);
+    assert!(drawn.contains("[[fault]]"), "{drawn}");
+    assert_eq!(
+        drawn,
+        all_said(&directory, &["--seed", "7", "--faults", mix])
+    );
+    assert_ne!(
+        drawn,
+        all_said(&directory, &["--seed", "8", "--faults", mix])
+    );
+    std::fs::write(&file, &drawn).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(
+        drawn,
+        all_said(&directory, &["--seed", "7", "--schedule", file])
+    );
+
+    std::fs::write(file, "[[fault]]\nat = 5\nwhat = { host_dies = 1 }\n").unwrap();
+    let serving = Serving::start(&directory, &["--mode", "paced", "--schedule", file]);
+    let refused = pool_core::clock::eventually(
+        pool_core::clock::Deadline::after(pool_core::Nanos::from_millis(60_000)),
+        || {
+            let died = serving.fabric("fault", &["host-starts", "1"]);
+            (died.code == 0).then_some(())
+        },
+    );
+    assert_eq!(refused, Ok(()), "it had died");
+    serving
+        .fabric("advance", &["5"])
+        .assert_refused(1, "time passes by itself");
+    assert_eq!(serving.end(Signal::SIGTERM), Some(0));
+
+    let serving = Serving::start(&directory, &["--schedule", file]);
+    serving
+        .fabric("fault", &["host-starts", "1"])
+        .assert_refused(1, "the host is alive");
+    let advanced = serving.fabric("advance", &["1"]);
+    assert_eq!((advanced.code, advanced.out.as_str()), (0, "done\n"));
+    let started = serving.fabric("fault", &["host-starts", "1"]);
+    assert_eq!(started.code, 0, "it had died");
+    assert_eq!(serving.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn a_wrong_schedule_is_refused_before_anything_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("fabric");
+    let file = folder.path().join("wrong.toml");
+    let [at, path] = [&directory, &file].map(|it| it.to_str().unwrap());
+    let serve =
+        |rest: &[&str]| fabric(&[&["serve", "four-hosts", "--directory", at], rest].concat());
+    serve(&["--schedule", path]).assert_refused(2, "cannot use");
+    for (text, why) in [
+        (
+            "[[fault]]\nat = 1\nwhat = { host_sings = 1 }\n",
+            "wrong.toml:3",
+        ),
+        (
+            "[[fault]]\nat = 1\nwhat = { host_dies = 9 }\n",
+            "a part that the topology",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        serve(&["--schedule", path]).assert_refused(2, why);
+    }
+    let usage = |rest: &[&str], why: &str| {
+        let answer = serve(rest);
+        assert_eq!(answer.code, 2, "{answer:?}");
+        assert!(answer.err.contains(why), "{answer:?}");
+    };
+    for (mix, why) in [
+        ("often", "faults are written as"),
+        ("every=100,lasts=10", "faults are written as"),
+        ("every=0,lasts=10,until=9", "a number of milliseconds"),
+        ("every=1,lasts=1,until=9,kinds=Rain", "there are HostDeath"),
+    ] {
+        usage(&["--faults", mix], why);
+    }
+    let most = ["--faults", "every=1,lasts=1,until=10000000"];
+    serve(&most).assert_refused(2, "plan fewer");
+    let mix = "every=1,lasts=1,until=9";
+    usage(
+        &["--faults", mix, "--schedule", path],
+        "cannot be used with",
+    );
+    assert!(!directory.exists());
 }

@@ -25,6 +25,14 @@ macro_rules! kinds {
         impl Kind {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// What it is called, as `LinkDown`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name)),+
+                }
+            }
         }
     };
 }

@@ -7,6 +7,7 @@
 //!                                                         memdev_vanishes, memdev_returns
 //! {"fault":{"link_fails":{"node":{"switch":0},"port":4}}} as well link_heals
 //! {"fault":{"poison":{"memdev":0,"physical":4096}}}
+//! {"advance":1000000000}                                  so many picoseconds go by
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use super::carvings::Carvings;
 use super::pace::Mode;
 use crate::fabric::{Effect, Fabric, Fault};
 use crate::id::{HostId, LdId, MemdevId};
+use crate::timing::Picos;
 
 /// What an operator says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub enum Order {
     State,
     /// Has something go wrong, or be well again.
     Fault(Fault),
+    /// Has so much time go by, with all that is due by then. Refused where time passes by itself.
+    Advance(Picos),
 }
 
 /// What it is told.
@@ -32,7 +36,7 @@ pub enum Order {
 pub enum Told {
     /// What there is.
     State(State),
-    /// The fault has happened.
+    /// The fault has happened, or the time has gone by.
     Done {
         /// Lines that hosts had written and that are lost.
         lost_lines: usize,
@@ -169,21 +173,21 @@ pub(super) fn memdevs(fabric: &Fabric) -> Vec<MemdevState> {
 
 /// What is told of what came of a fault.
 pub(super) fn told(effects: &[Effect]) -> Told {
-    let mut lost_lines = 0;
-    for effect in effects {
-        match effect {
-            Effect::Failed(why) => return Told::Refused(why.to_string()),
-            Effect::Lost { .. } => lost_lines += 1,
-            Effect::LostLines { lines, .. } => lost_lines += lines,
-            Effect::Done
-            | Effect::Answer(_)
-            | Effect::Dropped
-            | Effect::Deferred { .. }
-            | Effect::Late { .. }
-            | Effect::Struck { .. }
-            | Effect::Loaded { .. }
-            | Effect::Written { .. } => {}
-        }
+    let failed = effects.iter().find_map(|effect| match effect {
+        Effect::Failed(why) => Some(Told::Refused(why.to_string())),
+        _ => None,
+    });
+    failed.unwrap_or_else(|| gone_by(effects))
+}
+
+/// What is told of what came of time that went by, where planned faults may have failed.
+pub(super) fn gone_by(effects: &[Effect]) -> Told {
+    let lost = |effect: &Effect| match effect {
+        Effect::Lost { .. } => 1,
+        Effect::LostLines { lines, .. } => *lines,
+        _ => 0,
+    };
+    Told::Done {
+        lost_lines: effects.iter().map(lost).sum(),
     }
-    Told::Done { lost_lines }
 }

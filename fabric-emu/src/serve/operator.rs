@@ -10,6 +10,7 @@ use super::client::{ConnectError, Lost, Messages};
 use super::control::{Order, State, Told};
 use super::names::Door;
 use crate::fabric::Fault;
+use crate::timing::Picos;
 
 /// How long is waited for an answer.
 const PATIENCE: Nanos = Nanos::from_millis(10_000);
@@ -69,7 +70,20 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`].
     pub fn fault(&mut self, fault: Fault) -> Result<usize, OperatorError> {
-        match self.ask(Order::Fault(fault))? {
+        self.order(Order::Fault(fault))
+    }
+
+    /// Has so much time go by, with the faults that are planned by then; in the mode `virtual`. How
+    /// many lines that hosts had written are lost.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub fn advance(&mut self, by: Picos) -> Result<usize, OperatorError> {
+        self.order(Order::Advance(by))
+    }
+
+    fn order(&mut self, order: Order) -> Result<usize, OperatorError> {
+        match self.ask(order)? {
             Told::Done { lost_lines } => Ok(lost_lines),
             Told::Refused(why) => Err(OperatorError::Refused(why)),
             Told::State(_) => Err(OperatorError::Malformed("it is a state".to_owned())),

@@ -15,8 +15,9 @@ use crate::timing::Picos;
 pub enum Mode {
     /// As that of the machine: what goes on in the background takes its time.
     Paced,
-    /// It stands still, and jumps to what is due next where somebody asks how far the background
-    /// is, or where there is nothing else to do.
+    /// It stands still, and jumps to the next end of what was begun where somebody asks how far the
+    /// background is, or where there is nothing else to do. A fault that is planned is no reason
+    /// to: it happens on the way, or when an operator has time go on.
     Virtual,
 }
 
@@ -62,12 +63,17 @@ impl Pace {
         }
     }
 
-    /// What time it is where somebody waits for the fabric: in the mode `virtual` the time of what
-    /// is due next.
+    /// What time it is where somebody waits for the fabric: in the mode `virtual` the time of the
+    /// next end.
     pub(super) fn next(self, fabric: &Fabric) -> Picos {
-        match (self.mode, fabric.next_due()) {
-            (Mode::Virtual, Some(due)) => due,
-            _ => self.now(fabric),
+        self.idle(fabric).unwrap_or_else(|| self.now(fabric))
+    }
+
+    /// What time it is where there is nothing else to do; none where nothing is to end.
+    pub(super) fn idle(self, fabric: &Fabric) -> Option<Picos> {
+        match self.mode {
+            Mode::Virtual => fabric.next_end(),
+            Mode::Paced => None,
         }
     }
 

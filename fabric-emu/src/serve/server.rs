@@ -30,6 +30,7 @@ use super::session::{Session, Stage};
 use super::stop::Stop;
 use super::stream::{Over, Stream};
 use crate::fabric::{Fabric, FabricError};
+use crate::schedule::Schedule;
 use crate::timing::{Picos, Table};
 use crate::topology::Topology;
 
@@ -179,6 +180,11 @@ impl Server {
         })
     }
 
+    /// Has the faults of a schedule happen at their times.
+    pub fn plan(&mut self, schedule: &Schedule) {
+        self.fabric.plan(schedule);
+    }
+
     /// Where it serves.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -200,11 +206,12 @@ impl Server {
             if ready.iter().any(|(who, _)| matches!(who, Who::Stop)) {
                 return Ok(());
             }
-            if ready.is_empty() && !self.has_work() && self.config.mode == Mode::Virtual {
-                // There is nothing else to do.
-                self.advance(self.pace.next(&self.fabric));
+            let idle = self.pace.idle(&self.fabric);
+            if let Some(end) = idle.filter(|_| ready.is_empty() && !self.has_work()) {
+                // What is lost by it no host has asked for.
+                let _lost = self.advance(end);
             }
-            self.advance(self.pace.now(&self.fabric));
+            let _lost = self.advance(self.pace.now(&self.fabric));
             for who in ready {
                 self.attend(who);
             }
@@ -263,8 +270,7 @@ impl Server {
 
     /// How long nothing is to be done; none where that is until somebody comes.
     fn time_left(&self) -> Option<Duration> {
-        let is_due = self.config.mode == Mode::Virtual && self.fabric.next_due().is_some();
-        if is_due || self.has_work() {
+        if self.pace.idle(&self.fabric).is_some() || self.has_work() {
             return Some(Duration::ZERO);
         }
         let fabric = self.pace.due(&self.fabric).map(Deadline::at);

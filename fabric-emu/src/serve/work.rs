@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use super::carvings::Carving;
 use super::control::{self, Order, State, Told};
 use super::names::Door;
+use super::pace::Mode;
 use super::server::Server;
 use super::session::Stage;
 use super::stream::Over;
@@ -71,13 +72,14 @@ impl Server {
     }
 
     /// Has time pass.
-    pub(super) fn advance(&mut self, now: Picos) {
-        if now > self.fabric.now() || self.fabric.next_due().is_some_and(|due| due <= now) {
-            // What is lost by it no host has asked for.
-            let effects = self.fabric.advance(now);
-            self.follow();
-            self.deliver(&effects, None);
+    pub(super) fn advance(&mut self, now: Picos) -> Vec<Effect> {
+        if now <= self.fabric.now() && self.fabric.next_due().is_none_or(|due| due > now) {
+            return Vec::new();
         }
+        let effects = self.fabric.advance(now);
+        self.follow();
+        self.deliver(&effects, None);
+        effects
     }
 
     fn follow(&mut self) {
@@ -129,6 +131,12 @@ impl Server {
             Ok(Order::Fault(fault)) => {
                 let now = self.pace.now(&self.fabric);
                 control::told(&self.step(now, &Event::Fault(fault), id))
+            }
+            Ok(Order::Advance(_)) if self.pace.mode() == Mode::Paced => {
+                Told::Refused("time passes by itself in the mode paced".to_owned())
+            }
+            Ok(Order::Advance(by)) => {
+                control::gone_by(&self.advance(self.fabric.now().saturating_add(by)))
             }
             Err(error) => Told::Refused(format!("it means nothing: {error}")),
         };

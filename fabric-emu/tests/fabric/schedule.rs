@@ -408,3 +408,53 @@ fn the_schedule_that_the_documents_show_is_one() {
     let schedule = Schedule::parse("fabric.md", &format!("[[fault]]{shown}")).unwrap();
     assert_eq!(schedule.faults().len(), 2);
 }
+
+#[test]
+fn a_schedule_of_parts_that_are_not_there_is_refused_and_one_that_was_drawn_is_not() {
+    for name in READY_NAMES {
+        let topology = Topology::named(name).unwrap();
+        let us = |count: u64| Picos::from_nanos(1_000 * count);
+        let mix = Mix::all(us(2_000), us(10), us(20));
+        let drawn = Schedule::draw(&topology, 3, &mix).unwrap();
+        assert_eq!(drawn.check(&topology), Ok(()), "{name}");
+    }
+    let topology = Topology::named("four-hosts").unwrap();
+    let (memdev, ld) = (MemdevId(0), LdId(99));
+    let nowhere = Port {
+        node: Node::Switch(SwitchId(0)),
+        port: PortId(99),
+    };
+    let host = HostId(4);
+    for fault in [
+        Fault::HostDies(host),
+        Fault::LinkFails(nowhere),
+        Fault::SwitchRestarts(SwitchId(1)),
+        Fault::MemdevVanishes(MemdevId(1)),
+        Fault::LogFills { memdev, ld },
+        Fault::Poison {
+            memdev,
+            physical: LAST.get(),
+        },
+        Fault::BackgroundHangs(Cci::Mailbox { host, memdev, ld }),
+    ] {
+        let mut schedule = Schedule::new();
+        schedule
+            .add(Picos::ZERO, Fault::HostDies(HostId(0)))
+            .unwrap();
+        schedule.add(Picos::new(7), fault).unwrap();
+        let expected = ScheduleError::NotThere {
+            at: Picos::new(7),
+            fault: Box::new(fault),
+            topology: "four-hosts".to_owned(),
+        };
+        assert_eq!(schedule.check(&topology), Err(expected));
+        // It fails as well when it happens.
+        let mut fabric = Fabric::new(&topology, 1).unwrap();
+        fabric.plan(&schedule);
+        let effects = fabric.advance(Picos::new(7));
+        assert!(
+            matches!(effects.last(), Some(Effect::Failed(_))),
+            "{fault:?}"
+        );
+    }
+}

@@ -11,6 +11,7 @@ use fabric_emu::cci::virtual_switch::BindVppbRequest;
 use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag, dcd};
 use fabric_emu::fabric::Fault;
 use fabric_emu::id::{HostId, LdId, MemdevId, PortId, VcsId, VppbId};
+use fabric_emu::schedule::Schedule;
 use fabric_emu::serve::{
     AskError, Carver, Config, Mode, Operator, Remote, ServeError, Server, Stop, Stopper,
 };
@@ -98,18 +99,28 @@ impl Rig {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::planned(config, &Schedule::new())
+    }
+
+    /// With faults that are planned.
+    pub(crate) fn planned(config: Config, schedule: &Schedule) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut rig = Self {
             folder,
             running: None,
         };
-        rig.serve(config);
+        rig.run(config, schedule);
         rig
     }
 
     /// Serves in the same directory once more.
     pub(crate) fn serve(&mut self, config: Config) {
+        self.run(config, &Schedule::new());
+    }
+
+    fn run(&mut self, config: Config, schedule: &Schedule) {
         let mut server = Server::open(&topology(), &self.directory(), config).unwrap();
+        server.plan(schedule);
         let (stop, stopper) = Stop::by_hand().unwrap();
         let thread = std::thread::spawn(move || server.run(&stop));
         self.running = Some((stopper, thread));

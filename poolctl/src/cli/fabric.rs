@@ -3,10 +3,61 @@
 use clap::builder::PossibleValuesParser;
 use fabric_emu::cci::MAX_PAYLOAD;
 use fabric_emu::id::{HostId, MemdevId, Node, Port, PortId, SwitchId};
+use fabric_emu::schedule::{Kind, Mix};
+use fabric_emu::timing::Picos;
+
+const PICOS_PER_MILLI: u64 = 1_000_000_000;
 
 /// The payload of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Payload(pub(crate) Vec<u8>);
+
+/// The faults that are drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Drawn(pub(crate) Mix);
+
+/// A mix of faults, as `every=100,lasts=10,until=60000,kinds=LinkDown+Poison`.
+pub(super) fn mix(text: &str) -> Result<Drawn, String> {
+    let form = || "faults are written as every=100,lasts=10,until=60000".to_owned();
+    let (mut every, mut lasts, mut until) = (None, None, None);
+    let mut kinds = Kind::ALL.to_vec();
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(form)?;
+        let time = || millis(value).map_err(|why| format!("{key}: {why}"));
+        match key {
+            "every" => every = Some(time()?),
+            "lasts" => lasts = Some(time()?),
+            "until" => until = Some(time()?),
+            "kinds" => kinds = value.split('+').map(kind).collect::<Result<_, _>>()?,
+            _ => return Err(form()),
+        }
+    }
+    let (every, lasts) = (every.ok_or_else(form)?, lasts.ok_or_else(form)?);
+    Ok(Drawn(Mix {
+        horizon: until.ok_or_else(form)?,
+        lasts,
+        kinds: kinds.into_iter().map(|kind| (kind, every)).collect(),
+    }))
+}
+
+/// A number of milliseconds.
+pub(super) fn millis(text: &str) -> Result<Picos, String> {
+    let most = u64::MAX / PICOS_PER_MILLI;
+    let millis = text.parse().ok().filter(|it| (1..=most).contains(it));
+    let time = millis.map(|it: u64| Picos::new(it * PICOS_PER_MILLI));
+    time.ok_or_else(|| format!("it is a number of milliseconds, 1 to {most}"))
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.iter().find(|kind| kind.name() == name);
+    found.copied().ok_or_else(|| {
+        let all: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!(
+            "no kind of faults is {name:?}; there are {}",
+            all.join(", ")
+        )
+    })
+}
 
 /// The classes of memory of the timing table.
 pub(super) fn classes() -> PossibleValuesParser {

@@ -1,4 +1,4 @@
-//! `poolctl fabric`: emulated fabrics. One file each: `draw`, `serve`, `status`, `fault`, `send`
+//! `poolctl fabric`: emulated fabrics. One file each: `draw`, `serve`, `status`, `fault` (and `advance`), `send`
 //! ask no daemon; `curves` is what the timing model says, and `calibrate` what this machine says;
 //! `demo` has daemons of its own.
 
@@ -37,6 +37,7 @@ pub(super) fn run(
         Fabric::Serve { topology, how } => serve::run(&find(topology)?, how, output)?,
         Fabric::Status { directory } => status::run(directory, output)?,
         Fabric::Fault { directory, fault } => fault::run(directory, fault, output)?,
+        Fabric::Advance { directory, time } => fault::advance(directory, *time, output)?,
         Fabric::Curves(which) => curves::run(which, output)?,
         Fabric::Calibrate(how) => calibrate::run(how, output)?,
         Fabric::Send(message) => return send::run(message, output),
@@ -80,10 +81,14 @@ fn timing_table(file: Option<&Path>) -> Result<Table, CtlError> {
     table.overlay(&text).map_err(wrong)
 }
 
-/// One byte more than is allowed at most, so that a file without an end is refused and not read.
 fn text_of(path: &Path) -> io::Result<String> {
+    text_of_most(path, FILE_BYTES_MAX)
+}
+
+/// One byte more than is allowed at most, so that a file without an end is refused and not read.
+fn text_of_most(path: &Path, most: usize) -> io::Result<String> {
     let mut text = String::new();
-    let most = FILE_BYTES_MAX as u64 + 1;
+    let most = most as u64 + 1;
     File::open(path)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }

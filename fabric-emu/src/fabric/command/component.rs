@@ -315,6 +315,7 @@ impl Fabric {
                     }
                 }
                 Timer::Fault(fault) => {
+                    self.planned = self.planned.saturating_sub(1);
                     // It finds things as they are by now.
                     self.look_at_routes();
                     let mut effects = vec![Effect::Struck { at: due, fault }];

@@ -1,10 +1,12 @@
-//! `poolctl fabric fault`: something goes wrong in a served fabric, or is well again.
+//! `poolctl fabric fault`: something goes wrong in a served fabric, or is well again; and
+//! `advance`: time goes by, with what is planned to go wrong.
 
 use std::path::Path;
 
 use fabric_emu::fabric::Fault;
 use fabric_emu::id::{HostId, MemdevId, SwitchId};
 use fabric_emu::serve::Operator;
+use fabric_emu::timing::Picos;
 use serde::Serialize;
 
 use crate::cli::FabricFault;
@@ -23,7 +25,15 @@ pub(super) fn run(
     fault: &FabricFault,
     output: &mut Output,
 ) -> Result<(), CtlError> {
-    let lost_lines = Operator::connect(directory)?.fault(meant(*fault))?;
+    tell(Operator::connect(directory)?.fault(meant(*fault))?, output)
+}
+
+/// Time goes by, with the faults that are planned.
+pub(super) fn advance(directory: &Path, by: Picos, output: &mut Output) -> Result<(), CtlError> {
+    tell(Operator::connect(directory)?.advance(by)?, output)
+}
+
+fn tell(lost_lines: usize, output: &mut Output) -> Result<(), CtlError> {
     output.show(&Happened { lost_lines }, |it| match it.lost_lines {
         0 => "done\n".to_owned(),
         lost => {
