@@ -6,10 +6,13 @@
 //! after the other, then the dynamic memory of all of them. Of a logical device, device physical
 //! addresses (DPA): its fixed memory from 0 on, then its regions, each at a multiple of 256 MiB.
 
+use pool_core::units::LINE_BYTES;
+
 use crate::capacity::{
     Answered, Capacity, Extent, Freed, NO_TAG, Place, Region, Removal, Selection,
 };
 use crate::cci::Tag;
+use crate::cci::events::EventLog;
 use crate::id::{LdId, PortId};
 use crate::log::Log;
 use crate::media::Media;
@@ -19,8 +22,10 @@ use crate::timing::Picos;
 use crate::topology::{self, MemdevKind};
 
 mod condition;
+mod errors;
 
 pub use condition::Condition;
+pub use errors::{CORRECTED_MOST, DatedError, ERROR_LOG, Error, Errors, Found};
 
 /// At a multiple of which addresses regions begin, and in which capacities are told.
 pub(crate) const GRANULE: u64 = topology::limits::GRANULE.get();
@@ -62,6 +67,7 @@ pub struct CapacityEvent {
 struct LogicalDevice {
     fixed: Span,
     log: Log<Dated>,
+    errors: Errors,
 }
 
 /// A record, and when it came.
@@ -76,6 +82,7 @@ pub struct Memdev {
     capacity: Capacity,
     media: Media,
     log: Log<Dated>,
+    errors: Errors,
     condition: Condition,
 }
 
@@ -92,6 +99,7 @@ impl Memdev {
                 bytes: fixed,
             },
             log: Log::new(HOST_LOG),
+            errors: Errors::new(),
         };
         let dynamic = Span {
             start: of.fixed.get(),
@@ -105,6 +113,7 @@ impl Memdev {
             capacity: Capacity::new(dynamic, &vec![regions; usize::from(count)]),
             media: Media::default(),
             log: Log::new(MANAGER_LOG),
+            errors: Errors::new(),
             condition: Condition::default(),
         }
     }
@@ -244,6 +253,93 @@ impl Memdev {
     /// What it has to tell the host of a logical device.
     pub fn log_mut(&mut self, ld: LdId) -> Option<&mut Log<Dated>> {
         self.lds.get_mut(ld.index()).map(|ld| &mut ld.log)
+    }
+
+    /// What it has to tell the host of a logical device of errors.
+    pub fn errors_mut(&mut self, ld: LdId) -> Option<&mut Errors> {
+        self.lds.get_mut(ld.index()).map(|ld| &mut ld.errors)
+    }
+
+    /// What it has to tell the manager of errors.
+    pub const fn manager_errors_mut(&mut self) -> &mut Errors {
+        &mut self.errors
+    }
+
+    /// Under which addresses a line of its memory is had, by logical devices.
+    #[must_use]
+    pub fn seen_at(&self, physical: u64) -> Vec<(LdId, u64)> {
+        let lds = (0..).map(LdId).take(self.lds.len());
+        lds.filter_map(|ld| Some((ld, self.address_of(ld, physical)?)))
+            .collect()
+    }
+
+    fn address_of(&self, ld: LdId, physical: u64) -> Option<u64> {
+        let fixed = self.lds.get(ld.index())?.fixed;
+        let within = |start: u64, bytes: u64| physical.checked_sub(start).filter(|at| *at < bytes);
+        if let Some(address) = within(fixed.start, fixed.bytes) {
+            return Some(address);
+        }
+        for extent in self.capacity.extents(ld).ok()? {
+            let mut at = extent.span.start;
+            while at < extent.span.end()
+                && let Some((start, bytes)) = self.piece(ld, at)
+            {
+                if let Some(into) = within(start, bytes) {
+                    return Some(at + into);
+                }
+                at = at.saturating_add(bytes.max(1));
+            }
+        }
+        None
+    }
+
+    /// Tells whoever has a line that it is bad, in a log.
+    pub fn tell_bad(
+        &mut self,
+        now: Picos,
+        (physical, found, is_unlisted): (u64, Found, bool),
+        log: EventLog,
+    ) {
+        let error = |address| Error::Line {
+            address,
+            found,
+            is_unlisted,
+        };
+        let physical = physical / LINE_BYTES * LINE_BYTES;
+        let seen = self.seen_at(physical);
+        if seen.is_empty() {
+            self.errors.push(now, log, error(physical));
+        }
+        for (ld, address) in seen {
+            if let Some(errors) = self.errors_mut(ld) {
+                errors.push(now, log, error(address));
+            }
+        }
+    }
+
+    /// It has corrected so many errors more of a logical device, and tells of it; a warning from
+    /// so many on. False where there is no such logical device.
+    pub fn corrects(&mut self, now: Picos, ld: LdId, more: u32) -> bool {
+        if self.ld(ld).is_err() {
+            return false;
+        }
+        let count = self.condition.corrected.entry(ld).or_insert(0);
+        let before = *count;
+        *count = count.saturating_add(more);
+        let count = *count;
+        let is_much = count >= CORRECTED_MOST;
+        let log = if is_much {
+            EventLog::Warning
+        } else {
+            EventLog::Informational
+        };
+        if let Some(errors) = self.errors_mut(ld).filter(|_| more > 0) {
+            errors.push(now, log, Error::Corrected { count });
+            if is_much && before < CORRECTED_MOST {
+                errors.push(now, log, Error::Worn { count });
+            }
+        }
+        true
     }
 
     /// What it has to tell the manager.

@@ -9,8 +9,10 @@ use super::event::{AccessError, Effect};
 use super::time::{Access, Direction, Kind};
 use super::{Fabric, Host, Physical, Window};
 use crate::cache::Cached;
+use crate::cci::events::EventLog;
 use crate::id::{HostId, LdId, MemdevId};
 use crate::media::Line;
+use crate::memdev::Found;
 use crate::span::Span;
 use crate::timing::Picos;
 
@@ -196,6 +198,10 @@ impl Fabric {
             .get_mut(memdev.index())
             .ok_or(AccessError::Unreachable)?;
         let content = device.media_mut().fetch(physical);
+        if content.is_err() {
+            let what = (physical, Found::Read, false);
+            device.tell_bad(self.now, what, EventLog::Failure);
+        }
         if target.is_unanswered {
             return Err(AccessError::TimedOut);
         }

@@ -17,8 +17,9 @@
 //!
 //! # Files
 //! [`component`]: time, limits and what goes on in the background. [`generic`]: what all answer.
-//! [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity, for hosts and
-//! managers. [`memdev`]: what logical devices and heads there are. [`switch`]: ports and bridges.
+//! [`events`]: logs. [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity,
+//! for hosts and managers. [`memdev`]: what logical devices and heads there are. [`switch`]: ports and
+//! bridges.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,7 @@ use crate::topology::MemdevKind;
 
 mod capacity;
 mod component;
+mod events;
 mod generic;
 mod mailbox;
 mod memdev;

@@ -49,6 +49,7 @@ impl Fabric {
             | Fault::MemdevSlows { .. }
             | Fault::MemdevLies { .. }
             | Fault::MemdevCorrects { .. }
+            | Fault::MemdevScrubs { .. }
             | Fault::LogFills { .. }
             | Fault::ListChanges { .. }
             | Fault::MemdevHeals(_) => self.fail_memdev(fault),

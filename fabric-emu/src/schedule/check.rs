@@ -1,5 +1,7 @@
 //! Whether a topology has the parts that faults name.
 
+use pool_core::units::LINE_BYTES;
+
 use super::{Schedule, ScheduleError};
 use crate::fabric::{Cci, Fault};
 use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
@@ -59,6 +61,15 @@ impl Parts<'_> {
             | Fault::PoisonOnce { memdev, physical }
             | Fault::PoisonStays { memdev, physical }
             | Fault::PoisonHeals { memdev, physical } => self.line(memdev, physical),
+            Fault::MemdevScrubs {
+                memdev,
+                physical,
+                lines,
+            } => {
+                let first = physical / LINE_BYTES * LINE_BYTES;
+                let last = u64::from(lines.saturating_sub(1)).saturating_mul(LINE_BYTES);
+                self.line(memdev, first.saturating_add(last))
+            }
             Fault::InterfaceErrs { cci, .. }
             | Fault::BackgroundHangs(cci)
             | Fault::InterfaceHeals(cci) => self.interface(cci),

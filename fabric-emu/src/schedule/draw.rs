@@ -84,6 +84,8 @@ kinds! {
     Glitch,
     /// What goes on in the background hangs for a while.
     BackgroundHang,
+    /// A line turns out to be lost when the device looks at it.
+    ScrubError,
 }
 
 /// What goes wrong how often.
@@ -234,7 +236,9 @@ impl Draw<'_> {
             | Kind::CorrectedErrors
             | Kind::LogOverflow
             | Kind::ListChange => self.memdev_fault(kind),
-            Kind::Poison | Kind::PoisonOnce | Kind::PoisonStays => self.line_fault(kind),
+            Kind::Poison | Kind::PoisonOnce | Kind::PoisonStays | Kind::ScrubError => {
+                self.line_fault(kind)
+            }
             Kind::Glitch | Kind::BackgroundHang => self.interface_fault(kind),
         }
     }
@@ -341,6 +345,15 @@ impl Draw<'_> {
         Some(match kind {
             Kind::Poison => (Fault::Poison { memdev, physical }, None),
             Kind::PoisonOnce => (Fault::PoisonOnce { memdev, physical }, None),
+            Kind::ScrubError => {
+                let lines = 1;
+                let fault = Fault::MemdevScrubs {
+                    memdev,
+                    physical,
+                    lines,
+                };
+                (fault, None)
+            }
             _ => (
                 Fault::PoisonStays { memdev, physical },
                 Some(Fault::PoisonHeals { memdev, physical }),

@@ -2,6 +2,7 @@
 
 use super::Row;
 use crate::fabric::{Direction, Fault, Glitch};
+use crate::id::MemdevId;
 use crate::timing::Picos;
 
 impl Row {
@@ -43,16 +44,17 @@ impl Row {
             Fault::MemdevCorrects { memdev, ld, errors } => {
                 self.numbers([24, memdev.0.into(), ld.0.into(), errors.into()]);
             }
+            Fault::MemdevScrubs {
+                memdev,
+                physical,
+                lines,
+            } => self.numbers([34, memdev.0.into(), physical, lines.into()]),
             Fault::LogFills { memdev, ld } => self.numbers([25, memdev.0.into(), ld.0.into()]),
             Fault::MemdevHeals(memdev) => self.numbers([26, memdev.0.into()]),
             Fault::ListChanges { memdev, ld } => self.numbers([27, memdev.0.into(), ld.0.into()]),
-            Fault::PoisonOnce { memdev, physical } => self.numbers([28, memdev.0.into(), physical]),
-            Fault::PoisonStays { memdev, physical } => {
-                self.numbers([29, memdev.0.into(), physical]);
-            }
-            Fault::PoisonHeals { memdev, physical } => {
-                self.numbers([30, memdev.0.into(), physical]);
-            }
+            Fault::PoisonOnce { memdev, physical } => self.line(28, memdev, physical),
+            Fault::PoisonStays { memdev, physical } => self.line(29, memdev, physical),
+            Fault::PoisonHeals { memdev, physical } => self.line(30, memdev, physical),
             Fault::InterfaceErrs { cci, glitch, times } => {
                 self.number(31_u64);
                 self.cci(cci);
@@ -75,6 +77,10 @@ impl Row {
             | Fault::LinkRetries { .. }
             | Fault::LinkStalls { .. } => self.link(fault),
         }
+    }
+
+    fn line(&mut self, number: u64, memdev: MemdevId, physical: u64) {
+        self.numbers([number, memdev.0.into(), physical]);
     }
 
     fn link(&mut self, fault: &Fault) {

@@ -7,6 +7,7 @@
 use fabric_emu::cci::{List, Malformed, Request, Response, ReturnCode};
 
 mod dynamic_capacity;
+mod error_records;
 mod generic;
 mod memory_device;
 mod message;

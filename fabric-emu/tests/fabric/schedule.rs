@@ -127,6 +127,11 @@ fn of_memory() -> impl Strategy<Value = Fault> {
             ld,
             errors,
         }),
+        (line(), any::<u16>()).prop_map(|((memdev, physical), lines)| Fault::MemdevScrubs {
+            memdev,
+            physical,
+            lines,
+        }),
         ld().prop_map(|(memdev, ld)| Fault::LogFills { memdev, ld }),
         ld().prop_map(|(memdev, ld)| Fault::ListChanges { memdev, ld }),
         line().prop_map(|(memdev, physical)| Fault::Poison { memdev, physical }),

@@ -55,9 +55,12 @@ fn clears() -> Vec<Row> {
         rows.extend(wrong.map(|(handles, rule)| clear(handles).no(InvalidHandle, rule)));
         let many: Vec<u16> = (1..=255).collect();
         rows.push(clear(&many).no(InvalidHandle, "more than there are"));
-        for log in 0..4 {
+        for log in 1..4 {
             rows.push(one.with(&[b1(0, log)], InvalidHandle, "the log has no records"));
         }
+        // Poison was injected, of which the informational log of the host tells.
+        let rule = "the log has no such record";
+        rows.push(clear(&[200]).with(&[b1(0, 0)], InvalidHandle, rule));
         let two = clear(&[1, 2]);
         for count in [0, 1, 3, 0xff] {
             let rule = "the count is not that of the handles";

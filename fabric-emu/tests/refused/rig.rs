@@ -85,18 +85,22 @@ pub(crate) enum Situation {
     Short,
     /// And no more lines may be poisoned.
     Poisoned,
+    /// Each log of errors of logical device 0 has three records, but the fatal one, and the
+    /// manager's log of failures.
+    Erred,
     /// Hosts are bound, and the device keeps track of as many extents and tags as it can.
     Tracked,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Rich,
         Self::Busy,
         Self::Overflow,
         Self::Broken,
         Self::Short,
         Self::Poisoned,
+        Self::Erred,
         Self::Tracked,
     ];
 }

@@ -13,6 +13,7 @@ use fabric_emu::cci::virtual_switch::BindVppbRequest;
 use fabric_emu::cci::{Request, Tag};
 use fabric_emu::fabric::{Event, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
+use fabric_emu::memdev::CORRECTED_MOST;
 use fabric_emu::refusal::Refusal;
 use fabric_emu::timing::Picos;
 use pool_core::units::GIB;
@@ -120,8 +121,64 @@ pub(crate) fn put(rig: &mut Rig, situation: Situation) {
             let mut lines = (0x10_0000..).step_by(64);
             while media.poison(lines.next().unwrap()) {}
         }
+        Situation::Erred => err(rig),
         Situation::Tracked => track(rig),
     }
+}
+
+fn err(rig: &mut Rig) {
+    let (memdev, ld) = (MemdevId(0), LdId(0));
+    let free = rig.fabric.memdev_mut(memdev).unwrap().bytes() - 3 * 64;
+    let corrects = |errors| Fault::MemdevCorrects { memdev, ld, errors };
+    for errors in [1, 1, 1, CORRECTED_MOST, 1] {
+        rig.step(&Event::Fault(corrects(errors)));
+    }
+    for physical in [0, free] {
+        rig.step(&Event::Fault(Fault::MemdevScrubs {
+            memdev,
+            physical,
+            lines: 3,
+        }));
+    }
+}
+
+fn erred() -> Vec<Row> {
+    let then = |base: Base| base.while_in(Situation::Erred);
+    let mut rows = Vec::new();
+    for (cci, logs) in [(H0, &[0, 1, 2][..]), (POOL, &[2])] {
+        for &log in logs {
+            let of = |handles: &[u16]| then(base::clear(handles)).at(cci);
+            let many: Vec<u16> = (1..=100).collect();
+            for handles in [
+                &[0][..],
+                &[2],
+                &[1, 3],
+                &[2, 1],
+                &[1, 1],
+                &[1, 2, 2],
+                &many,
+                &[0x0100],
+                &[0xffff],
+            ] {
+                let rule = "not from the oldest of that log on";
+                rows.push(of(handles).with(&[b1(0, log)], InvalidHandle, rule));
+            }
+            let all = [b1(0, log), b1(1, 1)];
+            rows.push(of(&[]).with(&all, InvalidInput, "all, but none was lost"));
+            rows.push(of(&[1]).with(&all, InvalidInput, "all, and some by their handles"));
+            rows.push(of(&[1]).with(&[b1(0, log), b1(1, 2)], InvalidInput, "reserved bits"));
+            let short = [b1(0, log), b1(2, 2)];
+            let rule = "the count is not that of the handles";
+            rows.push(of(&[1]).with(&short, InvalidPayloadLength, rule));
+        }
+        let rule = "the log has no records";
+        rows.push(
+            then(base::clear(&[1]))
+                .at(cci)
+                .with(&[b1(0, 3)], InvalidHandle, rule),
+        );
+    }
+    rows
 }
 
 fn room(rig: &mut Rig) -> u64 {
@@ -170,7 +227,16 @@ fn track(rig: &mut Rig) {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    [busy(), overflow(), broken(), short(), poisoned(), tracked()].concat()
+    [
+        busy(),
+        overflow(),
+        broken(),
+        short(),
+        poisoned(),
+        erred(),
+        tracked(),
+    ]
+    .concat()
 }
 
 fn busy() -> Vec<Row> {

@@ -1,6 +1,6 @@
-//! `poolctl fabric`: emulated fabrics. One file each: `draw`, `serve`, `status`, `fault` (and `advance`), `send`
-//! ask no daemon; `curves` is what the timing model says, and `calibrate` what this machine says;
-//! `demo` has daemons of its own.
+//! `poolctl fabric`: emulated fabrics. One file each: `draw`, `serve`, `status`, `fault` (and
+//! `advance`), `send` ask no daemon; `curves` is what the timing model says, and `calibrate` what
+//! this machine says; `demo` has daemons of its own.
 
 mod calibrate;
 mod curves;

@@ -1,30 +1,22 @@
-//! A host and its logical device: what it is, its events, its poison.
+//! A host and its logical device: what it is, how it is, its poison.
 
 use pool_core::units::LINE_BYTES;
 
 use super::super::Fabric;
-use super::{Answer, Cci, Logical, cut, list, nanos};
-use crate::cci::event_records::{
-    DynamicCapacityEvent, DynamicCapacityEventType, EventBody, EventHeader, EventRecord,
-};
-use crate::cci::events::{
-    ClearEventRecordsRequest, EventInterruptPolicy, EventLog, GetEventRecordsRequest,
-    GetEventRecordsResponse, Severities,
-};
+use super::{Answer, Cci, Logical, cut, list};
+use crate::cci::events::{EventInterruptPolicy, EventLog, Severities};
 use crate::cci::generic::Empty;
 use crate::cci::memdev::{HealthInfo, IdentifyMemoryDeviceResponse};
 use crate::cci::poison::{
     ClearPoisonRequest, GetPoisonListRequest, GetPoisonListResponse, InjectPoisonRequest,
     MediaErrorRecord,
 };
-use crate::cci::{DpaExtent, Request, Response, ReturnCode, U24};
-use crate::log::Log;
+use crate::cci::{Request, Response, ReturnCode, U24};
 use crate::media::MOST_POISONED;
-use crate::memdev::{CapacityEvent, Dated, GRANULE, HOST_LOG, Told};
+use crate::memdev::{CORRECTED_MOST, ERROR_LOG, Found, GRANULE, HOST_LOG};
 use crate::span::Span;
-use crate::timing::Picos;
 
-/// Bytes of the head of an answer that lists events, and that lists poison.
+/// Bytes of the head of an answer that lists poison.
 const LIST_HEAD: usize = 0x20;
 /// Bytes of a record of poison.
 const POISON_BYTES: usize = 0x10;
@@ -43,8 +35,8 @@ impl Fabric {
             return self.host_capacity(at, request, room);
         }
         let response = match request {
-            Request::GetEventRecords(asked) => self.host_events(at, asked, room)?,
-            Request::ClearEventRecords(asked) => self.clear_host_events(at, asked)?,
+            Request::GetEventRecords(asked) => self.events(at.0, Some(at.1), asked, room)?,
+            Request::ClearEventRecords(asked) => self.clear_events(at.0, Some(at.1), asked)?,
             Request::GetEventInterruptPolicy(_) => {
                 Response::GetEventInterruptPolicy(self.interrupts(cci))
             }
@@ -78,10 +70,10 @@ impl Fabric {
             volatile_only_capacity: granules,
             persistent_only_capacity: 0,
             partition_alignment: 0,
-            informational_event_log_size: 0,
-            warning_event_log_size: 0,
-            failure_event_log_size: 0,
-            fatal_event_log_size: 0,
+            informational_event_log_size: cut(ERROR_LOG, u16::MAX),
+            warning_event_log_size: cut(ERROR_LOG, u16::MAX),
+            failure_event_log_size: cut(ERROR_LOG, u16::MAX),
+            fatal_event_log_size: cut(ERROR_LOG, u16::MAX),
             lsa_size: 0,
             poison_list_maximum: U24::new(cut(MOST_POISONED, u32::MAX))
                 .ok_or(ReturnCode::InternalError)?,
@@ -97,35 +89,7 @@ impl Fabric {
             .memdev(memdev)
             .map(|device| &device.condition().corrected);
         let count = corrected.and_then(|count| count.get(&ld));
-        HealthInfo {
-            corrected_volatile_error_count: count.copied().unwrap_or(0),
-            ..HEALTHY
-        }
-    }
-
-    fn host_events(
-        &mut self,
-        (memdev, ld): Logical,
-        asked: &GetEventRecordsRequest,
-        room: usize,
-    ) -> Result<Response, ReturnCode> {
-        let now = self.now;
-        let log = self
-            .memdev_mut(memdev)
-            .and_then(|device| device.log_mut(ld));
-        let log = log.ok_or(ReturnCode::InternalError)?;
-        events(log, asked.event_log, room, now)
-    }
-
-    fn clear_host_events(
-        &mut self,
-        (memdev, ld): Logical,
-        asked: &ClearEventRecordsRequest,
-    ) -> Result<Response, ReturnCode> {
-        let log = self
-            .memdev_mut(memdev)
-            .and_then(|device| device.log_mut(ld));
-        clear(log.ok_or(ReturnCode::InternalError)?, asked)
+        health_at(count.copied().unwrap_or(0))
     }
 
     fn interrupts(&self, cci: Cci) -> EventInterruptPolicy {
@@ -202,12 +166,18 @@ impl Fabric {
         (memdev, ld): Logical,
         asked: &InjectPoisonRequest,
     ) -> Result<Response, ReturnCode> {
+        let now = self.now;
         let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
         let found = device.place(ld, asked.physical_address.dpa());
         let (physical, _) = found.ok_or(ReturnCode::InvalidPhysicalAddress)?;
         if !device.media_mut().poison(physical) {
             return Err(ReturnCode::InjectPoisonLimitReached);
         }
+        device.tell_bad(
+            now,
+            (physical, Found::Injected, false),
+            EventLog::Informational,
+        );
         Ok(Response::InjectPoison(Empty))
     }
 
@@ -227,128 +197,23 @@ impl Fabric {
     }
 }
 
-const HEALTHY: HealthInfo = HealthInfo {
-    health_status: 0,
-    media_status: 0,
-    additional_status: 0,
-    life_used: 0,
-    device_temperature: 25,
-    dirty_shutdown_count: 0,
-    corrected_volatile_error_count: 0,
-    corrected_persistent_error_count: 0,
-};
+/// As [`HealthInfo`] has it: the count of corrected errors is a warning.
+const MUCH_CORRECTED: u8 = 1 << 4;
 
-/// Informational, and nothing else.
-const NO_FLAGS: U24 = match U24::new(0) {
-    Some(none) => none,
-    None => unreachable!(),
-};
-
-/// The oldest records of a log. There is one for dynamic capacity; the others have none.
-pub(super) fn events(
-    log: &Log<Dated>,
-    asked: EventLog,
-    room: usize,
-    now: Picos,
-) -> Result<Response, ReturnCode> {
-    let mut response = GetEventRecordsResponse {
-        flags: 0,
-        overflow_error_count: 0,
-        first_overflow_timestamp_ns: 0,
-        last_overflow_timestamp_ns: 0,
-        records: list(Vec::new())?,
-    };
-    if asked == EventLog::DynamicCapacity {
-        let most = room.saturating_sub(LIST_HEAD) / EventRecord::BYTES;
-        let (records, has_more) = log.oldest(most);
-        let records: Vec<_> = records
-            .map(|(handle, (at, event))| record(handle, *at, event))
-            .collect();
-        response.records = list(records)?;
-        if has_more {
-            response.flags |= GetEventRecordsResponse::MORE;
-        }
-        if let Some(lost) = log.overflow() {
-            response.flags |= GetEventRecordsResponse::OVERFLOW;
-            response.overflow_error_count = lost.count;
-            response.first_overflow_timestamp_ns = nanos(lost.first);
-            response.last_overflow_timestamp_ns = nanos(lost.last.min(now));
-        }
-    }
-    Ok(Response::GetEventRecords(response))
-}
-
-/// Clears records of a log.
-pub(super) fn clear(
-    log: &mut Log<Dated>,
-    asked: &ClearEventRecordsRequest,
-) -> Result<Response, ReturnCode> {
-    let is_all = asked.clear_event_flags & ClearEventRecordsRequest::CLEAR_ALL != 0;
-    if is_all && !asked.handles.is_empty() {
-        return Err(ReturnCode::InvalidInput);
-    }
-    if asked.event_log == EventLog::DynamicCapacity {
-        if is_all {
-            log.clear_all()?;
-        } else {
-            log.clear(&asked.handles)
-                .map_err(|_| ReturnCode::InvalidHandle)?;
-        }
-    } else if is_all {
-        // A log that is empty did not overflow.
-        return Err(ReturnCode::InvalidInput);
-    } else if !asked.handles.is_empty() {
-        return Err(ReturnCode::InvalidHandle);
-    }
-    Ok(Response::ClearEventRecords(Empty))
-}
-
-/// A record as it is told: its time is that of the fabric, from its start.
-fn record(handle: u16, at: Picos, event: &CapacityEvent) -> EventRecord {
-    let header = EventHeader {
-        length: 0x80,
-        flags: NO_FLAGS,
-        handle,
-        related_handle: 0,
-        timestamp_ns: nanos(at),
-        maintenance_operation_class: 0,
-        maintenance_operation_subclass: 0,
-        ld_id: event.ld,
-        head_id: 0,
-    };
-    let none = Span { start: 0, bytes: 0 };
-    let (span, tag, sequence) = event
-        .extent
-        .map_or((none, crate::capacity::NO_TAG, 0), |it| {
-            (it.span, it.tag, it.sequence)
-        });
-    let body = DynamicCapacityEvent {
-        event_type: match event.told {
-            Told::Add => DynamicCapacityEventType::AddCapacity,
-            Told::Release => DynamicCapacityEventType::ReleaseCapacity,
-            Told::ForcedRelease => DynamicCapacityEventType::ForcedCapacityRelease,
-            Told::AddAnswered => DynamicCapacityEventType::AddCapacityResponse,
-            Told::Released => DynamicCapacityEventType::CapacityReleased,
-        },
-        validity_flags: 0,
-        host_id: event.ld,
-        updated_region_index: 0,
-        flags: if event.has_more {
-            DynamicCapacityEvent::MORE
+/// How a logical device is of which so many errors were corrected.
+pub(super) const fn health_at(corrected: u32) -> HealthInfo {
+    HealthInfo {
+        health_status: 0,
+        media_status: 0,
+        additional_status: if corrected >= CORRECTED_MOST {
+            MUCH_CORRECTED
         } else {
             0
         },
-        extent: DpaExtent {
-            start_dpa: span.start,
-            length: span.bytes,
-            tag,
-            shared_extent_sequence: sequence,
-        },
-        available_extents: 0,
-        available_tags: 0,
-    };
-    EventRecord {
-        header,
-        body: EventBody::DynamicCapacity(body),
+        life_used: 0,
+        device_temperature: 25,
+        dirty_shutdown_count: 0,
+        corrected_volatile_error_count: corrected,
+        corrected_persistent_error_count: 0,
     }
 }

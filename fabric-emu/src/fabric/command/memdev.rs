@@ -2,7 +2,7 @@
 //! a logical device.
 
 use super::super::Fabric;
-use super::{Answer, Cci, list, mailbox, part};
+use super::{Answer, Cci, list, part};
 use crate::cci::logical_devices::{
     GetLdAllocationsRequest, GetLdAllocationsResponse, GetLdInfoResponse, LdAllocation,
     MemoryGranularity,
@@ -35,13 +35,11 @@ impl Fabric {
         if request.opcode().number() >> 8 == 0x56 {
             return self.managed_capacity(memdev, request, room);
         }
-        let now = self.now;
-        let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
+        if request.opcode().number() >> 8 == 0x01 {
+            return Ok(self.manager_events(memdev, &request, room)?.into());
+        }
+        let device = self.memdev(memdev).ok_or(ReturnCode::InternalError)?;
         let response = match request {
-            Request::GetEventRecords(asked) => {
-                mailbox::events(device.manager_log_mut(), asked.event_log, room, now)?
-            }
-            Request::ClearEventRecords(asked) => mailbox::clear(device.manager_log_mut(), &asked)?,
             Request::GetLdInfo(_) => Response::GetLdInfo(GetLdInfoResponse {
                 memory_size: device
                     .fixed_bytes()

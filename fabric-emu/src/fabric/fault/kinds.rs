@@ -103,7 +103,7 @@ pub enum Fault {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         granules: Option<u64>,
     },
-    /// It corrects so many errors at once, which its health tells.
+    /// It corrects so many errors at once, which its health and a record tell.
     MemdevCorrects {
         /// The device.
         memdev: MemdevId,
@@ -111,6 +111,16 @@ pub enum Fault {
         ld: LdId,
         /// How many.
         errors: u32,
+    },
+    /// It looks at its memory, and so many lines turn out to be lost: they are poisoned, and
+    /// who has them is told.
+    MemdevScrubs {
+        /// The device.
+        memdev: MemdevId,
+        /// The physical address of the first.
+        physical: u64,
+        /// How many.
+        lines: u16,
     },
     /// A logical device's log of dynamic capacity takes no records.
     LogFills {

@@ -1,12 +1,15 @@
 //! What goes wrong with links, switches and memory devices.
 
+use pool_core::units::LINE_BYTES;
+
 use super::super::event::{AccessError, Effect};
 use super::super::link::Link;
 use super::super::time::Direction;
 use super::super::{Cci, Fabric};
 use super::{Fault, UNREACHABLE};
-use crate::id::{LdId, MemdevId, Port};
-use crate::memdev::Memdev;
+use crate::cci::events::EventLog;
+use crate::id::{MemdevId, Port};
+use crate::memdev::{Found, Memdev};
 use crate::span::Span;
 use crate::timing::Picos;
 
@@ -101,12 +104,14 @@ impl Fabric {
         | Fault::MemdevSlows { memdev: id, .. }
         | Fault::MemdevLies { memdev: id, .. }
         | Fault::MemdevCorrects { memdev: id, .. }
+        | Fault::MemdevScrubs { memdev: id, .. }
         | Fault::LogFills { memdev: id, .. }
         | Fault::ListChanges { memdev: id, .. }
         | Fault::MemdevHeals(id)) = fault
         else {
             return UNREACHABLE;
         };
+        let now = self.now;
         let Some(device) = self.memdevs.get_mut(id.index()) else {
             return UNREACHABLE;
         };
@@ -119,7 +124,12 @@ impl Fabric {
                 device.condition_mut().serial = serial;
                 device.condition_mut().granules = granules;
             }
-            Fault::MemdevCorrects { ld, errors, .. } => return corrects(device, ld, errors),
+            Fault::MemdevCorrects { ld, errors, .. } => {
+                return done(device.corrects(now, ld, errors));
+            }
+            Fault::MemdevScrubs {
+                physical, lines, ..
+            } => return done(scrub(device, now, (physical, lines))),
             Fault::LogFills { ld, .. } => {
                 return done(device.log_mut(ld).map(|log| log.close(true)).is_some());
             }
@@ -138,20 +148,27 @@ impl Fabric {
         else {
             return UNREACHABLE;
         };
+        let now = self.now;
         let device = self.memdevs.get_mut(memdev.index());
         let Some(device) = device.filter(|it| physical < it.bytes()) else {
             return UNREACHABLE;
         };
         let media = device.media_mut();
-        done(match fault {
-            Fault::Poison { .. } => media.poison(physical),
-            Fault::PoisonOnce { .. } => media.fail_once(physical),
-            Fault::PoisonStays { .. } => media.spoil(physical),
+        let (is_done, is_told) = match fault {
+            Fault::Poison { .. } => (media.poison(physical), true),
+            Fault::PoisonOnce { .. } => (media.fail_once(physical), false),
+            Fault::PoisonStays { .. } => (media.spoil(physical), true),
             _ => {
                 media.heal(physical);
-                true
+                (true, false)
             }
-        })
+        };
+        if is_done && is_told {
+            // It is known to be poisoned from now on, and nobody has missed it yet.
+            let what = (physical, Found::Unknown, false);
+            device.tell_bad(now, what, EventLog::Informational);
+        }
+        done(is_done)
     }
 
     /// A memory device goes, or comes and has forgotten what it held.
@@ -177,11 +194,17 @@ impl Fabric {
     }
 }
 
-fn corrects(device: &mut Memdev, ld: LdId, errors: u32) -> Effect {
-    if device.ld(ld).is_err() {
-        return UNREACHABLE;
+/// So many lines turn out to be lost; false where some of them are not there.
+fn scrub(device: &mut Memdev, now: Picos, (physical, lines): (u64, u16)) -> bool {
+    let first = physical / LINE_BYTES * LINE_BYTES;
+    let end = first.checked_add(u64::from(lines) * LINE_BYTES);
+    if end.is_none_or(|end| end > device.bytes()) {
+        return false;
     }
-    let count = device.condition_mut().corrected.entry(ld).or_insert(0);
-    *count = count.saturating_add(errors);
-    Effect::Done
+    for line in (0..u64::from(lines)).map(|number| first + number * LINE_BYTES) {
+        let is_listed = device.media_mut().poison(line);
+        let what = (line, Found::Scrubbed, !is_listed);
+        device.tell_bad(now, what, EventLog::Failure);
+    }
+    true
 }
