@@ -19,7 +19,7 @@
 //!
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
-//! `access`: loads, stores and write-backs. `time`: what they take. `command`: who answers which
+//! `access`: loads, stores and write-backs. `copy`: bulk transfers. `time`: what they take. `command`: who answers which
 //! commands. `fault`: what goes wrong. `link`: links. `look`: what is there now.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,11 +39,13 @@ use crate::timing::{Elements, Path, Picos, Table};
 use crate::topology::{self, MemdevKind, Topology};
 use crate::trace::Trace;
 use command::{Component, Timer};
+use copy::Copies;
 use link::Link;
 use time::Times;
 
 mod access;
 mod command;
+mod copy;
 mod event;
 mod fault;
 mod link;
@@ -115,6 +117,7 @@ pub struct Fabric {
     now: Picos,
     /// What takes how long, and who waits behind whom.
     times: Times,
+    copies: Copies,
     trace: Trace,
     /// What came of what was due, and is to be told.
     told: Vec<Effect>,
@@ -156,7 +159,9 @@ impl Fabric {
                 origins: BTreeMap::new(),
             }
         });
+        let times = Times::new(topology, table, seed)?;
         Ok(Self {
+            copies: Copies::new(topology, times.elements()),
             hosts: hosts.collect(),
             switches: switches(topology, &ends),
             memdevs: topology.memdevs.iter().map(Memdev::new).collect(),
@@ -170,7 +175,7 @@ impl Fabric {
             planned: 0,
             layers: 0,
             now: Picos::ZERO,
-            times: Times::new(topology, table, seed)?,
+            times,
             trace: Trace::default(),
             told: Vec::new(),
             lost: Vec::new(),
@@ -212,8 +217,15 @@ impl Fabric {
             } => self.store(host, address, content, effects),
             Event::WriteBack { host, span } => self.write_back(host, span, false, effects),
             Event::Flush { host, span } => self.write_back(host, span, true, effects),
+            Event::Copy {
+                host,
+                from,
+                to,
+                bytes,
+            } => self.copy(host, (from, to), bytes, effects),
             Event::Fault(fault) => self.fail(fault, effects),
         }
+        effects.append(&mut self.look_at_copies());
     }
 
     /// Has the faults of a schedule happen at their times, those that are past now. What comes of

@@ -232,7 +232,7 @@ impl Memdev {
     }
 
     /// What is at an address, and how many bytes follow there in one piece.
-    fn piece(&self, ld: LdId, at: u64) -> Option<(u64, u64)> {
+    pub(crate) fn piece(&self, ld: LdId, at: u64) -> Option<(u64, u64)> {
         let (physical, place) = self.place(ld, at)?;
         let fixed = self.lds.get(ld.index())?.fixed;
         Some((

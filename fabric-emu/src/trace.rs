@@ -144,6 +144,17 @@ impl Row {
                 self.cci(cci);
                 self.bytes(message);
             }
+            Event::Copy {
+                host,
+                from,
+                to,
+                bytes,
+            } => {
+                self.numbers([9, host.0.into()]);
+                self.maybe(from);
+                self.maybe(to);
+                self.number(bytes);
+            }
             Event::Fault(ref fault) => {
                 self.number(8_u64);
                 self.fault(fault);
@@ -186,6 +197,9 @@ impl Row {
                 self.numbers([10, at.get()]);
                 self.fault(fault);
             }
+            Effect::Copying { copy } => self.numbers([12, copy]),
+            Effect::Copied { copy, took } => self.numbers([13, copy, took.get()]),
+            Effect::CopyFailed { copy, why } => self.numbers([14, copy, error(why)]),
             Effect::Deferred { due, number } => self.numbers([11, due.get(), number]),
         }
     }
@@ -206,5 +220,6 @@ const fn error(error: AccessError) -> u64 {
         AccessError::Viral => 11,
         AccessError::NotSo => 12,
         AccessError::NoAddresses => 13,
+        AccessError::TooMany => 14,
     }
 }

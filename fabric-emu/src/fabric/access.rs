@@ -21,13 +21,13 @@ const MOST_WINDOWS: usize = 32;
 
 /// Where an access goes.
 #[derive(Debug, Clone, Copy)]
-struct Target {
-    at: Physical,
-    ld: LdId,
+pub(super) struct Target {
+    pub(super) at: Physical,
+    pub(super) ld: LdId,
     is_coherent: bool,
-    is_read_only: bool,
+    pub(super) is_read_only: bool,
     /// What is asked gets there, and no answer gets back.
-    is_unanswered: bool,
+    pub(super) is_unanswered: bool,
 }
 
 const fn lost(host: HostId, line: &Cached, why: AccessError) -> Effect {
@@ -449,7 +449,7 @@ impl Fabric {
         }
     }
 
-    fn living(&self, host: HostId) -> Result<&Host, AccessError> {
+    pub(super) fn living(&self, host: HostId) -> Result<&Host, AccessError> {
         let host = self.hosts.get(host.index());
         host.filter(|host| host.is_alive).ok_or(AccessError::Dead)
     }
@@ -460,7 +460,7 @@ impl Fabric {
     }
 
     /// Where an address of a host leads now.
-    fn target(&self, host: HostId, address: u64) -> Result<Target, AccessError> {
+    pub(super) fn target(&self, host: HostId, address: u64) -> Result<Target, AccessError> {
         let it = self.hosts.get(host.index()).ok_or(AccessError::Dead)?;
         let before = it.windows.range(..=address).next_back();
         let (&start, window) = before.ok_or(AccessError::Unmapped)?;

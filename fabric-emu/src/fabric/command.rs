@@ -17,9 +17,8 @@
 //!
 //! # Files
 //! [`component`]: time, limits and what goes on in the background. [`generic`]: what all answer.
-//! [`events`]: logs. [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity,
-//! for hosts and managers. [`memdev`]: what logical devices and heads there are. [`switch`]: ports and
-//! bridges.
+//! [`events`]: logs. [`mailbox`]: a host and its logical device. [`capacity`]: dynamic capacity.
+//! [`memdev`]: what logical devices and heads there are. [`switch`]: ports and bridges.
 
 use serde::{Deserialize, Serialize};
 

@@ -62,6 +62,18 @@ pub enum Event {
         /// The range.
         span: Span,
     },
+    /// It begins to copy so many bytes in bulk, past its caches: from its own memory to an address,
+    /// from an address to its own memory, or from one address to another.
+    Copy {
+        /// Which host.
+        host: HostId,
+        /// From where; its own memory where there is none.
+        from: Option<u64>,
+        /// To where; its own memory where there is none.
+        to: Option<u64>,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// A message comes in at an interface for commands.
     Command {
         /// Which one.
@@ -114,6 +126,9 @@ pub enum AccessError {
     /// The device keeps its data to itself, lest what is wrong with it spreads.
     #[error("the device is viral")]
     Viral,
+    /// As many copies go on as can.
+    #[error("as many copies go on as can")]
+    TooMany,
     /// A link is not trained to that: it was made for less, or nothing is like that.
     #[error("the link cannot be trained to that")]
     NotSo,
@@ -190,6 +205,25 @@ pub enum Effect {
         /// How long that took, in emulated time: until the line was the host's to write, or
         /// until the last line was in memory.
         took: Picos,
+    },
+    /// A copy goes on until [`Effect::Copied`] or [`Effect::CopyFailed`] of this number.
+    Copying {
+        /// What it is known by.
+        copy: u64,
+    },
+    /// A copy is over.
+    Copied {
+        /// Which.
+        copy: u64,
+        /// How long that took, in emulated time.
+        took: Picos,
+    },
+    /// A copy goes on no more, and some of its bytes may be there.
+    CopyFailed {
+        /// Which.
+        copy: u64,
+        /// Why.
+        why: AccessError,
     },
     /// The access failed. What that took is not told: a host finds out in its own time.
     Failed(AccessError),

@@ -124,6 +124,8 @@ pub(super) struct Times {
     /// By device: what an access spends in the host.
     hosts: Vec<Picos>,
     buckets: BTreeMap<(MemdevId, LdId), (Bucket, Picos)>,
+    /// Of each resource of elements that copies use: how many do, and what they take.
+    taken: BTreeMap<usize, (u64, Rate)>,
     /// What a hit in the caches of a host takes.
     pub(super) hit: Picos,
     /// Accesses that a core has under way.
@@ -174,6 +176,7 @@ impl Times {
             kinds: kinds(table)?,
             stalls: BTreeMap::new(),
             tails,
+            taken: BTreeMap::new(),
             hosts,
             buckets,
             hit: table.cache_hit()?,
@@ -184,6 +187,24 @@ impl Times {
     /// What is timed: links, switches and devices, in this order and each in that of the topology.
     pub(super) const fn elements(&self) -> &Elements {
         &self.elements
+    }
+
+    /// What copies take from now on.
+    pub(super) fn copies_take(&mut self, taken: BTreeMap<usize, (u64, Rate)>) {
+        self.taken = taken;
+    }
+
+    /// How long a line is served where copies take some of a resource: at the rate that they leave,
+    /// and at no less than if it were one more of them.
+    fn beside_copies(&self, (resource, all): (usize, Rate), service: Picos) -> Picos {
+        let Some(&(copies, taken)) = self.taken.get(&resource) else {
+            return service;
+        };
+        let one_more = all.get() / copies.saturating_add(1);
+        let left = all.get().saturating_sub(taken.get()).max(one_more).max(1);
+        let longer = u128::from(service.get()) * u128::from(all.get());
+        let longer = longer.div_ceil(u128::from(left));
+        Picos::new(u64::try_from(longer).unwrap_or(u64::MAX))
     }
 
     /// The way of a host as the model has it.
@@ -260,25 +281,32 @@ impl Times {
         let Some(element) = self.elements.list.get(hop.0) else {
             return at;
         };
-        let (service, takes, line) = match (element, direction) {
+        // Of resources, each element has two.
+        let resource = hop.0.saturating_mul(2);
+        let (service, takes, line, shared) = match (element, direction) {
             (Element::Link(link), Direction::Up) => (
                 link.up.time_of(LINE_BYTES),
                 link.propagation,
                 line.map(|_| 0),
+                (resource, link.up),
             ),
             (Element::Link(link), Direction::Down) => (
                 link.down.time_of(LINE_BYTES),
                 link.propagation,
                 line.map(|_| 1),
+                (resource + 1, link.down),
             ),
             (Element::Switch(switch), _) => {
                 let bytes = LINE_BYTES.saturating_mul(switch.channels);
-                (switch.capacity.time_of(bytes), switch.cut_through, line)
+                let service = switch.capacity.time_of(bytes);
+                let shared = (resource, switch.capacity);
+                (service, switch.cut_through, line, shared)
             }
             (Element::Device(_), _) => return at,
         };
         let mut at = at;
         if let Some(line) = line {
+            let service = self.beside_copies(shared, service);
             at = self.serve(now, at, (hop, line), service);
             let again = self.tails.get_mut(&hop.0).map(Tail::draw);
             at = at.saturating_add(again.unwrap_or_default());
@@ -339,6 +367,8 @@ impl Times {
             return at;
         };
         let (service, takes) = of_device(device, access.kind);
+        let shared = (path.device.0.saturating_mul(2), device.bulk_read);
+        let service = self.beside_copies(shared, service);
         let line = access.physical / LINE_BYTES;
         let at = self.limited(at, access.ld);
         let start = self.serve(now, at, (path.device, line), service);

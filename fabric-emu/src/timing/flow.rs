@@ -16,6 +16,8 @@
 //! 2. What is left of a transfer is kept in units of 10^-12 bytes, in which a whole number moves
 //!    in each picosecond: however often the time is advanced, the end is the same.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::units::{PICOS_PER_SECOND, Picos, Rate, Share, narrow};
 
 /// One flow and the resources that it uses.
@@ -171,6 +173,12 @@ impl Transfers {
         }
     }
 
+    /// What they share.
+    #[must_use]
+    pub fn resources(&self) -> &[Rate] {
+        &self.resources
+    }
+
     /// The time to which they were advanced.
     #[must_use]
     pub const fn now(&self) -> Picos {
@@ -198,6 +206,44 @@ impl Transfers {
     pub fn share_of(&self, transfer: TransferId) -> Option<Rate> {
         let found = self.moving.iter().find(|moving| moving.id == transfer)?;
         Some(found.share)
+    }
+
+    /// From now on the resources are these: as many as before.
+    pub fn change(&mut self, resources: Vec<Rate>) {
+        self.resources = resources;
+        self.share();
+    }
+
+    /// Stops one that has not ended; false where there is none of that number.
+    pub fn stop(&mut self, transfer: TransferId) -> bool {
+        let before = self.moving.len() + self.arriving.len();
+        self.moving.retain(|moving| moving.id != transfer);
+        self.arriving.retain(|ended| ended.transfer != transfer);
+        self.share();
+        before > self.moving.len() + self.arriving.len()
+    }
+
+    /// When a share changes next or one ends, if none starts until then.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Picos> {
+        let arriving = self.arriving.iter().map(|ended| ended.at);
+        arriving.chain(self.through_at()).min()
+    }
+
+    /// Of each resource that some of them use: how many do, and how much of it they take.
+    #[must_use]
+    pub fn taken(&self) -> BTreeMap<usize, (u64, Rate)> {
+        let mut taken: BTreeMap<usize, (u64, Rate)> = BTreeMap::new();
+        for moving in &self.moving {
+            let places: BTreeSet<_> = moving.flow.uses.iter().map(|(place, _)| *place).collect();
+            for place in places {
+                let bytes = u128::from(moving.share.get()) * moving.flow.weight(place);
+                let (count, rate) = taken.entry(place).or_default();
+                *count = count.saturating_add(1);
+                *rate = rate.saturating_add(Rate::new(narrow(bytes >> 32)));
+            }
+        }
+        taken
     }
 
     /// When the first of them ends, if none starts until then; none where none ever does.

@@ -7,7 +7,7 @@ use crate::timing::Picos;
 
 impl Row {
     /// Whether it is there, and then it.
-    fn maybe(&mut self, number: Option<u64>) {
+    pub(super) fn maybe(&mut self, number: Option<u64>) {
         self.numbers([number.is_some().into(), number.unwrap_or(0)]);
     }
 

@@ -2,6 +2,8 @@
 //! each fault does and how it ends, schedules of them, and who reaches what.
 
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod faults;

@@ -90,6 +90,8 @@ pub(in super::super) enum Timer {
     Answer(Cci, Vec<u8>),
     /// Something goes wrong that was planned.
     Fault(Fault),
+    /// A copy ends, or its bytes are through and others have its share.
+    Copies,
 }
 
 impl Fabric {
@@ -323,7 +325,10 @@ impl Fabric {
                     effects.append(&mut self.lost);
                     self.told.append(&mut effects);
                 }
+                Timer::Copies => self.go_on_copying(),
             }
+            let mut ended = self.look_at_copies();
+            self.told.append(&mut ended);
         }
         self.now = self.now.max(now);
     }
