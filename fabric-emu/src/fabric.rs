@@ -19,8 +19,9 @@
 //!
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
-//! `access`: loads, stores and write-backs. `copy`: bulk transfers. `time`: what they take. `command`: who answers which
-//! commands. `fault`: what goes wrong. `link`: links. `look`: what is there now.
+//! `access`: loads, stores and write-backs. `copy`: bulk transfers. `time`: what they take.
+//! `command`: who answers which commands. `fault`: what goes wrong. `link`: links. `look`: what is
+//! there now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
