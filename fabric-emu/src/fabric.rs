@@ -20,8 +20,8 @@
 //! # Files
 //! `event`: what may happen, and what comes of it. `route`: which host reaches what.
 //! `access`: loads, stores and write-backs. `copy`: bulk transfers. `time`: what they take.
-//! `command`: who answers which commands. `fault`: what goes wrong. `link`: links. `look`: what is
-//! there now.
+//! `command`: who answers which commands. `cdat`: who tells what of its speed. `fault`: what goes
+//! wrong. `link`: links. `look`: what is there now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
@@ -45,6 +45,7 @@ use link::Link;
 use time::Times;
 
 mod access;
+mod cdat;
 mod command;
 mod copy;
 mod event;
@@ -56,6 +57,7 @@ mod route;
 mod tests;
 mod time;
 
+pub use cdat::Told;
 pub use command::Cci;
 pub use event::{AccessError, Asked, Effect, Event};
 pub use fault::{Fault, Glitch};
@@ -119,6 +121,8 @@ pub struct Fabric {
     /// What takes how long, and who waits behind whom.
     times: Times,
     copies: Copies,
+    /// How often a link was trained.
+    trained: BTreeMap<usize, u32>,
     trace: Trace,
     /// What came of what was due, and is to be told.
     told: Vec<Effect>,
@@ -177,6 +181,7 @@ impl Fabric {
             layers: 0,
             now: Picos::ZERO,
             times,
+            trained: BTreeMap::new(),
             trace: Trace::default(),
             told: Vec::new(),
             lost: Vec::new(),
@@ -224,6 +229,7 @@ impl Fabric {
                 to,
                 bytes,
             } => self.copy(host, (from, to), bytes, effects),
+            Event::ReadCdat { host, of } => effects.push(self.read_cdat(host, of)),
             Event::Fault(fault) => self.fail(fault, effects),
         }
         effects.append(&mut self.look_at_copies());

@@ -11,7 +11,8 @@
 //! [`topology`]: what there is and how it is connected, as a file says it. [`fabric`]: all of it,
 //! and what happens to it, one event after the other. Its parts: [`switch`]; [`memdev`], of
 //! [`capacity`], [`media`] and [`log`]; [`cache`], a host's. [`cci`]: commands and answers, as
-//! bytes. [`timing`]: how long an access takes. [`schedule`]: what goes wrong when.
+//! bytes. [`cdat`]: what they tell of their speed.
+//! [`timing`]: how long an access takes. [`schedule`]: what goes wrong when.
 //! [`trace`]: what happened, as one number. [`id`], [`span`], [`refusal`]: the small change.
 //! [`serve`]: a fabric as a process of its own, behind sockets, with its memory in files.
 //!
@@ -70,6 +71,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod cci;
+pub mod cdat;
 pub mod fabric;
 pub mod id;
 pub mod log;

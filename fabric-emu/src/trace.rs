@@ -14,7 +14,7 @@
 use pool_core::planted;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::fabric::{AccessError, Cci, Effect, Event};
+use crate::fabric::{AccessError, Cci, Effect, Event, Told};
 use crate::id::{HostId, LdId, MemdevId, Node, Port};
 use crate::span::Span;
 use crate::timing::Picos;
@@ -155,6 +155,13 @@ impl Row {
                 self.maybe(to);
                 self.number(bytes);
             }
+            Event::ReadCdat { host, of } => {
+                self.numbers([10, host.0.into()]);
+                match of {
+                    Told::Memdev(memdev, ld) => self.numbers([0, memdev.0.into(), ld.0.into()]),
+                    Told::Switch(switch) => self.numbers([1, switch.0.into()]),
+                }
+            }
             Event::Fault(ref fault) => {
                 self.number(8_u64);
                 self.fault(fault);
@@ -200,6 +207,10 @@ impl Row {
             Effect::Copying { copy } => self.numbers([12, copy]),
             Effect::Copied { copy, took } => self.numbers([13, copy, took.get()]),
             Effect::CopyFailed { copy, why } => self.numbers([14, copy, error(why)]),
+            Effect::Cdat(ref bytes) => {
+                self.number(15_u64);
+                self.bytes(bytes);
+            }
             Effect::Deferred { due, number } => self.numbers([11, due.get(), number]),
         }
     }

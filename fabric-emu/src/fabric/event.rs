@@ -1,5 +1,6 @@
 //! What may happen to a fabric, and what comes of it.
 
+use super::cdat::Told;
 use super::command::Cci;
 use super::fault::Fault;
 use crate::cci::{Malformed, ReturnCode};
@@ -73,6 +74,14 @@ pub enum Event {
         to: Option<u64>,
         /// How many bytes.
         bytes: u64,
+    },
+    /// It reads the table in which a device or a switch tells how fast it is, as real hosts do by a
+    /// mailbox in its configuration space (DOE).
+    ReadCdat {
+        /// Which host.
+        host: HostId,
+        /// Of what.
+        of: Told,
     },
     /// A message comes in at an interface for commands.
     Command {
@@ -206,6 +215,8 @@ pub enum Effect {
         /// until the last line was in memory.
         took: Picos,
     },
+    /// The bytes of a table: see [`Cdat`](crate::cdat::Cdat).
+    Cdat(Vec<u8>),
     /// A copy goes on until [`Effect::Copied`] or [`Effect::CopyFailed`] of this number.
     Copying {
         /// What it is known by.

@@ -45,6 +45,7 @@ impl Fabric {
             Fault::MemdevVanishes(memdev) => self.set_gone(memdev, true),
             Fault::MemdevReturns(memdev) => self.set_gone(memdev, false),
             Fault::MemdevCycles(memdev) => self.cycle(memdev),
+            Fault::CdatGoesStale(memdev) => self.keep_cdat(memdev),
             Fault::MemdevTurnsViral(_)
             | Fault::MemdevSlows { .. }
             | Fault::MemdevLies { .. }

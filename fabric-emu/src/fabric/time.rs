@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Reach;
-use crate::id::{LdId, MemdevId};
+use crate::id::{LdId, MemdevId, SwitchId};
 use crate::timing::{
     Bucket, Device, Element, ElementId, Elements, Link, Path, Picos, Rate, Server, Table,
     TableError, Tail, TailParameters,
@@ -207,11 +207,21 @@ impl Times {
         Picos::new(u64::try_from(longer).unwrap_or(u64::MAX))
     }
 
+    /// Where a device is among the elements.
+    pub(super) const fn place_of(&self, memdev: MemdevId) -> usize {
+        self.first_device.saturating_add(memdev.index())
+    }
+
+    /// Where a switch is among them.
+    pub(super) const fn place_of_switch(&self, switch: SwitchId) -> usize {
+        self.first_switch.saturating_add(switch.index())
+    }
+
     /// The way of a host as the model has it.
     pub(super) fn path(&self, reach: &Reach) -> Path {
         let links = reach.links.iter().map(|&link| ElementId(link));
         let mut switches = reach.switches.iter();
-        let switch = |id: &crate::id::SwitchId| ElementId(self.first_switch + id.index());
+        let switch = |id: &SwitchId| ElementId(self.place_of_switch(*id));
         let hops = links.flat_map(|link| [Some(link), switches.next().map(switch)]);
         Path {
             host: self
@@ -220,7 +230,7 @@ impl Times {
                 .copied()
                 .unwrap_or_default(),
             hops: hops.flatten().collect(),
-            device: ElementId(self.first_device + reach.memdev.index()),
+            device: ElementId(self.place_of(reach.memdev)),
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Condition {
     pub serial: Option<u64>,
     /// The fixed memory that each logical device tells, in granules, where it tells another.
     pub granules: Option<u64>,
+    /// The tables that it tells of its speed, by logical device, where they are those of before.
+    pub cdat: BTreeMap<LdId, Vec<u8>>,
     /// How many errors were corrected, by logical device.
     pub corrected: BTreeMap<LdId, u32>,
 }
@@ -26,6 +28,7 @@ impl Default for Condition {
             slower: 1,
             serial: None,
             granules: None,
+            cdat: BTreeMap::new(),
             corrected: BTreeMap::new(),
         }
     }

@@ -53,6 +53,7 @@ impl Parts<'_> {
             | Fault::MemdevTurnsViral(memdev)
             | Fault::MemdevSlows { memdev, .. }
             | Fault::MemdevLies { memdev, .. }
+            | Fault::CdatGoesStale(memdev)
             | Fault::MemdevHeals(memdev) => self.memdev(memdev).is_some(),
             Fault::MemdevCorrects { memdev, ld, .. }
             | Fault::LogFills { memdev, ld }

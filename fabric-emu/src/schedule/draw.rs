@@ -86,6 +86,8 @@ kinds! {
     BackgroundHang,
     /// A line turns out to be lost when the device looks at it.
     ScrubError,
+    /// A memory device tells of its speed what was so before, for a while.
+    StaleCdat,
 }
 
 /// What goes wrong how often.
@@ -235,7 +237,8 @@ impl Draw<'_> {
             | Kind::Lie
             | Kind::CorrectedErrors
             | Kind::LogOverflow
-            | Kind::ListChange => self.memdev_fault(kind),
+            | Kind::ListChange
+            | Kind::StaleCdat => self.memdev_fault(kind),
             Kind::Poison | Kind::PoisonOnce | Kind::PoisonStays | Kind::ScrubError => {
                 self.line_fault(kind)
             }
@@ -321,6 +324,7 @@ impl Draw<'_> {
             Kind::PowerCycle => return Some((Fault::MemdevCycles(memdev), None)),
             Kind::ListChange => return Some((Fault::ListChanges { memdev, ld }, None)),
             Kind::Viral => Fault::MemdevTurnsViral(memdev),
+            Kind::StaleCdat => Fault::CdatGoesStale(memdev),
             Kind::SlowZeroing => Fault::MemdevSlows {
                 memdev,
                 times: u32::from(self.place(1_000)?) + 2,

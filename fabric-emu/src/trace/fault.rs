@@ -51,6 +51,7 @@ impl Row {
             } => self.numbers([34, memdev.0.into(), physical, lines.into()]),
             Fault::LogFills { memdev, ld } => self.numbers([25, memdev.0.into(), ld.0.into()]),
             Fault::MemdevHeals(memdev) => self.numbers([26, memdev.0.into()]),
+            Fault::CdatGoesStale(memdev) => self.numbers([35, memdev.0.into()]),
             Fault::ListChanges { memdev, ld } => self.numbers([27, memdev.0.into(), ld.0.into()]),
             Fault::PoisonOnce { memdev, physical } => self.line(28, memdev, physical),
             Fault::PoisonStays { memdev, physical } => self.line(29, memdev, physical),

@@ -106,6 +106,7 @@ fn of_parts() -> impl Strategy<Value = Fault> {
         memdev().prop_map(Fault::MemdevVanishes),
         memdev().prop_map(Fault::MemdevReturns),
         memdev().prop_map(Fault::MemdevCycles),
+        memdev().prop_map(Fault::CdatGoesStale),
         memdev().prop_map(Fault::MemdevTurnsViral),
         memdev().prop_map(Fault::MemdevHeals),
         (memdev(), any::<u32>()).prop_map(|(memdev, times)| Fault::MemdevSlows { memdev, times }),

@@ -131,18 +131,18 @@ fn config(
 ) -> Result<Response, ReturnCode> {
     let (_, regions) = device.ld(ld)?;
     let range = (asked.starting_region_index, asked.region_count);
-    let region = |it: Region| DcRegion {
+    let first = asked.starting_region_index;
+    let region = |(place, it): (u32, Region)| DcRegion {
         region_base: it.span.start,
         region_decode_length: it.span.bytes.div_ceil(GRANULE),
         region_length: it.span.bytes,
         region_block_size: it.block,
-        dsmad_handle: 0,
+        // As the table of its speed has it.
+        dsmad_handle: u32::from(first) + place + 1,
         flags: u8::from(it.sanitizes),
     };
-    let told = some_regions(regions, range, room)?
-        .into_iter()
-        .map(region)
-        .collect();
+    let told = (0..).zip(some_regions(regions, range, room)?);
+    let told = told.map(region).collect();
     Ok(Response::GetDcConfig(GetDcConfigResponse {
         available_regions: cut(regions.len(), u8::MAX),
         regions: list(told)?,

@@ -122,6 +122,8 @@ pub enum Fault {
         /// How many.
         lines: u16,
     },
+    /// It tells of its speed (CDAT) what it tells now, whatever changes.
+    CdatGoesStale(MemdevId),
     /// A logical device's log of dynamic capacity takes no records.
     LogFills {
         /// The device.
@@ -129,8 +131,8 @@ pub enum Fault {
         /// The logical device.
         ld: LdId,
     },
-    /// A memory device is as it should be: not viral, not slow, it tells the truth, its counts are
-    /// 0, and its logs take records.
+    /// A memory device is as it should be: not viral, not slow, it tells the truth, also of
+    /// its speed, its counts are 0, and its logs take records.
     MemdevHeals(MemdevId),
     /// The list of extents is another one, though nothing in it is.
     ListChanges {

@@ -35,6 +35,7 @@ impl Fabric {
             .map(|(place, link)| (place, link.heal()));
         if let Some((place, (lanes, gigatransfers))) = healed {
             self.times.heal_link(place, lanes, gigatransfers);
+            self.link_trained(place);
         }
         done(healed.is_some())
     }
@@ -47,6 +48,7 @@ impl Fabric {
                     return Effect::Failed(AccessError::NotSo);
                 }
                 self.times.train(place, lanes, gigatransfers);
+                self.link_trained(place);
                 Effect::Done
             }
         }
