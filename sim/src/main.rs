@@ -8,14 +8,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use pool_core::sync::thread;
+use pool_core::clock::now;
 use serde_json::json;
 use sim::campaign::{Summary, campaign};
 use sim::exhaust::{Scope, Tried};
 use sim::mix::Mix;
 use sim::replay::Replay;
-use sim::run::{Failure, Outcome, run_keeping};
+use sim::run::{Failure, Outcome, run, run_keeping};
 use sim::shrink::shrink;
+use sim::trace::KEPT;
+
+/// Seeds that are run a second time, to see that they are the same runs.
+const AGAIN: u64 = 4;
 
 /// Whole pools in one thread, from one seed.
 #[derive(Debug, Parser)]
@@ -39,9 +43,9 @@ struct Arguments {
     /// Run a file that --shrink wrote.
     #[arg(long, value_name = "FILE", conflicts_with = "seed")]
     replay: Option<PathBuf>,
-    /// Events that are shown of a replay that fails.
-    #[arg(long, value_name = "N", default_value_t = sim::trace::KEPT, requires = "replay")]
-    events: usize,
+    /// Events that are shown of a replay; where it is not given, 50 of one that fails.
+    #[arg(long, value_name = "N", requires = "replay")]
+    events: Option<usize>,
     /// Plant each bug that must be found, and find it. Needs a build with the feature `fault`.
     #[arg(long)]
     planted: bool,
@@ -52,7 +56,7 @@ struct Arguments {
     #[arg(long)]
     exhaustive: bool,
     /// The most commands of a sequence.
-    #[arg(long, value_name = "K", default_value_t = 3, requires = "exhaustive")]
+    #[arg(long, value_name = "K", default_value_t = 5, requires = "exhaustive")]
     commands: usize,
     /// Threads; all processors where it is not given.
     #[arg(long, value_name = "N")]
@@ -104,16 +108,26 @@ fn seeds(arguments: &Arguments) -> anyhow::Result<bool> {
         _ => arguments.seeds,
     };
     let each = arguments.each && !arguments.json;
+    let mut hashes = Vec::new();
     let tell = |seed: u64, outcome: &Outcome| {
+        hashes.push(outcome.hash);
         if each {
             println!("{seed} {:016x} {} ops", outcome.hash, outcome.ops);
         }
     };
     let summary = campaign((first, count), arguments.ops, threads(arguments), tell);
+    // The first of them once more, on one thread: the same seed is the same run.
+    let (mut again, mut same) = (0, 0);
+    let tell = |_: u64, outcome: &Outcome| {
+        same += u64::from(hashes.get(again) == Some(&outcome.hash));
+        again += 1;
+    };
+    campaign((first, count.min(AGAIN)), arguments.ops, 1, tell);
     if arguments.json {
-        println!("{}", in_json(&summary));
+        println!("{}", in_json(&summary, (same, again as u64)));
     } else {
         in_text(&summary);
+        println!("run twice: {same} of {again} seeds had the same hash again");
     }
     for (seed, outcome) in summary.failures.iter().take(4) {
         if let Some(failure) = &outcome.failure {
@@ -127,7 +141,7 @@ fn seeds(arguments: &Arguments) -> anyhow::Result<bool> {
     for mark in &missed {
         eprintln!("never reached: {mark}");
     }
-    Ok(summary.failures.is_empty() && missed.is_empty())
+    Ok(summary.failures.is_empty() && missed.is_empty() && same == again as u64)
 }
 
 fn in_text(summary: &Summary) {
@@ -149,7 +163,7 @@ fn in_text(summary: &Summary) {
     println!("failures: {}", summary.failures.len());
 }
 
-fn in_json(summary: &Summary) -> serde_json::Value {
+fn in_json(summary: &Summary, (same, again): (u64, u64)) -> serde_json::Value {
     let failures = summary.failures.iter().map(|(seed, outcome)| {
         let failure = outcome.failure.as_ref();
         json!({
@@ -167,6 +181,8 @@ fn in_json(summary: &Summary) -> serde_json::Value {
         "events": summary.counts,
         "marks": summary.marks,
         "missed": summary.missed(),
+        "run_twice": again,
+        "same_again": same,
         "failures": failures.collect::<Vec<_>>(),
     })
 }
@@ -213,15 +229,17 @@ fn shrunk(seed: u64, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn replay(file: &std::path::Path, kept: usize) -> anyhow::Result<bool> {
+fn replay(file: &std::path::Path, events: Option<usize>) -> anyhow::Result<bool> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let replay = Replay::parse(&text).with_context(|| format!("in {}", file.display()))?;
-    let outcome = run_keeping(&replay.mix(), &replay.ops, kept);
+    let outcome = run_keeping(&replay.mix(), &replay.ops, events.unwrap_or(KEPT));
     println!("{} ops, hash {:016x}", outcome.ops, outcome.hash);
     if let Some(failure) = &outcome.failure {
         eprintln!("op {}: {}", failure.at, failure.broken);
-        for event in &failure.last {
+    }
+    if events.is_some() || outcome.failure.is_some() {
+        for event in &outcome.last {
             eprintln!("  {event}");
         }
     }
@@ -231,31 +249,62 @@ fn replay(file: &std::path::Path, kept: usize) -> anyhow::Result<bool> {
 fn exhaustive(arguments: &Arguments) -> anyhow::Result<bool> {
     let (most, threads) = (arguments.commands, threads(arguments).max(1));
     let mut is_well = true;
-    for scope in [Scope::Extents, Scope::Segments] {
-        let all: Vec<Tried> = thread::scope(|all| {
-            let part = |part| all.spawn(move || scope.try_all(most, (part, threads)));
-            let parts: Vec<_> = (0..threads).map(part).collect();
-            // A panic within a case is its outcome.
-            let done = parts.into_iter().map(thread::ScopedJoinHandle::join);
-            done.filter_map(Result::ok).collect()
-        });
-        if all.len() < threads {
-            bail!("a thread has ended that was to try a part of {scope:?}");
+    for scope in Scope::ALL {
+        let most = scope.of_at_most(most);
+        let begun = now();
+        let tried = scope.try_all(most, threads);
+        let millis = now().get().saturating_sub(begun.get()) / 1_000_000;
+        if arguments.json {
+            println!("{}", tried_in_json(scope, most, &tried, millis));
+        } else {
+            tried_in_text(scope, most, &tried, millis);
         }
-        let sequences: u64 = all.iter().map(|it| it.sequences).sum();
-        let cases: u64 = all.iter().map(|it| it.cases).sum();
-        println!("{scope:?}: {sequences} sequences of at most {most} commands, {cases} cases");
-        if let Some((ops, failure)) = all.into_iter().find_map(|it| it.failure) {
+        if let Some((ops, broken)) = tried.failure {
             is_well = false;
             let seed = Mix::SCOPE;
-            eprintln!("{}\n{}", failure.broken, Replay { seed, ops });
-            failure
-                .last
-                .iter()
-                .for_each(|event| eprintln!("#   {event}"));
+            let failure = run(&Mix::scope(), &ops).failure;
+            eprintln!("{broken}\n{}", Replay { seed, ops });
+            for event in failure.iter().flat_map(|failure| &failure.last) {
+                eprintln!("#   {event}");
+            }
         }
     }
     Ok(is_well)
+}
+
+fn tried_in_text(scope: Scope, most: usize, tried: &Tried, millis: u64) {
+    println!(
+        "{scope:?}: {} sequences of at most {most} commands and {} cases, by {} runs: {} crash \
+         points, {} sets of up to {} lines, {} states, {} pruned; {}.{} s; {} failures",
+        tried.sequences,
+        tried.cases,
+        tried.runs,
+        tried.points,
+        tried.sets,
+        tried.lines_most,
+        tried.states,
+        tried.pruned,
+        millis / 1_000,
+        millis / 100 % 10,
+        u8::from(tried.failure.is_some()),
+    );
+}
+
+fn tried_in_json(scope: Scope, most: usize, tried: &Tried, millis: u64) -> serde_json::Value {
+    json!({
+        "scope": format!("{scope:?}"),
+        "commands": most,
+        "sequences": tried.sequences,
+        "cases": tried.cases,
+        "runs": tried.runs,
+        "points": tried.points,
+        "sets": tried.sets,
+        "lines_most": tried.lines_most,
+        "states": tried.states,
+        "pruned": tried.pruned,
+        "millis": millis,
+        "failures": u8::from(tried.failure.is_some()),
+    })
 }
 
 #[cfg(not(feature = "fault"))]
@@ -263,9 +312,34 @@ fn planted(_arguments: &Arguments) -> anyhow::Result<bool> {
     bail!("no bug can be planted in this build: build it with --features fault")
 }
 
+/// Bugs that are found where everything is tried.
+#[cfg(feature = "fault")]
+fn planted_in_all(arguments: &Arguments) -> bool {
+    use sim::planted::{BUGS_IN_ALL, COMMANDS, find_in_all};
+
+    let mut all = true;
+    for bug in BUGS_IN_ALL {
+        match find_in_all(bug, COMMANDS, threads(arguments)) {
+            Some(found) => println!(
+                "{bug}: found in {:?} of at most {} commands after {} runs: {}",
+                found.scope, found.commands, found.runs, found.rule
+            ),
+            None => {
+                all = false;
+                eprintln!("{bug}: not found in {COMMANDS} commands");
+            }
+        }
+    }
+    all
+}
+
 #[cfg(feature = "fault")]
 fn planted(arguments: &Arguments) -> anyhow::Result<bool> {
     use sim::planted::{BUGS, find};
+
+    if arguments.exhaustive {
+        return Ok(planted_in_all(arguments));
+    }
 
     let first = arguments.seed.unwrap_or(0);
     let start = usize::try_from(first).unwrap_or(0) % BUGS.len();

@@ -23,6 +23,8 @@ pub struct Mix {
     pub pooled_extents: u32,
     /// Extents that all hosts share.
     pub shared_extents: u32,
+    /// Lines of each of them that anybody writes.
+    pub shared_lines: u32,
     /// Lines of each host's caches.
     pub cache_lines: u32,
     /// Pooled memory outlives its host.
@@ -33,6 +35,8 @@ pub struct Mix {
     pub doubled_percent: u64,
     /// So many come late.
     pub late_percent: u64,
+    /// An op happens where and when it says, or not at all: see `world::exact`.
+    pub is_exact: bool,
     /// How often each kind happens, beside the others.
     weights: Vec<(Kind, u32)>,
 }
@@ -63,11 +67,13 @@ impl Mix {
             ddr_extents: one_of(&mut rng, &[12, 16, 24]),
             pooled_extents: one_of(&mut rng, &[6, 10, 16]),
             shared_extents: one_of(&mut rng, &[1, 2, 4]),
+            shared_lines: 3,
             cache_lines: one_of(&mut rng, &[4, 8, 16, 64]),
             persistent: !rng.once_in(3),
             lost_percent: percent(&mut rng, 20),
             doubled_percent: percent(&mut rng, 20),
             late_percent: percent(&mut rng, 10),
+            is_exact: false,
             weights: Vec::new(),
         };
         for &kind in Kind::ALL {
@@ -92,6 +98,8 @@ impl Mix {
             ddr_extents: 12,
             pooled_extents: 6,
             shared_extents: 1,
+            shared_lines: 4,
+            is_exact: true,
             cache_lines: 64,
             persistent: true,
             lost_percent: 0,

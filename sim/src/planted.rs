@@ -6,6 +6,7 @@
 
 use pool_core::fault::plant;
 
+use crate::exhaust::Scope;
 use crate::mix::Mix;
 use crate::run::run;
 
@@ -70,6 +71,34 @@ pub const BUGS: [Bug; 41] = [
     bug("steward.trusts_what_was_reset", 32),
 ];
 
+/// Those that are found where everything is tried, in sequences of at most [`COMMANDS`].
+pub const BUGS_IN_ALL: [&str; 21] = [
+    "engine.frees_before_proof",
+    "engine.journals_no_move",
+    "engine.keeps_the_incarnation",
+    "engine.loses_what_is_freed",
+    "host.any_copy_repairs",
+    "host.epoch_does_not_rise",
+    "host.fence_forgets_the_readers",
+    "host.fence_frees_without_loss",
+    "host.joins_again_without_a_fence",
+    "host.late_release_is_not_acknowledged",
+    "host.loss_keeps_the_version",
+    "host.message_before_its_record",
+    "host.one_reader_is_overlooked",
+    "host.recall_waits_for_no_user",
+    "recover.counts_incarnations_anew",
+    "recover.forgets_a_session",
+    "recover.takes_an_id_each_time",
+    "sim.drops_a_record",
+    "sim.keeps_stale_lines",
+    "sim.leaves_torn_lines",
+    "sim.skips_write_back",
+];
+
+/// Commands of a sequence in which each of [`BUGS_IN_ALL`] is found.
+pub const COMMANDS: usize = 3;
+
 /// How a bug was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -79,6 +108,47 @@ pub struct Found {
     pub seeds: u64,
     /// After how many ops in all.
     pub ops: usize,
+}
+
+/// How a bug was found where everything is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundIn {
+    /// Which rule it broke.
+    pub rule: &'static str,
+    /// In which scope.
+    pub scope: Scope,
+    /// In sequences of at most so many commands.
+    pub commands: usize,
+    /// After how many slots that were gone through.
+    pub runs: u64,
+}
+
+/// Plants a bug and looks for it in everything that a small scope allows. `None` where it is not
+/// found in sequences of at most so many commands.
+///
+/// A planted bug is there for the whole process: call it from one thread.
+#[must_use]
+pub fn find_in_all(bug: &str, most: usize, threads: usize) -> Option<FoundIn> {
+    plant(Some(bug));
+    let mut runs = 0;
+    let lengths = (1..=most).flat_map(|commands| Scope::ALL.map(|scope| (commands, scope)));
+    let mut found = None;
+    for (commands, scope) in lengths {
+        let tried = scope.try_all(commands, threads);
+        runs += tried.runs;
+        if let Some((_, broken)) = tried.failure {
+            let rule = broken.rule;
+            found = Some(FoundIn {
+                rule,
+                scope,
+                commands,
+                runs,
+            });
+            break;
+        }
+    }
+    plant(None);
+    found
 }
 
 /// Plants a bug and looks for it. `None` where it is not found within its budget.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::broken::Broken;
+use crate::broken::{Broken, Checked, broken};
 use crate::mix::Mix;
 use crate::op::Op;
 use crate::trace::{Event, KEPT};
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub counts: BTreeMap<&'static str, u64>,
     /// Which rare things were reached.
     pub marks: BTreeSet<&'static str>,
+    /// The last events.
+    pub last: Vec<Event>,
     /// What did not hold, and the last events before it.
     pub failure: Option<Failure>,
 }
@@ -55,6 +57,7 @@ pub fn run_keeping(mix: &Mix, ops: &[Op], kept: usize) -> Outcome {
                 faults: BTreeMap::new(),
                 counts: BTreeMap::new(),
                 marks: BTreeSet::new(),
+                last: Vec::new(),
                 failure: Some(Failure {
                     broken,
                     at: 0,
@@ -64,22 +67,15 @@ pub fn run_keeping(mix: &Mix, ops: &[Op], kept: usize) -> Outcome {
         }
     };
     let mut played = 0;
-    let done = catch_unwind(AssertUnwindSafe(|| {
+    let done = guarded(|| {
         for (number, op) in ops.iter().enumerate() {
             played = number;
             world.play(number, op)?;
         }
         played = ops.len();
         world.heal()
-    }));
-    let broken = match done {
-        Ok(Ok(())) => None,
-        Ok(Err(broken)) => Some(broken),
-        Err(panic) => Some(Broken {
-            rule: "nothing panics",
-            found: said(panic.as_ref()),
-        }),
-    };
+    });
+    let broken = done.err();
     let trace = &world.trace;
     Outcome {
         hash: trace.hash(),
@@ -87,11 +83,20 @@ pub fn run_keeping(mix: &Mix, ops: &[Op], kept: usize) -> Outcome {
         faults: trace.faults().clone(),
         counts: trace.counts().clone(),
         marks: trace.marks().clone(),
+        last: trace.last(),
         failure: broken.map(|broken| Failure {
             broken,
             at: played,
             last: trace.last(),
         }),
+    }
+}
+
+/// What is done, where a panic breaks a rule as well.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Checked<T>) -> Checked<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(panic) => broken("nothing panics", said(panic.as_ref())),
     }
 }
 

@@ -67,13 +67,22 @@ fn a_calm_world_has_no_faults_and_answers_everybody() {
 }
 
 #[test]
-fn every_short_sequence_survives_every_death() {
-    for scope in [Scope::Extents, Scope::Segments] {
-        let tried = scope.try_all(2, (0, 1));
-        if let Some((ops, failure)) = tried.failure {
+fn every_short_sequence_survives_every_death_on_however_many_threads() {
+    let mut lines_most = 0;
+    for scope in Scope::ALL {
+        let tried = scope.try_all(2, 2);
+        if let Some((ops, broken)) = tried.failure {
             let seed = Mix::SCOPE;
-            panic!("{}\n{}", failure.broken, Replay { seed, ops });
+            panic!("{broken}\n{}", Replay { seed, ops });
         }
-        assert!(tried.cases > 200, "{scope:?}: {} cases", tried.cases);
+        assert!(tried.cases > 1_000, "{scope:?}: {tried:?}");
+        assert!(
+            tried.points > 100 && tried.sets > 40,
+            "{scope:?}: {tried:?}"
+        );
+        lines_most = lines_most.max(tried.lines_most);
+        let alone = scope.try_all(1, 1);
+        assert_eq!(alone, scope.try_all(1, 3));
     }
+    assert_eq!(lines_most, 4);
 }

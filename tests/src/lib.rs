@@ -80,7 +80,17 @@ pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
 ///
 /// Written past the capture of the test harness, so that a plain `cargo test` shows it too.
 pub fn skipped(test: &str, why: &str) {
+    tell(&format!("skipped: {test}: {why}"));
+}
+
+/// Says what a campaign has gone through: `cargo xtask campaigns` adds up the numbers.
+pub fn campaign(number: u32, what: &str, figures: &str) {
+    tell(&format!("campaign {number}: {what}: {figures}"));
+}
+
+/// Writes a line past the capture of the test harness.
+fn tell(line: &str) {
     use std::io::Write as _;
-    let told = writeln!(std::io::stdout(), "skipped: {test}: {why}");
+    let told = writeln!(std::io::stdout(), "{line}");
     assert!(told.is_ok(), "the standard output takes nothing");
 }

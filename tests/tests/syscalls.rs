@@ -20,7 +20,7 @@ use pool_core::clock::eventually;
 use pool_core::fault::{Call, FAILURE_TOLD};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::setup::{DeviceSetup, Setup};
-use tierpool_tests::{patience, skipped, until};
+use tierpool_tests::{campaign, patience, skipped, until};
 
 /// No kind of call is made more often than this while the pool is gone through once.
 const CALLS_MAX: u64 = 2_000;
@@ -101,6 +101,8 @@ fn each_fails(call: Call, errno: &str) -> u64 {
     drop(plain);
     let last = (1..=CALLS_MAX).find(|&nth| !play_with(call, nth, errno, descriptors));
     let last = last.unwrap_or_else(|| panic!("more than {CALLS_MAX} calls of {}", call.name()));
+    let figures = format!("{} calls failed once each with {errno}", last - 1);
+    campaign(5, call.name(), &figures);
     last - 1
 }
 

@@ -100,7 +100,8 @@ impl World {
             Command::Request { .. } | Command::Attach { .. } | Command::Reattach { .. }
         );
         let effects = engine.step(now, command);
-        let loss = machine.armed.take();
+        self.noted.daemon(h, effects.actions.len());
+        let loss = machine.loss_of_step();
         if loss == Some(Loss::BeforeCommit) {
             self.trace.reached("the daemon dies before the commit");
             return self.daemon_dies(h);
@@ -437,12 +438,14 @@ impl World {
             pool_id: "pool".to_owned(),
             present: kept.map(|(id, _)| *id).collect(),
         };
-        let recover = |durable| Engine::recover(machine.plan.clone(), rows(durable), &found, now);
+        let plan = machine.plan.clone();
+        let recover = |durable: &_| Engine::recover(plan.clone(), rows(durable), &found, now);
         let (engine, effects) = match recover(&machine.durable) {
             Ok(recovered) => recovered,
             Err(error) => return broken("a daemon starts from its journal", error),
         };
-        let loss = machine.armed.take();
+        self.noted.daemon(h, effects.actions.len());
+        let loss = machine.loss_of_step();
         if loss.is_some() {
             self.trace.reached("the daemon dies in its recovery");
         }

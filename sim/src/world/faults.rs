@@ -29,6 +29,7 @@ impl World {
         match op.kind {
             Kind::Kill => return self.kill_one(h, b, d.is_multiple_of(2)),
             Kind::Disconnect => return self.disconnect_one(h, b, d.is_multiple_of(2)),
+            Kind::DaemonDies if self.mix.is_exact => self.doom_daemon(h, (b, c)),
             Kind::DaemonDies => {
                 self.machines[h].armed = Some(match c % 4 {
                     0 => Loss::BeforeCommit,
@@ -40,6 +41,7 @@ impl World {
                 return self.daemon_dies(h);
             }
             Kind::HostDies => return self.host_dies(h),
+            Kind::HostDiesWith if b > 0 => self.doom_host((b, h, d)),
             Kind::HostDiesWith => return self.host_dies_with(h, d),
             Kind::HostPauses if self.machines[h].acts() => {
                 self.trace.fault("host-pause", [h as u64, 0, 0, 0]);
@@ -57,6 +59,7 @@ impl World {
                 self.trace.fault("copy-fails", [h as u64, 0, 0, 0]);
                 self.machines[h].failing_copies = 1;
             }
+            Kind::HomeDies if self.mix.is_exact => self.shared.doom(b, Some(c)),
             Kind::HomeDies => self.arm_home(usize::from(c % 4)),
             Kind::Fence => self.condemn(h, 1),
             Kind::Two => return self.two(h, op),
@@ -157,7 +160,7 @@ impl World {
 
     /// The host dies, and of the lines that it has written and not written back exactly those of
     /// `set` had left its caches: the rest does not find its way to memory.
-    fn host_dies_with(&mut self, h: usize, set: u16) -> Checked {
+    pub(super) fn host_dies_with(&mut self, h: usize, set: u16) -> Checked {
         let lines = self.unwritten(h);
         for (number, at) in lines.into_iter().enumerate().take(u16::BITS as usize) {
             if set >> number & 1 == 1

@@ -18,6 +18,7 @@ impl World {
     /// Ends all faults, and sees that everything comes back.
     pub(crate) fn heal(&mut self) -> Checked {
         self.heals = true;
+        self.begins_to_heal();
         self.trace.note("heals", [0; 4]);
         for kind in [
             Kind::DeviceReturns,

@@ -48,7 +48,7 @@ const READS_MAX: usize = 16;
 pub(crate) struct NotNow;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lines {
     fabric: Fabric,
     private: MemdevId,

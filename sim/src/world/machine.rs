@@ -186,6 +186,8 @@ pub(crate) struct Machine {
     pub(crate) watched: BTreeSet<BackingId>,
     /// How the next step of the daemon ends.
     pub(crate) armed: Option<Loss>,
+    /// It goes through so many steps before that one.
+    pub(crate) spared: u16,
     /// So many builds fail.
     pub(crate) failing_builds: u16,
     pub(crate) failing_copies: u16,
@@ -216,6 +218,7 @@ impl Machine {
             words: BTreeMap::new(),
             watched: BTreeSet::new(),
             armed: None,
+            spared: 0,
             failing_builds: 0,
             failing_copies: 0,
             books: Books::default(),

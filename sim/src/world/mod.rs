@@ -4,7 +4,7 @@
 //! [`lines`]: the fabric. [`machine`]: a host. [`daemon`]: how it steps, commits, performs, dies
 //! and starts. [`clients`], [`requests`]: processes, and what they ask. [`memory`]: what they read
 //! and write. [`words`]: domains. [`shared`]: extents of several hosts. [`faults`]: what goes
-//! wrong. [`heal`]: what must come of it once nothing does.
+//! wrong. [`heal`]: what must come of it once nothing does. [`exact`]: worlds in which all is tried.
 
 use pool_core::Nanos;
 use pool_core::rng::Rng;
@@ -17,6 +17,7 @@ use crate::trace::Trace;
 
 mod clients;
 mod daemon;
+mod exact;
 mod faults;
 mod heal;
 pub(crate) mod lines;
@@ -27,6 +28,8 @@ mod requests;
 mod shared;
 mod words;
 
+use exact::Doomed;
+pub(crate) use exact::{Noted, Start};
 use lines::Lines;
 use machine::{Machine, Process};
 use shared::Shared;
@@ -49,12 +52,20 @@ pub(crate) struct World {
     is_device_gone: bool,
     /// Nothing goes wrong any more.
     heals: bool,
+    pub(crate) noted: Noted,
+    /// A host that is to die while something is under way.
+    doomed: Option<Doomed>,
 }
 
 impl World {
     /// The world of a mix, in which every daemon has started and every host has joined.
     pub(crate) fn new(mix: Mix, kept: usize) -> Checked<Self> {
         let lines = Lines::new(&mix)?;
+        Self::over(lines, mix, kept)
+    }
+
+    /// The same over a fabric in which everything is bound, added, taken and mapped.
+    pub(crate) fn over(lines: Lines, mix: Mix, kept: usize) -> Checked<Self> {
         let mut machines = Vec::new();
         for _ in 0..mix.hosts {
             machines.push(Machine::new(plans::plan(&mix)?));
@@ -70,6 +81,8 @@ impl World {
             pids: 100,
             is_device_gone: false,
             heals: false,
+            noted: Noted::default(),
+            doomed: None,
             mix,
         };
         for h in 0..world.machines.len() {
@@ -88,8 +101,10 @@ impl World {
         self.trace.begin(number);
         self.trace
             .note("op", [op.kind as u64, u64::from(op.salt), 0, 0]);
-        let span = self.rng.below(400_000);
-        self.pass(span)?;
+        if !self.mix.is_exact {
+            let span = self.rng.below(400_000);
+            self.pass(span)?;
+        }
         let h = self.host_of(op);
         match op.kind.group() {
             Group::Fault => {
@@ -97,6 +112,7 @@ impl World {
                 self.lines.check()?;
             }
             Group::Heals => self.heal_one(h, op.kind)?,
+            Group::Work if op.kind == Kind::Pass && self.mix.is_exact => self.end_slot()?,
             Group::Work if !self.machines[h].acts() => {}
             Group::Work => self.work(h, op)?,
         }
@@ -125,6 +141,9 @@ impl World {
             _ => true,
         };
         let first = usize::from(op.picks[0]) % self.machines.len();
+        if self.mix.is_exact {
+            return first;
+        }
         let turns = (0..self.machines.len()).map(|turn| (first + turn) % self.machines.len());
         let mut found = turns.filter(|&h| has_work(h, &self.machines[h]));
         found.next().unwrap_or(first)
@@ -168,6 +187,9 @@ impl World {
         }
         let fits = |pid: u32, process: &Process| self.fits(op.kind, h, pid, process);
         let Some(pid) = self.machines[h].pick(b, fits) else {
+            if self.mix.is_exact {
+                return Ok(());
+            }
             // Nobody can: somebody comes who may the next time.
             return self.spawn(h, b, !c.is_multiple_of(5));
         };

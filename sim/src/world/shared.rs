@@ -9,6 +9,7 @@
 //! who reads and writes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use coherence::host::{
     Ask, Home, HomeInput, HomeLimits, Peer, PeerInput, PeerLimits, PeerOutput, Record, State,
@@ -25,8 +26,6 @@ use crate::oracle::shared::Truth;
 mod home;
 mod users;
 
-/// Lines of a shared extent that anybody writes.
-pub(crate) const SHARED_LINES: u32 = 3;
 const MS: u64 = 1_000_000;
 
 /// What happens later.
@@ -70,6 +69,8 @@ pub(crate) struct Shared {
     lost: Vec<BTreeSet<u32>>,
     /// The home dies after so many outputs of its next step.
     armed: Option<usize>,
+    /// It goes through so many steps before that one.
+    spared: u16,
     extents: u32,
 }
 
@@ -102,6 +103,7 @@ impl Shared {
             cached: vec![BTreeMap::new(); count],
             lost: vec![BTreeSet::new(); count],
             armed: None,
+            spared: 0,
             extents,
         }
     }
@@ -138,6 +140,30 @@ impl Shared {
         let peers = self.peers.iter().filter_map(Peer::next_deadline);
         let ticks = peers.chain(home).map(Nanos::get);
         ticks.chain(later).min()
+    }
+
+    /// The home dies after so many outputs of a step, when it has gone through some others.
+    pub(super) fn doom(&mut self, spared: u16, outputs: Option<u16>) {
+        (self.spared, self.armed) = (spared, outputs.map(usize::from));
+    }
+
+    /// After how many outputs of the step that is now the home dies.
+    fn loss_of_step(&mut self) -> Option<usize> {
+        if self.armed.is_some() && self.spared > 0 {
+            self.spared -= 1;
+            return None;
+        }
+        self.armed.take()
+    }
+
+    /// All of it, but for what only numbers what is under way.
+    pub(super) fn write_state(&self, text: &mut String) -> std::fmt::Result {
+        let later = self.later.iter().map(|((due, _), later)| (due, later));
+        let way = later.collect::<Vec<_>>();
+        write!(text, "{way:?}{:?}{:?}", self.home, self.journal)?;
+        write!(text, "{:?}{:?}{:?}", self.peers, self.boots, self.truth)?;
+        write!(text, "{:?}{:?}{:?}", self.uses, self.cached, self.lost)?;
+        write!(text, "{:?}{}{}", self.armed, self.spared, self.extents)
     }
 
     /// Nobody waits, and nothing is lost.
@@ -209,6 +235,7 @@ impl World {
             }
             self.shared.later.remove(&(due, last));
             self.happens(later)?;
+            self.came()?;
         }
         let now = self.now;
         let is_due = |deadline: Option<Nanos>| deadline.is_some_and(|due| due <= now);

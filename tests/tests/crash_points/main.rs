@@ -19,7 +19,7 @@
 use std::collections::BTreeSet;
 
 use pool_daemon::reactor::{CRASH_POINTS, EVICTION_POINTS};
-use tierpool_tests::points;
+use tierpool_tests::{campaign, points};
 
 mod operations;
 mod rounds;
@@ -32,7 +32,7 @@ macro_rules! operations {
         $(
             #[test]
             fn $law() {
-                rounds::at_every_point(&$case);
+                rounds::at_every_point(stringify!($law), &$case);
             }
         )*
 
@@ -73,6 +73,12 @@ operations! {
 fn every_defined_point_is_died_at() {
     let passed = all().into_iter().flat_map(|case| case.passes.concat());
     let passed: BTreeSet<_> = passed.chain(rounds::OF_RECOVERY).collect();
+    let (count, defined) = (passed.len(), CRASH_POINTS.len());
+    campaign(
+        3,
+        "points of the daemon",
+        &format!("{count} of {defined} reached"),
+    );
     assert_eq!(passed, CRASH_POINTS.iter().copied().collect());
 }
 

@@ -1,5 +1,6 @@
 //! One operation, and every death the daemon can die in it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 
@@ -15,12 +16,14 @@ use tierpool_tests::client::{Connection, Held, Session, Unanswered};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::puppet::Puppet;
 use tierpool_tests::setup::Setup;
-use tierpool_tests::until;
+use tierpool_tests::{campaign, until};
 
 /// Points that only a recovery passes, in its order; the daemon dies at all of them after each
 /// death elsewhere.
 pub(crate) const OF_RECOVERY: [&str; 3] =
     ["recover.loaded", "recover.adopted", "recover.committed"];
+/// Deaths at these after each death elsewhere: the last one is died at twice.
+const DEATHS_IN_RECOVERY: u32 = 4;
 /// Passings of a point in the course of one operation, from the start of its daemon: more than any
 /// has, so that a daemon that turns in circles is noticed.
 const PASSINGS_MAX: u32 = 40;
@@ -96,14 +99,24 @@ pub(crate) fn returned(outcome: Result<Reattached, Unanswered>) -> Result<Reatta
 }
 
 /// Lets the daemon die at each passing of each point in the course of `case`.
-pub(crate) fn at_every_point(case: &Case) {
+pub(crate) fn at_every_point(law: &str, case: &Case) {
+    let deaths = Cell::new(0);
     let points = CRASH_POINTS
         .iter()
         .filter(|point| !OF_RECOVERY.contains(point));
     let reached: BTreeSet<_> = points
         .copied()
-        .filter(|point| dies_at(case, point))
+        .filter(|point| {
+            let count = dies_at(case, point);
+            deaths.set(deaths.get() + count);
+            count > 0
+        })
         .collect();
+    let (points, deaths) = (reached.len(), deaths.get());
+    // After each death elsewhere it recovers, and dies, at each point of that.
+    let again = deaths * DEATHS_IN_RECOVERY;
+    let figures = format!("{points} points, {deaths} deaths, {again} in recoveries from them");
+    campaign(3, law, &figures);
     assert_eq!(reached, case.passes.concat().into_iter().collect());
 }
 
@@ -115,9 +128,9 @@ enum Death {
     Within,
 }
 
-/// Lets the daemon die at each passing of `point`; whether one was within the operation.
-fn dies_at(case: &Case, point: &str) -> bool {
-    let (mut nth, mut is_reached) = (1, false);
+/// Lets the daemon die at each passing of `point`; how many were within the operation.
+fn dies_at(case: &Case, point: &str) -> u32 {
+    let (mut nth, mut deaths) = (1, 0);
     loop {
         let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &(case.setup)());
         let mut scene = (case.prepare)(&daemon);
@@ -138,9 +151,9 @@ fn dies_at(case: &Case, point: &str) -> bool {
         scene.is_repeated = true;
         conclude(case, &mut daemon, scene);
         if !has_died {
-            return is_reached;
+            return deaths;
         }
-        (nth, is_reached) = (nth + 1, true);
+        (nth, deaths) = (nth + 1, deaths + 1);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use coherence::host::{Home, HomeInput, HomeOutput, State};
 
-use super::{Later, MS, SHARED_LINES, key, slot_of};
+use super::{Later, MS, key, slot_of};
 use crate::broken::{Checked, broken, holds};
 use crate::world::World;
 use crate::world::lines::{SHARED, address};
@@ -50,7 +50,8 @@ impl World {
         }
         self.trace
             .note("home", [outputs.len() as u64, now.get(), 0, 0]);
-        let dies = self.shared.armed.take().filter(|_| !self.heals);
+        self.noted.home(outputs.len());
+        let dies = self.shared.loss_of_step().filter(|_| !self.heals);
         if let Some(count) = dies {
             if count > 0 && count < outputs.len() {
                 self.trace.reached("the home dies between its outputs");
@@ -159,7 +160,7 @@ impl World {
             self.shared.truth.published(0, extent, row.version, None)?;
             return self.step_home(HomeInput::Accepted { extent });
         };
-        for line in 0..SHARED_LINES {
+        for line in 0..self.mix.shared_lines {
             let at = address(SHARED, extent, line);
             self.flush_line(0, at);
             let stored = self.lines.store(0, at, line_of(mark));

@@ -7,7 +7,7 @@ use fabric_emu::span::Span;
 use pool_core::units::LINE_BYTES;
 use pool_core::{Nanos, planted};
 
-use super::{MS, SHARED_LINES, Use, slot_of};
+use super::{MS, Use, slot_of};
 use crate::broken::Checked;
 use crate::world::World;
 use crate::world::lines::{SHARED, address};
@@ -53,7 +53,7 @@ impl World {
     }
 
     pub(super) fn flush_extent(&mut self, h: usize, extent: u32) {
-        for line in 0..SHARED_LINES {
+        for line in 0..self.mix.shared_lines {
             self.flush_line(h, address(SHARED, extent, line));
         }
     }
@@ -111,7 +111,7 @@ impl World {
     ) -> Checked {
         let (slot, extent) = (slot_of(h), at.1);
         if !used.writes {
-            let line = choice % SHARED_LINES;
+            let line = choice % self.mix.shared_lines;
             let loaded = self.lines.load(h, address(SHARED, extent, line));
             self.hear_of_lost();
             self.trace.note(
@@ -134,7 +134,7 @@ impl World {
                 Err(_) => Ok(()),
             };
         }
-        let line = used.written.min(SHARED_LINES - 1);
+        let line = used.written.min(self.mix.shared_lines - 1);
         let stored = self
             .lines
             .store(h, address(SHARED, extent, line), line_of(used.mark));
@@ -173,9 +173,9 @@ impl World {
 
     pub(super) fn end_use(&mut self, h: usize, user: u64, extent: u32) -> Checked {
         let at = (user, extent);
-        for _ in 0..SHARED_LINES {
+        for _ in 0..self.mix.shared_lines {
             match self.shared.uses[h].get(&at).copied() {
-                Some(used) if used.writes && (1..SHARED_LINES).contains(&used.written) => {
+                Some(used) if used.writes && (1..self.mix.shared_lines).contains(&used.written) => {
                     self.touch_line(h, at, used, 0)?;
                 }
                 _ => break,
@@ -186,7 +186,8 @@ impl World {
         };
         let mut change = Change::None;
         if used.writes && used.written > 0 {
-            let reached = self.write_extent_back(h, extent) && used.written == SHARED_LINES;
+            let reached =
+                self.write_extent_back(h, extent) && used.written == self.mix.shared_lines;
             change = if reached {
                 Change::Published
             } else {
@@ -198,7 +199,7 @@ impl World {
 
     /// Writes back what a user wrote. False where it did not reach memory.
     pub(super) fn write_extent_back(&mut self, h: usize, extent: u32) -> bool {
-        let lines = SHARED_LINES - u32::from(planted!("sim.skips_write_back"));
+        let lines = self.mix.shared_lines - u32::from(planted!("sim.skips_write_back"));
         for line in 0..lines {
             if let Some(span) = Span::new(address(SHARED, extent, line), LINE_BYTES) {
                 self.lines.write_back(h, span, false);
@@ -210,7 +211,7 @@ impl World {
         }
         let slot = slot_of(h);
         let era = self.shared.peers[h].member().unwrap_or(0);
-        for line in 0..SHARED_LINES {
+        for line in 0..self.mix.shared_lines {
             if !self.shared.truth.is_fenced(slot, era)
                 && self.shared.truth.was_poisoned((extent, line))
             {
@@ -297,7 +298,7 @@ impl World {
     /// A line of a shared extent is lost.
     pub(in crate::world) fn poison_shared(&mut self, h: usize, pick: u16) {
         let (extent, line) = (u32::from(pick) % self.shared.extents, u32::from(pick / 16));
-        let line = line % SHARED_LINES;
+        let line = line % self.mix.shared_lines;
         if self.lines.poison(h, address(SHARED, extent, line)) {
             self.trace
                 .fault("line-poisoned", [u64::from(extent), u64::from(line), 1, 0]);

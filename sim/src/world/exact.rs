@@ -1,0 +1,297 @@
+//! Worlds in which everything is tried: an op happens on the host, to the process and at the time
+//! that it says, or nothing happens, and each point is counted at which something can die.
+//!
+//! # Time
+//! Time passes with [`Kind::Pass`](crate::op::Kind::Pass) alone, and then to the end of the slot:
+//! so two lists of ops that fill as many slots end at the same time, to the nanosecond.
+//!
+//! # Points
+//! [`Noted`] has, of all that happened since it was emptied: of each step of a daemon and of the
+//! home, how many things it wanted done, and of each thing that was under way and came, how many
+//! lines each host had not written back right after it. What is to die is told before: at which
+//! step and after how many things, or after how many arrivals. Whoever was told and did not come
+//! to that point in its slot lives on.
+//!
+//! # States
+//! [`World::state`] is a number of 128 bits over all of a world that anything can come of: of two
+//! worlds with the same one the same comes, for nothing else is read. It is made of the text that
+//! `Debug` has of every field (derived, in the crates of the fabric, the engine and the directory:
+//! what they have is in it), but for these:
+//! - the trace of the world and of its fabric: what happened, and nothing reads it;
+//! - the generator of numbers, which each op and the healing seed anew;
+//! - what was noted, and the number of the last thing under way, which orders what is due at the
+//!   same time: the order itself is in it.
+
+use std::fmt::Write as _;
+
+use pool_core::Nanos;
+use pool_core::rng::Rng;
+
+use super::World;
+use super::lines::Lines;
+use super::machine::{Loss, Machine};
+use crate::broken::{Checked, broken, holds};
+use crate::mix::Mix;
+use crate::trace::fold;
+
+/// How long a slot is, in nanoseconds: a request, a recall, a release and a grant come within it,
+/// and not all that comes of a host's death does.
+const SLOT: u64 = 40_000_000;
+/// Times within a slot at which something is due at most: more of them would never end.
+const STEPS_MAX: usize = 4_096;
+/// How the trace of a fabric begins in its text.
+const TRACE: &str = "trace: Trace {";
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Noted {
+    /// Otherwise nothing is noted.
+    is_wanted: bool,
+    /// Of each step of the daemon of host 0, its actions.
+    pub(crate) daemon: Vec<u16>,
+    /// Of each step of the home, its outputs.
+    pub(crate) home: Vec<u16>,
+    /// After each arrival, how many lines each host has not written back.
+    pub(crate) unwritten: Vec<Vec<u32>>,
+}
+
+impl Noted {
+    pub(super) fn daemon(&mut self, h: usize, actions: usize) {
+        if self.is_wanted && h == 0 {
+            self.daemon.push(u16::try_from(actions).unwrap_or(u16::MAX));
+        }
+    }
+
+    pub(super) fn home(&mut self, outputs: usize) {
+        if self.is_wanted {
+            self.home.push(u16::try_from(outputs).unwrap_or(u16::MAX));
+        }
+    }
+}
+
+/// A host dies after so many arrivals, and a set of its lines had left its caches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doomed {
+    arrivals: u16,
+    host: usize,
+    set: u16,
+}
+
+/// Where worlds of one mix begin: a fabric in which everything is bound, added, taken and mapped.
+#[derive(Debug)]
+pub(crate) struct Start {
+    mix: Mix,
+    lines: Lines,
+}
+
+impl Start {
+    pub(crate) fn new(mix: &Mix) -> Checked<Self> {
+        let (mix, lines) = (mix.clone(), Lines::new(mix)?);
+        Ok(Self { mix, lines })
+    }
+
+    /// A world that begins.
+    pub(crate) fn world(&self) -> Checked<World> {
+        World::over(self.lines.clone(), self.mix.clone(), 1)
+    }
+}
+
+impl Machine {
+    /// How the step that is now ends.
+    pub(super) fn loss_of_step(&mut self) -> Option<Loss> {
+        if self.armed.is_some() && self.spared > 0 {
+            self.spared -= 1;
+            return None;
+        }
+        self.armed.take()
+    }
+
+    /// All of it but for its plan, which does not change.
+    fn write_state(&self, text: &mut String) -> std::fmt::Result {
+        let Self {
+            plan: _,
+            engine,
+            steward,
+            alive,
+            paused,
+            mapped,
+            boot,
+            durable,
+            files,
+            processes,
+            building,
+            copying,
+            work,
+            given,
+            awaited,
+            words,
+            watched,
+            armed,
+            spared,
+            failing_builds,
+            failing_copies,
+            books,
+            contents,
+            is_refused,
+        } = self;
+        write!(text, "{engine:?}{steward:?}{alive}{paused}{mapped}{boot}")?;
+        write!(text, "{durable:?}{files:?}{processes:?}{building:?}")?;
+        write!(text, "{copying:?}{work:?}{given:?}{awaited:?}{words:?}")?;
+        write!(text, "{watched:?}{armed:?} {spared} {failing_builds}")?;
+        write!(text, " {failing_copies}{books:?}{contents:?}{is_refused}")
+    }
+}
+
+impl World {
+    /// The daemon dies at the step after so many others: before its commit, after it, or after so
+    /// many actions and one.
+    pub(super) fn doom_daemon(&mut self, h: usize, (spared, point): (u16, u16)) {
+        let machine = &mut self.machines[h];
+        machine.spared = spared;
+        machine.armed = Some(match point {
+            0 => Loss::BeforeCommit,
+            1 => Loss::AfterCommit,
+            _ => Loss::After(usize::from(point - 1)),
+        });
+    }
+
+    pub(super) fn doom_host(&mut self, (arrivals, host, set): (u16, usize, u16)) {
+        self.doomed = Some(Doomed {
+            arrivals,
+            host,
+            set,
+        });
+    }
+
+    /// What was under way has come.
+    pub(super) fn came(&mut self) -> Checked {
+        if self.noted.is_wanted {
+            self.note_unwritten();
+        }
+        let Some(doomed) = &mut self.doomed else {
+            return Ok(());
+        };
+        doomed.arrivals = doomed.arrivals.saturating_sub(1);
+        let Doomed {
+            arrivals,
+            host,
+            set,
+        } = *doomed;
+        if arrivals > 0 {
+            return Ok(());
+        }
+        self.doomed = None;
+        self.host_dies_with(host, set)
+    }
+
+    /// Notes how many lines each host has not written back now.
+    pub(crate) fn note_unwritten(&mut self) {
+        let hosts = 0..self.machines.len();
+        let counts = hosts.map(|h| u32::try_from(self.unwritten(h).len()).unwrap_or(u32::MAX));
+        let counts = counts.collect();
+        self.noted.unwritten.push(counts);
+    }
+
+    /// Notes what comes from here on.
+    pub(crate) fn note_from_here(&mut self) {
+        self.noted = Noted {
+            is_wanted: true,
+            ..Noted::default()
+        };
+    }
+
+    /// No step was gone through, and nothing came.
+    pub(crate) fn has_noted_nothing(&self) -> bool {
+        let Noted {
+            daemon,
+            home,
+            unwritten,
+            ..
+        } = &self.noted;
+        daemon.is_empty() && home.is_empty() && unwritten.is_empty()
+    }
+
+    /// Time passes to the end of the slot; who was to die in it and did not lives on.
+    pub(super) fn end_slot(&mut self) -> Checked {
+        let end = (self.now.get() / SLOT + 1) * SLOT;
+        // From one thing that is due to the next: what comes of each is there for the next one.
+        for _ in 0..STEPS_MAX {
+            match self.shared.next_due().filter(|&due| due < end) {
+                Some(due) => self.pass(due.saturating_sub(self.now.get()))?,
+                None => break,
+            }
+        }
+        self.pass(end.saturating_sub(self.now.get()))?;
+        for machine in &mut self.machines {
+            (machine.armed, machine.spared) = (None, 0);
+        }
+        self.shared.doom(0, None);
+        self.doomed = None;
+        holds(self.now == Nanos::new(end), "a slot ends on time", || {
+            format!("{:?}", self.now)
+        })
+    }
+
+    /// What comes of a world does not depend on what was drawn in its last op.
+    pub(super) fn begins_to_heal(&mut self) {
+        if self.mix.is_exact {
+            self.rng = Rng::new(self.mix.seed);
+            (self.noted, self.doomed) = (Noted::default(), None);
+            self.shared.doom(0, None);
+        }
+    }
+
+    /// See the module. `text` is only there to be used again.
+    pub(crate) fn state(&self, text: &mut String) -> Checked<u128> {
+        text.clear();
+        match self.write_state(text) {
+            Ok(()) => Ok(number(text.as_bytes())),
+            Err(error) => broken("a world can be written down", error),
+        }
+    }
+
+    fn write_state(&self, text: &mut String) -> std::fmt::Result {
+        // Its mix is the same for all worlds that are compared.
+        let Self {
+            mix: _,
+            trace: _,
+            rng: _,
+            now,
+            lines,
+            machines,
+            shared,
+            marks,
+            pids,
+            is_device_gone,
+            heals,
+            noted: _,
+            doomed,
+        } = self;
+        write!(text, "{lines:?}")?;
+        while let Some(start) = text.find(TRACE) {
+            let Some(end) = text[start..].find('}') else {
+                return Err(std::fmt::Error);
+            };
+            text.replace_range(start..=start + end, "");
+        }
+        write!(text, "{now:?}")?;
+        for machine in machines {
+            machine.write_state(text)?;
+        }
+        shared.write_state(text)?;
+        write!(text, "{marks} {pids} {is_device_gone} {heals} {doomed:?}")
+    }
+}
+
+/// A number over some bytes: two of 64 bits that begin apart.
+fn number(bytes: &[u8]) -> u128 {
+    let (mut first, mut second) = (0, 0x6a09_e667_f3bc_c908);
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let word = u64::from_le_bytes(word);
+        (first, second) = (fold(first, word), fold(second, word.rotate_left(17)));
+    }
+    let length = bytes.len() as u64;
+    u128::from(fold(first, length)) << 64 | u128::from(fold(second, length))
+}
