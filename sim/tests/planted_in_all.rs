@@ -1,5 +1,5 @@
-//! Bugs that are planted, and found where everything is tried that a small scope allows. A binary of
-//! its own, with one test: a planted bug is there for the whole process.
+//! Bugs that are planted, and found where everything is tried that a small scope allows. A program
+//! of its own, with one test: a planted bug is there for the whole process.
 
 use sim::planted::{BUGS_IN_ALL, find_in_all};
 

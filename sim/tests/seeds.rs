@@ -67,7 +67,7 @@ fn a_calm_world_has_no_faults_and_answers_everybody() {
 }
 
 #[test]
-fn every_short_sequence_survives_every_death_on_however_many_threads() {
+fn every_short_sequence_survives_every_death() {
     let mut lines_most = 0;
     for scope in Scope::ALL {
         let tried = scope.try_all(2, 2);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod campaigns;
 mod command;
 mod debian;
 mod demo;
@@ -35,6 +36,8 @@ enum Command {
     Loom(loom::Arguments),
     /// Run whole pools in one thread from one seed, many seeds at once.
     Sim(sim::Arguments),
+    /// Run the campaigns of the reliability plan that need no hours, and print their figures.
+    Campaigns(campaigns::Arguments),
     /// Run the tests of the private heap under AddressSanitizer.
     Sanitize,
     /// Run the private heap under loads that shift, and hold its memory to theirs.
@@ -73,6 +76,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test => test::run(&root),
         Command::Loom(arguments) => loom::run(&root, arguments),
         Command::Sim(arguments) => sim::run(&root, arguments),
+        Command::Campaigns(arguments) => campaigns::run(&root, arguments),
         Command::Sanitize => sanitize::run(&root),
         Command::Endure(arguments) => endure::run(&root, arguments),
         Command::Tidy => tidy::run(&root),

@@ -4,7 +4,8 @@
 //! [`lines`]: the fabric. [`machine`]: a host. [`daemon`]: how it steps, commits, performs, dies
 //! and starts. [`clients`], [`requests`]: processes, and what they ask. [`memory`]: what they read
 //! and write. [`words`]: domains. [`shared`]: extents of several hosts. [`faults`]: what goes
-//! wrong. [`heal`]: what must come of it once nothing does. [`exact`]: worlds in which all is tried.
+//! wrong. [`heal`]: what must come of it once nothing does. [`exact`]: worlds in which everything
+//! is tried.
 
 use pool_core::Nanos;
 use pool_core::rng::Rng;
