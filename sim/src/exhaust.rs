@@ -2,7 +2,7 @@
 //! which something dies, each set of lines that had left the caches of a host by then.
 //!
 //! # Scopes
-//! [`alphabet`]: what the commands of a scope are, and what dies. A sequence fills as many slots of
+//! `alphabet`: what the commands of a scope are, and what dies. A sequence fills as many slots of
 //! time as it has commands, one of which is to do nothing: so those of at most so many commands are
 //! among those of exactly so many. In at most one of its slots something dies: at each point that
 //! the slot has, counted by having gone through it without; with a host that dies, each set of the
@@ -15,7 +15,7 @@
 //!
 //! # What is left out, and why nothing is lost by it
 //! - *States*: two sequences that come to the same state after as many slots go on in the same way:
-//!   one of them goes on. The same is all of the world, see [`exact`](crate::world), and whether
+//!   one of them goes on. The same is all of the world, see `world::exact`, and whether
 //!   something has died already. What they come to on the way is looked at in both.
 //! - *Commands that do nothing*: where a world is right after a command as it was right before it,
 //!   what comes is what comes of doing nothing, and every death in that slot is one in the slot of
