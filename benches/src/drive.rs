@@ -40,6 +40,7 @@ pub(crate) fn plan(extents: u32) -> Plan {
             persistent: false,
             numa_node: None,
             dynamic: false,
+            shared: None,
         }],
         tenancy: Tenancy {
             tenants: Vec::new(),

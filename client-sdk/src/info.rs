@@ -2,7 +2,7 @@
 
 use coherence::Layout;
 use pool_core::mem::Access;
-use pool_core::{Bytes, Incarnation, Nanos, PoolAddr, SegmentId};
+use pool_core::{Bytes, GroupTag, Incarnation, Nanos, PoolAddr, SegmentId};
 
 /// How long a segment is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +88,8 @@ pub struct SegmentInfo {
     pub holders: u32,
     /// Nobody writes it any more: see [`Segment::seal`](crate::Segment::seal).
     pub sealed: bool,
+    /// Where it is a group that hosts share: by what other hosts [join](crate::Pool::join) it.
+    pub tag: Option<GroupTag>,
 }
 
 /// Segments that a tenant owns or may open.

@@ -10,7 +10,7 @@ use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::atomic::Ordering;
 use pool_core::sync::{Arc, Mutex};
-use pool_core::{Bytes, ClientId, Nanos};
+use pool_core::{Bytes, ClientId, GroupTag, Nanos};
 use pool_proto::common::v1::Lifetime;
 use pool_proto::session::v1::{self as session, request};
 
@@ -24,6 +24,7 @@ use crate::segment::Segment;
 use crate::session::unwanted;
 use crate::shared::{SessionGuard, Shared};
 use crate::table::HeldRef;
+use crate::turn::forget_lines;
 use crate::wire;
 
 /// A session with the daemon of a pool. Clones are the same session; it ends, and its thread with
@@ -80,6 +81,25 @@ impl Pool {
         };
         let held = take(shared, &mut session, request::Body::Open(ask), deadline)?;
         Ok(Segment::new(Arc::clone(&self.life), held, access))
+    }
+
+    /// Opens, read-only, what a process on another host has made in a tier that hosts share, and
+    /// has [sealed](Segment::seal): at the same address as there, so that pointers in it hold here.
+    /// It is this host's until it is freed here, whatever becomes of the other one; where this host
+    /// has it already, the answer is the segment that it is.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Reason::NotFound`](crate::Reason::NotFound) where no host has sealed it, or
+    /// its maker has freed it. Sealing is known to other hosts a moment after it is done.
+    pub fn join(&self, join: &Join) -> Result<Segment, Error> {
+        let shared = self.life.shared();
+        let deadline = shared.deadline();
+        let mut session = shared.session(deadline)?;
+        let body = request::Body::Join(join.ask.clone());
+        let held = take(shared, &mut session, body, deadline)?;
+        // Its memory may have been this host's before, and lines of then be in its caches.
+        forget_lines(&held)?;
+        Ok(Segment::new(Arc::clone(&self.life), held, Access::ReadOnly))
     }
 
     /// Creates a domain: a segment of zeroed units that are leased. `create`'s size is that of the
@@ -211,6 +231,41 @@ fn is_as_asked(ask: &session::Create, info: &SegmentInfo) -> Result<(), Protocol
         return Err(ProtocolError::Misaligned { addr, align });
     }
     Ok(())
+}
+
+/// A group that hosts share, to be joined.
+#[derive(Debug, Clone)]
+pub struct Join {
+    ask: session::Join,
+}
+
+impl Join {
+    /// What has this tag, in a tier that hosts share. It has no name here, and is this host's until
+    /// its last handle is dropped.
+    #[must_use]
+    pub fn new(tier: &str, tag: GroupTag) -> Self {
+        let ask = session::Join {
+            tier: tier.to_owned(),
+            tag: tag.to_string(),
+            name: String::new(),
+            lifetime: Lifetime::Held.into(),
+        };
+        Self { ask }
+    }
+
+    /// A name, unique within the tenant, by which other processes of this host open it.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.ask.name);
+        self
+    }
+
+    /// This host's until it is freed here, even where nobody holds it. It needs a name.
+    #[must_use]
+    pub fn persistent(mut self) -> Self {
+        self.ask.lifetime = Lifetime::Persistent.into();
+        self
+    }
 }
 
 /// A segment to be created.

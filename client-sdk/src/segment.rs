@@ -3,7 +3,7 @@
 use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::Arc;
-use pool_core::{Bytes, Incarnation, PoolAddr, SegmentId};
+use pool_core::{Bytes, GroupTag, Incarnation, PoolAddr, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
 use crate::atomic::{SharedU32, SharedU64};
@@ -130,6 +130,14 @@ impl Segment {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.held.is_sealed()
+    }
+
+    /// By what other hosts [join](crate::Pool::join) it, where it lies in a tier that hosts share.
+    /// It is a secret: whoever has it may read the segment once it is sealed. None for a forked
+    /// child.
+    #[must_use]
+    pub fn tag(&self) -> Option<GroupTag> {
+        self.held.peek(|detail| detail.info.tag).flatten()
     }
 
     /// All of it is ordinary DRAM that stands for something else.

@@ -218,6 +218,13 @@ fn map_again(session: &mut SessionGuard<'_>, held: &HeldRef) {
     }
 }
 
+/// Drops every line of a segment that nobody writes: what this host's caches have of it may be of
+/// before.
+pub(crate) fn forget_lines(held: &HeldRef) -> Result<(), Error> {
+    let dropped = held.peek(|detail| drop_lines(&detail.pieces));
+    Ok(dropped.unwrap_or(Ok(()))?)
+}
+
 /// Writes back and drops every line of the pieces, which are not mapped.
 fn drop_lines(mut pieces: &[Piece]) -> Result<(), MapError> {
     if planted!("turn.forgets_the_last_piece") {

@@ -9,7 +9,8 @@ use coherence::{Layout, Slot};
 use pool_core::limits::{MESSAGE_BYTES_MAX, RECALL_MS_DEFAULT};
 use pool_core::mem::Access;
 use pool_core::{
-    BackingId, Bytes, ClientId, EXTENT_BYTES, Incarnation, Nanos, PoolAddr, SegmentId, WindowRange,
+    BackingId, Bytes, ClientId, EXTENT_BYTES, GroupTag, Incarnation, Nanos, PoolAddr, SegmentId,
+    WindowRange,
 };
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, reply, request};
@@ -335,7 +336,16 @@ fn segment_info(segment: &common::Segment) -> Result<SegmentInfo, ProtocolError>
         shares: segment.shares.iter().map(share).collect(),
         holders: segment.holders,
         sealed: segment.sealed,
+        tag: tag(&segment.tag)?,
     })
+}
+
+fn tag(digits: &str) -> Result<Option<GroupTag>, ProtocolError> {
+    if digits.is_empty() {
+        return Ok(None);
+    }
+    let tag = digits.parse().map_err(|_| ProtocolError::Field("tag"))?;
+    Ok(Some(tag))
 }
 
 fn tier_info(tier: common::TierInfo) -> TierInfo {

@@ -30,8 +30,10 @@ pub mod rng;
 pub mod room;
 pub mod socket;
 pub mod sync;
+pub mod tag;
 pub mod units;
 
 pub use addr::{PoolAddr, WindowRange};
 pub use id::{BackingId, ClientId, DeviceId, Incarnation, SegmentId, TenantId, TierId};
+pub use tag::{GroupTag, NoTag};
 pub use units::{Bytes, EXTENT_BYTES, Extents, Nanos};

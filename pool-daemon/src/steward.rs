@@ -40,15 +40,12 @@
 
 use std::collections::VecDeque;
 
-use fabric_emu::cci::dcd::{
-    GetDcConfigRequest, GetDcExtentListRequest, UpdatedExtent, UpdatedExtentList,
-};
-use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
+use fabric_emu::cci::dcd::{GetDcConfigRequest, GetDcConfigResponse, GetDcExtentListRequest};
 use fabric_emu::cci::events::{
     ClearEventRecordsRequest, EventLog, GetEventRecordsRequest, GetEventRecordsResponse,
 };
 use fabric_emu::cci::generic::{Empty, Timestamp};
-use fabric_emu::cci::{Request, Response, ReturnCode, Tag};
+use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode};
 use fabric_emu::id::LdId;
 use fabric_emu::span::Span;
 use pool_core::{Extents, Nanos, planted};
@@ -56,6 +53,8 @@ use pool_core::{Extents, Nanos, planted};
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
 
+mod demand;
+mod groups;
 mod lists;
 mod log;
 mod notes;
@@ -66,11 +65,13 @@ mod region;
 #[cfg(test)]
 mod tests;
 
+pub use groups::GroupWish;
+use groups::{GroupStep, Groups};
 use log::{News, Offer};
 use notes::Note;
 use offers::NOTHING;
 #[cfg(feature = "server")]
-pub(crate) use parting::give_all_back;
+pub(crate) use parting::{give_all_back, groups_there};
 pub(crate) use region::Region;
 
 /// Extents in one answer: a list that is longer is asked for in parts.
@@ -91,8 +92,10 @@ const STAMP_NS: u64 = 1 << 60;
 pub struct Terms {
     /// The logical device that is this host's way in, as the manager knows it.
     pub ld: LdId,
-    /// The region of dynamic capacity that the memory is of.
-    pub region: u8,
+    /// The region of dynamic capacity that the memory is of; none where there are groups alone.
+    pub region: Option<u8>,
+    /// The region that groups are of.
+    pub groups: Option<u8>,
     /// So much is asked for at once, or more where more is wanted.
     pub step: Extents,
     /// More is asked for where less is free.
@@ -109,6 +112,15 @@ pub struct Terms {
     pub patience: Nanos,
 }
 
+/// Of which device something is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// Of memory that this host has alone.
+    Own,
+    /// Of groups that hosts share.
+    Groups,
+}
+
 /// What is to be done now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Do {
@@ -116,8 +128,8 @@ pub enum Do {
     Mailbox(Request),
     /// Send it to the manager, and tell what was answered.
     Manager(Request),
-    /// Say it to the engine, of the device.
-    Say(Capacity),
+    /// Say it to the engine, of that device.
+    Say(Whose, Capacity),
     /// Nothing before this time, unless the demand changes or something is withdrawn.
     Rest(Nanos),
 }
@@ -145,6 +157,9 @@ enum Step {
     List(Listing),
     /// After so many parts of it.
     Poison(u32),
+    /// The same, of the region of groups.
+    GroupPoison(u32),
+    Group(GroupStep),
     Decide,
     Ask(Extents),
     /// The engine was asked to let go; if it says nothing by then, it is told anew what is there.
@@ -158,7 +173,7 @@ enum Step {
 struct Listing {
     generation: Option<u32>,
     next: u32,
-    pieces: Vec<Span>,
+    pieces: Vec<DpaExtent>,
 }
 
 /// See the module.
@@ -166,9 +181,10 @@ struct Listing {
 pub struct Steward {
     terms: Terms,
     region: Option<Region>,
+    groups: Option<Groups>,
     step: Step,
     /// To be said first, in order.
-    says: VecDeque<Capacity>,
+    says: VecDeque<(Whose, Capacity)>,
     offers: VecDeque<Offer>,
     /// Records of an offer of which more are to come.
     half_offer: Offer,
@@ -211,6 +227,7 @@ impl Steward {
         Self {
             terms,
             region: None,
+            groups: terms.groups.map(Groups::new),
             step: Step::Configure,
             says: VecDeque::new(),
             offers: VecDeque::new(),
@@ -238,13 +255,15 @@ impl Steward {
 
     /// What is to be done now, as the pool stands.
     pub fn next(&mut self, now: Nanos, demand: &Demand) -> Do {
-        if let Some(word) = self.says.pop_front() {
-            return Do::Say(word);
+        if let Some((whose, word)) = self.says.pop_front() {
+            return Do::Say(whose, word);
         }
         if self.step == Step::Decide {
-            self.decide(now, demand);
-            if let Some(word) = self.says.pop_front() {
-                return Do::Say(word);
+            if !self.begin_wish(now) {
+                self.decide(now, demand);
+            }
+            if let Some((whose, word)) = self.says.pop_front() {
+                return Do::Say(whose, word);
             }
         }
         match self.step {
@@ -254,6 +273,7 @@ impl Steward {
                 self.read_list();
             }
             Step::Rest(until) if now >= until || self.is_wanted(now, demand) => self.begin_round(),
+            Step::Rest(_) if self.has_wishes(now) => self.begin_round(),
             _ => {}
         }
         let mailbox = Do::Mailbox;
@@ -284,9 +304,15 @@ impl Steward {
                 extent_count: EXTENTS_AT_ONCE,
                 starting_extent_index: listing.next,
             })),
-            Step::Poison(parts) => {
-                mailbox(Request::GetPoisonList(self.poison_request(*parts == 0)))
+            Step::Poison(parts) => mailbox(Self::poison_request(self.region, *parts == 0)),
+            Step::GroupPoison(parts) => {
+                let region = self.groups.as_ref().and_then(|groups| groups.region);
+                mailbox(Self::poison_request(region, *parts == 0))
             }
+            Step::Group(step) => match self.group_request(*step) {
+                (request, true) => Do::Manager(request),
+                (request, false) => mailbox(request),
+            },
             Step::Ask(extents) => Do::Manager(Request::InitiateAdd(self.add_request(*extents))),
             Step::Release(runs) => mailbox(Request::ReleaseDc(self.list_of(runs))),
             Step::Withdraw(until) | Step::Rest(until) => Do::Rest(*until),
@@ -295,6 +321,9 @@ impl Steward {
 
     /// What came of a command.
     pub fn answered(&mut self, now: Nanos, answer: Result<&Response, Unanswered>) {
+        if let Step::Group(step) = self.step {
+            return self.group_answered(now, step, answer);
+        }
         let answer = match (answer, &self.step) {
             (Ok(answer), _) => answer,
             // Whether it has less nobody knows: as good as nothing for a while.
@@ -311,6 +340,7 @@ impl Steward {
             (Err(Unanswered::Unreached), _) => return self.lost_touch(now),
             // A device without such a list has no poison to tell of.
             (Err(Unanswered::Refused(_)), Step::Poison(_)) => return self.listed_poison(),
+            (Err(Unanswered::Refused(_)), Step::GroupPoison(_)) => return self.settled(),
             (Err(Unanswered::Refused(_)), Step::Answer) => return self.is_not_the_oldest(),
             (Err(Unanswered::Refused(_)), Step::Decline) => return self.has_declined_all(),
             (Err(Unanswered::Refused(code)), Step::Configure) => {
@@ -323,14 +353,7 @@ impl Steward {
         };
         match (self.step.clone(), answer) {
             (Step::Configure, Response::GetDcConfig(found)) => {
-                self.region = Region::of(found, self.terms.region);
-                match self.region {
-                    Some(_) => self.step = Step::Stamp,
-                    None => {
-                        self.note(Some(Note::NoRegion));
-                        self.rest(now);
-                    }
-                }
+                self.configured(now, found);
             }
             (Step::Stamp, Response::GetTimestamp(clock)) => self.stamped(clock.timestamp_ns),
             (Step::SetStamp, Response::SetTimestamp(_)) => self.begin_to_read(),
@@ -343,6 +366,9 @@ impl Steward {
             }
             (Step::Poison(parts), Response::GetPoisonList(list)) => {
                 self.found_poison(parts, list);
+            }
+            (Step::GroupPoison(parts), Response::GetPoisonList(list)) => {
+                self.found_group_poison(parts, list);
             }
             (Step::Ask(_), Response::InitiateAdd(_)) => {
                 self.not_had = None;
@@ -382,6 +408,37 @@ impl Steward {
         self.step = Step::Release(runs);
     }
 
+    /// Puts down a word to the engine. Of groups nobody hears where there are none.
+    fn say(&mut self, whose: Whose, word: Capacity) {
+        if whose == Whose::Own || self.groups.is_some() {
+            self.says.push_back((whose, word));
+        }
+    }
+
+    fn has_wishes(&self, now: Nanos) -> bool {
+        let groups = self.groups.as_ref();
+        self.has_said_reached && groups.is_some_and(|groups| groups.are_wanted(now))
+    }
+
+    /// The device has told how it is laid out. It is looked at again where it lacks a region.
+    fn configured(&mut self, now: Nanos, found: &GetDcConfigResponse) {
+        let number = self.terms.region;
+        let own = number.map_or(Some(Region::NONE), |number| Region::of(found, number));
+        let mut lacks = number.filter(|_| own.is_none());
+        if let Some(groups) = &mut self.groups {
+            groups.region = Region::of(found, groups.number);
+            lacks = lacks.or(Some(groups.number).filter(|_| groups.region.is_none()));
+        }
+        self.region = own.filter(|_| lacks.is_none());
+        match lacks {
+            None => self.step = Step::Stamp,
+            Some(number) => {
+                self.note(Some(Note::NoRegion(number)));
+                self.rest(now);
+            }
+        }
+    }
+
     fn begin_round(&mut self) {
         self.parts = 0;
         self.step = if self.region.is_some() {
@@ -419,16 +476,20 @@ impl Steward {
     fn forget_all(&mut self) {
         let none = RunSet::default();
         if self.held.replace(none.clone()).as_ref() != Some(&none) {
-            self.says.push_back(Capacity::Present(Vec::new()));
+            self.say(Whose::Own, Capacity::Present(Vec::new()));
         }
         self.bad = none;
+        if let Some(word) = self.groups.as_mut().and_then(Groups::forget_all) {
+            self.say(Whose::Groups, word);
+        }
         self.forget_offers();
     }
 
     fn lost_touch(&mut self, now: Nanos) {
         let since = *self.unreached_since.get_or_insert(now);
         if std::mem::take(&mut self.has_said_reached) {
-            self.says.push_back(Capacity::Reached(false));
+            self.say(Whose::Own, Capacity::Reached(false));
+            self.say(Whose::Groups, Capacity::Reached(false));
         }
         if !self.was_reached {
             self.note(Some(Note::NobodyAnswers));
@@ -451,14 +512,18 @@ impl Steward {
         let records: Vec<_> = log.records.iter().take(u8::MAX.into()).collect();
         for record in &records {
             match log::news(record) {
-                News::Offered { piece, has_more } => self.is_offered(piece, has_more),
+                News::Offered {
+                    piece,
+                    tag,
+                    has_more,
+                } => self.is_offered(piece, tag, has_more),
                 News::AskedBack(piece) => {
                     let wanted = region.runs(&[piece]).minus(&self.asked_back);
                     // It is disjoint from what was asked back before.
                     let added = self.asked_back.add(&wanted);
                     debug_assert!(added.is_ok(), "what is new is not there");
                 }
-                News::Taken(piece) => self.was_taken(&region.runs(&[piece])),
+                News::Taken(piece) => self.was_taken(region, piece),
                 News::Reconfigured => self.region = None,
                 News::Other => {}
             }
@@ -472,166 +537,19 @@ impl Steward {
         self.step = Step::Clear(records.iter().map(|record| record.header.handle).collect());
     }
 
-    fn was_taken(&mut self, taken: &RunSet) {
+    fn was_taken(&mut self, region: Region, piece: Span) {
+        if let Some(word) = self.groups.as_mut().and_then(|it| it.was_taken(piece)) {
+            self.say(Whose::Groups, word);
+        }
+        let taken = &region.runs(&[piece]);
         self.asked_back = self.asked_back.minus(taken);
         let Some(held) = &self.held else {
             return;
         };
         if held.common(taken).count() > 0 {
             let held = held.minus(taken);
-            self.says
-                .push_back(Capacity::Present(held.iter().collect()));
+            self.say(Whose::Own, Capacity::Present(held.iter().collect()));
             self.held = Some(held);
         }
     }
-
-    /// Whether more is to be asked for now.
-    fn is_wanted(&self, now: Nanos, demand: &Demand) -> bool {
-        now >= self.ask_again_at && self.has_said_reached && self.lacking(demand) > 0
-    }
-
-    /// Extents that the pool should have more, in whole units: none where the device has all that
-    /// it may have.
-    fn lacking(&self, demand: &Demand) -> u32 {
-        let unit = self.region.map_or(1, |region| region.unit);
-        let (wanted, low) = (demand.wanted.get(), self.terms.low.get());
-        let missing = wanted.saturating_add(low.saturating_sub(demand.free.get()));
-        if demand.draining || missing == 0 {
-            return 0;
-        }
-        let most = self.room(demand) / unit * unit;
-        let asked = missing.max(self.terms.step.get());
-        asked.div_ceil(unit).saturating_mul(unit).min(most)
-    }
-
-    /// What is to be done about the demand.
-    fn decide(&mut self, now: Nanos, demand: &Demand) {
-        if self.lacking(demand) == 0 {
-            self.note(None); // It has what it should.
-        }
-        let unit = self.region.map_or(1, |region| region.unit);
-        let held = self.held.clone().unwrap_or_default();
-        let beyond = held.minus(&numbered(demand));
-        if beyond.count() > 0 {
-            // The engine has no numbers for it.
-            let rest = held.minus(&beyond);
-            self.says
-                .push_back(Capacity::Present(rest.iter().collect()));
-            self.held = Some(rest);
-            // In units, for a piece that is given back lies in one that was given.
-            let units = beyond.iter().flat_map(|run| {
-                let firsts = (run.first..run.end()).step_by(unit.max(1) as usize);
-                firsts.map(move |first| Run {
-                    first,
-                    count: unit.min(run.end() - first),
-                })
-            });
-            return self.step = Step::Release(units.collect());
-        }
-        if self.is_wanted(now, demand) {
-            let lacking = self.lacking(demand);
-            let asked = self.not_had.map_or(lacking, |not_had| {
-                lacking.min((not_had.get() / 2).div_ceil(unit).max(1) * unit)
-            });
-            self.step = Step::Ask(Extents::new(asked));
-            return;
-        }
-        self.give_back(now, demand, held);
-    }
-
-    /// Has the engine let go of what lies idle, or is bad, or else of what the manager wants back.
-    fn give_back(&mut self, now: Nanos, demand: &Demand, held: RunSet) {
-        let unit = self.region.map_or(1, |region| region.unit);
-        let keep = if demand.draining {
-            0
-        } else {
-            self.terms.high.get()
-        };
-        let spoiled = held.common(&self.bad);
-        let spare = demand.free.get().saturating_sub(keep) / unit;
-        if (spare == 0 && spoiled.count() == 0) || demand.wanted > Extents::ZERO {
-            self.idle_since = None;
-        } else {
-            self.idle_since.get_or_insert(now);
-        }
-        let lay_idle = self
-            .idle_since
-            .is_some_and(|since| demand.draining || now.saturating_since(since) >= self.terms.idle);
-        let within = if lay_idle {
-            self.idle_since = None;
-            // What is bad is of no use to anybody here.
-            if spare > 0 { held } else { spoiled }
-        } else if demand.free > Extents::ZERO {
-            self.asked_back.clone()
-        } else {
-            RunSet::default()
-        };
-        if within.count() == 0 {
-            return self.rest(now);
-        }
-        if planted!("steward.asks_no_engine") {
-            self.step = Step::Release(within.iter().take(1).collect());
-            return;
-        }
-        let most = if lay_idle && spare > 0 {
-            spare
-        } else {
-            u32::MAX
-        };
-        self.says.push_back(Capacity::Withdraw {
-            unit,
-            most,
-            within: within.iter().collect(),
-        });
-        self.step = Step::Withdraw(now.saturating_add(self.terms.retry));
-    }
-
-    fn add_request(&self, extents: Extents) -> InitiateAddRequest {
-        InitiateAddRequest {
-            host_id: self.terms.ld,
-            selection_policy: SelectionPolicy::Free,
-            region_number: self.terms.region,
-            length: extents.bytes().get(),
-            tag: Tag::default(),
-            extents: None,
-        }
-    }
-
-    /// The manager has not so much: half of it is asked for. Where that was the least, it is asked
-    /// for no more than that, and not for a while.
-    fn was_refused(&mut self, now: Nanos, asked: Extents, code: ReturnCode) {
-        let unit = self.region.map_or(1, |region| region.unit);
-        self.not_had = Some(asked);
-        if asked.get() <= unit {
-            self.ask_again_at = now.saturating_add(self.terms.retry);
-            self.note(Some(Note::NotGiven(code)));
-        }
-        self.step = Step::Decide;
-    }
-
-    /// As many of these as one command gives back.
-    fn list_of(&self, runs: &[Run]) -> UpdatedExtentList {
-        let (runs, _) = runs.split_at(runs.len().min(GIVEN_AT_ONCE));
-        let spans = self.region.map(|region| region.spans(runs));
-        let extents: Vec<UpdatedExtent> = spans
-            .into_iter()
-            .flatten()
-            .map(|span| UpdatedExtent {
-                start_dpa: span.start,
-                length: span.bytes,
-            })
-            .collect();
-        UpdatedExtentList {
-            flags: 0,
-            extents: extents.try_into().unwrap_or_default(),
-        }
-    }
-}
-
-/// The extents that the engine has numbers for.
-fn numbered(demand: &Demand) -> RunSet {
-    RunSet::of(Run {
-        first: 0,
-        count: demand.most.get(),
-    })
 }

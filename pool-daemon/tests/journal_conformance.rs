@@ -437,6 +437,7 @@ fn segment(segment_id: u64, number: u64) -> Record {
             slots: 6,
             ended: number.is_multiple_of(2),
         }),
+        tag: number.to_be_bytes().to_vec(),
     })
 }
 

@@ -532,6 +532,17 @@ pub mod ask {
         })
     }
 
+    /// Joins a group.
+    #[must_use]
+    pub fn join(tag: &str, name: &str, lifetime: Lifetime) -> Body {
+        Body::Join(session::Join {
+            tier: "common".to_owned(),
+            tag: tag.to_owned(),
+            name: name.to_owned(),
+            lifetime: lifetime.into(),
+        })
+    }
+
     /// Seals it, as one that was told `writers` when it dropped its lines.
     #[must_use]
     pub fn seal(segment_id: u64, writers: u64) -> Body {

@@ -33,6 +33,7 @@ pub struct Served {
     folder: TempDir,
     hosts: u8,
     extents: u64,
+    groups: u64,
     running: Option<(Stopper, JoinHandle<Result<(), ServeError>>)>,
 }
 
@@ -40,11 +41,18 @@ impl Served {
     /// So many hosts, and so many extents for all of them, in blocks of one.
     #[must_use]
     pub fn start(hosts: u8, extents: u64) -> Self {
+        Self::start_with_groups(hosts, extents, 0)
+    }
+
+    /// The same, and so many extents for groups that hosts share.
+    #[must_use]
+    pub fn start_with_groups(hosts: u8, extents: u64, groups: u64) -> Self {
         let folder = tempfile::tempdir().expect("the fabric does as it is told");
         let mut served = Self {
             folder,
             hosts,
             extents,
+            groups,
             running: None,
         };
         served.serve();
@@ -78,7 +86,9 @@ impl Served {
     }
 
     fn topology(&self) -> String {
-        let (hosts, mib) = (self.hosts, (self.extents * EXTENT) >> 20);
+        let mib = |extents: u64| (extents * EXTENT) >> 20;
+        let hosts = self.hosts;
+        let (own, shared) = (mib(self.extents), mib(self.groups));
         let mut text = String::from("name = \"served\"\n");
         for host in 0..hosts {
             let _ = writeln!(text, "[[host]]\nname = \"h{host}\"\nwindow = \"16 GiB\"");
@@ -86,10 +96,18 @@ impl Served {
         let _ = write!(
             text,
             "[[switch]]\nname = \"s0\"\nports = {}\nvppbs = 1\n\
-             [[memdev]]\nname = \"pool\"\nkind = {{ mld = {hosts} }}\ndynamic = \"{mib} MiB\"\n\
-             [[memdev.region]]\nlength = \"{mib} MiB\"\nblock = \"2 MiB\"\n",
-            hosts + 1
+             [[memdev]]\nname = \"pool\"\nkind = {{ mld = {hosts} }}\ndynamic = \"{} MiB\"\n\
+             [[memdev.region]]\nlength = \"{own} MiB\"\nblock = \"2 MiB\"\n",
+            hosts + 1,
+            own + shared
         );
+        if shared > 0 {
+            let _ = write!(
+                text,
+                "[[memdev.region]]\nlength = \"{shared} MiB\"\nblock = \"2 MiB\"\n\
+                 sharable = true\n"
+            );
+        }
         for host in 0..hosts {
             let _ = writeln!(text, "[[link]]\nup = \"h{host}:0\"\ndown = \"s0:{host}\"");
         }
@@ -112,6 +130,7 @@ impl Served {
                 host: host.into(),
                 region: 0,
                 extents: self.extents,
+                groups: self.groups,
                 idle_ms: 300,
                 patience_ms: 1_000,
             }),
@@ -197,6 +216,22 @@ impl Served {
         });
         self.remote("memdev0.cci")
             .ask(&add)
+            .expect("the fabric does as it is told");
+    }
+
+    /// The manager takes a group from a host by force.
+    pub fn take_group(&self, host: u8, tag: [u8; 16], extents: u64) {
+        let release = Request::InitiateRelease(InitiateReleaseRequest {
+            host_id: LdId(host.into()),
+            removal_policy: RemovalPolicy::TagBased,
+            forced_removal: true,
+            sanitize_on_release: false,
+            length: extents * EXTENT,
+            tag: Tag(tag),
+            extents: None,
+        });
+        self.remote("memdev0.cci")
+            .ask(&release)
             .expect("the fabric does as it is told");
     }
 

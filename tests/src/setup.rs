@@ -28,6 +28,8 @@ pub struct FabricSetup {
     pub region: u8,
     /// The most it may be.
     pub extents: u64,
+    /// The most that groups may be: a device `common0` of tier `common`, where that is any.
+    pub groups: u64,
     /// How long free memory lies idle before it goes back.
     pub idle_ms: u64,
     /// How long the device may be out of reach before it is taken for lost.
@@ -138,7 +140,12 @@ impl Setup {
         }
         let mut tiers: Vec<&str> = self.devices.iter().map(|device| device.tier).collect();
         tiers.dedup();
-        tiers.extend(self.fabric.is_some().then_some("far"));
+        let (far, groups) = self
+            .fabric
+            .as_ref()
+            .map_or((0, 0), |it| (it.extents, it.groups));
+        tiers.extend((far > 0).then_some("far"));
+        tiers.extend((groups > 0).then_some("common"));
         for tier in tiers {
             put(&mut text, format_args!("[[tier]]\nname = \"{tier}\"\n"));
         }
@@ -169,20 +176,39 @@ impl FabricSetup {
             host,
             region,
             extents,
+            groups,
             idle_ms,
             patience_ms,
         } = self;
-        let (directory, mib) = (directory.display(), (extents * EXTENT) >> 20);
-        put(
-            text,
-            format_args!(
-                "[[device]]\nname = \"far0\"\ntier = \"far\"\nsize = \"{mib} MiB\"\n\
-                 kind = \"fabric\"\ndirectory = \"{directory}\"\nhost = {host}\nld = {host}\n\
-                 region = {region}\n\
-                 step = \"16 MiB\"\nlow = \"8 MiB\"\nhigh = \"32 MiB\"\n\
-                 idle_ms = {idle_ms}\npatience_ms = {patience_ms}\n"
-            ),
-        );
+        let directory = directory.display();
+        let mut device = |name: &str, tier: &str, extents: u64, rest: String| {
+            let mib = (extents * EXTENT) >> 20;
+            put(
+                text,
+                format_args!(
+                    "[[device]]\nname = \"{name}\"\ntier = \"{tier}\"\nsize = \"{mib} MiB\"\n\
+                     kind = \"fabric\"\ndirectory = \"{directory}\"\nhost = {host}\nld = {host}\n\
+                     patience_ms = {patience_ms}\n{rest}"
+                ),
+            );
+        };
+        if *extents > 0 {
+            let ahead = "step = \"16 MiB\"\nlow = \"8 MiB\"\nhigh = \"32 MiB\"\n";
+            device(
+                "far0",
+                "far",
+                *extents,
+                format!("{ahead}region = {region}\nidle_ms = {idle_ms}\n"),
+            );
+        }
+        if *groups > 0 {
+            device(
+                "common0",
+                "common",
+                *groups,
+                "region = 1\nshared = true\n".to_owned(),
+            );
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use client_sdk::{
-    Access, AccessError, Create, DomainOptions, Error, ErrorClass, Pool, Reason, Segment,
+    Access, AccessError, Create, DomainOptions, Error, ErrorClass, GroupTag, Join, Pool, Reason,
+    Segment,
 };
 use pool_core::Bytes;
 use pool_proto::common::v1 as common;
@@ -214,4 +215,28 @@ fn a_turn_does_not_end_while_it_is_not_known_where_the_segment_is() {
     assert_eq!(unknown.class(), ErrorClass::Unreachable);
     fake.answer_late();
     wait_until(|| fake.model().held.is_empty());
+}
+
+#[test]
+fn a_group_is_joined_by_its_tag_where_it_was_made_and_only_read() {
+    let (fake, pool) = attached();
+    let made = pool.create(&Create::new("common", extents(3)).name("kept").persistent());
+    let mut made = made.unwrap();
+    write(&made, 5).unwrap();
+    let (tag, addr) = (made.tag().unwrap(), made.addr());
+    assert_eq!((tag.addr(), tag.extents().get()), (addr, 3));
+    let other = GroupTag::from_bytes(tag.bytes().map(|byte| byte ^ 1)).unwrap();
+    for unsealed in [tag, other] {
+        let refused = pool.join(&Join::new("common", unsealed)).unwrap_err();
+        assert_eq!(refused.reason(), Some(Reason::NotFound));
+    }
+    made.seal().unwrap();
+    drop(made);
+    let joined = pool.join(&Join::new("common", tag).name("theirs")).unwrap();
+    is_sealed(&joined, 5);
+    assert_eq!((joined.addr(), joined.tag()), (addr, Some(tag)));
+    let asked = fake
+        .model()
+        .asked(|body| matches!(body, request::Body::Join(_)));
+    assert_eq!(asked.len(), 3);
 }

@@ -171,6 +171,8 @@ pub struct FabricSource {
     pub ld: u16,
     /// The region of dynamic capacity.
     pub region: u8,
+    /// It is that of groups, which hosts share: each is asked for as a whole, and none ahead.
+    pub shared: bool,
     /// So much is asked for at once.
     pub step: Bytes,
     /// More is asked for where less is free.

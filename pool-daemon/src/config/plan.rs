@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use pool_core::{Bytes, Extents};
 
 use super::reader::Written;
-use super::{Config, ConfigError, Device, DeviceKind, DeviceSpec, Sizes, defaults};
+use super::{Config, ConfigError, Device, DeviceKind, DeviceSpec, FabricSource, Sizes, defaults};
 use crate::discover::Machine;
-use crate::engine::plan::{Amount, DevicePlan, Plan, Quota, Tenancy, TierPlan};
+use crate::engine::plan::{Amount, DevicePlan, GROUP_PARTS, Plan, Quota, Tenancy, TierPlan};
 
 /// What a tenant has whom the configuration does not name, in a tier for which it says nothing.
 const DEFAULT_QUOTA: Quota = Quota {
@@ -34,6 +34,7 @@ pub(super) fn plan(
     };
     let totals = check.tiers(&tiers)?;
     check.devices()?;
+    check.groups()?;
     check.mailboxes()?;
     check.window(&totals)?;
     let default_quotas = check.tenancy(&totals)?;
@@ -54,6 +55,12 @@ pub(super) fn plan(
 }
 
 fn device_plan(device: &Device) -> DevicePlan {
+    // It was found to be one of the parts.
+    let part = |source: &FabricSource| u8::try_from(source.ld).ok().filter(|_| source.shared);
+    let shared = match &device.kind {
+        DeviceKind::Fabric(source) => part(source),
+        DeviceKind::Memfd { .. } | DeviceKind::File { .. } => None,
+    };
     let (kind, is_file, numa_node) = match device.kind {
         DeviceKind::Memfd { numa_node, .. } => ("memfd", false, numa_node),
         DeviceKind::File { .. } => ("file", true, None),
@@ -69,6 +76,7 @@ fn device_plan(device: &Device) -> DevicePlan {
         persistent: is_file,
         numa_node,
         dynamic: matches!(device.kind, DeviceKind::Fabric(_)),
+        shared,
     }
 }
 
@@ -138,14 +146,45 @@ impl Check<'_> {
         Ok(totals)
     }
 
-    /// That no two devices have one mailbox: each would clear what the other has to hear.
+    /// That a device of groups is the only one of its tier, and of its kind in the pool, and that
+    /// its way in is one of the numbers that the addresses of groups are parted by.
+    fn groups(&self) -> Result<(), ConfigError> {
+        let mut before: Option<&Device> = None;
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceKind::Fabric(source) = &device.kind else {
+                continue;
+            };
+            if !source.shared {
+                continue;
+            }
+            if u32::from(source.ld) >= GROUP_PARTS {
+                let allowed = format!("0 to {}, where it is shared", GROUP_PARTS - 1);
+                return Err(self.refused(format!("device[{index}].ld"), source.ld, allowed));
+            }
+            let mut others = self.devices.iter().filter(|it| it.name != device.name);
+            if let Some(other) = others.find(|other| other.tier == device.tier) {
+                let allowed = format!("a tier of its own, without device {}", other.name);
+                let key = format!("device[{index}].tier");
+                return Err(self.refused(key, &device.tier, allowed));
+            }
+            if let Some(other) = before.replace(device) {
+                let allowed = format!("false: device {} is shared already", other.name);
+                return Err(self.refused(format!("device[{index}].shared"), true, allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// That no two devices have one mailbox: each would clear what the other has to hear. But one
+    /// of groups and one of other memory have one steward.
     fn mailboxes(&self) -> Result<(), ConfigError> {
         let mut before = BTreeMap::new();
         for (index, device) in self.devices.iter().enumerate() {
             let DeviceKind::Fabric(source) = &device.kind else {
                 continue;
             };
-            let mailbox = (&source.directory, source.host, source.memdev, source.ld);
+            let place = (&source.directory, source.host, source.memdev, source.ld);
+            let mailbox = (place, source.shared);
             if let Some(other) = before.insert(mailbox, &device.name) {
                 let allowed = format!("another host, memdev or ld than device {other} has");
                 let key = format!("device[{index}].directory");
@@ -197,10 +236,17 @@ impl Check<'_> {
     /// That every extent can have an address.
     fn window(&self, totals: &BTreeMap<&str, Extents>) -> Result<(), ConfigError> {
         let pool = sum(totals.values().map(|extents| extents.bytes()));
+        let is_shared = |kind: &DeviceKind| matches!(kind, DeviceKind::Fabric(it) if it.shared);
+        let (pool, why) = if self.devices.iter().any(|device| is_shared(&device.kind)) {
+            // Half of it is for groups, of this host and of others.
+            (Bytes::new(pool.get().saturating_mul(2)), "twice the size")
+        } else {
+            (pool, "the size")
+        };
         if self.config.window.len() >= pool {
             return Ok(());
         }
-        let allowed = format!("at least {pool}, the size of all devices");
+        let allowed = format!("at least {pool}, {why} of all devices");
         Err(self.refused("window.size".to_owned(), self.config.window.len(), allowed))
     }
 

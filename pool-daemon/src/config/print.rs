@@ -202,6 +202,10 @@ impl Printer {
         self.set("memdev", source.memdev);
         self.set("ld", source.ld);
         self.set("region", source.region);
+        self.set("shared", source.shared);
+        if source.shared {
+            return self.set("patience_ms", source.patience.get() / 1_000_000);
+        }
         self.set("step", quoted(source.step));
         self.set("low", quoted(source.low));
         self.set("high", quoted(source.high));

@@ -171,6 +171,7 @@ mod tests {
             memdev: 0,
             ld: 0,
             region: 0,
+            shared: false,
             step: Bytes::ZERO,
             low: Bytes::ZERO,
             high: Bytes::ZERO,

@@ -260,10 +260,13 @@ impl Device for FabricDevice {
         Ok(count)
     }
 
-    /// Empties the file before anybody closes it, and has the emulator forget it.
+    /// Empties the file before anybody closes it, and has the emulator forget it. That of a group
+    /// has other hosts, and is not emptied: the emulator ends it with the group.
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
         let status = sys::status(file)?;
-        sys::punch(file, 0, status.bytes)?;
+        if !self.source.shared {
+            sys::punch(file, 0, status.bytes)?;
+        }
         let mut speaker = lock(&self.speaker);
         if !speaker.carvings.contains_key(&status.identity) {
             // Of a life of the daemon in which the fabric did not answer at the start.
@@ -282,6 +285,10 @@ impl Device for FabricDevice {
             // Where it has left already, it is forgotten already; and an emulator that is gone has
             // taken its carvings along.
             Ok(()) | Err(WorldError::Withdrawn | NOBODY) => {}
+            // It ends with what this host has of the group, which is given back next.
+            Err(error) if self.source.shared => {
+                tracing::warn!(%error, "the file of a group cannot be given back");
+            }
             Err(error) => return Err(error),
         }
         speaker.carvings.remove(&status.identity);
@@ -426,6 +433,7 @@ mod tests {
             memdev: 0,
             ld: 0,
             region: 0,
+            shared: false,
             step: some,
             low: some,
             high: some,

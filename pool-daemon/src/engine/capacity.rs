@@ -118,12 +118,14 @@ impl Engine {
                 self.withdraw(id, (unit, most), &within.into_iter().collect());
             }
             Capacity::Poisoned(runs) => self.poisoned(id, runs.into_iter().collect()),
+            Capacity::Groups(groups) => self.groups_are(id, groups),
+            Capacity::NoGroup { segment, why } => self.no_group(segment, why),
             Capacity::Reached(reached) => self.reach(id, reached),
             Capacity::Noted(note) => self.noted(id, note),
         }
     }
 
-    fn present(&mut self, id: DeviceId, runs: RunSet) {
+    pub(super) fn present(&mut self, id: DeviceId, runs: RunSet) {
         let Some(Ok(come)) = self.devices.get_mut(&id).map(|device| device.come(&runs)) else {
             debug_assert!(false, "engine invariant 1");
             return;

@@ -118,7 +118,10 @@ impl Engine {
 
     /// Engine invariant 3: the free addresses and the segments part the window.
     fn check_window(&self, findings: &mut Vec<String>) {
-        let mut seen = self.window.clone();
+        let (mut seen, groups) = (self.window.clone(), &self.group_window);
+        if seen.add(groups).is_err() {
+            findings.push("invariant 3: an address is of groups and of others".to_owned());
+        }
         for segment in self.segments.values() {
             if seen.insert(segment.range).is_err() {
                 findings.push(format!(

@@ -230,6 +230,7 @@ impl Engine {
             Body::Revoke(ask) => self.revoke(client, id, &ask),
             Body::Relocate(ask) => self.relocate(client, id, &ask),
             Body::Seal(ask) => self.seal(client, id, &ask),
+            Body::Join(ask) => self.join_group(client, id, &ask),
             Body::Acquire(ask) => {
                 self.lease(client, id, (ask.segment_id, ask.unit), Lease::Acquire)
             }

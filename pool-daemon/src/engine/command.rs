@@ -3,7 +3,7 @@
 use std::fmt;
 
 use coherence::{Epoch, Grant, LeaseError, Slot};
-use pool_core::{BackingId, ClientId, DeviceId, SegmentId};
+use pool_core::{BackingId, ClientId, DeviceId, Extents, GroupTag, SegmentId};
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1 as session;
 
@@ -188,11 +188,46 @@ pub enum Capacity {
     },
     /// These hold a line whose content was lost.
     Poisoned(Vec<Run>),
+    /// These groups are there now, and no others.
+    Groups(Vec<HadGroup>),
+    /// The group that a segment was to be is not to be had.
+    NoGroup {
+        /// Which segment.
+        segment: SegmentId,
+        /// Why not.
+        why: NoGroup,
+    },
     /// All of it is reached, or nothing is at the moment. Nothing is granted where it is not, nor
     /// before this is said first.
     Reached(bool),
     /// Why it does not get what it should, for operators; nothing where nothing is in the way.
     Noted(String),
+}
+
+/// A group that this host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HadGroup {
+    /// Its tag.
+    pub tag: GroupTag,
+    /// Its extents, in their order.
+    pub runs: Vec<Run>,
+    /// The segment that it was asked for, where that was in this life of the daemon.
+    pub asked_for: Option<SegmentId>,
+}
+
+/// Why a group is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoGroup {
+    /// The fabric has not so much.
+    NoRoom,
+    /// No host has made it, or its maker has not sealed it, or has freed it.
+    NotThere,
+    /// The fabric does not answer.
+    Unreached,
+    /// The fabric refuses to give any.
+    Refused,
+    /// The region gives whole blocks of so many extents.
+    Blocks(Extents),
 }
 
 /// What was granted with a lease; nothing where one was let go of.

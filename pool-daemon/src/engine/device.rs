@@ -126,8 +126,9 @@ impl Device {
 
     /// Extents a grant may take now.
     pub(super) fn grantable(&self) -> Extents {
-        if self.draining || self.removed || !self.reached {
-            Extents::ZERO
+        let has_groups = self.plan.shared.is_some();
+        if self.draining || self.removed || !self.reached || has_groups {
+            Extents::ZERO // A group is granted as a whole, to whom it was asked for.
         } else {
             self.free()
         }
@@ -175,6 +176,31 @@ impl Device {
     /// Takes just these extents: those of a backing of the journal.
     pub(super) fn claim(&mut self, run: Run) -> Result<(), Misfit> {
         self.free.remove(run)
+    }
+
+    /// Takes just these extents, all of them or none.
+    pub(super) fn claim_all(&mut self, runs: &[Run]) -> Result<(), Misfit> {
+        let mut free = self.free.clone();
+        runs.iter().try_for_each(|&run| free.remove(run))?;
+        self.free = free;
+        Ok(())
+    }
+
+    /// No backing has any of these extents.
+    pub(super) fn is_idle(&self, runs: &[Run]) -> bool {
+        let all: RunSet = runs.iter().copied().collect();
+        all.minus(&self.free).minus(&self.retired).count() == 0
+    }
+
+    /// Free extents go out of service; what is bad of them is forgotten.
+    pub(super) fn leave(&mut self, runs: &[Run]) {
+        let all: RunSet = runs.iter().copied().collect();
+        let free = self.free.common(&all);
+        self.free = self.free.minus(&free);
+        self.bad = self.bad.minus(&all);
+        // They were free, so they are not retired yet.
+        let moved = self.retired.add(&free);
+        debug_assert!(moved.is_ok(), "device invariant 1");
     }
 
     /// Takes the extents of a backing back; what is not there any more goes out of service. Whether
@@ -354,6 +380,7 @@ mod tests {
             persistent: false,
             numa_node: None,
             dynamic: false,
+            shared: None,
         };
         Device::new(DeviceId::FIRST, plan, 0)
     }

@@ -1,7 +1,9 @@
 //! What the engine wants done: first the records made durable, then the actions performed in order.
 
 use coherence::{Layout, Slot};
-use pool_core::{BackingId, Bytes, ClientId, DeviceId, Incarnation, SegmentId};
+use pool_core::{
+    BackingId, Bytes, ClientId, DeviceId, Extents, GroupTag, Incarnation, PoolAddr, SegmentId,
+};
 use pool_proto::admin::v1::{Device, PoolEvent};
 use pool_proto::common::v1::{Access, Error};
 use pool_proto::session::v1::{Event, Reply};
@@ -173,6 +175,14 @@ pub enum Action {
         /// Whole units, as they were asked for.
         runs: Vec<Run>,
     },
+    /// Something is to be done about a group; what it came to is said by
+    /// [`Capacity`](super::command::Capacity).
+    Group {
+        /// The device whose memory it is.
+        device: DeviceId,
+        /// What.
+        ask: GroupAsk,
+    },
     /// Answer an operator.
     Answer {
         /// Which question.
@@ -182,6 +192,36 @@ pub enum Action {
     },
     /// Tell operators.
     Publish(PoolEvent),
+}
+
+/// What is to be done about a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupAsk {
+    /// Make one, under a tag that is drawn.
+    Make {
+        /// The segment that it is to be.
+        segment: SegmentId,
+        /// Its first address.
+        addr: PoolAddr,
+        /// Its length.
+        extents: Extents,
+    },
+    /// Have one that another host has sealed.
+    Join {
+        /// The segment that it is to be.
+        segment: SegmentId,
+        /// Which.
+        tag: GroupTag,
+    },
+    /// It is sealed: other hosts may join it from now on, also when this one has it no more.
+    Publish(GroupTag),
+    /// This host has it no more.
+    Leave {
+        /// Which.
+        tag: GroupTag,
+        /// This host has made it: nobody joins it from now on.
+        is_ours: bool,
+    },
 }
 
 /// What is to be done about a lease.

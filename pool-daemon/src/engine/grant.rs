@@ -24,11 +24,57 @@ pub(super) struct Wanted {
     pub(super) extents: Extents,
     capacity: Extents,
     /// Its address is to be a multiple of this.
-    align: Extents,
+    pub(super) align: Extents,
     piece_max: u32,
     name: String,
     lifetime: Lifetime,
     domain: Option<(Layout, Coherence)>,
+}
+
+impl Wanted {
+    /// What is wanted of a group that another host has sealed.
+    pub(super) fn group(
+        tenant: TenantId,
+        tier: usize,
+        extents: Extents,
+        name: &str,
+        lifetime: Lifetime,
+    ) -> Self {
+        Self {
+            tenant,
+            tier,
+            extents,
+            capacity: extents,
+            align: Extents::new(1),
+            piece_max: 0,
+            name: name.to_owned(),
+            lifetime,
+            domain: None,
+        }
+    }
+
+    /// It has one size, one piece, and no units.
+    pub(super) fn may_be_a_group(&self) -> bool {
+        self.capacity == self.extents && self.piece_max == 0 && self.domain.is_none()
+    }
+}
+
+/// The lifetime of a request, for a segment of this name.
+pub(super) fn lifetime_of(lifetime: i32, name: &str) -> Result<Lifetime, Refusal> {
+    let lifetime = match Lifetime::try_from(lifetime) {
+        Ok(Lifetime::Unspecified | Lifetime::Held) => Lifetime::Held,
+        Ok(Lifetime::Persistent) => Lifetime::Persistent,
+        Err(_) => return Err(Refusal::Malformed("lifetime is none of the known ones")),
+    };
+    if !name.is_empty() && !limits::is_name(name) {
+        return Err(Refusal::bad_name(name));
+    }
+    if lifetime == Lifetime::Persistent && name.is_empty() {
+        return Err(Refusal::Malformed(
+            "a persistent segment needs a name, or nobody could open it",
+        ));
+    }
+    Ok(lifetime)
 }
 
 impl Engine {
@@ -39,6 +85,9 @@ impl Engine {
         ask: session::Create,
     ) -> Result<(), Refusal> {
         let wanted = self.wanted(client, &ask)?;
+        if let Some(device) = self.device_of_groups(wanted.tier) {
+            return self.make_group((client, request_id), device, &wanted);
+        }
         match self.start_create(Some((client, request_id)), &wanted) {
             Err(full @ Refusal::TierFull { .. }) => {
                 self.wait_for_burst(client, request_id, wanted, ask.wait_ms, full)
@@ -78,19 +127,7 @@ impl Engine {
             0 => 0,
             bytes => self.extents_of("piece_bytes", bytes)?.get(),
         };
-        let lifetime = match Lifetime::try_from(ask.lifetime) {
-            Ok(Lifetime::Unspecified | Lifetime::Held) => Lifetime::Held,
-            Ok(Lifetime::Persistent) => Lifetime::Persistent,
-            Err(_) => return Err(Refusal::Malformed("lifetime is none of the known ones")),
-        };
-        if !ask.name.is_empty() && !limits::is_name(&ask.name) {
-            return Err(Refusal::bad_name(&ask.name));
-        }
-        if lifetime == Lifetime::Persistent && ask.name.is_empty() {
-            return Err(Refusal::Malformed(
-                "a persistent segment needs a name, or nobody could open it",
-            ));
-        }
+        let lifetime = lifetime_of(ask.lifetime, &ask.name)?;
         self.may_hold_more(client.id)?;
         Ok(Wanted {
             tenant: client.tenant,
@@ -139,19 +176,7 @@ impl Engine {
         asker: Option<(ClientId, u64)>,
         wanted: &Wanted,
     ) -> Result<(), Refusal> {
-        if self
-            .names
-            .contains_key(&(wanted.tenant, wanted.name.clone()))
-        {
-            return Err(Refusal::NameTaken(wanted.name.clone()));
-        }
-        if self.segments.len() >= limits::SEGMENTS_MAX {
-            return Err(Refusal::Limit {
-                what: "segments",
-                limit: limits::SEGMENTS_MAX as u64,
-            });
-        }
-        self.within_quota(wanted.tenant, wanted.tier, wanted.extents)?;
+        self.may_begin(wanted)?;
         let directory = wanted.domain.map(|(layout, _)| layout.directory());
         let layout = self.layout(&Spread {
             tenant: wanted.tenant,
@@ -185,8 +210,24 @@ impl Engine {
         Ok(())
     }
 
+    /// # Errors
+    /// Where its name is taken, or the pool or its tenant may have no such segment more.
+    pub(super) fn may_begin(&self, wanted: &Wanted) -> Result<(), Refusal> {
+        let named = (wanted.tenant, wanted.name.clone());
+        if self.names.contains_key(&named) {
+            return Err(Refusal::NameTaken(named.1));
+        }
+        if self.segments.len() >= limits::SEGMENTS_MAX {
+            return Err(Refusal::Limit {
+                what: "segments",
+                limit: limits::SEGMENTS_MAX as u64,
+            });
+        }
+        self.within_quota(wanted.tenant, wanted.tier, wanted.extents)
+    }
+
     /// A segment whose files are being built.
-    fn begin_segment(
+    pub(super) fn begin_segment(
         &mut self,
         id: SegmentId,
         incarnation: Incarnation,
@@ -216,6 +257,8 @@ impl Engine {
             domain: wanted
                 .domain
                 .map(|(layout, terms)| Domain::new(layout, terms)),
+            is_group: self.device_of_groups(wanted.tier).is_some(),
+            tag: None,
         };
         if !segment.name.is_empty() {
             self.names
@@ -280,7 +323,12 @@ impl Engine {
         };
         segment.stage = Stage::Live;
         segment.backings.clone_from(&job.fresh);
-        self.hold(client, id, Access::ReadWrite);
+        let access = if segment.sealed {
+            Access::ReadOnly // A group that another host has made.
+        } else {
+            Access::ReadWrite
+        };
+        self.hold(client, id, access);
         self.enter(&job.fresh);
         self.touch_pool();
         self.remember(client, request_id, Some(id));
@@ -329,6 +377,7 @@ impl Engine {
         self.not_sealed(id)?;
         self.not_busy(id)?;
         self.not_a_domain(id)?;
+        self.not_a_group(id)?;
         self.all_present(id)?;
         let wanted = self.extents_of("bytes", bytes)?;
         let segment = self.segment(id)?;

@@ -27,6 +27,17 @@ impl Engine {
             .map(|client| client.tenant)
             .ok_or(Refusal::UnknownClient)?;
         let id = self.find(own, &ask.name, asked)?;
+        self.open_as(client, request_id, id, asked)
+    }
+
+    /// Opens a segment that the client may open so.
+    pub(super) fn open_as(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: SegmentId,
+        asked: Access,
+    ) -> Result<(), Refusal> {
         if asked == Access::ReadWrite {
             self.not_sealed(id)?;
         }
@@ -44,11 +55,9 @@ impl Engine {
             .filter(|&before| covers(before, asked))
             .unwrap_or(asked);
         self.hold(client, id, access);
-        if let Some(share) = self
-            .segments
-            .get_mut(&id)
-            .and_then(|segment| segment.shares.get_mut(&own))
-        {
+        let own = self.clients.get(&client).map(|client| client.tenant);
+        let segment = self.segments.get_mut(&id);
+        if let Some(share) = segment.and_then(|segment| segment.shares.get_mut(&own?)) {
             share.opened = true;
         }
         self.remember(client, request_id, Some(id));
@@ -330,7 +339,9 @@ impl Engine {
             self.tenants.discharge(owner, device.tier, extents);
             self.tenants.charge(payer, device.tier, extents);
             self.tenants.quarantine(payer, device.tier, extents);
-            if backing.present {
+            let segment = self.segments.get(&backing.segment);
+            // Other hosts have the file of a group, so that no proof is had by watching it.
+            if backing.present && !segment.is_some_and(|segment| segment.is_group) {
                 self.actions.push(Action::Watch { backing: id });
             }
             self.touch_backing(id);
@@ -390,8 +401,9 @@ impl Engine {
         self.release_unprovable(id);
     }
 
-    /// Files whose descriptors are lost cannot be watched. They are gone when nobody who could have
-    /// mapped them is left: no holder, none that was told to let go, none awaited after a restart.
+    /// Files whose descriptors are lost cannot be watched, and those of groups have other hosts.
+    /// They are gone when nobody who could have mapped them is left: no holder, none that was told
+    /// to let go, none awaited after a restart.
     pub(super) fn release_unprovable(&mut self, id: SegmentId) {
         let unheld = |s: &super::Segment| s.holders.is_empty() && s.leaving.is_empty();
         if self.grace_until.is_some() || !self.segments.get(&id).is_some_and(unheld) {
@@ -407,9 +419,15 @@ impl Engine {
             .get(&id)
             .map(|segment| segment.files.clone())
             .unwrap_or_default();
-        let lost: Vec<_> = files.into_iter().filter(lost).collect();
+        let is_group = self.segments.get(&id).is_some_and(|it| it.is_group);
+        let (lost, kept): (Vec<_>, Vec<_>) = files.into_iter().partition(lost);
         for backing in lost {
             self.released(backing);
+        }
+        for backing in kept.into_iter().filter(|_| is_group) {
+            if self.backings.get(&backing).is_some_and(|it| it.quarantined) {
+                self.actions.push(Action::Discard { backing });
+            }
         }
     }
 
@@ -454,7 +472,7 @@ impl Engine {
         }
         self.left_by.insert(segment.tenant);
         // The range was the segment's alone (engine invariant 3).
-        let back = self.window.insert(segment.range);
+        let back = self.addresses_of(segment.range).insert(segment.range);
         debug_assert!(back.is_ok(), "engine invariant 3");
         self.touch_segment(id);
     }

@@ -26,8 +26,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::{
-    BackingId, ClientId, DeviceId, EXTENT_BYTES, Extents, Incarnation, Nanos, PoolAddr, SegmentId,
-    TenantId,
+    BackingId, ClientId, DeviceId, EXTENT_BYTES, Extents, GroupTag, Incarnation, Nanos, PoolAddr,
+    SegmentId, TenantId,
 };
 use pool_proto::admin::v1::PoolEvent;
 
@@ -43,6 +43,7 @@ mod domain;
 pub mod effect;
 mod evict;
 mod grant;
+mod group;
 mod holding;
 mod job;
 mod mend;
@@ -71,6 +72,8 @@ mod tests;
 pub use capacity::Demand;
 pub use check::Account;
 pub use domain::{DomainView, Payload};
+#[cfg(feature = "server")]
+pub(crate) use place::is_made_in;
 pub use recover::{Found, RecoverError};
 pub use refusal::Refusal;
 pub use runs::{Misfit, Run, RunSet};
@@ -105,8 +108,12 @@ pub struct Engine {
     /// Backings whose files are being built for nobody any more: see [`job`].
     abandoned: BTreeMap<BackingId, Backing>,
     names: BTreeMap<(TenantId, String), SegmentId>,
-    /// Free addresses, in extents from the base of the window.
+    /// Free addresses, in extents from the base of the window: those of this host's own segments.
     window: RunSet,
+    /// And those of groups that hosts share, of all hosts; none where no device has groups.
+    group_window: RunSet,
+    /// The groups that this host has, by their devices, as it was said last.
+    groups: BTreeMap<DeviceId, BTreeMap<GroupTag, Vec<Run>>>,
     next: NextIds,
     /// What waits for the world: at most one job a segment.
     jobs: BTreeMap<SegmentId, Job>,
@@ -244,6 +251,7 @@ impl Engine {
         self.move_off_draining();
         self.tend_domains();
         self.recover_slots();
+        self.leave_groups();
         self.forget_unnamed();
     }
 

@@ -8,12 +8,115 @@
 //! other files there, and is found there after a restart by its row in the journal. So what it was
 //! aligned to is remembered nowhere.
 
-use pool_core::{Bytes, EXTENT_BYTES, Extents, planted};
+#[cfg(feature = "server")]
+use pool_core::GroupTag;
+use pool_core::{Bytes, DeviceId, EXTENT_BYTES, Extents, WindowRange, planted};
 
-use super::runs::Run;
+use super::plan::{GROUP_PARTS, Plan};
+use super::runs::{Run, RunSet};
 use super::{Engine, Refusal};
 
+/// The free addresses of a new pool: of this host's own segments, and of groups that hosts share.
+/// Where it has a device of groups, those are the upper half of the window.
+pub(super) fn parted(plan: &Plan) -> (RunSet, RunSet) {
+    let whole = Run {
+        first: 0,
+        count: extents_of(plan.window),
+    };
+    if plan.devices.iter().all(|device| device.shared.is_none()) {
+        return (RunSet::of(whole), RunSet::default());
+    }
+    let groups = group_places(plan.window);
+    let own = Run {
+        first: 0,
+        count: groups.first,
+    };
+    (RunSet::of(own), RunSet::of(groups))
+}
+
+/// A window ends below 2^47: at most 2^26 extents.
+fn extents_of(window: WindowRange) -> u32 {
+    u32::try_from(window.len().get() / EXTENT_BYTES).unwrap_or(u32::MAX)
+}
+
+/// The addresses of groups: as long a part for each host.
+fn group_places(window: WindowRange) -> Run {
+    let whole = extents_of(window);
+    let count = whole / 2 / GROUP_PARTS * GROUP_PARTS;
+    Run {
+        first: whole - count,
+        count,
+    }
+}
+
+/// The part of the addresses of groups in which a host makes its own; none beyond the last part.
+fn group_part(window: WindowRange, part: u8) -> Option<Run> {
+    let (part, places) = (u32::from(part), group_places(window));
+    let count = places.count / GROUP_PARTS;
+    (part < GROUP_PARTS).then_some(Run {
+        first: places.first + part * count,
+        count,
+    })
+}
+
+/// Whether a group was made by the host of a part.
+#[cfg(feature = "server")]
+pub(crate) fn is_made_in(window: WindowRange, part: u8, tag: GroupTag) -> bool {
+    let offset = tag.addr().checked_offset_from(window.base());
+    let first = offset.and_then(Extents::holding).map(Extents::get);
+    let part = group_part(window, part).zip(first);
+    part.is_some_and(|(part, first)| (part.first..part.end()).contains(&first))
+}
+
 impl Engine {
+    /// The addresses of the pool.
+    #[must_use]
+    pub fn window(&self) -> WindowRange {
+        self.plan.window
+    }
+
+    /// See [`group_places`].
+    pub(super) fn group_places(&self) -> Run {
+        group_places(self.plan.window)
+    }
+
+    /// The part of the addresses of groups in which a device's groups are made.
+    pub(super) fn group_part(&self, on: DeviceId) -> Option<Run> {
+        group_part(self.plan.window, self.devices.get(&on)?.plan.shared?)
+    }
+
+    /// The free addresses that a range is of.
+    pub(super) fn addresses_of(&mut self, range: Run) -> &mut RunSet {
+        let groups = self.group_places();
+        let has_groups = self.plan.devices.iter().any(|it| it.shared.is_some());
+        if has_groups && range.first >= groups.first {
+            &mut self.group_window
+        } else {
+            &mut self.window
+        }
+    }
+
+    /// Takes so many addresses for a group that is made here.
+    ///
+    /// # Errors
+    /// [`Refusal::WindowFull`], and nothing is taken.
+    pub(super) fn take_group_place(
+        &mut self,
+        on: DeviceId,
+        count: Extents,
+        align: Extents,
+    ) -> Result<Run, Refusal> {
+        let part = self.group_part(on).map(RunSet::of).unwrap_or_default();
+        let mut free = self.group_window.common(&part);
+        let phase = self.phase(align)?;
+        let taken = free.take_aligned(count.get(), align.get(), phase);
+        let taken = taken.filter(|&run| self.group_window.remove(run).is_ok());
+        taken.ok_or(Refusal::WindowFull {
+            asked: count.bytes(),
+            align: align.bytes(),
+        })
+    }
+
     /// What the address of a segment is to be a multiple of. One extent where a request says 0.
     ///
     /// # Errors
@@ -42,18 +145,23 @@ impl Engine {
     /// # Errors
     /// [`Refusal::WindowFull`], and nothing is taken.
     pub(super) fn take_place(&mut self, count: Extents, align: Extents) -> Result<Run, Refusal> {
-        let base = self.plan.window.base().get() / EXTENT_BYTES;
-        let past = base % u64::from(align.get().max(1));
-        // It is less than the alignment, which is a u32.
-        let phase = match u32::try_from(past) {
-            Ok(_) if planted!("place.aligns_the_offset") => 0,
-            Ok(phase) => phase,
-            Err(_) => return Err(Refusal::Broken("an alignment is more than the window")),
-        };
+        let phase = self.phase(align)?;
         let taken = self.window.take_aligned(count.get(), align.get(), phase);
         taken.ok_or(Refusal::WindowFull {
             asked: count.bytes(),
             align: align.bytes(),
         })
+    }
+
+    /// What the base of the window is past a multiple of an alignment.
+    fn phase(&self, align: Extents) -> Result<u32, Refusal> {
+        let base = self.plan.window.base().get() / EXTENT_BYTES;
+        let past = base % u64::from(align.get().max(1));
+        // It is less than the alignment, which is a u32.
+        match u32::try_from(past) {
+            Ok(_) if planted!("place.aligns_the_offset") => Ok(0),
+            Ok(phase) => Ok(phase),
+            Err(_) => Err(Refusal::Broken("an alignment is more than the window")),
+        }
     }
 }

@@ -56,7 +56,14 @@ pub struct DevicePlan {
     /// Its memory comes and goes while the daemon runs: `extents` is the most it may be, and none
     /// of it is there before that is said.
     pub dynamic: bool,
+    /// Its memory is that of groups that hosts share, each a segment: this host's part of the
+    /// addresses of groups, 0 to [`GROUP_PARTS`] - 1. Such a device is dynamic, and the only one of
+    /// its tier.
+    pub shared: Option<u8>,
 }
+
+/// Hosts that may make groups: the upper half of the window is parted among them.
+pub const GROUP_PARTS: u32 = 16;
 
 /// Who the tenants are and what each may use.
 #[derive(Debug, Clone, Default)]

@@ -22,10 +22,9 @@ use pool_proto::journal::v1 as row;
 
 use super::effect::Effects;
 use super::plan::Plan;
-use super::runs::{Run, RunSet};
 use super::segment::{Segment, Stage};
 use super::tenancy::Tenants;
-use super::{Action, Counters, Engine, NextIds};
+use super::{Action, Counters, Engine, NextIds, place};
 use crate::journal::{FORMAT, Rows, Table};
 
 mod loss;
@@ -157,12 +156,7 @@ impl Engine {
         if pool.format != 0 && pool.format != FORMAT {
             return Err(RecoverError::Format { found: pool.format });
         }
-        let window = plan.window.len().get() / pool_core::EXTENT_BYTES;
-        // A window ends below 2^47: at most 2^26 extents.
-        let window = RunSet::of(Run {
-            first: 0,
-            count: u32::try_from(window).unwrap_or(u32::MAX),
-        });
+        let (window, group_window) = place::parted(&plan);
         let mut tenants = Tenants::new(plan.tenancy.clone(), plan.tiers.len());
         tenants.restore_next(TenantId::new(pool.next_tenant_id).unwrap_or(TenantId::FIRST));
         let next = NextIds {
@@ -189,6 +183,8 @@ impl Engine {
             abandoned: BTreeMap::new(),
             names: BTreeMap::new(),
             window,
+            group_window,
+            groups: BTreeMap::new(),
             next,
             jobs: BTreeMap::new(),
             waiting: Vec::new(),
@@ -238,6 +234,7 @@ impl Engine {
             self.end_segment(segment);
         }
         self.begin_domains();
+        self.publish_groups();
         let to_move = self.segments.values();
         let to_move = to_move.filter(|s| s.is_idle() && self.is_leaving_a_device(s));
         self.to_move = to_move.map(|segment| segment.id).collect();
@@ -245,12 +242,16 @@ impl Engine {
         let watched = self
             .backings
             .values()
-            .filter(|backing| backing.quarantined && backing.present);
+            .filter(|backing| backing.quarantined && backing.present)
+            .filter(|it| self.segments.get(&it.segment).is_none_or(|s| !s.is_group));
         self.actions.extend(watched.map(|backing| Action::Watch {
             backing: backing.id,
         }));
         if self.backings.values().any(|backing| !backing.present) {
             self.grace_until = Some(self.now.saturating_add(self.plan.reattach_grace));
+        }
+        for group in self.freed_groups() {
+            self.release_unprovable(group);
         }
         let detail = format!(
             "{} segments, {} clients awaited",

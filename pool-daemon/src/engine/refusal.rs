@@ -199,6 +199,17 @@ pub enum Refusal {
         /// The payload that was asked.
         asked: Bytes,
     },
+    /// A region of a fabric gives whole blocks.
+    #[error(
+        "memory that hosts share comes in blocks of {block}, and {asked} is no whole number of \
+         them: ask for one"
+    )]
+    PartOfBlock {
+        /// What was asked.
+        asked: Bytes,
+        /// A block of the region.
+        block: Bytes,
+    },
     /// The contents of a unit are lost.
     #[error(
         "the contents of unit {unit} are lost, and version {last_good} was the last that was \
@@ -303,6 +314,7 @@ impl Refusal {
             Self::OutOfRange { .. } | Self::Layout(_) | Self::PartOfExtent { .. } => {
                 (Caller, R::OutOfRange)
             }
+            Self::PartOfBlock { .. } => (Caller, R::OutOfRange),
             Self::Unaligned { .. } => (Caller, R::OutOfRange),
             Self::BadName(_) => (Caller, R::BadName),
             Self::NameTaken(_) => (Caller, R::NameTaken),
@@ -344,7 +356,7 @@ impl Refusal {
             Self::OutOfRange { most, asked, .. } => (*most, 0, *asked),
             Self::Unaligned { most, asked, .. } => (most.get(), 0, asked.get()),
             Self::LostUnit { unit, last_good } => (0, *last_good, u64::from(*unit)),
-            Self::PartOfExtent { asked } => (0, 0, asked.get()),
+            Self::PartOfExtent { asked } | Self::PartOfBlock { asked, .. } => (0, 0, asked.get()),
             Self::Limit { limit, .. } => (*limit, *limit, 1),
             Self::Scattered { runs, most, .. } => (*most as u64, 0, *runs as u64),
             Self::InUse { used, asked, .. } => (0, used.get(), asked.get()),
@@ -389,6 +401,7 @@ impl From<&Refusal> for Error {
 fn also_check(what: &str) -> &'static str {
     match what {
         "segment" => ", and that it is shared with your tenant",
+        "group" => ": a group can be joined when its maker has sealed it, until it is freed there",
         _ => "",
     }
 }

@@ -48,6 +48,7 @@ impl Engine {
             return Err(Refusal::Broken("a move was started that is none"));
         };
         self.not_a_domain(id)?;
+        self.not_a_group(id)?;
         self.is_reached(id)?;
         self.not_damaged(id)?;
         self.only_writer(id, asker.map(|(client, _)| client), dropped)?;

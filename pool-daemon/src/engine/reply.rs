@@ -154,6 +154,7 @@ impl Engine {
             coherence: segment.domain.as_ref().map(|domain| domain.terms),
             holders: u32::try_from(segment.holders.len()).unwrap_or(u32::MAX),
             sealed: segment.sealed,
+            tag: segment.tag.map_or_else(String::new, |tag| tag.to_string()),
         }
     }
 

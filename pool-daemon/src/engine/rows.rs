@@ -141,6 +141,9 @@ impl Engine {
             sealed: segment.sealed,
             writers: segment.writers,
             eviction: domain.and_then(Domain::eviction_row),
+            tag: segment
+                .tag
+                .map_or_else(Vec::new, |tag| tag.bytes().to_vec()),
         }
     }
 

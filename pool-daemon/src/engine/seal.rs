@@ -47,6 +47,7 @@ impl Engine {
             self.touch_segment(id);
         }
         self.publish_segment("segment-sealed", id, String::new());
+        self.publish_group(id);
         self.tell_changed(id, Some(client));
         self.remember(client, request_id, Some(id));
         self.answer_grant(client, request_id, id);

@@ -11,7 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_core::{BackingId, ClientId, DeviceId, Extents, Incarnation, SegmentId, TenantId};
+use pool_core::{
+    BackingId, ClientId, DeviceId, Extents, GroupTag, Incarnation, SegmentId, TenantId,
+};
 use pool_proto::common::v1::{Access, Lifetime};
 
 use super::command::{Built, PeerIdentity};
@@ -70,6 +72,10 @@ pub(super) struct Segment {
     pub(super) writers: u64,
     /// Set while it lives, where its payload is cut into units that are leased.
     pub(super) domain: Option<Domain>,
+    /// It is a group that hosts share, on a device of such.
+    pub(super) is_group: bool,
+    /// Of a group, once it is there.
+    pub(super) tag: Option<GroupTag>,
 }
 
 impl Segment {

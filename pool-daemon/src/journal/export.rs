@@ -105,7 +105,7 @@ fields!(SegmentRow {
     sealed,
     writers,
     eviction
-});
+} secret { tag });
 fields!(BackingRow {
     backing_id,
     device_id,

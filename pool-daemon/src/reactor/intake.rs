@@ -330,6 +330,7 @@ fn kind(body: &request::Body) -> &'static str {
         Body::Acquire(_) => "acquire",
         Body::Release(_) => "release",
         Body::Seal(_) => "seal",
+        Body::Join(_) => "join",
         Body::Recall(_) => "recall",
     }
 }

@@ -38,6 +38,7 @@ impl Reactor {
             // Begun when the engine asked for it.
             Action::Build { .. } | Action::Format { .. } | Action::Discard { .. } => {}
             Action::Withdrawn { device, runs } => self.stewards.withdrawn(device, runs),
+            Action::Group { device, ask } => self.stewards.group(device, ask),
             Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
             Action::Watch { backing } => {
                 self.close_domain(backing);

@@ -291,7 +291,9 @@ impl Reactor {
             for device in devices {
                 device.remove_leftovers(&BTreeSet::new(), &BTreeSet::new())?;
             }
-            fabrics.iter().for_each(give_all_back);
+            for fabric in fabrics {
+                give_all_back(fabric, self.engine.window());
+            }
             let journal = journal.clone();
             drop(self.journal);
             return match fs::remove_file(&journal) {

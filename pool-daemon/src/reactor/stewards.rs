@@ -1,5 +1,5 @@
 //! The threads that speak with fabrics, so that the reactor never waits for one: a thread for each
-//! device that gets its memory from a fabric.
+//! mailbox, whose device gives this host memory of its own, groups that hosts share, or both.
 //!
 //! # Protocol
 //! A thread does what its [`Steward`] wants done. A word to the engine is put down here; the
@@ -20,7 +20,8 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use fabric_emu::cci::{Opcode, Request, Response, ReturnCode};
+use fabric_emu::cci::dcd_management::ReferenceRequest;
+use fabric_emu::cci::{Opcode, Request, Response, ReturnCode, Tag};
 use fabric_emu::fabric::Cci;
 use fabric_emu::id::{LdId, MemdevId};
 use fabric_emu::serve::names::Door;
@@ -28,14 +29,16 @@ use fabric_emu::serve::{AskError, Remote};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pool_core::sync::{Arc, Condvar, Mutex, lock, thread};
-use pool_core::{DeviceId, Extents, Nanos, clock};
+use pool_core::{DeviceId, Extents, GroupTag, Nanos, SegmentId, WindowRange, clock};
 
 use super::ReactorError;
 use crate::config::FabricSource;
 use crate::device::fabric::mailbox;
-use crate::engine::command::{Capacity, Command};
-use crate::engine::{Demand, Engine, Run};
-use crate::steward::{self, Do, Steward, Terms, Unanswered};
+use crate::engine::command::{Capacity, Command, NoGroup};
+use crate::engine::effect::GroupAsk;
+use crate::engine::{Demand, Engine, Run, is_made_in};
+use crate::steward::{self, Do, GroupWish, Steward, Terms, Unanswered, Whose};
+use crate::sys;
 
 /// From one round of a steward to the next.
 const POLL: Nanos = Nanos::from_millis(100);
@@ -47,17 +50,54 @@ const PATIENCE: Nanos = Nanos::from_millis(2_000);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Stewards {
-    all: BTreeMap<DeviceId, Voice>,
+    all: Vec<Voice>,
     event: Arc<EventFd>,
 }
 
 #[derive(Debug)]
 struct Voice {
+    devices: Devices,
     shared: Arc<Shared>,
     /// Words that were taken up.
     taken: u64,
     thread: Option<thread::JoinHandle<()>>,
 }
+
+/// The devices that one mailbox speaks for.
+#[derive(Debug, Default, Clone, Copy)]
+struct Devices {
+    own: Option<DeviceId>,
+    groups: Option<DeviceId>,
+}
+
+impl Devices {
+    fn get(self, whose: Whose) -> Option<DeviceId> {
+        match whose {
+            Whose::Own => self.own,
+            Whose::Groups => self.groups,
+        }
+    }
+
+    fn have(self, device: DeviceId) -> bool {
+        self.own == Some(device) || self.groups == Some(device)
+    }
+
+    /// What the engine wants of them. Where a device has groups alone nothing is asked for ahead.
+    fn demand(self, engine: &Engine) -> Option<Demand> {
+        match self.own {
+            Some(own) => engine.demand(own),
+            None => Some(NO_DEMAND),
+        }
+    }
+}
+
+const NO_DEMAND: Demand = Demand {
+    total: Extents::ZERO,
+    free: Extents::ZERO,
+    most: Extents::ZERO,
+    wanted: Extents::ZERO,
+    draining: true,
+};
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -69,7 +109,8 @@ struct Shared {
 struct State {
     /// As of the last batch.
     demand: Option<Demand>,
-    words: VecDeque<Capacity>,
+    words: VecDeque<(DeviceId, Capacity)>,
+    wishes: VecDeque<GroupWish>,
     /// Words that were ever put down, and those whose batch is done.
     said: u64,
     heard: u64,
@@ -79,27 +120,27 @@ struct State {
 }
 
 impl Stewards {
-    /// Starts a thread for each device.
+    /// Starts a thread for each mailbox.
     pub(super) fn start(
         sources: impl Iterator<Item = (DeviceId, FabricSource)>,
     ) -> Result<Self, ReactorError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_value_and_flags(0, flags)
             .map_err(|errno| ReactorError::os("eventfd", errno))?;
-        let (mut all, event) = (BTreeMap::new(), Arc::new(event));
-        for (device, source) in sources {
+        let (mut all, event) = (Vec::new(), Arc::new(event));
+        for (devices, mailbox) in by_mailbox(sources) {
             let shared = Arc::new(Shared::default());
             let theirs = (Arc::clone(&shared), Arc::clone(&event));
             let thread = thread::Builder::new()
                 .name("steward".to_owned())
-                .spawn(move || speak(&source, &theirs.0, &theirs.1))
+                .spawn(move || speak(&mailbox, devices, &theirs.0, &theirs.1))
                 .map_err(|_| ReactorError::os("clone", Errno::EAGAIN))?;
-            let voice = Voice {
+            all.push(Voice {
+                devices,
                 shared,
                 taken: 0,
                 thread: Some(thread),
-            };
-            all.insert(device, voice);
+            });
         }
         Ok(Self { all, event })
     }
@@ -119,23 +160,20 @@ impl Stewards {
     pub(super) fn take(&mut self) -> Vec<Command> {
         self.hush();
         let mut commands = Vec::new();
-        for (&device, voice) in &mut self.all {
+        for voice in &mut self.all {
             let mut state = lock(&voice.shared.state);
             let words = std::mem::take(&mut state.words);
             voice.taken = state.said;
-            commands.extend(
-                words
-                    .into_iter()
-                    .map(|change| Command::Capacity { device, change }),
-            );
+            let command = |(device, change)| Command::Capacity { device, change };
+            commands.extend(words.into_iter().map(command));
         }
         commands
     }
 
     /// What was taken up has been done, and is durable.
     pub(super) fn done(&self, engine: &Engine) {
-        for (&device, voice) in &self.all {
-            let demand = engine.demand(device);
+        for voice in &self.all {
+            let demand = voice.devices.demand(engine);
             let mut state = lock(&voice.shared.state);
             if (state.demand, state.heard) != (demand, voice.taken) {
                 (state.demand, state.heard) = (demand, voice.taken);
@@ -146,17 +184,42 @@ impl Stewards {
 
     /// The engine has let go of these extents.
     pub(super) fn withdrawn(&self, device: DeviceId, runs: Vec<Run>) {
-        if let Some(voice) = self.all.get(&device) {
+        if let Some(voice) = self.voice_of(device) {
             lock(&voice.shared.state).withdrawn = Some(runs);
             voice.shared.changed.notify_all();
         }
     }
 
+    /// The engine wants something done about a group.
+    pub(super) fn group(&self, device: DeviceId, ask: GroupAsk) {
+        let Some(voice) = self.voice_of(device) else {
+            return;
+        };
+        let mut state = lock(&voice.shared.state);
+        match wish(ask) {
+            Ok(wish) => state.wishes.push_back(wish),
+            Err(segment) => {
+                let why = NoGroup::Unreached;
+                let word = Capacity::NoGroup { segment, why };
+                state.words.push_back((device, word));
+                state.said += 1;
+                // It counts up to 2^64, and is read before that.
+                let _raised = self.event.write(1);
+            }
+        }
+        voice.shared.changed.notify_all();
+    }
+
+    fn voice_of(&self, device: DeviceId) -> Option<&Voice> {
+        self.all.iter().find(|voice| voice.devices.have(device))
+    }
+
     /// The engine is another one: it is told everything.
     pub(super) fn begin_anew(&self) {
-        for voice in self.all.values() {
+        for voice in &self.all {
             let mut state = lock(&voice.shared.state);
             state.words.clear();
+            state.wishes.clear();
             (state.heard, state.begins_anew, state.withdrawn) = (state.said, true, None);
             voice.shared.changed.notify_all();
         }
@@ -165,11 +228,11 @@ impl Stewards {
 
 impl Drop for Stewards {
     fn drop(&mut self) {
-        for voice in self.all.values() {
+        for voice in &self.all {
             lock(&voice.shared.state).ends = true;
             voice.shared.changed.notify_all();
         }
-        for voice in self.all.values_mut() {
+        for voice in &mut self.all {
             if voice.thread.take().is_some_and(|it| it.join().is_err()) {
                 tracing::error!("a steward has panicked");
             }
@@ -192,6 +255,10 @@ impl Shared {
                 if let Some(runs) = state.withdrawn.take() {
                     steward.withdrawn(clock::now(), runs);
                 }
+                let wishes = std::mem::take(&mut state.wishes);
+                wishes
+                    .into_iter()
+                    .for_each(|wish| steward.wish(clock::now(), wish));
                 return Some(demand);
             }
             state = self
@@ -202,9 +269,9 @@ impl Shared {
     }
 
     /// Puts a word down, and waits until its batch is done.
-    fn say(&self, word: Capacity, event: &EventFd) {
+    fn say(&self, device: DeviceId, word: Capacity, event: &EventFd) {
         let mut state = lock(&self.state);
-        state.words.push_back(word);
+        state.words.push_back((device, word));
         state.said += 1;
         let said = state.said;
         // It counts up to 2^64, and is read before that.
@@ -222,7 +289,9 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             let rest = until.saturating_since(clock::now());
-            let is_same = state.demand.as_ref() == Some(demand) && state.withdrawn.is_none();
+            let is_same = state.demand.as_ref() == Some(demand)
+                && state.withdrawn.is_none()
+                && state.wishes.is_empty();
             if rest == Nanos::ZERO || !is_same || state.ends || state.begins_anew {
                 return;
             }
@@ -236,17 +305,73 @@ impl Shared {
     }
 }
 
-fn speak(source: &FabricSource, shared: &Shared, event: &EventFd) {
-    let terms = terms(source);
+/// What a mailbox is configured as: of each kind of device one at most.
+#[derive(Debug, Default)]
+struct Mailbox {
+    own: Option<FabricSource>,
+    groups: Option<FabricSource>,
+}
+
+/// The devices that there are, and their sources, by the mailbox that each has.
+fn by_mailbox(
+    sources: impl Iterator<Item = (DeviceId, FabricSource)>,
+) -> impl Iterator<Item = (Devices, Mailbox)> {
+    let mut all = BTreeMap::<_, (Devices, Mailbox)>::new();
+    for (device, source) in sources {
+        let place = (
+            source.directory.clone(),
+            source.host,
+            source.memdev,
+            source.ld,
+        );
+        let (devices, mailbox) = all.entry(place).or_default();
+        if source.shared {
+            (devices.groups, mailbox.groups) = (Some(device), Some(source));
+        } else {
+            (devices.own, mailbox.own) = (Some(device), Some(source));
+        }
+    }
+    all.into_values()
+}
+
+/// A wish of the steward; a tag that is to be one is drawn here. The segment that gets none, where
+/// the kernel gives no random numbers.
+fn wish(ask: GroupAsk) -> Result<GroupWish, SegmentId> {
+    Ok(match ask {
+        GroupAsk::Make {
+            segment,
+            addr,
+            extents,
+        } => {
+            let random = sys::random_token();
+            let drawn = random.ok().and_then(|token| token.first_chunk().copied());
+            let tag = drawn.and_then(|drawn| GroupTag::new(drawn, addr, extents));
+            GroupWish::Make(segment, tag.ok_or(segment)?)
+        }
+        GroupAsk::Join { segment, tag } => GroupWish::Join(segment, tag),
+        GroupAsk::Publish(tag) => GroupWish::Publish(tag),
+        GroupAsk::Leave { tag, is_ours } => GroupWish::Leave(tag, is_ours),
+    })
+}
+
+fn speak(mailbox: &Mailbox, devices: Devices, shared: &Shared, event: &EventFd) {
+    let Some((source, terms)) = terms(mailbox) else {
+        return;
+    };
     let mut steward = Steward::new(terms);
     let door = |cci| source.directory.join(Door::Cci(cci).to_string());
-    let mut device = Line::to(door(mailbox(source)));
+    let mut device = Line::to(door(self::mailbox(source)));
     let mut manager = Line::to(door(Cci::Memdev(MemdevId(source.memdev))));
     while let Some(demand) = shared.turn(&mut steward, terms) {
         match steward.next(clock::now(), &demand) {
             Do::Mailbox(request) => answer(&mut steward, &mut device, &request),
             Do::Manager(request) => answer(&mut steward, &mut manager, &request),
-            Do::Say(word) => shared.say(word, event),
+            Do::Say(whose, word) => {
+                // Of a device that is not configured nobody wants to hear.
+                if let Some(device) = devices.get(whose) {
+                    shared.say(device, word, event);
+                }
+            }
             Do::Rest(until) => shared.rest(until, &demand),
         }
     }
@@ -258,12 +383,14 @@ fn answer(steward: &mut Steward, line: &mut Line, request: &Request) {
     steward.answered(now, answer.as_ref().map_err(|&unanswered| unanswered));
 }
 
-fn terms(source: &FabricSource) -> Terms {
+fn terms(mailbox: &Mailbox) -> Option<(&FabricSource, Terms)> {
+    let source = mailbox.own.as_ref().or(mailbox.groups.as_ref())?;
     // Whole extents, fewer than 2^32 of them, since they were read.
     let extents = |bytes| Extents::holding(bytes).unwrap_or(Extents::new(u32::MAX));
-    Terms {
+    let terms = Terms {
         ld: LdId(source.ld),
-        region: source.region,
+        region: mailbox.own.as_ref().map(|own| own.region),
+        groups: mailbox.groups.as_ref().map(|groups| groups.region),
         step: extents(source.step),
         low: extents(source.low),
         high: extents(source.high),
@@ -271,23 +398,54 @@ fn terms(source: &FabricSource) -> Terms {
         poll: POLL,
         retry: RETRY,
         patience: source.patience,
-    }
+    };
+    Some((source, terms))
 }
 
 /// Gives back what the host of a device has of it, now that nobody has any of it in use. What
 /// cannot be given back stays the host's, until a manager takes it.
-pub(super) fn give_all_back(source: &FabricSource) {
+pub(super) fn give_all_back(source: &FabricSource, window: WindowRange) {
     let path = source
         .directory
         .join(Door::Cci(mailbox(source)).to_string());
     let mut line = Line::to(path.clone());
     let path = path.display();
+    if source.shared
+        && let Err(why) = unpublish_all(source, window, &mut line)
+    {
+        tracing::warn!(%path, ?why, "groups of this host stay published: a manager can end that");
+    }
     match steward::give_all_back(source.region, |request| line.ask(request)) {
         Ok(bytes) => tracing::info!(%path, %bytes, "what the host had is given back"),
         Err(why) => tracing::warn!(
             %path, ?why, "what the host has is not given back: a manager can take it by force"
         ),
     }
+}
+
+/// Has nobody join a group that this host has made: who has one keeps it.
+fn unpublish_all(
+    source: &FabricSource,
+    window: WindowRange,
+    device: &mut Line,
+) -> Result<(), Unanswered> {
+    let part = u8::try_from(source.ld).unwrap_or(u8::MAX);
+    let door = Door::Cci(Cci::Memdev(MemdevId(source.memdev)));
+    let mut manager = Line::to(source.directory.join(door.to_string()));
+    for tag in steward::groups_there(|request| device.ask(request))? {
+        if !is_made_in(window, part, tag) {
+            continue;
+        }
+        let asked = ReferenceRequest {
+            tag: Tag(tag.bytes()),
+        };
+        match manager.ask(&Request::RemoveReference(asked)) {
+            // One that was not sealed is not published.
+            Ok(_) | Err(Unanswered::Refused(_)) => {}
+            Err(silent) => return Err(silent),
+        }
+    }
+    Ok(())
 }
 
 /// A connection that is made anew where it broke.

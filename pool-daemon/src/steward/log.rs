@@ -1,5 +1,6 @@
 //! What the records of a dynamic capacity log say.
 
+use fabric_emu::cci::Tag;
 use fabric_emu::cci::event_records::{
     DynamicCapacityEvent, DynamicCapacityEventType, EventBody, EventRecord,
 };
@@ -9,7 +10,11 @@ use fabric_emu::span::Span;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     /// A piece is offered; the next record has another one of the same offer.
-    Offered { piece: Span, has_more: bool },
+    Offered {
+        piece: Span,
+        tag: Tag,
+        has_more: bool,
+    },
     /// A piece is asked back.
     AskedBack(Span),
     /// A piece was taken by force.
@@ -24,6 +29,7 @@ pub(super) enum News {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) pieces: Vec<Span>,
+    pub(super) tag: Tag,
 }
 
 pub(super) fn news(record: &EventRecord) -> News {
@@ -34,7 +40,14 @@ pub(super) fn news(record: &EventRecord) -> News {
     let (start, bytes) = (event.extent.start_dpa, event.extent.length);
     let piece = Span { start, bytes };
     match event.event_type {
-        DynamicCapacityEventType::AddCapacity => News::Offered { piece, has_more },
+        DynamicCapacityEventType::AddCapacity => {
+            let tag = event.extent.tag;
+            News::Offered {
+                piece,
+                tag,
+                has_more,
+            }
+        }
         DynamicCapacityEventType::ReleaseCapacity => News::AskedBack(piece),
         DynamicCapacityEventType::ForcedCapacityRelease => News::Taken(piece),
         DynamicCapacityEventType::RegionConfigurationUpdated => News::Reconfigured,

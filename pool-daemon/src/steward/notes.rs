@@ -2,7 +2,7 @@
 
 use fabric_emu::cci::ReturnCode;
 
-use super::{Capacity, Steward, Terms};
+use super::{Capacity, Steward, Terms, Whose};
 
 /// Why a device does not get what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum Note {
     /// It does not say how its regions lie.
     Refused(ReturnCode),
     /// It has no such region, or none that can be numbered in extents.
-    NoRegion,
+    NoRegion(u8),
     /// Its manager does not answer.
     ManagerIsSilent,
     /// Its manager gives nothing.
@@ -24,19 +24,19 @@ impl Note {
     const fn is_of_reach(self) -> bool {
         matches!(
             self,
-            Self::NobodyAnswers | Self::Refused(_) | Self::NoRegion
+            Self::NobodyAnswers | Self::Refused(_) | Self::NoRegion(_)
         )
     }
 
     fn text(self, terms: &Terms) -> String {
-        let (ld, region) = (terms.ld.0, terms.region);
+        let ld = terms.ld.0;
         match self {
             Self::NobodyAnswers => format!(
                 "nobody answers for logical device {ld}: look whether the fabric is served, \
                  whether the host is bound to it, and whether ld is right"
             ),
             Self::Refused(code) => format!("the device does not tell its regions ({code:?})"),
-            Self::NoRegion => format!(
+            Self::NoRegion(region) => format!(
                 "region {region} is none, or its blocks are not of whole extents: name another one"
             ),
             Self::ManagerIsSilent => "the manager of the device does not answer".to_owned(),
@@ -56,9 +56,11 @@ impl Steward {
     pub(super) fn note(&mut self, note: Option<Note>) {
         if self.noted != note {
             self.noted = note;
-            let text = note.map(|note| note.text(&self.terms));
-            self.says
-                .push_back(Capacity::Noted(text.unwrap_or_default()));
+            let text = note.map(|note| note.text(&self.terms)).unwrap_or_default();
+            if note.is_none_or(Note::is_of_reach) {
+                self.say(Whose::Groups, Capacity::Noted(text.clone()));
+            }
+            self.say(Whose::Own, Capacity::Noted(text));
         }
     }
 

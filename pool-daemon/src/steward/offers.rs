@@ -1,7 +1,7 @@
 //! Memory that is offered: what is taken of it, and in which order it is answered.
 
-use fabric_emu::cci::List;
 use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::{List, Tag};
 use fabric_emu::span::Span;
 use pool_core::{EXTENT_BYTES, Nanos};
 
@@ -16,12 +16,13 @@ pub(super) const NOTHING: UpdatedExtentList = UpdatedExtentList {
 
 impl Steward {
     /// A piece is offered. Of more than can be kept nothing is taken.
-    pub(super) fn is_offered(&mut self, piece: Span, has_more: bool) {
+    pub(super) fn is_offered(&mut self, piece: Span, tag: Tag, has_more: bool) {
         if self.offered >= OFFERED_MAX {
             self.in_doubt = true;
             return;
         }
         self.offered += 1;
+        self.half_offer.tag = tag;
         self.half_offer.pieces.push(piece);
         if !has_more {
             self.offers.push_back(std::mem::take(&mut self.half_offer));
@@ -63,6 +64,9 @@ impl Steward {
         let (Some(region), Some(offer)) = (self.region, self.offers.front()) else {
             return (NOTHING, 0);
         };
+        if let Some(group) = self.group_answer(offer.tag, &offer.pieces) {
+            return (group, 0);
+        }
         let wanted = if demand.draining {
             0
         } else {

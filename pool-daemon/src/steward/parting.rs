@@ -4,12 +4,14 @@
 //! what the list says is there is released, as it lies in the list, until the list has nothing: the
 //! manager may take some of it meanwhile, which has a release refused and the list read anew.
 
+use std::collections::BTreeSet;
+
 use fabric_emu::cci::dcd::{
     GetDcConfigRequest, GetDcExtentListRequest, UpdatedExtent, UpdatedExtentList,
 };
-use fabric_emu::cci::{Request, Response};
+use fabric_emu::cci::{DpaExtent, Request, Response};
 use fabric_emu::span::Span;
-use pool_core::Bytes;
+use pool_core::{Bytes, GroupTag};
 
 use super::offers::NOTHING;
 use super::{EXTENTS_AT_ONCE, GIVEN_AT_ONCE, LISTED_MAX, OFFERED_MAX, Region, Unanswered};
@@ -47,7 +49,12 @@ pub(crate) fn give_all_back(
     let (mut given, mut refused) = (0_u64, Unanswered::Unreached);
     for _ in 0..TRIES {
         let there = listed(&mut ask)?;
-        let ours: Vec<Span> = there.into_iter().filter(|it| region.covers(*it)).collect();
+        let piece = |it: DpaExtent| Span {
+            start: it.start_dpa,
+            bytes: it.length,
+        };
+        let all = there.into_iter().map(piece);
+        let ours: Vec<Span> = all.filter(|it| region.covers(*it)).collect();
         if ours.is_empty() {
             return Ok(Bytes::new(given));
         }
@@ -65,10 +72,24 @@ pub(crate) fn give_all_back(
     Err(refused)
 }
 
+/// The groups that are there.
+///
+/// # Errors
+/// Where the device does not answer.
+pub(crate) fn groups_there(
+    mut ask: impl FnMut(&Request) -> Result<Response, Unanswered>,
+) -> Result<BTreeSet<GroupTag>, Unanswered> {
+    let there = listed(&mut ask)?;
+    let tags = there
+        .iter()
+        .filter_map(|it| GroupTag::from_bytes(it.tag.0).ok());
+    Ok(tags.collect())
+}
+
 /// What is there: as much of it as was read before the list was another one.
 fn listed(
     ask: &mut impl FnMut(&Request) -> Result<Response, Unanswered>,
-) -> Result<Vec<Span>, Unanswered> {
+) -> Result<Vec<DpaExtent>, Unanswered> {
     let (mut there, mut generation) = (Vec::new(), None);
     loop {
         let next = u32::try_from(there.len()).unwrap_or(u32::MAX);
@@ -85,10 +106,7 @@ fn listed(
             return Ok(there);
         }
         let is_last = part.extents.is_empty();
-        there.extend(part.extents.iter().map(|it| Span {
-            start: it.start_dpa,
-            bytes: it.length,
-        }));
+        there.extend(part.extents.iter().cloned());
         if is_last || there.len() >= part.total_extent_count as usize {
             return Ok(there);
         }

@@ -19,6 +19,13 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// One that nothing is of.
+    pub(super) const NONE: Self = Self {
+        base: 0,
+        extents: 0,
+        unit: 1,
+    };
+
     /// The region of this number; nothing where there is none, or its blocks are no whole extents
     /// and no parts of one.
     pub(crate) fn of(found: &GetDcConfigResponse, number: u8) -> Option<Self> {

@@ -1,8 +1,10 @@
 //! A steward with an emulated fabric and an engine that is counted by hand.
 
-use fabric_emu::cci::DpaExtent;
-use fabric_emu::cci::dcd_management::{InitiateReleaseRequest, RemovalPolicy};
+use fabric_emu::cci::dcd_management::{
+    InitiateAddRequest, InitiateReleaseRequest, RemovalPolicy, SelectionPolicy,
+};
 use fabric_emu::cci::virtual_switch::BindVppbRequest;
+use fabric_emu::cci::{DpaExtent, Tag};
 use fabric_emu::fabric::{Asked, Cci, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
 use fabric_emu::span::Span;
@@ -13,6 +15,7 @@ use pool_core::EXTENT_BYTES;
 use super::*;
 
 mod faults;
+mod groups;
 
 /// Two hosts, each bound to a logical device of a pool that has 256 extents for both.
 const TOPOLOGY: &str = r#"
@@ -53,7 +56,8 @@ const POOL: MemdevId = MemdevId(0);
 fn terms(ld: LdId) -> Terms {
     Terms {
         ld,
-        region: 0,
+        region: Some(0),
+        groups: None,
         step: Extents::new(8),
         low: Extents::new(4),
         high: Extents::new(16),
@@ -153,7 +157,7 @@ impl Rig {
                 self.pool.used = self.pool.used.common(&self.pool.there);
             }
             Capacity::Reached(reached) => self.pool.is_reached = *reached,
-            Capacity::Noted(_) => {}
+            Capacity::Groups(_) | Capacity::NoGroup { .. } | Capacity::Noted(_) => {}
             Capacity::Poisoned(runs) => self.pool.bad = runs.iter().copied().collect(),
             &Capacity::Withdraw {
                 unit,
@@ -187,7 +191,7 @@ impl Rig {
                     self.asked += 1;
                     self.ask(Cci::Memdev(POOL), &request);
                 }
-                Do::Say(word) => self.hear(word),
+                Do::Say(_, word) => self.hear(word),
                 Do::Rest(until) => {
                     assert!(until > self.now, "a rest ends later");
                     return;
@@ -440,8 +444,8 @@ fn what_the_engine_let_go_of_and_nobody_heard_is_there_again() {
     rig.now = rig.now.saturating_add(Nanos::from_millis(10));
     loop {
         match rig.steward.next(rig.now, &rig.pool.demand()) {
-            Do::Say(Capacity::Withdraw { .. }) => break,
-            Do::Say(word) => rig.hear(word),
+            Do::Say(_, Capacity::Withdraw { .. }) => break,
+            Do::Say(_, word) => rig.hear(word),
             Do::Mailbox(request) => {
                 let (host, memdev, ld) = (HOST, POOL, LdId(0));
                 rig.ask(Cci::Mailbox { host, memdev, ld }, &request);

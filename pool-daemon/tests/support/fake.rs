@@ -338,6 +338,7 @@ fn segment((tenant, segment_id): (String, u64)) -> admin::SegmentDetail {
             }),
             holders: 1,
             sealed: segment_id == 8,
+            tag: String::new(),
         }),
         holders: vec![admin::Holder {
             client_id: 5,

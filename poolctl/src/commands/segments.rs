@@ -78,6 +78,7 @@ fn render(reply: &ListSegmentsReply) -> String {
         "SHARED WITH",
         "UNITS",
         "ON",
+        "TAG",
     ]);
     for detail in &reply.segments {
         let Some(segment) = &detail.segment else {
@@ -98,6 +99,7 @@ fn render(reply: &ListSegmentsReply) -> String {
             shared_with(segment),
             units(segment),
             text::or_dash(&devices(&segment.pieces)),
+            text::or_dash(&segment.tag),
         ]);
     }
     let waiting = reply.segments.iter().filter_map(waiting);

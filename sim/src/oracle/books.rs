@@ -313,7 +313,11 @@ impl Books {
                 let all = self.bad.iter().chain(fresh.iter()).collect();
                 self.bad = all;
             }
-            Capacity::Withdraw { .. } | Capacity::Reached(_) | Capacity::Noted(_) => {}
+            Capacity::Withdraw { .. }
+            | Capacity::Reached(_)
+            | Capacity::Noted(_)
+            | Capacity::Groups(_)
+            | Capacity::NoGroup { .. } => {}
         }
     }
 

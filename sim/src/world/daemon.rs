@@ -8,7 +8,7 @@ use pool_daemon::engine::command::{
 use pool_daemon::engine::effect::{Action, Effects};
 use pool_daemon::engine::{Engine, Found};
 use pool_daemon::journal::{Record, Table};
-use pool_daemon::steward::{Do, Steward, Unanswered};
+use pool_daemon::steward::{Do, Steward, Unanswered, Whose};
 use pool_proto::admin::v1::PoolEvent;
 use pool_proto::common::v1::Pages;
 use pool_proto::session::v1::reply;
@@ -69,6 +69,7 @@ fn name_of(action: &Action) -> (&'static str, u64) {
         Action::Answer { .. } => ("answer", 0),
         Action::Publish(_) => ("publish", 0),
         Action::Withdrawn { device, .. } => ("withdrawn", device.number().into()),
+        Action::Group { device, .. } => ("group", device.number().into()),
     }
 }
 
@@ -82,6 +83,8 @@ fn said(change: &Capacity) -> u64 {
         Capacity::Poisoned(runs) => 3_000 + count(runs),
         Capacity::Reached(reached) => 4_000 + u64::from(*reached),
         Capacity::Noted(note) => 5_000 + u64::from(note.is_empty()),
+        Capacity::Groups(groups) => 6_000 + groups.len() as u64,
+        Capacity::NoGroup { segment, .. } => 7_000 + segment.number(),
     }
 }
 
@@ -237,6 +240,8 @@ impl World {
                 };
                 return self.ordered(h, order);
             }
+            // No device of a plan has groups.
+            Action::Group { .. } => return broken("no group is asked for", "one is"),
             Action::Withdrawn { runs, .. } => {
                 machine.books.withdrawn(&runs);
                 if let Some((steward, _)) = &mut machine.steward {
@@ -326,7 +331,8 @@ impl World {
             let next = steward.next(self.now, &demand);
             let answer = match next {
                 Do::Rest(_) => return Ok(()),
-                Do::Say(change) => {
+                Do::Say(Whose::Groups, _) => continue, // No region has groups here.
+                Do::Say(Whose::Own, change) => {
                     machine.books.told(&change);
                     self.trace.note("said", [h as u64, said(&change), 0, 0]);
                     if let Capacity::Present(runs) = &change {

@@ -44,7 +44,8 @@ fn quota(request: u32, limit: u32) -> Quota {
 pub(crate) fn terms(h: usize) -> Terms {
     Terms {
         ld: LdId(u16::try_from(h).unwrap_or(u16::MAX)),
-        region: 0,
+        region: Some(0),
+        groups: None,
         step: Extents::new(2),
         low: Extents::new(2),
         high: Extents::new(5),
@@ -67,6 +68,7 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         persistent: false,
         numa_node: None,
         dynamic: false,
+        shared: None,
     };
     let tenant = |name: &str, uid, ddr, pooled| TenantPlan {
         name: name.to_owned(),
@@ -97,6 +99,7 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
                 persistent: mix.persistent,
                 kind: "fabric",
                 dynamic: !mix.shipped,
+                shared: None,
                 ..device("p0", "pooled", pooled)
             },
         ],

@@ -9,7 +9,7 @@ use pool_core::mem::{Access, FileMap};
 use pool_core::packet::{self, PacketError};
 use pool_core::sync::atomic::{AtomicU64, Ordering};
 use pool_core::units::GIB;
-use pool_core::{Bytes, EXTENT_BYTES, PoolAddr};
+use pool_core::{Bytes, EXTENT_BYTES, Extents, GroupTag, PoolAddr};
 use pool_proto::common::v1 as common;
 use pool_proto::session::v1::{self as session, Reply, Request, reply, request};
 use prost::Message as _;
@@ -229,6 +229,7 @@ impl Model {
             }
             Body::Share(_) => done(),
             Body::Seal(ask) => self.seal(who, ask),
+            Body::Join(ask) => self.join(who, &ask),
             Body::Acquire(ask) => self.acquire(ask.segment_id, ask.unit),
             Body::Release(ask) => self.release(ask.segment_id, ask.unit),
             Body::Recall(_) => done(),
@@ -292,8 +293,11 @@ impl Model {
             let aligned = self.next_addr().get().next_multiple_of(ask.align);
             self.next_extent = (aligned - self.window_base) / EXTENT_BYTES;
         }
+        let extents = Extents::new(u32::try_from(bytes / EXTENT_BYTES).unwrap());
+        let tag = GroupTag::new([7; 8], self.next_addr(), extents).filter(|_| ask.tier == "common");
         let message = common::Segment {
             segment_id: segment,
+            tag: tag.map(|tag| tag.to_string()).unwrap_or_default(),
             incarnation: self.take_id(),
             addr: self.next_addr().get(),
             bytes: 0,
@@ -486,6 +490,17 @@ impl Model {
         (seg.message.sealed, seg.access) = (true, Access::ReadOnly);
         self.last.insert(who.client, (who.id, Some(ask.segment_id)));
         self.grant(ask.segment_id)
+    }
+
+    fn join(&mut self, who: Who, ask: &session::Join) -> Said {
+        let mut all = self.segments.values();
+        let sealed = all.find(|seg| seg.message.sealed && seg.message.tag == ask.tag);
+        let Some(id) = sealed.map(|seg| seg.message.segment_id) else {
+            return refused(common::ErrorClass::Caller, common::ErrorReason::NotFound);
+        };
+        self.held.insert(id);
+        self.last.insert(who.client, (who.id, Some(id)));
+        self.grant(id)
     }
 
     fn renew(&mut self, who: Who, segment: u64, tier: Option<String>) -> Said {

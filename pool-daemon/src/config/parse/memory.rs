@@ -164,23 +164,12 @@ fn fabric(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> 
     let memdev = number(section.number("memdev", 0..=u64::from(u16::MAX))?);
     let ld = number(section.number("ld", 0..=u64::from(u16::MAX))?);
     let region = number(section.number("region", 0..=7)?);
-    let (step, low) = (
-        extents(section, "step", defaults::FABRIC_STEP)?,
-        extents(section, "low", defaults::FABRIC_LOW)?,
-    );
-    let least = Bytes::new(low.get().saturating_add(step.get()));
-    let allowed = format!("no less than low and step together, {least}, in steps of 2 MiB");
-    let written = size(section, "high", &allowed, |high| {
-        high >= least && high.get().is_multiple_of(EXTENT_BYTES)
-    })?;
-    let high = written.map_or(defaults::FABRIC_HIGH.max(least), |high| high.value);
-    let millis = |written: Option<Item<u64>>, default: Nanos| {
-        written.map_or(default, |written| Nanos::from_millis(written.value))
+    let shared = section.boolean("shared")?.is_some_and(|it| it.value);
+    let ahead = if shared {
+        Ahead::default() // Groups are asked for one by one, so these keys are none of its own.
+    } else {
+        ahead(section)?
     };
-    let idle = millis(
-        section.number("idle_ms", 1..=DAY_MS)?,
-        defaults::FABRIC_IDLE,
-    );
     let patience = section.number("patience_ms", 1..=DAY_MS)?;
     let patience = millis(patience, defaults::FABRIC_PATIENCE);
     let written = section.boolean("emulated")?;
@@ -194,13 +183,59 @@ fn fabric(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> 
         ld,
         // At most 7.
         region: u8::try_from(region).unwrap_or(0),
+        shared,
+        step: ahead.step,
+        low: ahead.low,
+        high: ahead.high,
+        idle: ahead.idle,
+        patience,
+    };
+    Ok((DeviceKind::Fabric(source), true))
+}
+
+/// How much of a device is asked for ahead, and when it is given back.
+#[derive(Debug)]
+struct Ahead {
+    step: Bytes,
+    low: Bytes,
+    high: Bytes,
+    idle: Nanos,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self {
+            step: defaults::FABRIC_STEP,
+            low: defaults::FABRIC_LOW,
+            high: defaults::FABRIC_HIGH,
+            idle: defaults::FABRIC_IDLE,
+        }
+    }
+}
+
+fn ahead(section: &mut Section<'_>) -> Result<Ahead, ConfigError> {
+    let (step, low) = (
+        extents(section, "step", defaults::FABRIC_STEP)?,
+        extents(section, "low", defaults::FABRIC_LOW)?,
+    );
+    let least = Bytes::new(low.get().saturating_add(step.get()));
+    let allowed = format!("no less than low and step together, {least}, in steps of 2 MiB");
+    let written = size(section, "high", &allowed, |high| {
+        high >= least && high.get().is_multiple_of(EXTENT_BYTES)
+    })?;
+    let high = written.map_or(defaults::FABRIC_HIGH.max(least), |high| high.value);
+    let idle = section.number("idle_ms", 1..=DAY_MS)?;
+    let idle = millis(idle, defaults::FABRIC_IDLE);
+    Ok(Ahead {
         step,
         low,
         high,
         idle,
-        patience,
-    };
-    Ok((DeviceKind::Fabric(source), true))
+    })
+}
+
+fn millis(written: Option<Item<u64>>, default: Nanos) -> Nanos {
+    written.map_or(default, |written| Nanos::from_millis(written.value))
 }
 
 /// A whole number of extents, at least one.

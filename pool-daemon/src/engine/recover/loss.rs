@@ -49,7 +49,7 @@ impl Engine {
             .filter(|b| !b.present && b.built.is_some())
             .map(|b| b.segment)
             .collect();
-        for segment in missing {
+        for segment in missing.into_iter().chain(self.freed_groups()) {
             self.lose_if_nobody_comes(segment);
             self.release_unprovable(segment);
         }

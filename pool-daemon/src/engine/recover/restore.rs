@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::engine::command::{Built, FileIdentity, PeerIdentity};
 use crate::engine::device::Device;
 use crate::engine::domain::Domain;
+use crate::engine::group;
 use crate::engine::rows::runs_in;
 use crate::engine::runs::Run;
 use crate::engine::segment::{Backing, Client, Last, Segment, Share, Stage};
@@ -150,7 +151,7 @@ impl Engine {
             first: first.get(),
             count: capacity.get(),
         };
-        self.window
+        self.addresses_of(range)
             .remove(range)
             .map_err(|_| bad("its addresses are another's too"))?;
         let stage = if row.freed { Stage::Freed } else { Stage::Live };
@@ -159,6 +160,7 @@ impl Engine {
             .iter()
             .map(|&id| BackingId::new(id))
             .collect::<Option<_>>();
+        let tag = group::tag_of(&row.tag).map_err(|_| bad("its tag is none"))?;
         let mut segment = Segment {
             id,
             tenant,
@@ -183,6 +185,8 @@ impl Engine {
             sealed: row.sealed,
             writers: row.writers,
             domain: Domain::restored(row).map_err(bad)?,
+            is_group: tag.is_some(),
+            tag,
         };
         self.restore_shares(&mut segment, row)?;
         self.restore_holders(&mut segment, row)?;

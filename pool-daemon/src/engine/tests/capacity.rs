@@ -23,6 +23,7 @@ pub(super) fn dynamic_plan() -> Plan {
     plan.tiers.push(TierPlan { name: FAR.into() });
     plan.devices.push(DevicePlan {
         dynamic: true,
+        shared: None,
         kind: "fabric",
         ..device("x0", FAR, 16)
     });
@@ -61,7 +62,11 @@ impl World {
                 let fresh: RunSet = runs.iter().copied().collect();
                 self.bad.add(&fresh.minus(&self.bad)).unwrap();
             }
-            Capacity::Withdraw { .. } | Capacity::Reached(_) | Capacity::Noted(_) => {}
+            Capacity::Withdraw { .. }
+            | Capacity::Reached(_)
+            | Capacity::Noted(_)
+            | Capacity::Groups(_)
+            | Capacity::NoGroup { .. } => {}
         }
         let device = self.dynamic_device();
         self.step(Command::Capacity { device, change });

@@ -103,6 +103,7 @@ fn a_device_that_is_drained_lets_all_go_that_is_free_whoever_waits_or_is_guarant
     let mut plan = guaranteed();
     plan.devices.push(DevicePlan {
         dynamic: true,
+        shared: None,
         kind: "fabric",
         ..device("x1", "far", 16)
     });

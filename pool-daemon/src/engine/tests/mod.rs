@@ -11,6 +11,7 @@ mod configuration;
 mod devices;
 mod domains;
 mod evictions;
+mod groups;
 mod holding;
 mod laws;
 mod leaving;

@@ -31,6 +31,7 @@ pub(super) fn device(name: &str, tier: &str, count: u32) -> DevicePlan {
         persistent: false,
         numa_node: None,
         dynamic: false,
+        shared: None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::domains;
 use super::laws;
 use super::process::{Pid, Process};
 use crate::engine::command::{Built, Command, FileIdentity, Operation, TicketId, WorldError};
-use crate::engine::effect::{Action, Effects};
+use crate::engine::effect::{Action, Effects, GroupAsk};
 use crate::engine::plan::Plan;
 use crate::engine::{Engine, Found, RecoverError, Run, RunSet};
 use crate::journal::{Record, Rows, Table};
@@ -59,6 +59,10 @@ pub(super) struct World {
     /// The extents of the dynamic device that are there, and those that are bad.
     pub(super) there: RunSet,
     pub(super) bad: RunSet,
+    /// What is to be done about groups, in order.
+    pub(super) asked_of_groups: Vec<GroupAsk>,
+    /// Files of groups that the reactor is to destroy.
+    pub(super) to_destroy: Vec<BackingId>,
     pub(super) published: Vec<String>,
     pub(super) operated: Option<Result<Option<DeviceMessage>, Error>>,
     /// Builds and copies succeed at once.
@@ -115,6 +119,8 @@ impl World {
             withdrawn: None,
             there: RunSet::default(),
             bad: RunSet::default(),
+            asked_of_groups: Vec::new(),
+            to_destroy: Vec::new(),
             published: Vec::new(),
             operated: None,
             prompt: true,
@@ -207,24 +213,13 @@ impl World {
                 self.there = self.there.minus(&runs.iter().copied().collect());
                 self.withdrawn = Some(runs);
             }
+            Action::Group { ask, .. } => self.asked_of_groups.push(ask),
             Action::Copy { segment, from, to } => self.copying.push_back((segment, from, to)),
             Action::Watch { backing } => {
                 assert!(self.files[&backing].kept, "only what is there is watched");
                 self.watched.insert(backing);
             }
-            Action::Discard { backing } => {
-                let given = |p: &Process| p.received.contains(&backing);
-                assert!(
-                    !self.processes.values().any(given),
-                    "{backing} was given to somebody and is discarded"
-                );
-                assert!(
-                    !self
-                        .durable
-                        .contains_key(&(Table::Backings, backing.number()))
-                );
-                self.files.remove(&backing);
-            }
+            Action::Discard { backing } => self.discard(backing),
             Action::Answer { outcome, .. } => self.operated = Some(outcome),
             Action::Format { .. }
             | Action::Enter { .. }
@@ -238,6 +233,25 @@ impl World {
         }
     }
 
+    fn discard(&mut self, backing: BackingId) {
+        if self.is_of_a_group(backing) {
+            // Other hosts have it, so nobody proves more than that nobody here has.
+            assert!(
+                !self.is_mapped(backing),
+                "a file is destroyed that is mapped"
+            );
+            return self.to_destroy.push(backing);
+        }
+        let given = |p: &Process| p.received.contains(&backing);
+        assert!(
+            !self.processes.values().any(given),
+            "{backing} was given to somebody and is discarded"
+        );
+        let place = (Table::Backings, backing.number());
+        assert!(!self.durable.contains_key(&place));
+        self.files.remove(&backing);
+    }
+
     /// Builds and copies until there is nothing to do.
     pub(super) fn work(&mut self) {
         loop {
@@ -245,6 +259,9 @@ impl World {
                 self.finish_build(0, Ok(()));
             } else if !self.copying.is_empty() {
                 self.finish_copy(Ok(()));
+            } else if let Some(backing) = self.to_destroy.pop() {
+                self.files.remove(&backing);
+                self.step_alone(Command::Released { backing });
             } else if !self.finish_domain_work(true) {
                 return;
             }

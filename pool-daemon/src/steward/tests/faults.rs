@@ -46,7 +46,7 @@ impl Alone {
         for _ in 0..5_000 {
             let request = match self.steward.next(self.now, &self.demand) {
                 Do::Rest(_) => return,
-                Do::Say(word) => {
+                Do::Say(_, word) => {
                     self.said.push(word);
                     continue;
                 }
@@ -145,7 +145,7 @@ impl Rig {
                     self.ask(Cci::Mailbox { host, memdev, ld }, &request);
                 }
                 Do::Manager(request) => self.ask(Cci::Memdev(POOL), &request),
-                Do::Say(word) => self.hear(word),
+                Do::Say(_, word) => self.hear(word),
                 Do::Rest(_) => panic!("it rests"),
             }
         }

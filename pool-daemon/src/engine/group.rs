@@ -1,0 +1,417 @@
+//! Groups: segments that several hosts share, one writing before all others read.
+//!
+//! A group is memory of a fabric under a tag. One host makes it, as a segment like others; when it
+//! is sealed it is published, and other hosts join it by its tag, read-only, at the same address
+//! ([`pool_core::tag`]). Nobody writes it from then on, so no host has to hear of another's writes.
+//! It stays as long as it is published or some host has it: its maker may die, or let go of it.
+//!
+//! # Protocol
+//! A segment on a device of groups is begun without files. The device's steward is asked for the
+//! group ([`GroupAsk`]), and says which groups the host has, all of them each time. Where the
+//! segment's is among them its extents are claimed and its one file is built, and from there on it
+//! is a grant like others. A group of which nothing is claimed any more is left: the segment was
+//! proven gone, or nobody wants it, or it is one of before a crash that the journal does not know.
+//!
+//! What was sealed is published after the commit, and again at each start of the daemon, for it may
+//! have died in between.
+//!
+//! # Invariants
+//! 1. The extents of a group are a backing's, all of them, or free and about to be left.
+//! 2. What is not sealed is not published: no host can join it.
+//! 3. The addresses of groups are apart from all others, and each host makes its groups in its own
+//!    part of them: so no two hosts take the same.
+
+use std::collections::BTreeSet;
+
+use pool_core::{ClientId, DeviceId, Extents, GroupTag, NoTag, SegmentId, planted};
+use pool_proto::common::v1::Access;
+use pool_proto::session::v1 as session;
+
+use super::command::{HadGroup, NoGroup, WorldError};
+use super::effect::{Action, GroupAsk};
+use super::grant::Wanted;
+use super::job::{Job, Purpose};
+use super::runs::{Run, RunSet};
+use super::segment::{Backing, Segment, Stage};
+use super::{Engine, Refusal, take_id};
+
+/// What is refused of a group, and why.
+const IS_FIXED: &str = "the segment is a group that hosts share: it keeps its size, its tier and \
+                        its files for as long as it lives, and so does a share that was used";
+
+impl Engine {
+    /// The device of a tier of groups.
+    pub(super) fn device_of_groups(&self, tier: usize) -> Option<DeviceId> {
+        let mut devices = self.devices_of(tier);
+        let device = devices.find(|device| device.plan.shared.is_some());
+        device.map(|device| device.id)
+    }
+
+    /// # Errors
+    /// [`Refusal::NotPermitted`] where the segment is a group.
+    pub(super) fn not_a_group(&self, id: SegmentId) -> Result<(), Refusal> {
+        if self.segment(id)?.is_group {
+            return Err(Refusal::NotPermitted(IS_FIXED));
+        }
+        Ok(())
+    }
+
+    /// Begins a segment that other hosts may join once it is sealed.
+    pub(super) fn make_group(
+        &mut self,
+        asker: (ClientId, u64),
+        on: DeviceId,
+        wanted: &Wanted,
+    ) -> Result<(), Refusal> {
+        if !wanted.may_be_a_group() {
+            return Err(Refusal::Malformed(
+                "a group that hosts share keeps its size and is no domain: leave out \
+                 capacity_bytes, piece_bytes and coherence, or use another tier",
+            ));
+        }
+        self.may_begin(wanted)?;
+        self.device_gives(on, wanted)?;
+        let (id, incarnation) = (take_id!(self, segment), self.next_incarnation()?);
+        let range = self.take_group_place(on, wanted.extents, wanted.align)?;
+        self.begin_segment(id, incarnation, range, wanted, &[]);
+        let (addr, extents) = (self.addr_of(range.first), wanted.extents);
+        let make = GroupAsk::Make {
+            segment: id,
+            addr,
+            extents,
+        };
+        self.await_group(asker, on, id, make);
+        Ok(())
+    }
+
+    /// Opens a group that is here, or begins to have one that another host has sealed.
+    pub(super) fn join_group(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        ask: &session::Join,
+    ) -> Result<(), Refusal> {
+        let tier = self.tier_named(&ask.tier)?;
+        let on = self.device_of_groups(tier).ok_or(Refusal::Malformed(
+            "the tier has no memory that hosts share: join the group in a tier that has",
+        ))?;
+        let tag: GroupTag = ask.tag.parse().map_err(|_| {
+            Refusal::Malformed("tag is none of a group: 32 hexadecimal digits, copied as a whole")
+        })?;
+        if let Some(id) = self.segment_of(tag) {
+            return self.open_group(client, request_id, id);
+        }
+        let wanted = self.wanted_group(client, tier, tag, ask)?;
+        let range = self.group_range(tag)?;
+        self.may_begin(&wanted)?;
+        self.device_gives(on, &wanted)?;
+        let (id, incarnation) = (take_id!(self, segment), self.next_incarnation()?);
+        self.group_window.remove(range).map_err(|_| {
+            Refusal::Held(format!(
+                "the addresses of group {tag} are another segment's: free that first"
+            ))
+        })?;
+        self.begin_segment(id, incarnation, range, &wanted, &[]);
+        if let Some(segment) = self.segments.get_mut(&id) {
+            (segment.tag, segment.sealed) = (Some(tag), true);
+        }
+        let join = GroupAsk::Join { segment: id, tag };
+        self.await_group((client, request_id), on, id, join);
+        Ok(())
+    }
+
+    /// Has the steward of the device asked for what a segment is to be.
+    fn await_group(&mut self, asker: (ClientId, u64), on: DeviceId, id: SegmentId, ask: GroupAsk) {
+        let job = Job {
+            asker: Some(asker),
+            purpose: Purpose::Create,
+            fresh: Vec::new(),
+            unbuilt: 1, // Its one file, when the group is there.
+            failure: None,
+        };
+        self.jobs.insert(id, job);
+        self.actions.push(Action::Group { device: on, ask });
+    }
+
+    /// # Errors
+    /// [`Refusal::TierFull`] where the device can have no group of that length now.
+    fn device_gives(&self, on: DeviceId, wanted: &Wanted) -> Result<(), Refusal> {
+        let device = self.devices.get(&on).filter(|device| device.reached);
+        let device = device.filter(|device| !device.draining && !device.removed);
+        let room = device.map_or(Extents::ZERO, |it| it.most().saturating_sub(it.total()));
+        if room >= wanted.extents {
+            return Ok(());
+        }
+        Err(self.no_room_for(wanted.tier, wanted.extents, room))
+    }
+
+    fn no_room_for(&self, tier: usize, asked: Extents, room: Extents) -> Refusal {
+        Refusal::TierFull {
+            tier: self.tier_name(tier).to_owned(),
+            total: self.tier_most(tier).bytes(),
+            free: room.bytes(),
+            draining: Extents::ZERO.bytes(),
+            asked: asked.bytes(),
+        }
+    }
+
+    /// The segment of a group that is here, or is about to be.
+    fn segment_of(&self, tag: GroupTag) -> Option<SegmentId> {
+        let mut all = self.segments.values();
+        let found = all.find(|segment| segment.tag == Some(tag));
+        found.map(|segment| segment.id)
+    }
+
+    /// Opens a group that this host has.
+    fn open_group(
+        &mut self,
+        client: ClientId,
+        request_id: u64,
+        id: SegmentId,
+    ) -> Result<(), Refusal> {
+        let own = self.clients.get(&client).map(|client| client.tenant);
+        let segment = self.segment(id)?;
+        match segment.stage {
+            Stage::Live => {}
+            Stage::Building => return self.not_busy(id),
+            Stage::Freed => {
+                return Err(Refusal::Busy(format!(
+                    "the group was {id}, which is freed and not proven gone yet: close it \
+                     everywhere and retry"
+                )));
+            }
+        }
+        if own != Some(segment.tenant) {
+            let tenant = self.tenants.name(segment.tenant);
+            return Err(Refusal::Held(format!(
+                "this host has the group for tenant {tenant}: ask it for a share"
+            )));
+        }
+        if !segment.sealed {
+            return Err(Refusal::Held(format!(
+                "{id} is not sealed yet: a group is joined after that"
+            )));
+        }
+        self.open_as(client, request_id, id, Access::ReadOnly)
+    }
+
+    /// A request to join, with everything checked.
+    fn wanted_group(
+        &self,
+        client: ClientId,
+        tier: usize,
+        tag: GroupTag,
+        ask: &session::Join,
+    ) -> Result<Wanted, Refusal> {
+        self.may_hold_more(client)?;
+        let tenant = self.clients.get(&client).map(|client| client.tenant);
+        let tenant = tenant.ok_or(Refusal::UnknownClient)?;
+        let lifetime = super::grant::lifetime_of(ask.lifetime, &ask.name)?;
+        Ok(Wanted::group(
+            tenant,
+            tier,
+            tag.extents(),
+            &ask.name,
+            lifetime,
+        ))
+    }
+
+    /// Where a group lies in the window.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`] where that is no place of groups here.
+    fn group_range(&self, tag: GroupTag) -> Result<Run, Refusal> {
+        let offset = tag.addr().checked_offset_from(self.plan.window.base());
+        let first = offset.and_then(Extents::holding).map(Extents::get);
+        let places = self.group_places();
+        let range = first.map(|first| Run {
+            first,
+            count: tag.extents().get(),
+        });
+        let lies_in = |range: &Run| {
+            let end = range.first.checked_add(range.count);
+            range.first >= places.first && end.is_some_and(|end| end <= places.end())
+        };
+        range.filter(lies_in).ok_or(Refusal::NotPermitted(
+            "the group has addresses that are none of groups here: all hosts of a fabric need the \
+             same [window]",
+        ))
+    }
+
+    /// Whether this host has made the group, or an earlier life of it has.
+    fn is_ours(&self, on: DeviceId, tag: GroupTag) -> bool {
+        let part = self.group_part(on);
+        let range = self.group_range(tag).ok().zip(part);
+        range.is_some_and(|(range, part)| (part.first..part.end()).contains(&range.first))
+    }
+
+    /// A steward has said which groups this host has.
+    pub(super) fn groups_are(&mut self, on: DeviceId, groups: Vec<HadGroup>) {
+        let runs = groups.iter().flat_map(|group| &group.runs);
+        let present: RunSet = runs.copied().collect();
+        let had = groups.iter().map(|group| (group.tag, group.runs.clone()));
+        self.groups.insert(on, had.collect());
+        self.present(on, present);
+        for group in groups {
+            let waits = |job: &&Job| job.purpose == Purpose::Create && job.fresh.is_empty();
+            let segment = group.asked_for;
+            if let Some(id) = segment.filter(|id| self.jobs.get(id).filter(waits).is_some()) {
+                self.group_came(on, id, &group);
+            }
+        }
+    }
+
+    /// The group that a segment waits for is there: its extents are the segment's, and its file is
+    /// built.
+    fn group_came(&mut self, on: DeviceId, id: SegmentId, group: &HadGroup) {
+        if let Err(refusal) = self.claim_group(on, id, group) {
+            self.fail_job(id, &refusal);
+        }
+    }
+
+    fn claim_group(
+        &mut self,
+        on: DeviceId,
+        id: SegmentId,
+        group: &HadGroup,
+    ) -> Result<(), Refusal> {
+        let segment = self.segment(id)?;
+        let (tenant, count) = (segment.tenant, group.runs.iter().map(|run| run.count).sum());
+        let fits = segment.extents == Extents::new(count)
+            && segment.range.first == self.group_range(group.tag)?.first;
+        if !fits {
+            return Err(unfit());
+        }
+        let backing = take_id!(self, backing);
+        let device = self.devices.get_mut(&on);
+        let device = device.ok_or(Refusal::Broken("the device of a group is gone"))?;
+        // What is bad of it is not free.
+        let whole = device.claim_all(&group.runs);
+        whole.map_err(|_| Refusal::World(WorldError::Withdrawn))?;
+        device.tie(id);
+        self.tenants
+            .charge(tenant, device.tier, Extents::new(count));
+        let made = Backing {
+            id: backing,
+            segment: id,
+            device: on,
+            runs: group.runs.clone(),
+            built: None,
+            charged: tenant,
+            quarantined: false,
+            present: false,
+        };
+        self.backings.insert(backing, made);
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.tag = Some(group.tag);
+            segment.files.insert(backing);
+        }
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.fresh.push(backing);
+        }
+        self.actions.push(Action::Build {
+            backing,
+            device: on,
+            bytes: Extents::new(count).bytes(),
+            runs: group.runs.clone(),
+            shareable: true,
+        });
+        Ok(())
+    }
+
+    /// The group that a segment waits for is not to be had.
+    pub(super) fn no_group(&mut self, id: SegmentId, why: NoGroup) {
+        let waits = |job: &&Job| job.purpose == Purpose::Create && job.fresh.is_empty();
+        let segment = self.segments.get(&id);
+        let segment = segment.filter(|_| self.jobs.get(&id).filter(waits).is_some());
+        let Some(segment) = segment else {
+            return;
+        };
+        let (tier, asked) = (segment.tier, segment.extents);
+        let refusal = match why {
+            NoGroup::NoRoom => self.no_room_for(tier, asked, Extents::ZERO),
+            NoGroup::NotThere => {
+                let name = segment.tag.map_or_else(String::new, |tag| tag.to_string());
+                Refusal::not_found("group", name)
+            }
+            NoGroup::Unreached => Refusal::Busy(
+                "the fabric does not answer, or not in time: retry when it does".to_owned(),
+            ),
+            NoGroup::Refused => Refusal::Busy(
+                "the fabric's manager refuses: the daemon's log says what, and docs/fabric.md what \
+                 a region of groups has to be"
+                    .to_owned(),
+            ),
+            NoGroup::Blocks(block) => Refusal::PartOfBlock {
+                asked: asked.bytes(),
+                block: block.bytes(),
+            },
+        };
+        self.fail_job(id, &refusal);
+    }
+
+    /// Leaves the groups of which nothing is claimed any more.
+    pub(super) fn leave_groups(&mut self) {
+        let mut idle = Vec::new();
+        for (&on, groups) in &self.groups {
+            let Some(device) = self.devices.get(&on) else {
+                continue;
+            };
+            let theirs = groups.iter().filter(|(_, runs)| device.is_idle(runs));
+            idle.extend(theirs.map(|(&tag, runs)| (on, tag, runs.clone())));
+        }
+        for (on, tag, runs) in idle {
+            self.groups.entry(on).or_default().remove(&tag);
+            if let Some(device) = self.devices.get_mut(&on) {
+                device.leave(&runs);
+            }
+            self.touch_device(on);
+            self.publish_device("device-resized", on);
+            let is_ours = self.is_ours(on, tag) && !planted!("group.stays_published");
+            let ask = GroupAsk::Leave { tag, is_ours };
+            self.actions.push(Action::Group { device: on, ask });
+        }
+    }
+
+    /// What every life begins with: what is sealed is published, or was already.
+    pub(super) fn publish_groups(&mut self) {
+        let live = self.segments.values().filter(|s| s.stage == Stage::Live);
+        let groups: Vec<_> = live.filter(|s| s.tag.is_some()).map(|s| s.id).collect();
+        groups.into_iter().for_each(|id| self.publish_group(id));
+    }
+
+    /// Groups that are freed, and not gone yet.
+    pub(super) fn freed_groups(&self) -> BTreeSet<SegmentId> {
+        let freed = |s: &&Segment| s.is_group && s.stage == Stage::Freed;
+        let groups = self.segments.values().filter(freed);
+        groups.map(|segment| segment.id).collect()
+    }
+
+    /// Publishes a group that is sealed and ours.
+    pub(super) fn publish_group(&mut self, id: SegmentId) {
+        let segment = self.segments.get(&id);
+        let segment = segment.filter(|s| s.sealed || planted!("group.is_published_unsealed"));
+        let group = segment.and_then(|s| Some((s.tag?, self.device_of_groups(s.tier)?)));
+        let Some((tag, on)) = group.filter(|&(tag, on)| self.is_ours(on, tag)) else {
+            return;
+        };
+        let ask = GroupAsk::Publish(tag);
+        self.actions.push(Action::Group { device: on, ask });
+    }
+}
+
+/// The group that is there is not the one of the tag.
+fn unfit() -> Refusal {
+    Refusal::NotPermitted(
+        "the group is not as its tag says: make it again, on a host with the same [window]",
+    )
+}
+
+/// The tag of a row; none where it is empty.
+pub(super) fn tag_of(bytes: &[u8]) -> Result<Option<GroupTag>, NoTag> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let bytes = bytes.try_into().map_err(|_| NoTag)?;
+    GroupTag::from_bytes(bytes).map(Some)
+}

@@ -1,0 +1,383 @@
+//! Groups that hosts share, as the engine of one of them has them.
+
+use std::collections::BTreeMap;
+
+use pool_core::{DeviceId, Extents, GroupTag, PoolAddr, SegmentId};
+use pool_proto::common::v1::{Access, Error, ErrorReason, Lifetime, Segment};
+use pool_proto::session::v1::{self as session, event, reply};
+use session::request::Body;
+
+use super::ask;
+use super::capacity::run;
+use super::plans::{ALPHA, BETA, device, plan, quota};
+use super::process::Pid;
+use super::world::World;
+use crate::engine::command::{Capacity, Command, HadGroup, NoGroup, Operation};
+use crate::engine::effect::GroupAsk;
+use crate::engine::plan::{DevicePlan, GROUP_PARTS, Plan, TierPlan};
+use crate::engine::{Engine, Run};
+use crate::journal::{Record, Table};
+
+const COMMON: &str = "common";
+
+/// The pool of the laws, with a tier of groups of at most 16 extents, of which this host makes its
+/// own in part 1.
+fn group_plan() -> Plan {
+    let mut plan = plan();
+    // The upper half has three extents for each host.
+    plan.tiers.push(TierPlan {
+        name: COMMON.into(),
+    });
+    plan.devices.push(DevicePlan {
+        dynamic: true,
+        shared: Some(1),
+        kind: "fabric",
+        ..device("g0", COMMON, 16)
+    });
+    for tenant in &mut plan.tenancy.tenants {
+        let common = BTreeMap::from([(COMMON.to_owned(), quota(0, 12))]);
+        tenant.quotas.extend(common);
+    }
+    plan
+}
+
+/// The tag of a group that another host has made: in part 2.
+fn foreign(number: u8, extents: u32) -> GroupTag {
+    let window = group_plan().window;
+    let places = 96 / 2 / GROUP_PARTS;
+    let first = u64::from(48 + 2 * places);
+    let addr = PoolAddr::new(window.base().get() + first * pool_core::EXTENT_BYTES);
+    GroupTag::new([number; 8], addr, Extents::new(extents)).unwrap()
+}
+
+fn create(count: u32) -> Body {
+    let mut create = ask::create_kept("g", count);
+    create.tier = COMMON.into();
+    Body::Create(create)
+}
+
+fn join(tag: GroupTag) -> Body {
+    Body::Join(session::Join {
+        tier: COMMON.into(),
+        tag: tag.to_string(),
+        name: String::new(),
+        lifetime: Lifetime::Held.into(),
+    })
+}
+
+impl World {
+    pub(super) fn is_of_a_group(&self, backing: pool_core::BackingId) -> bool {
+        let segment = self.engine.backings.get(&backing).map(|it| it.segment);
+        let segment = segment.and_then(|id| self.engine.segments.get(&id));
+        segment.is_some_and(|segment| segment.is_group)
+    }
+
+    fn groups_device(&self) -> DeviceId {
+        let mut ids = self.engine.device_ids();
+        ids.find(|(_, name)| *name == "g0").unwrap().0
+    }
+
+    fn says_of_groups(&mut self, change: Capacity) {
+        let device = self.groups_device();
+        self.step(Command::Capacity { device, change });
+    }
+
+    /// These groups are there; the last was asked for, for a segment.
+    fn has(&mut self, groups: &[(GroupTag, Run)], asked_for: Option<SegmentId>) {
+        let last = groups.len().saturating_sub(1);
+        self.there = groups.iter().map(|&(_, run)| run).collect();
+        let had = groups.iter().enumerate().map(|(at, &(tag, run))| HadGroup {
+            tag,
+            runs: vec![run],
+            asked_for: asked_for.filter(|_| at == last),
+        });
+        self.says_of_groups(Capacity::Groups(had.collect()));
+    }
+
+    /// What the steward was asked since this was asked last.
+    fn wishes(&mut self) -> Vec<GroupAsk> {
+        std::mem::take(&mut self.asked_of_groups)
+    }
+
+    fn last_answer(&self, pid: Pid) -> &reply::Body {
+        let process = &self.processes[&pid];
+        &process.answers[&process.last_id]
+    }
+
+    fn granted_last(&self, pid: Pid) -> Segment {
+        match self.last_answer(pid) {
+            reply::Body::Granted(granted) => granted.segment.clone().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused_last(&self, pid: Pid) -> Error {
+        match self.last_answer(pid) {
+            reply::Body::Error(error) => error.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A group of so many extents that a client has made, at the first of the device.
+    fn made(&mut self, pid: Pid, count: u32) -> (Segment, GroupTag) {
+        self.send(pid, create(count));
+        let wishes = self.wishes();
+        let &[
+            GroupAsk::Make {
+                segment,
+                addr,
+                extents,
+            },
+        ] = &wishes[..]
+        else {
+            panic!("{wishes:?}");
+        };
+        let tag = GroupTag::new([1; 8], addr, extents).unwrap();
+        self.has(&[(tag, run(0, count))], Some(segment));
+        (self.granted_last(pid), tag)
+    }
+}
+
+fn world() -> World {
+    let mut world = World::new(group_plan());
+    world.says_of_groups(Capacity::Reached(true));
+    world
+}
+
+#[test]
+fn a_group_lies_in_the_makers_part_of_the_addresses_and_is_published_when_it_is_sealed() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let (segment, tag) = world.made(alpha, 2);
+    let places = u64::from(96 / 2 / GROUP_PARTS);
+    let first = (segment.addr - group_plan().window.base().get()) / pool_core::EXTENT_BYTES;
+    assert_eq!(first, 48 + places, "the first of part 1");
+    assert_eq!(segment.tag, tag.to_string());
+    assert!(world.wishes().is_empty(), "nobody may join it yet");
+    world.granted(alpha, ask::seal(segment.segment_id, 1));
+    assert_eq!(world.wishes(), [GroupAsk::Publish(tag)]);
+}
+
+#[test]
+fn what_is_joined_is_read_only_at_its_makers_address_and_had_once() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    let tag = foreign(7, 3);
+    world.send(alpha, join(tag));
+    let wishes = world.wishes();
+    let &[
+        GroupAsk::Join {
+            segment,
+            tag: asked,
+        },
+    ] = &wishes[..]
+    else {
+        panic!("{wishes:?}");
+    };
+    assert_eq!(asked, tag);
+    let busy = world.refused(beta, join(tag));
+    assert_eq!(busy.reason(), ErrorReason::Busy);
+    world.has(&[(tag, run(4, 3))], Some(segment));
+    let granted = world.granted_last(alpha);
+    assert_eq!((granted.addr, granted.sealed), (tag.addr().get(), true));
+    let again = world.attach(ALPHA);
+    assert_eq!(
+        world.granted(again, join(tag)).segment_id,
+        granted.segment_id
+    );
+    let other = world.refused(beta, join(tag));
+    assert_eq!(
+        other.reason(),
+        ErrorReason::InUse,
+        "it is another tenant's here"
+    );
+    assert!(world.wishes().is_empty());
+}
+
+#[test]
+fn a_group_is_left_when_nobody_here_has_it_and_is_no_more_published_where_it_was_made() {
+    what_is_freed_is_left();
+}
+
+fn what_is_freed_is_left() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let (segment, tag) = world.made(alpha, 2);
+    let reader = world.attach(ALPHA);
+    world.granted(reader, ask::open("g", Access::ReadOnly));
+    world.send(alpha, ask::free(segment.segment_id, true));
+    assert!(world.wishes().is_empty(), "somebody has it mapped");
+    world.send(reader, ask::close(segment.segment_id));
+    assert_eq!(world.wishes(), [GroupAsk::Leave { tag, is_ours: true }]);
+    world.has(&[], None);
+    let theirs = foreign(3, 2);
+    world.has(&[(theirs, run(0, 2))], None);
+    let left = GroupAsk::Leave {
+        tag: theirs,
+        is_ours: false,
+    };
+    assert_eq!(world.wishes(), [left], "nobody wants what is there");
+}
+
+#[test]
+fn a_group_that_comes_for_nobody_is_left_again() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.send(alpha, create(2));
+    let wishes = world.wishes();
+    let &[
+        GroupAsk::Make {
+            segment,
+            addr,
+            extents,
+        },
+    ] = &wishes[..]
+    else {
+        panic!("{wishes:?}");
+    };
+    world.kill(alpha);
+    let tag = GroupTag::new([1; 8], addr, extents).unwrap();
+    world.has(&[(tag, run(0, 2))], Some(segment));
+    assert_eq!(world.wishes(), [GroupAsk::Leave { tag, is_ours: true }]);
+    assert!(world.engine.check().balanced);
+}
+
+#[test]
+fn what_is_not_to_be_had_is_refused_and_changes_nothing() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let reasons = [
+        (NoGroup::NoRoom, ErrorReason::TierFull),
+        (NoGroup::NotThere, ErrorReason::NotFound),
+        (NoGroup::Unreached, ErrorReason::Busy),
+        (NoGroup::Refused, ErrorReason::Busy),
+        (NoGroup::Blocks(Extents::new(128)), ErrorReason::OutOfRange),
+    ];
+    for (why, reason) in reasons {
+        world.send(alpha, create(2));
+        let wishes = world.wishes();
+        let &[GroupAsk::Make { segment, .. }] = &wishes[..] else {
+            panic!("{wishes:?}");
+        };
+        world.says_of_groups(Capacity::NoGroup { segment, why });
+        assert_eq!(world.refused_last(alpha).reason(), reason, "{why:?}");
+        assert!(world.engine.check().balanced && world.engine.segments.is_empty());
+    }
+    for (body, reason) in [
+        (join(foreign(1, 60)), ErrorReason::NotPermitted),
+        (create(13), ErrorReason::OverQuota),
+        (create(4), ErrorReason::WindowFull),
+    ] {
+        assert_eq!(world.refused(alpha, body).reason(), reason);
+    }
+    assert!(world.wishes().is_empty());
+}
+
+#[test]
+fn a_group_whose_length_is_not_that_of_its_tag_is_not_granted() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let tag = foreign(7, 3);
+    world.send(alpha, join(tag));
+    let wishes = world.wishes();
+    let &[GroupAsk::Join { segment, .. }] = &wishes[..] else {
+        panic!("{wishes:?}");
+    };
+    world.has(&[(tag, run(4, 2))], Some(segment));
+    let refused = world.refused_last(alpha);
+    assert_eq!(refused.reason(), ErrorReason::NotPermitted);
+    assert_eq!(
+        world.wishes(),
+        [GroupAsk::Leave {
+            tag,
+            is_ours: false
+        }]
+    );
+}
+
+#[test]
+fn a_group_that_left_is_lost_here_and_its_holders_are_told() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let (segment, _) = world.made(alpha, 2);
+    world.has(&[], None);
+    let lost = event::Body::Lost(session::Lost {
+        segment_id: segment.segment_id,
+    });
+    assert_eq!(world.processes[&alpha].events, [lost]);
+    world.send(alpha, ask::close(segment.segment_id));
+    assert!(world.wishes().is_empty(), "it has left already");
+    assert!(world.engine.segments.is_empty() && world.engine.check().balanced);
+}
+
+#[test]
+fn a_new_life_has_the_groups_of_before_and_publishes_what_is_sealed_again() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let (segment, tag) = world.made(alpha, 2);
+    world.granted(alpha, ask::seal(segment.segment_id, 1));
+    world.wishes();
+    world.restart(|_| true);
+    assert_eq!(world.wishes(), [GroupAsk::Publish(tag)]);
+    world.has(&[(tag, run(0, 2))], None);
+    assert!(world.wishes().is_empty(), "somebody has it");
+    let row = &world.durable[&(Table::Segments, segment.segment_id)];
+    let Record::Segment(row) = row else {
+        panic!("{row:?}");
+    };
+    assert_eq!(row.tag, tag.bytes());
+}
+
+#[test]
+fn a_new_life_publishes_nothing_that_is_not_sealed() {
+    what_is_not_sealed_is_not_published();
+}
+
+fn what_is_not_sealed_is_not_published() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    world.made(alpha, 2);
+    world.restart(|_| true);
+    assert_eq!(world.wishes(), []);
+}
+
+/// Catches: group.is_published_unsealed, group.stays_published
+#[cfg(feature = "fault")]
+#[test]
+fn planted_bugs_of_groups_are_found() {
+    for (bug, law) in [
+        (
+            "group.is_published_unsealed",
+            what_is_not_sealed_is_not_published as fn(),
+        ),
+        ("group.stays_published", what_is_freed_is_left),
+    ] {
+        law();
+        pool_core::fault::plant(Some(bug));
+        let broken = std::panic::catch_unwind(law).is_err();
+        pool_core::fault::plant(None);
+        assert!(broken, "{bug} is not found");
+    }
+}
+
+#[test]
+fn the_addresses_of_groups_are_nobody_elses() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let beta = world.attach(BETA);
+    world.send(alpha, create(3));
+    let full = world.refused(beta, {
+        let mut create = ask::create(2);
+        create.capacity_bytes = super::plans::extents(49);
+        Body::Create(create)
+    });
+    assert_eq!(
+        full.reason(),
+        ErrorReason::WindowFull,
+        "half of it is for groups"
+    );
+    world.operate(Operation::Drain("g0".into())).unwrap();
+    let drained = world.refused(beta, join(foreign(1, 2)));
+    assert_eq!(drained.reason(), ErrorReason::TierFull);
+    assert!(Engine::check(&world.engine).balanced);
+}

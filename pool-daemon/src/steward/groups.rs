@@ -1,0 +1,455 @@
+//! Groups, as a steward has them: asked for by their tags, one by one, and had as a whole.
+//!
+//! A group is made by an offer under a tag of ours, joined by one under a tag that another host has
+//! published, and left by giving all of it back. *Published* is what the manager holds a reference
+//! to (5606h): it keeps the group when no host has it, and says that its maker has sealed it. So a
+//! group is looked for among the tags (5608h) before it is joined, and one without a reference is
+//! not there for anybody.
+//!
+//! What the host has of groups is read from the same list, log and poison list as all else of its
+//! logical device; here is what is different of it: an offer is taken as a whole or not at all, and
+//! the engine is told of groups, not of extents.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd_management::{
+    InitiateAddRequest, ListTagsRequest, ListTagsResponse, ReferenceRequest, SelectionPolicy,
+    TagInformation,
+};
+use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
+use fabric_emu::span::Span;
+use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, planted};
+
+use super::offers::NOTHING;
+use super::{Region, Step, Steward, Unanswered, Whose};
+use crate::engine::command::{Capacity, HadGroup, NoGroup};
+use crate::engine::{Run, RunSet};
+
+/// Tags in one answer: a list that is longer is asked for in parts.
+const TAGS_AT_ONCE: u32 = 256;
+
+/// What is to be done about a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupWish {
+    /// Make it, for a segment.
+    Make(SegmentId, GroupTag),
+    /// Have it, for a segment, if it is published.
+    Join(SegmentId, GroupTag),
+    /// Other hosts may join it.
+    Publish(GroupTag),
+    /// It is not wanted any more: the tag, and whether this host has made it.
+    Leave(GroupTag, bool),
+}
+
+/// How far a wish has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GroupStep {
+    /// Looked for among the tags, from this one on.
+    Look(GroupTag, u32),
+    Add(GroupTag, SelectionPolicy),
+    Publish(GroupTag),
+    Unpublish(GroupTag),
+    GiveBack(GroupTag),
+}
+
+/// A group that was asked for and is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Awaited {
+    segment: SegmentId,
+    until: Nanos,
+}
+
+type Had = BTreeMap<GroupTag, Vec<Run>>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Groups {
+    pub(super) number: u8,
+    pub(super) region: Option<Region>,
+    wishes: VecDeque<GroupWish>,
+    awaited: BTreeMap<GroupTag, Awaited>,
+    /// What the engine was told is there; nothing before it was told.
+    held: Option<Had>,
+    /// What the list says is there, until the engine is told.
+    there: Had,
+    /// What the engine was told is bad.
+    bad: RunSet,
+    pub(super) found_bad: Vec<Run>,
+    retry_at: Nanos,
+}
+
+fn runs_of(groups: &Had) -> RunSet {
+    groups.values().flatten().copied().collect()
+}
+
+impl Groups {
+    pub(super) fn new(number: u8) -> Self {
+        Self {
+            number,
+            region: None,
+            wishes: VecDeque::new(),
+            awaited: BTreeMap::new(),
+            held: None,
+            there: Had::new(),
+            bad: RunSet::default(),
+            found_bad: Vec::new(),
+            retry_at: Nanos::ZERO,
+        }
+    }
+
+    /// Something is to be done now.
+    pub(super) fn are_wanted(&self, now: Nanos) -> bool {
+        !self.wishes.is_empty() && now >= self.retry_at
+    }
+
+    /// What the engine is told of groups; those that a segment waits for are named once.
+    fn word(&mut self, groups: &Had) -> Capacity {
+        let had = groups.iter().map(|(&tag, runs)| HadGroup {
+            tag,
+            runs: runs.clone(),
+            asked_for: self.awaited.remove(&tag).map(|it| it.segment),
+        });
+        Capacity::Groups(had.collect())
+    }
+
+    /// Groups of which nothing is among these extents.
+    fn without(&self, left: &RunSet) -> Had {
+        let held = self.held.clone().unwrap_or_default();
+        let stays = |runs: &Vec<Run>| runs.iter().all(|&run| left.within(run).is_empty());
+        held.into_iter().filter(|(_, runs)| stays(runs)).collect()
+    }
+
+    /// A piece was taken by force: its group is there no more.
+    pub(super) fn was_taken(&mut self, piece: Span) -> Option<Capacity> {
+        let taken = self.region?.runs(&[piece]);
+        let rest = self.without(&taken);
+        let is_less = self.held.as_ref().is_some_and(|held| *held != rest);
+        is_less.then(|| {
+            self.held = Some(rest.clone());
+            self.word(&rest)
+        })
+    }
+
+    /// What was there is there no more.
+    pub(super) fn forget_all(&mut self) -> Option<Capacity> {
+        self.bad = RunSet::default();
+        let before = self.held.replace(Had::new());
+        let told = before.is_some_and(|held| held.is_empty());
+        (!told).then(|| Capacity::Groups(Vec::new()))
+    }
+
+    /// Whether an offer under this tag is taken: how many extents it is.
+    pub(super) fn takes(&self, tag: Tag, pieces: &[Span]) -> bool {
+        let tag = GroupTag::from_bytes(tag.0).ok();
+        let Some((tag, region)) = tag.zip(self.region) else {
+            return false;
+        };
+        let whole = pieces.iter().map(|&piece| u64::from(region.whole(piece)));
+        let is_whole = whole.sum::<u64>() == u64::from(tag.extents().get());
+        is_whole && (self.awaited.contains_key(&tag) || planted!("group.takes_any_offer"))
+    }
+
+    /// What the list says of groups. What is to be said before anything else, if anything is.
+    pub(super) fn listed(&mut self, pieces: &[DpaExtent], is_first: bool) -> Option<Capacity> {
+        let region = self.region?;
+        let mut there = BTreeMap::<GroupTag, Vec<(u16, Run)>>::new();
+        for it in pieces {
+            let piece = Span {
+                start: it.start_dpa,
+                bytes: it.length,
+            };
+            let tag = GroupTag::from_bytes(it.tag.0).ok();
+            let (count, first) = (region.whole(piece), region.first(piece));
+            if let Some((tag, first)) = tag.zip(first).filter(|_| count > 0) {
+                let run = Run { first, count };
+                let runs = there.entry(tag).or_default();
+                runs.push((it.shared_extent_sequence, run));
+            }
+        }
+        let in_order = there.into_iter().map(|(tag, mut runs)| {
+            runs.sort_by_key(|(sequence, _)| *sequence);
+            (tag, runs.into_iter().map(|(_, run)| run).collect())
+        });
+        self.there = in_order.collect();
+        self.bad = self.bad.common(&runs_of(&self.there));
+        self.found_bad.clear();
+        if is_first {
+            let there = std::mem::take(&mut self.there);
+            self.held = Some(there.clone());
+            return Some(self.word(&there));
+        }
+        let held = self.held.take()?;
+        let stays = |(tag, runs): &(GroupTag, Vec<Run>)| self.there.get(tag) == Some(runs);
+        let rest: Had = held.clone().into_iter().filter(stays).collect();
+        let has_left = rest != held;
+        self.held = Some(rest.clone());
+        has_left.then(|| self.word(&rest))
+    }
+
+    /// What is bad, and then what is there.
+    pub(super) fn settled(&mut self) -> Vec<Capacity> {
+        let mut words = Vec::new();
+        let there = std::mem::take(&mut self.there);
+        let bad: RunSet = self.found_bad.drain(..).collect();
+        let fresh = bad.common(&runs_of(&there)).minus(&self.bad);
+        if fresh.count() > 0 {
+            words.push(Capacity::Poisoned(fresh.iter().collect()));
+            // It is disjoint from what was bad before.
+            let added = self.bad.add(&fresh);
+            debug_assert!(added.is_ok(), "what is new is not there");
+        }
+        let is_awaited = there.keys().any(|tag| self.awaited.contains_key(tag));
+        if self.held.as_ref() != Some(&there) || is_awaited {
+            words.push(self.word(&there));
+        }
+        self.held = Some(there);
+        words
+    }
+
+    /// Groups that were asked for and have not come in time.
+    fn overdue(&mut self, now: Nanos) -> Vec<Capacity> {
+        let late = self.awaited.iter().filter(|(_, it)| now >= it.until);
+        let late: Vec<_> = late.map(|(&tag, it)| (tag, it.segment)).collect();
+        let why = NoGroup::Unreached;
+        let words = late.into_iter().map(|(tag, segment)| {
+            self.awaited.remove(&tag);
+            Capacity::NoGroup { segment, why }
+        });
+        words.collect()
+    }
+
+    fn spans(&self, tag: GroupTag) -> Vec<Span> {
+        let runs = self.held.as_ref().and_then(|held| held.get(&tag));
+        let region = self.region.zip(runs);
+        region.map_or_else(Vec::new, |(region, runs)| region.spans(runs))
+    }
+}
+
+impl Steward {
+    /// Has something done about a group. Where the device has none, nobody hears of it.
+    pub fn wish(&mut self, now: Nanos, wish: GroupWish) {
+        let until = now.saturating_add(self.terms.patience);
+        let Some(groups) = &mut self.groups else {
+            return;
+        };
+        if let GroupWish::Make(segment, tag) | GroupWish::Join(segment, tag) = wish {
+            groups.awaited.insert(tag, Awaited { segment, until });
+        }
+        groups.wishes.push_back(wish);
+    }
+
+    /// Begins what is to be done about groups, if anything is. Whether something was begun.
+    pub(super) fn begin_wish(&mut self, now: Nanos) -> bool {
+        let Some(groups) = &mut self.groups else {
+            return false;
+        };
+        let overdue = groups.overdue(now);
+        let unit = groups.region.map_or(1, |region| region.unit);
+        let wish = (now >= groups.retry_at).then(|| groups.wishes.pop_front());
+        let step = match wish.flatten() {
+            None => None,
+            Some(GroupWish::Make(segment, tag)) => {
+                if tag.extents().get().is_multiple_of(unit) {
+                    Some(GroupStep::Add(tag, SelectionPolicy::Free))
+                } else {
+                    groups.awaited.remove(&tag);
+                    let why = NoGroup::Blocks(Extents::new(unit));
+                    self.say(Whose::Groups, Capacity::NoGroup { segment, why });
+                    None
+                }
+            }
+            Some(GroupWish::Join(_, tag)) => Some(GroupStep::Look(tag, 0)),
+            Some(GroupWish::Publish(tag)) => Some(GroupStep::Publish(tag)),
+            Some(GroupWish::Leave(tag, true)) => Some(GroupStep::Unpublish(tag)),
+            Some(GroupWish::Leave(tag, false)) => Some(GroupStep::GiveBack(tag)),
+        };
+        for word in overdue {
+            self.say(Whose::Groups, word);
+        }
+        if let Some(step) = step.filter(|step| self.is_to_be_done(*step)) {
+            self.step = Step::Group(step);
+            return true;
+        }
+        false
+    }
+
+    /// Nothing is given back that has left already, and nothing added that nobody waits for.
+    fn is_to_be_done(&self, step: GroupStep) -> bool {
+        let Some(groups) = &self.groups else {
+            return false;
+        };
+        match step {
+            GroupStep::Add(tag, _) | GroupStep::Look(tag, _) => groups.awaited.contains_key(&tag),
+            GroupStep::GiveBack(tag) => !groups.spans(tag).is_empty(),
+            GroupStep::Publish(_) | GroupStep::Unpublish(_) => true,
+        }
+    }
+
+    /// The command of a step, and whether it is the manager's.
+    pub(super) fn group_request(&self, step: GroupStep) -> (Request, bool) {
+        let tag = |tag: GroupTag| Tag(tag.bytes());
+        match step {
+            GroupStep::Look(_, from) => {
+                let asked = ListTagsRequest {
+                    starting_index: from,
+                    max_tags: TAGS_AT_ONCE,
+                };
+                (Request::ListTags(asked), true)
+            }
+            GroupStep::Add(group, selection_policy) => {
+                let asked = InitiateAddRequest {
+                    host_id: self.terms.ld,
+                    selection_policy,
+                    region_number: self.groups.as_ref().map_or(0, |groups| groups.number),
+                    length: u64::from(group.extents().get()) * EXTENT_BYTES,
+                    tag: tag(group),
+                    extents: None,
+                };
+                (Request::InitiateAdd(asked), true)
+            }
+            GroupStep::Publish(group) => {
+                let asked = ReferenceRequest { tag: tag(group) };
+                (Request::AddReference(asked), true)
+            }
+            GroupStep::Unpublish(group) => {
+                let asked = ReferenceRequest { tag: tag(group) };
+                (Request::RemoveReference(asked), true)
+            }
+            GroupStep::GiveBack(group) => {
+                let spans = self.groups.as_ref().map(|groups| groups.spans(group));
+                let extents: Vec<_> = spans.into_iter().flatten().map(updated).collect();
+                let list = UpdatedExtentList {
+                    flags: 0,
+                    extents: extents.try_into().unwrap_or_default(),
+                };
+                (Request::ReleaseDc(list), false)
+            }
+        }
+    }
+
+    /// What came of a command about a group.
+    pub(super) fn group_answered(
+        &mut self,
+        now: Nanos,
+        step: GroupStep,
+        answer: Result<&Response, Unanswered>,
+    ) {
+        match (step, answer) {
+            (GroupStep::Look(tag, _), Ok(Response::ListTags(list))) => self.looked(tag, list),
+            // The offer is in the log by now.
+            (GroupStep::Add(..), Ok(_)) => self.step = Step::Events,
+            (GroupStep::Unpublish(tag), Ok(_) | Err(Unanswered::Refused(_))) => {
+                self.go_on(GroupStep::GiveBack(tag));
+            }
+            (GroupStep::Publish(_), Ok(_)) => self.step = Step::Decide,
+            (GroupStep::GiveBack(tag), Ok(_)) => {
+                if let Some(held) = self.groups.as_mut().and_then(|it| it.held.as_mut()) {
+                    held.remove(&tag);
+                }
+                self.read_list();
+            }
+            (GroupStep::Look(tag, _) | GroupStep::Add(tag, _), Err(Unanswered::Refused(code))) => {
+                self.group_refused(now, (tag, step), code);
+            }
+            // It was taken by force meanwhile, or is the fabric's no more.
+            (GroupStep::Publish(_), Err(Unanswered::Refused(_))) => self.step = Step::Decide,
+            // The list says what there is.
+            (GroupStep::GiveBack(_), Err(Unanswered::Refused(_))) => self.read_list(),
+            (step, _) => self.try_again(now, step),
+        }
+    }
+
+    fn go_on(&mut self, step: GroupStep) {
+        self.step = if self.is_to_be_done(step) {
+            Step::Group(step)
+        } else {
+            Step::Decide
+        };
+    }
+
+    /// A group is joined if it is among the tags, and published.
+    fn looked(&mut self, tag: GroupTag, list: &ListTagsResponse) {
+        let asked = match self.step {
+            Step::Group(GroupStep::Look(_, from)) => from,
+            _ => 0,
+        };
+        let found = list.tags.iter().find(|it| it.tag.0 == tag.bytes());
+        let published = |it: &TagInformation| it.flags & TagInformation::FM_HOLDS_REFERENCE != 0;
+        let next = asked.saturating_add(u32::try_from(list.tags.len()).unwrap_or(u32::MAX));
+        let has_more = !list.tags.is_empty() && next < list.total_tags;
+        match found {
+            Some(it) if published(it) || planted!("group.joins_what_is_not_published") => {
+                self.go_on(GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess));
+            }
+            None if has_more => self.go_on(GroupStep::Look(tag, next)),
+            _ => self.no_group(tag, NoGroup::NotThere),
+        }
+    }
+
+    fn group_refused(&mut self, now: Nanos, (tag, step): (GroupTag, GroupStep), code: ReturnCode) {
+        match code {
+            ReturnCode::RetryRequired | ReturnCode::Busy => self.try_again(now, step),
+            ReturnCode::ResourcesExhausted => self.no_group(tag, NoGroup::NoRoom),
+            // The host has it already: the list says so.
+            _ if matches!(step, GroupStep::Add(_, SelectionPolicy::EnableSharedAccess))
+                && self.has(tag) =>
+            {
+                self.read_list();
+            }
+            _ => self.no_group(tag, NoGroup::Refused),
+        }
+    }
+
+    fn has(&self, tag: GroupTag) -> bool {
+        let held = self.groups.as_ref().and_then(|groups| groups.held.as_ref());
+        held.is_some_and(|held| held.contains_key(&tag))
+    }
+
+    fn no_group(&mut self, tag: GroupTag, why: NoGroup) {
+        self.step = Step::Decide;
+        let awaited = self.groups.as_mut().and_then(|it| it.awaited.remove(&tag));
+        if let Some(Awaited { segment, .. }) = awaited {
+            self.say(Whose::Groups, Capacity::NoGroup { segment, why });
+        }
+    }
+
+    /// The manager or the device does not answer, or cannot now: once more, after a while.
+    fn try_again(&mut self, now: Nanos, step: GroupStep) {
+        let Some(groups) = &mut self.groups else {
+            return;
+        };
+        groups.retry_at = now.saturating_add(self.terms.retry);
+        let segment = |tag| groups.awaited.get(&tag).map(|it| it.segment);
+        let wish = match step {
+            GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess) | GroupStep::Look(tag, _) => {
+                segment(tag).map(|segment| GroupWish::Join(segment, tag))
+            }
+            GroupStep::Add(tag, _) => segment(tag).map(|segment| GroupWish::Make(segment, tag)),
+            GroupStep::Publish(tag) => Some(GroupWish::Publish(tag)),
+            GroupStep::Unpublish(tag) => Some(GroupWish::Leave(tag, true)),
+            GroupStep::GiveBack(tag) => Some(GroupWish::Leave(tag, false)),
+        };
+        wish.into_iter()
+            .for_each(|wish| groups.wishes.push_front(wish));
+        self.step = Step::Decide;
+    }
+
+    /// An offer of a group, answered: all of it, or nothing.
+    pub(super) fn group_answer(&self, tag: Tag, pieces: &[Span]) -> Option<UpdatedExtentList> {
+        let groups = self.groups.as_ref()?;
+        let extents = groups.takes(tag, pieces);
+        let extents = extents.then(|| pieces.iter().copied().map(updated).collect::<Vec<_>>())?;
+        Some(UpdatedExtentList {
+            extents: extents.try_into().unwrap_or_default(),
+            ..NOTHING
+        })
+    }
+}
+
+fn updated(span: Span) -> UpdatedExtent {
+    UpdatedExtent {
+        start_dpa: span.start,
+        length: span.bytes,
+    }
+}

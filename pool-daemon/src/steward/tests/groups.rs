@@ -1,0 +1,322 @@
+//! Two hosts whose stewards have groups of one region, on a real fabric.
+
+use fabric_emu::cci::dcd_management::ListTagsRequest;
+use pool_core::{GroupTag, PoolAddr, SegmentId};
+
+use super::*;
+use crate::engine::command::{HadGroup, NoGroup};
+
+const SHARED: &str = r#"
+name = "shared"
+[[host]]
+name = "h0"
+window = "1 GiB"
+[[host]]
+name = "h1"
+window = "1 GiB"
+[[memdev]]
+name = "pool"
+kind = { heads = 2 }
+dynamic = "512 MiB"
+[[memdev.region]]
+length = "256 MiB"
+block = "2 MiB"
+[[memdev.region]]
+length = "256 MiB"
+block = "4 MiB"
+sharable = true
+[[link]]
+up = "h0:0"
+down = "pool:0"
+[[link]]
+up = "h1:0"
+down = "pool:1"
+"#;
+
+/// A steward of groups alone, and what it said of them.
+struct Host {
+    steward: Steward,
+    said: Vec<Capacity>,
+}
+
+struct Two {
+    fabric: Fabric,
+    hosts: [Host; 2],
+    now: Nanos,
+    /// The manager answers nobody.
+    is_deaf: bool,
+}
+
+fn host(number: u16) -> Host {
+    let terms = Terms {
+        region: None,
+        groups: Some(1),
+        ..terms(LdId(number))
+    };
+    Host {
+        steward: Steward::new(terms),
+        said: Vec::new(),
+    }
+}
+
+fn tag(number: u8, extents: u32) -> GroupTag {
+    GroupTag::new([number; 8], PoolAddr::new(1 << 40), Extents::new(extents)).unwrap()
+}
+
+fn segment(number: u64) -> SegmentId {
+    SegmentId::new(number).unwrap()
+}
+
+impl Two {
+    fn new() -> Self {
+        let topology = Topology::parse("shared", SHARED).unwrap();
+        let mut two = Self {
+            fabric: Fabric::new(&topology, 1).unwrap(),
+            hosts: [host(0), host(1)],
+            now: Nanos::from_millis(1_000),
+            is_deaf: false,
+        };
+        two.pass(20);
+        two
+    }
+
+    fn round(&mut self, number: usize) {
+        let demand = Demand {
+            total: Extents::ZERO,
+            free: Extents::ZERO,
+            most: Extents::ZERO,
+            wanted: Extents::ZERO,
+            draining: true,
+        };
+        let id = u16::try_from(number).unwrap();
+        let mailbox = Cci::Mailbox {
+            host: HostId(id),
+            memdev: POOL,
+            ld: LdId(id),
+        };
+        for _ in 0..300 {
+            let host = &mut self.hosts[number];
+            let (cci, request) = match host.steward.next(self.now, &demand) {
+                Do::Mailbox(request) => (mailbox, request),
+                Do::Manager(request) => (Cci::Memdev(POOL), request),
+                Do::Say(Whose::Own, _) => continue,
+                Do::Say(Whose::Groups, word) => {
+                    host.said.push(word);
+                    continue;
+                }
+                Do::Rest(until) => {
+                    assert!(until > self.now, "a rest ends later");
+                    return;
+                }
+            };
+            if self.is_deaf && cci == Cci::Memdev(POOL) {
+                host.steward.answered(self.now, Err(Unanswered::Unreached));
+                continue;
+            }
+            let at = Picos::from_nanos(self.now.get());
+            let answer = self.fabric.ask(at, cci, &request);
+            let answer = match &answer {
+                Ok(response) => Ok(response),
+                Err(Asked::Refused(code)) => Err(Unanswered::Refused(*code)),
+                Err(_) => Err(Unanswered::Unreached),
+            };
+            host.steward.answered(self.now, answer);
+        }
+        panic!("a round does not end");
+    }
+
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis / 10 {
+            self.now = self.now.saturating_add(Nanos::from_millis(10));
+            self.round(0);
+            self.round(1);
+        }
+    }
+
+    fn wish(&mut self, host: usize, wish: GroupWish) {
+        self.hosts[host].said.clear();
+        self.hosts[host].steward.wish(self.now, wish);
+        self.pass(30);
+    }
+
+    /// The groups that a host was told of last.
+    fn last(&self, host: usize) -> Vec<HadGroup> {
+        let mut words = self.hosts[host].said.iter().rev();
+        let groups = words.find_map(|word| match word {
+            Capacity::Groups(groups) => Some(groups.clone()),
+            _ => None,
+        });
+        groups.unwrap_or_default()
+    }
+
+    fn refused(&self, host: usize) -> Vec<NoGroup> {
+        let why = |word: &Capacity| match word {
+            Capacity::NoGroup { why, .. } => Some(*why),
+            _ => None,
+        };
+        self.hosts[host].said.iter().filter_map(why).collect()
+    }
+
+    /// How many extents each host has, as the fabric says.
+    fn really(&self) -> [u64; 2] {
+        let device = self.fabric.memdev(POOL).unwrap();
+        [0, 1].map(|ld| {
+            let spans = device.reached(LdId(ld));
+            spans.iter().map(|it| it.bytes).sum::<u64>() / EXTENT_BYTES
+        })
+    }
+
+    fn tags(&mut self) -> u32 {
+        let at = Picos::from_nanos(self.now.get());
+        let asked = Request::ListTags(ListTagsRequest {
+            starting_index: 0,
+            max_tags: 0,
+        });
+        match self.fabric.ask(at, Cci::Memdev(POOL), &asked) {
+            Ok(Response::ListTags(list)) => list.total_tags,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What must hold between a maker and a host that joins, to its end.
+fn a_group_goes_its_way() {
+    let mut two = Two::new();
+    let tag = tag(1, 4);
+    two.wish(0, GroupWish::Make(segment(5), tag));
+    let made = two.last(0);
+    assert_eq!((made.len(), made[0].tag), (1, tag));
+    assert_eq!(made[0].asked_for, Some(segment(5)));
+    assert_eq!(made[0].runs.iter().map(|run| run.count).sum::<u32>(), 4);
+    two.wish(1, GroupWish::Join(segment(8), tag));
+    assert_eq!(two.refused(1), [NoGroup::NotThere], "it is not published");
+    assert_eq!(two.really(), [4, 0]);
+    two.wish(0, GroupWish::Publish(tag));
+    two.wish(1, GroupWish::Join(segment(9), tag));
+    assert_eq!(two.last(1)[0].asked_for, Some(segment(9)));
+    assert_eq!(two.really(), [4, 4]);
+    two.wish(0, GroupWish::Leave(tag, true));
+    assert_eq!((two.really(), two.last(0)), ([0, 4], Vec::new()));
+    two.wish(0, GroupWish::Join(segment(7), tag));
+    assert_eq!(two.refused(0), [NoGroup::NotThere], "its maker has left it");
+    two.wish(1, GroupWish::Leave(tag, false));
+    assert_eq!(
+        (two.really(), two.tags()),
+        ([0, 0], 0),
+        "nothing is left of it"
+    );
+}
+
+#[test]
+fn a_group_is_made_published_joined_and_left() {
+    a_group_goes_its_way();
+}
+
+#[test]
+fn what_is_published_stays_when_no_host_has_it_and_is_joined_again() {
+    let mut two = Two::new();
+    let tag = tag(2, 8);
+    two.wish(0, GroupWish::Make(segment(1), tag));
+    two.wish(0, GroupWish::Publish(tag));
+    // Another life of the maker, that does not know it.
+    two.wish(0, GroupWish::Leave(tag, false));
+    assert_eq!((two.really(), two.tags()), ([0, 0], 1));
+    two.wish(1, GroupWish::Join(segment(2), tag));
+    assert_eq!(two.really(), [0, 8]);
+}
+
+#[test]
+fn what_cannot_be_had_is_said() {
+    let mut two = Two::new();
+    two.wish(0, GroupWish::Make(segment(1), tag(1, 3)));
+    assert_eq!(two.refused(0), [NoGroup::Blocks(Extents::new(2))]);
+    two.wish(0, GroupWish::Make(segment(2), tag(2, 256)));
+    assert_eq!(two.refused(0), [NoGroup::NoRoom]);
+    two.is_deaf = true;
+    two.wish(0, GroupWish::Make(segment(3), tag(3, 2)));
+    assert_eq!(two.refused(0), [], "it is asked again");
+    two.pass(600);
+    assert_eq!(two.refused(0), [NoGroup::Unreached]);
+    two.is_deaf = false;
+    two.pass(600);
+    assert_eq!(
+        two.refused(0),
+        [NoGroup::Unreached],
+        "nobody waits for it any more"
+    );
+    two.wish(0, GroupWish::Make(segment(4), tag(4, 2)));
+    assert_eq!(two.last(0).last().unwrap().asked_for, Some(segment(4)));
+}
+
+/// What a manager offers without having been asked is not taken.
+fn offers_of_others_are_declined() {
+    let mut two = Two::new();
+    let offer = Request::InitiateAdd(InitiateAddRequest {
+        host_id: LdId(0),
+        selection_policy: SelectionPolicy::Free,
+        region_number: 1,
+        length: 4 * EXTENT_BYTES,
+        tag: Tag(tag(9, 4).bytes()),
+        extents: None,
+    });
+    let at = Picos::from_nanos(two.now.get());
+    two.fabric.ask(at, Cci::Memdev(POOL), &offer).unwrap();
+    two.pass(50);
+    assert_eq!((two.really(), two.tags()), ([0, 0], 0));
+    two.wish(0, GroupWish::Make(segment(1), tag(1, 2)));
+    assert_eq!(two.really(), [2, 0], "and keep no other waiting");
+}
+
+#[test]
+fn a_group_that_nobody_asked_for_is_declined() {
+    offers_of_others_are_declined();
+}
+
+#[test]
+fn a_steward_that_begins_anew_says_which_groups_there_are() {
+    let mut two = Two::new();
+    two.wish(0, GroupWish::Make(segment(1), tag(1, 4)));
+    let before = two.last(0);
+    two.hosts[0] = host(0);
+    two.pass(20);
+    let groups = two.hosts[0].said.iter();
+    let groups: Vec<_> = groups
+        .filter(|word| matches!(word, Capacity::Groups(_)))
+        .collect();
+    let none = |group: &HadGroup| HadGroup {
+        asked_for: None,
+        ..group.clone()
+    };
+    let there = Capacity::Groups(before.iter().map(none).collect());
+    assert_eq!(groups, [&there], "and nothing was lost");
+    two.fabric.step(
+        Picos::from_nanos(two.now.get()),
+        &Event::Fault(Fault::MemdevCycles(POOL)),
+    );
+    two.hosts[0].said.clear();
+    two.pass(20);
+    let none = Capacity::Groups(Vec::new());
+    assert_eq!(
+        two.hosts[0].said[0], none,
+        "a device that was reset holds nothing of before"
+    );
+}
+
+/// Catches: group.joins_what_is_not_published, group.takes_any_offer
+#[cfg(feature = "fault")]
+#[test]
+fn planted_bugs_of_groups_are_found() {
+    for (bug, law) in [
+        (
+            "group.joins_what_is_not_published",
+            a_group_goes_its_way as fn(),
+        ),
+        ("group.takes_any_offer", offers_of_others_are_declined),
+    ] {
+        law();
+        pool_core::fault::plant(Some(bug));
+        let broken = std::panic::catch_unwind(law).is_err();
+        pool_core::fault::plant(None);
+        assert!(broken, "{bug} is not found");
+    }
+}
