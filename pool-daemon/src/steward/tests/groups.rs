@@ -225,6 +225,30 @@ fn what_is_published_stays_when_no_host_has_it_and_is_joined_again() {
     assert_eq!(two.really(), [0, 8]);
 }
 
+/// A host that lets go of a group and wants it again before the fabric has heard of either.
+fn what_is_joined_again_is_not_what_is_left() {
+    let mut two = Two::new();
+    let tag = tag(2, 8);
+    two.wish(0, GroupWish::Make(segment(1), tag));
+    two.wish(0, GroupWish::Publish(tag));
+    two.wish(1, GroupWish::Join(segment(2), tag));
+    two.hosts[1].said.clear();
+    two.hosts[1]
+        .steward
+        .wish(two.now, GroupWish::Leave(tag, false));
+    two.hosts[1]
+        .steward
+        .wish(two.now, GroupWish::Join(segment(3), tag));
+    two.pass(100);
+    assert_eq!(two.really(), [8, 8]);
+    assert_eq!(two.last(1)[0].asked_for, Some(segment(3)));
+}
+
+#[test]
+fn a_group_that_is_left_and_joined_again_at_once_is_there_in_the_end() {
+    what_is_joined_again_is_not_what_is_left();
+}
+
 #[test]
 fn what_cannot_be_had_is_said() {
     let mut two = Two::new();
@@ -303,6 +327,7 @@ fn a_steward_that_begins_anew_says_which_groups_there_are() {
 }
 
 /// Catches: group.joins_what_is_not_published, group.takes_any_offer
+/// Catches: group.tells_what_is_to_be_left
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
@@ -312,6 +337,10 @@ fn planted_bugs_of_groups_are_found() {
             a_group_goes_its_way as fn(),
         ),
         ("group.takes_any_offer", offers_of_others_are_declined),
+        (
+            "group.tells_what_is_to_be_left",
+            what_is_joined_again_is_not_what_is_left,
+        ),
     ] {
         law();
         pool_core::fault::plant(Some(bug));
