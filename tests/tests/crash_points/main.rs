@@ -1,7 +1,8 @@
 //! The daemon dies at every named point of every change it makes durable, and nothing is lost,
 //! nothing is done twice, and no extent is anybody's but its owner's.
 //!
-//! For each operation, each point and each passing of it:
+//! For each operation, each point and each passing of it, in a pool that is empty, half full, and
+//! full but for four extents:
 //! 1. a daemon is brought to where the operation begins, and killed;
 //! 2. the next one is planned to die at that passing; its clients come back and ask, and it dies
 //!    there ([`rounds`] tells a death within the operation from one before it);

@@ -7,16 +7,16 @@ use std::os::unix::net::UnixStream;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use pool_daemon::reactor::CRASH_POINTS;
-use pool_proto::admin::v1::{CheckReport, DeviceCheck};
-use pool_proto::common::v1::ErrorReason;
-use pool_proto::session::v1::{Reattached, reply};
+use pool_proto::admin::v1::{CheckReport, DeviceCheck, FreeSegmentRequest};
+use pool_proto::common::v1::{ErrorReason, Lifetime};
+use pool_proto::session::v1::{Create, Reattached, reply, request};
 use serde_json::Value;
 use tierpool_tests::admin::Admin;
-use tierpool_tests::client::{Connection, Held, Session, Unanswered};
+use tierpool_tests::client::{Connection, Held, Session, Unanswered, ask};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::puppet::Puppet;
 use tierpool_tests::setup::Setup;
-use tierpool_tests::{campaign, until};
+use tierpool_tests::{EXTENT, campaign, until};
 
 /// Points that only a recovery passes, in its order; the daemon dies at all of them after each
 /// death elsewhere.
@@ -27,6 +27,53 @@ const DEATHS_IN_RECOVERY: u32 = 4;
 /// Passings of a point in the course of one operation, from the start of its daemon: more than any
 /// has, so that a daemon that turns in circles is noticed.
 const PASSINGS_MAX: u32 = 40;
+
+/// Extents of the first device, which each operation's pool has.
+const EXTENTS: u32 = 16;
+/// Room for which a full pool is not full: no operation needs more.
+const ROOM: u32 = 4;
+
+/// How much of the first device is granted to somebody who has no part in an operation.
+#[derive(Debug, Clone, Copy)]
+enum Fill {
+    Empty,
+    Half,
+    Full,
+}
+
+impl Fill {
+    const ALL: [Self; 3] = [Self::Empty, Self::Half, Self::Full];
+
+    const fn extents(self) -> u32 {
+        match self {
+            Self::Empty => 0,
+            Self::Half => EXTENTS / 2,
+            Self::Full => EXTENTS - ROOM,
+        }
+    }
+
+    /// Grants as much, in pieces of one extent.
+    fn grant(self, daemon: &Daemon) -> Option<u64> {
+        let bytes = u64::from(self.extents()) * EXTENT;
+        let create = request::Body::Create(Create {
+            tier: "ddr".to_owned(),
+            bytes,
+            piece_bytes: EXTENT,
+            name: FILLER.to_owned(),
+            lifetime: Lifetime::Persistent.into(),
+            ..Create::default()
+        });
+        (bytes > 0).then(|| {
+            let mut filler = daemon.attach(FILLER);
+            let segment = filler.granted(create).id();
+            filler.ask(ask::detach());
+            segment
+        })
+    }
+}
+
+/// Who has what fills a pool.
+const FILLER: &str = "filler";
 
 /// The daemon has ended.
 #[derive(Debug)]
@@ -100,6 +147,12 @@ pub(crate) fn returned(outcome: Result<Reattached, Unanswered>) -> Result<Reatta
 
 /// Lets the daemon die at each passing of each point in the course of `case`.
 pub(crate) fn at_every_point(law: &str, case: &Case) {
+    for fill in Fill::ALL {
+        at_every_point_of(law, case, fill);
+    }
+}
+
+fn at_every_point_of(law: &str, case: &Case, fill: Fill) {
     let deaths = Cell::new(0);
     let points = CRASH_POINTS
         .iter()
@@ -107,7 +160,7 @@ pub(crate) fn at_every_point(law: &str, case: &Case) {
     let reached: BTreeSet<_> = points
         .copied()
         .filter(|point| {
-            let count = dies_at(case, point);
+            let count = dies_at(case, fill, point);
             deaths.set(deaths.get() + count);
             count > 0
         })
@@ -116,7 +169,7 @@ pub(crate) fn at_every_point(law: &str, case: &Case) {
     // After each death elsewhere it recovers, and dies, at each point of that.
     let again = deaths * DEATHS_IN_RECOVERY;
     let figures = format!("{points} points, {deaths} deaths, {again} in recoveries from them");
-    campaign(3, law, &figures);
+    campaign(3, &format!("{law}, {fill:?}"), &figures);
     assert_eq!(reached, case.passes.concat().into_iter().collect());
 }
 
@@ -129,15 +182,16 @@ enum Death {
 }
 
 /// Lets the daemon die at each passing of `point`; how many were within the operation.
-fn dies_at(case: &Case, point: &str) -> u32 {
+fn dies_at(case: &Case, fill: Fill, point: &str) -> u32 {
     let (mut nth, mut deaths) = (1, 0);
     loop {
         let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &(case.setup)());
+        let filler = fill.grant(&daemon);
         let mut scene = (case.prepare)(&daemon);
         daemon.kill();
         let has_died = loop {
             assert!(nth <= PASSINGS_MAX, "{point} is passed again and again");
-            match attempt(case, &mut daemon, &mut scene, point, nth) {
+            match attempt((case, fill), &mut daemon, &mut scene, point, nth) {
                 Ok(()) => break false,
                 Err(Death::Within) => break true,
                 Err(Death::Before) => nth += 1,
@@ -149,7 +203,7 @@ fn dies_at(case: &Case, point: &str) -> u32 {
             daemon.kill();
         }
         scene.is_repeated = true;
-        conclude(case, &mut daemon, scene);
+        conclude((case, fill), &mut daemon, scene, filler);
         if !has_died {
             return deaths;
         }
@@ -159,7 +213,7 @@ fn dies_at(case: &Case, point: &str) -> u32 {
 
 /// The operation on a daemon that dies at the `nth` passing of `point`, if it comes there.
 fn attempt(
-    case: &Case,
+    (case, fill): (&Case, Fill),
     daemon: &mut Daemon,
     scene: &mut Scene,
     point: &str,
@@ -174,7 +228,8 @@ fn attempt(
         daemon.await_crash();
         return Err(Death::Before);
     }
-    let done = (case.act)(scene, daemon).and_then(|()| await_settled(daemon, case.left));
+    let done =
+        (case.act)(scene, daemon).and_then(|()| await_settled(daemon, case.left + fill.extents()));
     done.map_err(|Ended| {
         daemon.await_crash();
         Death::Within
@@ -223,16 +278,26 @@ fn without_epoch(journal: &[String]) -> (Vec<Value>, u64) {
 }
 
 /// The operation once more, on a daemon that lives, and the end of everything.
-fn conclude(case: &Case, daemon: &mut Daemon, mut scene: Scene) {
+fn conclude(
+    (case, fill): (&Case, Fill),
+    daemon: &mut Daemon,
+    mut scene: Scene,
+    filler: Option<u64>,
+) {
     daemon.restart_as(&(case.setup)());
     scene.come_back().unwrap();
     (case.act)(&mut scene, daemon).unwrap();
-    await_settled(daemon, case.left).unwrap();
+    await_settled(daemon, case.left + fill.extents()).unwrap();
     if let Some(client) = scene.clients.first_mut() {
         // The operation's own id is used up.
         client.next_id();
     }
     (case.finish)(scene, daemon);
+    if let Some(segment_id) = filler {
+        let force = false;
+        let free = FreeSegmentRequest { segment_id, force };
+        daemon.admin().free_segment(free).unwrap();
+    }
     daemon.await_all_free();
 }
 
