@@ -4,12 +4,13 @@ use pool_core::units::LINE_BYTES;
 
 use super::{Schedule, ScheduleError};
 use crate::fabric::{Cci, Fault};
-use crate::id::{HostId, LdId, MemdevId, Port, SwitchId};
-use crate::topology::{Memdev, Topology};
+use crate::id::{HostId, LdId, MemdevId, Node, Port, SwitchId, VcsId, VppbId};
+use crate::topology::{Memdev, Switch, Topology};
 
 impl Schedule {
-    /// Whether a topology has all that the faults name. Which bridges are bound, what is mapped and
-    /// how a link can be trained shows when they happen.
+    /// Whether a topology has all that the faults name. Which bridges are bound, what is mapped,
+    /// how a link can be trained and whether a device lists that many bad lines shows when they
+    /// happen.
     ///
     /// # Errors
     /// [`ScheduleError::NotThere`] for the first of them whose part it has not.
@@ -45,8 +46,8 @@ impl Parts<'_> {
             | Fault::PortRuns(port) => self.link(port),
             Fault::SwitchRestarts(switch)
             | Fault::SwitchRefuses(switch)
-            | Fault::SwitchObeys(switch)
-            | Fault::BridgeUnbinds { switch, .. } => self.switch(switch),
+            | Fault::SwitchObeys(switch) => self.switch(switch).is_some(),
+            Fault::BridgeUnbinds { switch, vcs, vppb } => self.bridge(switch, vcs, vppb),
             Fault::MemdevVanishes(memdev)
             | Fault::MemdevReturns(memdev)
             | Fault::MemdevCycles(memdev)
@@ -81,8 +82,16 @@ impl Parts<'_> {
         host.index() < self.0.hosts.len()
     }
 
-    fn switch(&self, switch: SwitchId) -> bool {
-        switch.index() < self.0.switches.len()
+    fn switch(&self, switch: SwitchId) -> Option<&Switch> {
+        self.0.switches.get(switch.index())
+    }
+
+    /// A switch has a virtual switch for each link that leads up from it.
+    fn bridge(&self, switch: SwitchId, vcs: VcsId, vppb: VppbId) -> bool {
+        let links = self.0.links.iter();
+        let up = links.filter(|link| link.down.node == Node::Switch(switch));
+        let has_bridge = |it: &Switch| vppb.index() < usize::from(it.vppbs);
+        vcs.index() < up.count() && self.switch(switch).is_some_and(has_bridge)
     }
 
     fn link(&self, port: Port) -> bool {
@@ -106,7 +115,7 @@ impl Parts<'_> {
 
     fn interface(&self, cci: Cci) -> bool {
         match cci {
-            Cci::Switch(switch) => self.switch(switch),
+            Cci::Switch(switch) => self.switch(switch).is_some(),
             Cci::Memdev(memdev) => self.memdev(memdev).is_some(),
             Cci::Mailbox { host, memdev, ld } => self.host(host) && self.logical(memdev, ld),
         }

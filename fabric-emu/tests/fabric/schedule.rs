@@ -431,10 +431,22 @@ fn a_schedule_of_parts_that_are_not_there_is_refused_and_one_that_was_drawn_is_n
         port: PortId(99),
     };
     let host = HostId(4);
+    // It has four virtual switches, one for each host.
+    let vppbs = topology.switches[0].vppbs;
+    let bridge = |vcs, vppb| Fault::BridgeUnbinds {
+        switch: SwitchId(0),
+        vcs: VcsId(vcs),
+        vppb: VppbId(vppb),
+    };
+    let mut there = Schedule::new();
+    there.add(Picos::ZERO, bridge(3, vppbs - 1)).unwrap();
+    assert_eq!(there.check(&topology), Ok(()));
     for fault in [
         Fault::HostDies(host),
         Fault::LinkFails(nowhere),
         Fault::SwitchRestarts(SwitchId(1)),
+        bridge(4, 0),
+        bridge(0, vppbs),
         Fault::MemdevVanishes(MemdevId(1)),
         Fault::LogFills { memdev, ld },
         Fault::Poison {
