@@ -130,6 +130,8 @@ impl Server {
             Ok(Order::State) => Told::State(self.state()),
             Ok(Order::Fault(fault)) => {
                 let now = self.pace.now(&self.fabric);
+                // What was planned until now is no part of what comes of this.
+                let _planned = self.advance(now);
                 control::told(&self.step(now, &Event::Fault(fault), id))
             }
             Ok(Order::Advance(_)) if self.pace.mode() == Mode::Paced => {
@@ -301,5 +303,31 @@ impl Server {
         if let Some((backing, _)) = failed {
             self.carvings.give_up(backing);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::server::Config;
+    use super::*;
+    use crate::fabric::Fault;
+    use crate::schedule::Schedule;
+    use crate::topology::Topology;
+
+    #[test]
+    fn an_operator_is_told_what_came_of_the_fault_and_not_of_what_was_planned_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let topology = Topology::named("expander").unwrap();
+        let config = Config::new(Mode::Virtual, 1);
+        let mut server = Server::open(&topology, &folder.path().join("f"), config).unwrap();
+        // It fails: the host is alive.
+        let mut schedule = Schedule::new();
+        let planned = Fault::HostStarts(HostId(0));
+        schedule.add(Picos::ZERO, planned).unwrap();
+        server.plan(&schedule);
+        let order = serde_json::to_vec(&Order::Fault(Fault::HostDies(HostId(0)))).unwrap();
+        let done = "{\"done\":{\"lost_lines\":0}}\n";
+        assert_eq!(String::from_utf8(server.order(0, &order)).unwrap(), done);
+        assert_eq!(server.fabric.next_due(), None);
     }
 }
