@@ -239,6 +239,9 @@ fn a_log_of_errors_overflows_and_is_cleared_by_itself() {
         let cleared = clear(&mut fabric, log, all, &[]);
         assert_eq!(cleared, refused(ReturnCode::InvalidInput), "{log:?}");
     }
+    let none = clear(&mut fabric, EventLog::Failure, 0, &[]);
+    assert_eq!(none, refused(ReturnCode::InvalidInput));
+    assert_eq!(records(&mut fabric, EventLog::Failure), told);
     assert!(clear(&mut fabric, EventLog::Failure, all, &[]).is_ok());
     let told = records(&mut fabric, EventLog::Failure);
     assert_eq!((told.flags, told.records.len()), (0, 0));

@@ -166,6 +166,7 @@ fn erred() -> Vec<Row> {
             let all = [b1(0, log), b1(1, 1)];
             rows.push(of(&[]).with(&all, InvalidInput, "all, but none was lost"));
             rows.push(of(&[1]).with(&all, InvalidInput, "all, and some by their handles"));
+            rows.push(of(&[]).with(&[b1(0, log)], InvalidInput, "neither all nor any handle"));
             rows.push(of(&[1]).with(&[b1(0, log), b1(1, 2)], InvalidInput, "reserved bits"));
             let short = [b1(0, log), b1(2, 2)];
             let rule = "the count is not that of the handles";
@@ -305,6 +306,10 @@ fn overflow() -> Vec<Row> {
         release.with(&[b8(4, 100 * BLOCK)], InvalidInput, also),
         then(base::prescribed_release(&[(SHARED, BLOCK)])).no(InvalidInput, also),
         then(base::clear(&[1])).with(&[b1(1, 1)], InvalidInput, "all, and some"),
+        then(base::clear(&[])).no(
+            InvalidInput,
+            "neither all nor any handle, and some were lost",
+        ),
     ];
     for handles in [&[2][..], &[0], &[1, 3], &[257], &[0xffff]] {
         let rule = "not from the oldest on";

@@ -124,7 +124,8 @@ fn told<T>(
 
 fn clear<T>(log: &mut Log<T>, asked: &ClearEventRecordsRequest) -> Result<Response, ReturnCode> {
     let is_all = asked.clear_event_flags & ClearEventRecordsRequest::CLEAR_ALL != 0;
-    if is_all && !asked.handles.is_empty() {
+    // Either all of them or those that are named: none at all is no clearing.
+    if is_all != asked.handles.is_empty() {
         return Err(ReturnCode::InvalidInput);
     }
     if is_all {
