@@ -15,14 +15,15 @@
 //!
 //! # Invariants
 //! 1. A timer stands at the next change of a share, while there is a copy.
-//! 2. A copy that is under way has the way on which it was begun, and ends with it.
+//! 2. A copy that is under way has the way, the window and the memory with which it was begun, and
+//!    ends with any of them, also where the same comes back at once.
 
 use std::collections::BTreeMap;
 
 use super::command::Timer;
 use super::event::{AccessError, Effect};
 use super::time::Direction;
-use super::{Fabric, Physical};
+use super::{Fabric, Physical, Window};
 use crate::id::{HostId, LdId, MemdevId};
 use crate::memdev::Memdev;
 use crate::timing::{Elements, Ended, Flow, Path, Picos, Rate, Share, TransferId, Transfers};
@@ -31,13 +32,30 @@ use crate::topology::Topology;
 /// Copies that go on at once.
 const MOST: usize = 256;
 
+/// Where a copy reads or writes.
+#[derive(Debug, Clone)]
+struct End {
+    memdev: MemdevId,
+    ld: LdId,
+    /// The first address of the host's window, and what that led to.
+    window: (u64, Window),
+    /// The first address of the logical device, and how many bytes.
+    memory: (u64, u64),
+    /// Of the list of what else but fixed memory is there, when it was last looked at.
+    generation: Option<u32>,
+    is_written: bool,
+    /// The way there.
+    way: Path,
+}
+
 /// A copy that goes on.
 #[derive(Debug, Clone)]
 struct Copy {
     host: HostId,
     begun: Picos,
-    /// Where it reads and writes, and the ways there.
-    ends: Vec<(MemdevId, LdId, Path)>,
+    ends: Vec<End>,
+    /// Whether a device with which it has an end was off meanwhile.
+    is_lost: bool,
 }
 
 /// See the module.
@@ -113,36 +131,39 @@ impl Fabric {
             let Some(address) = address else {
                 continue;
             };
-            let (memdev, ld) = self.range(host, address, bytes, reads == Share::ZERO)?;
-            let way = self.reached.get(host.index());
-            let way = way.and_then(|it| it.get(&(memdev, ld)));
-            let way = way.ok_or(AccessError::Unreachable)?.clone();
+            let end = self.end_of(host, address, bytes, reads == Share::ZERO)?;
+            let (memdev, ld, way) = (end.memdev, end.ld, &end.way);
             let elements = self.times.elements();
             let unknown = |_| AccessError::Unreachable;
-            let part = elements.flow(&way, reads, Rate::MAX).map_err(unknown)?;
-            let takes = elements.unloaded(&way, reads).map_err(unknown)?;
+            let part = elements.flow(way, reads, Rate::MAX).map_err(unknown)?;
+            let takes = elements.unloaded(way, reads).map_err(unknown)?;
             flow.uses.extend(part.uses);
             if let Some(&(limit, _)) = self.copies.limits.get(&(memdev, ld)) {
                 flow.uses.push((limit, Share::ONE));
             }
             first = first.saturating_add(takes);
-            ends.push((memdev, ld, way));
+            ends.push(end);
         }
         let id = self.copies.transfers.start(flow, bytes, first);
-        let begun = self.now;
-        let copy = Copy { host, begun, ends };
+        let copy = Copy {
+            host,
+            begun: self.now,
+            ends,
+            is_lost: false,
+        };
         self.copies.under_way.insert(id, copy);
         Ok(id)
     }
 
-    /// Whether all of a range is memory of one logical device that a host may use so.
-    fn range(
+    /// The end of a copy, where all of a range is memory of one logical device that a host may use
+    /// so.
+    fn end_of(
         &self,
         host: HostId,
         address: u64,
         bytes: u64,
         is_written: bool,
-    ) -> Result<(MemdevId, LdId), AccessError> {
+    ) -> Result<End, AccessError> {
         let target = self.target(host, address)?;
         let it = self.living(host)?;
         let before = it.windows.range(..=address).next_back();
@@ -158,7 +179,24 @@ impl Fabric {
         let device = self.memdev(memdev).ok_or(AccessError::Unreachable)?;
         let first = window.address.saturating_add(into);
         is_there(device, target.ld, (first, bytes), is_written)?;
-        Ok((memdev, target.ld))
+        let way = self.reached.get(host.index());
+        let way = way.and_then(|it| it.get(&(memdev, target.ld)));
+        Ok(End {
+            memdev,
+            ld: target.ld,
+            window: (start, *window),
+            memory: (first, bytes),
+            generation: device.capacity().generation(target.ld).ok(),
+            is_written,
+            way: way.ok_or(AccessError::Unreachable)?.clone(),
+        })
+    }
+
+    /// A device was off, and is on again: what was copied there or from there is not.
+    pub(super) fn lose_copies(&mut self, memdev: MemdevId) {
+        for copy in self.copies.under_way.values_mut() {
+            copy.is_lost |= copy.ends.iter().any(|end| end.memdev == memdev);
+        }
     }
 
     /// What ended, and what goes on no more because its way is gone. Shares are as links are now.
@@ -176,6 +214,15 @@ impl Fabric {
             .iter()
             .filter_map(|(&id, copy)| Some((id, self.is_cut(copy)?)))
             .collect();
+        for end in self
+            .copies
+            .under_way
+            .values_mut()
+            .flat_map(|it| &mut it.ends)
+        {
+            let device = self.memdevs.get(end.memdev.index());
+            end.generation = device.and_then(|it| it.capacity().generation(end.ld).ok());
+        }
         if failed.is_empty() && self.copies.transfers.resources() == resources {
             return effects;
         }
@@ -197,20 +244,37 @@ impl Fabric {
         if !self.is_alive(copy.host) {
             return Some(AccessError::Dead);
         }
-        let reached = self.reached.get(copy.host.index())?;
-        copy.ends.iter().find_map(|(memdev, ld, way)| {
-            let is_blocked = |direction| self.times.is_blocked(way, direction);
-            let is_viral = |it: &Memdev| it.condition().is_viral;
-            if reached.get(&(*memdev, *ld)) != Some(way) {
-                Some(AccessError::Unreachable)
-            } else if is_blocked(Direction::Down) || is_blocked(Direction::Up) {
-                Some(AccessError::TimedOut)
-            } else if self.memdev(*memdev).is_some_and(is_viral) {
-                Some(AccessError::Viral)
-            } else {
-                None
-            }
-        })
+        if copy.is_lost {
+            return Some(AccessError::Unreachable);
+        }
+        copy.ends
+            .iter()
+            .find_map(|end| self.end_is_cut(copy.host, end).err())
+    }
+
+    /// Whether one end of a copy is as it was.
+    fn end_is_cut(&self, host: HostId, end: &End) -> Result<(), AccessError> {
+        let reached = self.reached.get(host.index());
+        let way = reached.and_then(|it| it.get(&(end.memdev, end.ld)));
+        let device = self.memdev(end.memdev).ok_or(AccessError::Unreachable)?;
+        if way != Some(&end.way) {
+            return Err(AccessError::Unreachable);
+        }
+        let is_blocked = |direction| self.times.is_blocked(&end.way, direction);
+        if is_blocked(Direction::Down) || is_blocked(Direction::Up) {
+            return Err(AccessError::TimedOut);
+        }
+        if device.condition().is_viral {
+            return Err(AccessError::Viral);
+        }
+        let (start, window) = end.window;
+        if self.living(host)?.windows.get(&start) != Some(&window) {
+            return Err(AccessError::Unmapped);
+        }
+        if end.generation == device.capacity().generation(end.ld).ok() {
+            return Ok(());
+        }
+        is_there(device, end.ld, end.memory, end.is_written)
     }
 
     /// Some ended, or their bytes are through.

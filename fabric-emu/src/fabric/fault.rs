@@ -68,6 +68,7 @@ impl Fabric {
 
     fn cycle(&mut self, memdev: MemdevId) -> Effect {
         self.set_gone(memdev, true);
+        self.lose_copies(memdev);
         if let Some(device) = self.memdevs.get_mut(memdev.index()) {
             device.heal();
         }

@@ -1,12 +1,16 @@
 //! Bulk transfers in a fabric: shares, ends, and what cuts them off.
 
-use fabric_emu::fabric::{AccessError, Effect, Event, Fabric, Fault};
+use fabric_emu::capacity::Selection;
+use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd_management::{InitiateReleaseRequest, RemovalPolicy};
+use fabric_emu::cci::{Message, Request, Tag};
+use fabric_emu::fabric::{AccessError, Cci, Effect, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, Node, Port, PortId};
 use fabric_emu::span::Span;
 use fabric_emu::timing::{Picos, Rate, Share, Transfers, fair_shares, transfer_time};
 use pool_core::units::{GIB, MIB};
 
-use super::rig::{BASE, DEVICE, LD, apart, fabric, load};
+use super::rig::{BASE, DEVICE, LD, apart, fabric, load, remap};
 
 const READ: (Option<u64>, Option<u64>) = (Some(BASE), None);
 const WRITE: (Option<u64>, Option<u64>) = (None, Some(BASE));
@@ -190,6 +194,127 @@ fn what_cuts_a_copy_off_ends_it_with_an_error_and_leaves_its_share_to_others() {
     let failed = [0, 1].map(|copy| Effect::CopyFailed { copy, why });
     assert_eq!(told[2..], failed);
     assert_eq!(fabric.next_due(), None);
+}
+
+#[test]
+fn a_copy_ends_with_the_power_of_its_device_and_no_other_does() {
+    for is_planned in [false, true] {
+        let mut fabric = fabric(1, |_| {});
+        let cycles = Fault::MemdevCycles(DEVICE);
+        begin(&mut fabric, START, 0, READ, GIB);
+        begin(&mut fabric, START, 0, WRITE, GIB);
+        let told = if is_planned {
+            let mut schedule = fabric_emu::schedule::Schedule::new();
+            schedule.add(apart(5), cycles).unwrap();
+            fabric.plan(&schedule);
+            fabric.advance(apart(5)).split_off(1)
+        } else {
+            fabric.step(apart(5), &Event::Fault(cycles))
+        };
+        let why = AccessError::Unreachable;
+        let failed = [0, 1].map(|copy| Effect::CopyFailed { copy, why });
+        assert_eq!(told[..], [&[Effect::Done][..], &failed].concat());
+        assert_eq!(ends(&mut fabric), []);
+        // It is as good as before for the next one.
+        let begun = begin(&mut fabric, apart(6), 0, READ, GIB);
+        assert_eq!(begun, [Effect::Copying { copy: 2 }]);
+        assert_eq!(ends(&mut fabric).len(), 1);
+    }
+}
+
+#[test]
+fn a_copy_ends_with_the_window_that_it_was_begun_over() {
+    let mut fabric = fabric(2, |_| {});
+    for host in [0, 1] {
+        begin(&mut fabric, START, host, READ, GIB);
+    }
+    let unmap = Event::Unmap {
+        host: HostId(0),
+        start: BASE,
+    };
+    let why = AccessError::Unmapped;
+    let failed = Effect::CopyFailed { copy: 0, why };
+    let told = fabric.step(apart(5), &unmap);
+    assert_eq!(told, [Effect::Done, failed]);
+    remap(&mut fabric, apart(6), 0);
+    assert!(matches!(
+        ends(&mut fabric)[..],
+        [Effect::Copied { copy: 1, .. }]
+    ));
+}
+
+/// Has host 0 have 256 MiB more of dynamic memory under a tag.
+fn add(fabric: &mut Fabric, tag: u8) -> Span {
+    let device = fabric.memdev_mut(DEVICE).unwrap();
+    let what = Selection::Contiguous(256 * MIB);
+    let offered = device.add(START, (LD, 0), &what, Tag([tag; 16])).unwrap();
+    device.answer(START, LD, &[offered[0].span]).unwrap();
+    offered[0].span
+}
+
+#[test]
+fn a_copy_ends_with_the_memory_that_it_reads_or_writes() {
+    let mailbox = Cci::Mailbox {
+        host: HostId(0),
+        memdev: DEVICE,
+        ld: LD,
+    };
+    for is_forced in [true, false] {
+        for ends_at in [(Some(0), None), (None, Some(0)), (Some(BASE), Some(0))] {
+            let mut fabric = fabric(4, |_| {});
+            let span = add(&mut fabric, 1);
+            let map = Event::Map {
+                host: HostId(0),
+                span: Span::new(0, span.bytes).unwrap(),
+                memdev: DEVICE,
+                ld: LD,
+                address: span.start,
+            };
+            assert_eq!(fabric.step(START, &map), [Effect::Done]);
+            begin(&mut fabric, START, 0, ends_at, span.bytes);
+            begin(&mut fabric, START, 0, READ, 64 * GIB);
+            // More of it is no less of what there was.
+            add(&mut fabric, 2);
+            assert_eq!(fabric.advance(apart(1)), []);
+            let flush = Event::Flush {
+                host: HostId(0),
+                span: Span::new(0, 64).unwrap(),
+            };
+            let flushed = fabric.step(apart(1), &flush);
+            assert!(matches!(flushed[..], [Effect::Written { .. }]));
+            let release = if is_forced {
+                Request::InitiateRelease(InitiateReleaseRequest {
+                    host_id: LD,
+                    removal_policy: RemovalPolicy::TagBased,
+                    forced_removal: true,
+                    sanitize_on_release: false,
+                    length: span.bytes,
+                    tag: Tag([1; 16]),
+                    extents: None,
+                })
+            } else {
+                let (start_dpa, length) = (span.start, span.bytes);
+                let extents = vec![UpdatedExtent { start_dpa, length }];
+                let extents = extents.try_into().unwrap();
+                Request::ReleaseDc(UpdatedExtentList { flags: 0, extents })
+            };
+            let cci = if is_forced {
+                Cci::Memdev(DEVICE)
+            } else {
+                mailbox
+            };
+            let message = Message::request(0, &release).unwrap().encode();
+            let told = fabric.step(apart(2), &Event::Command { cci, message });
+            let why = AccessError::NoMemory;
+            let failed = Effect::CopyFailed { copy: 0, why };
+            assert!(matches!(told[0], Effect::Answer(_)), "{told:?}");
+            assert_eq!(told[1..], [failed], "{is_forced} {ends_at:?}");
+            assert!(matches!(
+                ends(&mut fabric)[..],
+                [Effect::Copied { copy: 1, .. }]
+            ));
+        }
+    }
 }
 
 #[test]
