@@ -232,5 +232,6 @@ const fn error(error: AccessError) -> u64 {
         AccessError::NotSo => 12,
         AccessError::NoAddresses => 13,
         AccessError::TooMany => 14,
+        AccessError::TooLong => 16,
     }
 }

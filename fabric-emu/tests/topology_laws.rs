@@ -95,7 +95,7 @@ fn apply(topology: &mut Topology, at: Index, change: Change) {
             let memdev = &mut topology.memdevs[at];
             let parts = memdev.kind.logical_devices();
             (memdev.serial, memdev.regions) = (serial, regions);
-            memdev.ld_limit = (serial % 2 == 0).then(|| Rate::new(1 + serial / (1 << 20)));
+            memdev.ld_limit = (serial % 2 == 0).then(|| Rate::new(1_000_000 + serial / (1 << 20)));
             memdev.fixed = granules(fixed, parts);
             memdev.dynamic = granules(dynamic, parts);
             memdev.name = format!("{name}.m.{at}");

@@ -121,7 +121,15 @@ fn a_number_is_within_its_bounds() {
     let root_ports = changed("[[switch]]", "root_ports = 256\n[[switch]]");
     let lines = changed("[[switch]]", "cache_lines = 1_048_577\n[[switch]]");
     let lines_max = 1_048_576;
+    let limit = |value: u64| {
+        let text = changed("{ mld = 2 }", &format!("{{ mld = 2 }}\nld_limit = {value}"));
+        let problem = number(value, 1_000_000, 1_000_000_000_000_000);
+        (text, 14, Part::Memdev(0), Some("ld_limit"), problem)
+    };
     assert_refused(vec![
+        limit(0),
+        limit(999_999),
+        limit(1_000_000_000_000_001),
         (ports, 8, switch, Some("ports"), number(1, 2, 255)),
         (vppbs, 9, switch, Some("vppbs"), number(256, 1, 255)),
         (root_ports, 6, host, Some("root_ports"), number(256, 0, 255)),

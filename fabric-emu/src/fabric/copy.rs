@@ -17,6 +17,8 @@
 //! 1. A timer stands at the next change of a share, while there is a copy.
 //! 2. A copy that is under way has the way, the window and the memory with which it was begun, and
 //!    ends with any of them, also where the same comes back at once.
+//! 3. A copy ends: one that could not before the end of time, as links are then, is not begun, nor
+//!    one that would keep another from it.
 
 use std::collections::BTreeMap;
 
@@ -145,6 +147,10 @@ impl Fabric {
             ends.push(end);
         }
         let id = self.copies.transfers.start(flow, bytes, first);
+        if !self.copies.transfers.all_end(MOST) {
+            self.copies.transfers.stop(id);
+            return Err(AccessError::TooLong);
+        }
         let copy = Copy {
             host,
             begun: self.now,

@@ -138,6 +138,9 @@ pub enum AccessError {
     /// As many copies go on as can.
     #[error("as many copies go on as can")]
     TooMany,
+    /// A copy would not end before the time does, or another one would not. Copy less at once.
+    #[error("the copy would not end before the time does, or another one would not")]
+    TooLong,
     /// A link is not trained to that: it was made for less, or nothing is like that.
     #[error("the link cannot be trained to that")]
     NotSo,

@@ -126,6 +126,9 @@ impl Filling<'_> {
     }
 }
 
+/// How much of a resource nearly all flows take for each byte, at most.
+const MOST_WEIGHT: u64 = 4;
+
 /// A transfer, by the order of starting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferId(pub u64);
@@ -258,6 +261,41 @@ impl Transfers {
                 (None, ended) => return ended,
             }
         }
+    }
+
+    /// Whether each of them ends before [`Picos::MAX`], if none starts and no more than `most` are
+    /// ever under way.
+    ///
+    /// What nearly all are far from is found out at once: that each ends also at the share that is
+    /// left to one of `most`. Otherwise the time is gone through ahead.
+    #[must_use]
+    pub fn all_end(&self, most: usize) -> bool {
+        let ends = |moving: &Moving| {
+            let least = u128::from(self.least(&moving.flow, most).get());
+            let takes = (least > 0).then(|| moving.left.div_ceil(least));
+            let takes = takes.and_then(|it| u64::try_from(it).ok());
+            let takes = takes.and_then(|it| it.checked_add(moving.first.get()));
+            takes.is_some_and(|it| self.now.checked_add(Picos::new(it)).is_some())
+        };
+        if self.moving.iter().all(ends) {
+            return true;
+        }
+        let mut ahead = self.clone();
+        ahead.advance(Picos::MAX);
+        ahead.moving.is_empty()
+    }
+
+    /// What a flow has at least, if `most` are under way and each takes no more of a resource than
+    /// [`MOST_WEIGHT`] times what it moves; nothing where it takes more itself.
+    fn least(&self, flow: &Flow, most: usize) -> Rate {
+        let used = flow.uses.iter().filter(|(_, share)| *share != Share::ZERO);
+        let rates = used.map(|&(place, _)| {
+            let is_light = flow.weight(place) <= u128::from(MOST_WEIGHT) << 32;
+            let rate = self.resources.get(place).filter(|_| is_light);
+            rate.map_or(0, |it| it.get())
+        });
+        let least = rates.chain([flow.limit.get()]).min().unwrap_or(0);
+        Rate::new(least / MOST_WEIGHT.saturating_mul(most.max(1) as u64))
     }
 
     /// Lets the time go to `to`, which is after now or nothing happens, and says what ended until

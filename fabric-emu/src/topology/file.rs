@@ -26,7 +26,7 @@
 //! | `serial` | its serial number | 0x1001 and what is added by its place |
 //! | `kind` | `"sld"`, `{ mld = 4 }` or `{ heads = 2 }`, 1 to 16 | `"sld"` |
 //! | `class` | of the timing table | `"cxl-x8"` |
-//! | `ld_limit` | bytes a second that each logical device may move, 1 to 10^15 | no limit |
+//! | `ld_limit` | bytes a second that each logical device may move, 10^6 to 10^15 | no limit |
 //! | `fixed` | memory from the start: 256 MiB or a multiple for each logical device | `"0"` |
 //! | `dynamic` | memory that is added and released, likewise | `"0"` |
 //! | **`[[memdev.region]]`** | how each logical device sees the dynamic memory, 8 at most | none |

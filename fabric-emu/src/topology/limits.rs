@@ -40,8 +40,9 @@ pub const VPPBS: RangeInclusive<u8> = 1..=255;
 pub const LOGICAL_DEVICES: RangeInclusive<u8> = 1..=16;
 /// Heads of a device with several of them.
 pub const HEADS: RangeInclusive<u8> = 1..=16;
-/// Bytes a second that a logical device is limited to.
-pub const LD_LIMIT: RangeInclusive<u64> = 1..=1_000_000_000_000_000;
+/// Bytes a second that a logical device is limited to. The least is 1 MB/s, so that all that may go
+/// on at once has a share of it.
+pub const LD_LIMIT: RangeInclusive<u64> = 1_000_000..=1_000_000_000_000_000;
 /// How many lanes a link may have.
 pub const LANES: [u8; 5] = [1, 2, 4, 8, 16];
 /// How fast each of them may be, in 10^9 transfers a second.

@@ -318,6 +318,43 @@ fn a_copy_ends_with_the_memory_that_it_reads_or_writes() {
 }
 
 #[test]
+fn every_copy_ends_and_one_that_would_not_before_the_end_of_time_is_refused() {
+    // 213 days in picoseconds: at 1 MB/s some 18 TB.
+    let least = Rate::new(1_000_000);
+    let mut fabric = fabric(1, |topology| {
+        topology.hosts[0].window = pool_core::Bytes::new(64 << 40);
+        topology.memdevs[0].fixed = pool_core::Bytes::new(64 << 40);
+        topology.memdevs[0].ld_limit = Some(least);
+    });
+    let tib: u64 = 1 << 40;
+    let map = Event::Map {
+        host: HostId(0),
+        span: Span::new(4 * tib, 32 * tib).unwrap(),
+        memdev: DEVICE,
+        ld: LD,
+        address: tib,
+    };
+    assert_eq!(fabric.step(START, &map), [Effect::Done]);
+    let read = (Some(4 * tib), None);
+    let refused = [Effect::Failed(AccessError::TooLong)];
+    assert_eq!(begin(&mut fabric, START, 0, read, 20 * tib), refused);
+    assert_eq!(fabric.next_due(), None);
+    let begun = begin(&mut fabric, START, 0, read, 12 * tib);
+    assert_eq!(begun, [Effect::Copying { copy: 1 }]);
+    // Either alone would end.
+    assert_eq!(begin(&mut fabric, START, 0, read, 12 * tib), refused);
+    for copy in 3..258 {
+        let begun = begin(&mut fabric, START, 0, read, 1 << 20);
+        assert_eq!(begun, [Effect::Copying { copy }]);
+    }
+    assert_eq!(ends(&mut fabric).len(), 256);
+    assert_eq!(fabric.next_due(), None);
+    // Little is left of time by then.
+    let begun = begin(&mut fabric, Picos::MAX, 0, read, 64);
+    assert_eq!(begun, refused);
+}
+
+#[test]
 fn a_link_that_is_trained_down_in_the_middle_carries_the_rest_at_what_it_is_then() {
     let mut fabric = fabric(1, |_| {});
     let (fast, first) = alone(&fabric, 0, Share::ONE);
