@@ -81,6 +81,15 @@ impl Media {
         self.pages.entry(page).or_insert_with(fresh)[line] = *content;
     }
 
+    /// Whether all lines of a range of whole lines can be poisoned at once.
+    #[must_use]
+    pub fn has_room_for(&self, span: Span) -> bool {
+        let lines = span.bytes.div_ceil(LINE_BYTES);
+        let known = self.poisoned(span).count() as u64;
+        let room = MOST_POISONED.saturating_sub(self.poisoned.len()) as u64;
+        lines.saturating_sub(known) <= room
+    }
+
     /// Has the line of an address be poisoned. False where there are too many.
     #[must_use]
     pub fn poison(&mut self, address: u64) -> bool {

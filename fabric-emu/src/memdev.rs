@@ -294,17 +294,8 @@ impl Memdev {
     }
 
     /// Tells whoever has a line that it is bad, in a log.
-    pub fn tell_bad(
-        &mut self,
-        now: Picos,
-        (physical, found, is_unlisted): (u64, Found, bool),
-        log: EventLog,
-    ) {
-        let error = |address| Error::Line {
-            address,
-            found,
-            is_unlisted,
-        };
+    pub fn tell_bad(&mut self, now: Picos, (physical, found): (u64, Found), log: EventLog) {
+        let error = |address| Error::Line { address, found };
         let physical = physical / LINE_BYTES * LINE_BYTES;
         let seen = self.seen_at(physical);
         if seen.is_empty() {

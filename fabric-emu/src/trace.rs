@@ -232,6 +232,7 @@ const fn error(error: AccessError) -> u64 {
         AccessError::NotSo => 12,
         AccessError::NoAddresses => 13,
         AccessError::TooMany => 14,
+        AccessError::NoRoom => 15,
         AccessError::TooLong => 16,
     }
 }

@@ -199,8 +199,7 @@ impl Fabric {
             .ok_or(AccessError::Unreachable)?;
         let content = device.media_mut().fetch(physical);
         if content.is_err() {
-            let what = (physical, Found::Read, false);
-            device.tell_bad(self.now, what, EventLog::Failure);
+            device.tell_bad(self.now, (physical, Found::Read), EventLog::Failure);
         }
         if target.is_unanswered {
             return Err(AccessError::TimedOut);

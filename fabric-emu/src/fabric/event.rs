@@ -141,6 +141,9 @@ pub enum AccessError {
     /// A copy would not end before the time does, or another one would not. Copy less at once.
     #[error("the copy would not end before the time does, or another one would not")]
     TooLong,
+    /// A device lists no more lines that are bad, and not one of them turned bad.
+    #[error("the device lists no more bad lines: 1,024 are as many as it keeps track of")]
+    NoRoom,
     /// A link is not trained to that: it was made for less, or nothing is like that.
     #[error("the link cannot be trained to that")]
     NotSo,

@@ -138,3 +138,4 @@ impl Fabric {
 }
 
 const UNREACHABLE: Effect = Effect::Failed(AccessError::Unreachable);
+const NO_ROOM: Effect = Effect::Failed(AccessError::NoRoom);

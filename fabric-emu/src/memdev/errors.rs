@@ -35,8 +35,6 @@ pub enum Error {
         address: u64,
         /// By what it was found.
         found: Found,
-        /// Whether the list of poisoned lines had no room for it.
-        is_unlisted: bool,
     },
     /// Errors were corrected: how many in all.
     Corrected {

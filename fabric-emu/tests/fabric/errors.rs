@@ -106,6 +106,55 @@ fn a_scrub_of_what_is_not_there_fails_and_poisons_nothing() {
 }
 
 #[test]
+fn a_scrub_that_finds_more_than_the_device_lists_fails_and_nothing_is_lost_or_told() {
+    let mut fabric = fabric(1, |_| {});
+    let scrub = |fabric: &mut Fabric, physical, lines| {
+        let memdev = DEVICE;
+        let fault = Fault::MemdevScrubs {
+            memdev,
+            physical,
+            lines,
+        };
+        fabric.step(apart(1), &Event::Fault(fault))
+    };
+    let listed = |fabric: &Fabric| {
+        let media = fabric.memdev(DEVICE).unwrap().media();
+        let all = fabric_emu::span::Span::new(0, 256 * GIB).unwrap();
+        media.poisoned(all).count()
+    };
+    let no_room = [Effect::Failed(AccessError::NoRoom)];
+    for lines in [1_025, u16::MAX] {
+        assert_eq!(scrub(&mut fabric, 0, lines), no_room);
+        assert_eq!(listed(&fabric), 0);
+    }
+    assert_eq!(scrub(&mut fabric, 0, 1_000), [Effect::Done]);
+    assert_eq!(scrub(&mut fabric, 1 << 20, 25), no_room);
+    assert_eq!(listed(&fabric), 1_000);
+    let count = |fabric: &mut Fabric| {
+        let event_log = EventLog::Failure;
+        let asked = Request::GetEventRecords(GetEventRecordsRequest { event_log });
+        match fabric.ask(apart(1), mailbox(0), &asked) {
+            Ok(Response::GetEventRecords(told)) => told.overflow_error_count,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(count(&mut fabric), 1_000 - 128);
+    // What is listed already needs no room, and the rest fits.
+    assert_eq!(scrub(&mut fabric, 64 * 976, 48), [Effect::Done]);
+    assert_eq!(listed(&fabric), 1_024);
+    let (memdev, physical) = (DEVICE, 1 << 30);
+    for fault in [
+        Fault::Poison { memdev, physical },
+        Fault::PoisonStays { memdev, physical },
+    ] {
+        let failed = fabric.step(apart(1), &Event::Fault(fault));
+        assert_eq!(failed, no_room);
+    }
+    assert_eq!(listed(&fabric), 1_024);
+    assert_eq!(count(&mut fabric), 1_000 - 128 + 48);
+}
+
+#[test]
 fn the_health_and_the_sizes_of_logs_are_those_that_records_have() {
     let mut fabric = fabric(1, |_| {});
     let what = fabric.ask(apart(1), mailbox(0), &Request::IdentifyMemoryDevice(Empty));

@@ -206,7 +206,6 @@ const VOLATILE: u64 = 1 << 0;
 /// Of a descriptor.
 const UNCORRECTABLE: u8 = 1 << 0;
 const THRESHOLD: u8 = 1 << 1;
-const UNLISTED: u8 = 1 << 2;
 /// Of the flags of a threshold: it was exceeded.
 const EXCEEDED: u8 = 1 << 1;
 /// Of the types of a media record.
@@ -219,12 +218,8 @@ const HEALTH_CHANGED: u8 = 0;
 fn of_error((handle, log, ld): (u16, EventLog, LdId), &(at, error): &DatedError) -> EventRecord {
     let severity = U24::new(log.number().into()).unwrap_or(NONE);
     let body = match error {
-        Error::Line {
-            address,
-            found,
-            is_unlisted,
-        } => EventBody::GeneralMedia(GeneralMediaEvent {
-            memory_event_descriptor: UNCORRECTABLE | if is_unlisted { UNLISTED } else { 0 },
+        Error::Line { address, found } => EventBody::GeneralMedia(GeneralMediaEvent {
+            memory_event_descriptor: UNCORRECTABLE,
             memory_event_type: if found == Found::Scrubbed {
                 SCRUBBED_ECC
             } else {

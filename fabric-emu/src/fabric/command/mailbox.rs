@@ -173,11 +173,7 @@ impl Fabric {
         if !device.media_mut().poison(physical) {
             return Err(ReturnCode::InjectPoisonLimitReached);
         }
-        device.tell_bad(
-            now,
-            (physical, Found::Injected, false),
-            EventLog::Informational,
-        );
+        device.tell_bad(now, (physical, Found::Injected), EventLog::Informational);
         Ok(Response::InjectPoison(Empty))
     }
 

@@ -113,7 +113,8 @@ pub enum Fault {
         errors: u32,
     },
     /// It looks at its memory, and so many lines turn out to be lost: they are poisoned, and
-    /// who has them is told.
+    /// who has them is told. It fails, and none is, where the device cannot list them all:
+    /// [`MOST_POISONED`](crate::media::MOST_POISONED).
     MemdevScrubs {
         /// The device.
         memdev: MemdevId,

@@ -6,9 +6,10 @@ use super::super::event::{AccessError, Effect};
 use super::super::link::Link;
 use super::super::time::Direction;
 use super::super::{Cci, Fabric};
-use super::{Fault, UNREACHABLE};
+use super::{Fault, NO_ROOM, UNREACHABLE};
 use crate::cci::events::EventLog;
 use crate::id::{MemdevId, Port};
+use crate::media::MOST_POISONED;
 use crate::memdev::{Found, Memdev};
 use crate::span::Span;
 use crate::timing::Picos;
@@ -131,7 +132,7 @@ impl Fabric {
             }
             Fault::MemdevScrubs {
                 physical, lines, ..
-            } => return done(scrub(device, now, (physical, lines))),
+            } => return scrub(device, now, (physical, lines)),
             Fault::LogFills { ld, .. } => {
                 return done(device.log_mut(ld).map(|log| log.close(true)).is_some());
             }
@@ -167,10 +168,9 @@ impl Fabric {
         };
         if is_done && is_told {
             // It is known to be poisoned from now on, and nobody has missed it yet.
-            let what = (physical, Found::Unknown, false);
-            device.tell_bad(now, what, EventLog::Informational);
+            device.tell_bad(now, (physical, Found::Unknown), EventLog::Informational);
         }
-        done(is_done)
+        if is_done { Effect::Done } else { NO_ROOM }
     }
 
     /// A memory device goes, or comes and has forgotten what it held.
@@ -196,17 +196,26 @@ impl Fabric {
     }
 }
 
-/// So many lines turn out to be lost; false where some of them are not there.
-fn scrub(device: &mut Memdev, now: Picos, (physical, lines): (u64, u16)) -> bool {
+/// So many lines turn out to be lost: all of them, or none where some are not there or are not all
+/// listed.
+fn scrub(device: &mut Memdev, now: Picos, (physical, lines): (u64, u16)) -> Effect {
     let first = physical / LINE_BYTES * LINE_BYTES;
-    let end = first.checked_add(u64::from(lines) * LINE_BYTES);
+    let span = Span {
+        start: first,
+        bytes: u64::from(lines) * LINE_BYTES,
+    };
+    let end = first.checked_add(span.bytes);
     if end.is_none_or(|end| end > device.bytes()) {
-        return false;
+        return UNREACHABLE;
+    }
+    if usize::from(lines) > MOST_POISONED || !device.media().has_room_for(span) {
+        return NO_ROOM;
     }
     for line in (0..u64::from(lines)).map(|number| first + number * LINE_BYTES) {
-        let is_listed = device.media_mut().poison(line);
-        let what = (line, Found::Scrubbed, !is_listed);
-        device.tell_bad(now, what, EventLog::Failure);
+        if !device.media_mut().poison(line) {
+            return NO_ROOM;
+        }
+        device.tell_bad(now, (line, Found::Scrubbed), EventLog::Failure);
     }
-    true
+    Effect::Done
 }
