@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pool_core::planted;
 use pool_core::units::{LINE_BYTES, PAGE_BYTES};
 
+use crate::memdev::Found;
 use crate::span::Span;
 
 /// Bytes of a line.
@@ -22,7 +23,8 @@ pub const MOST_POISONED: usize = 1_024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Media {
     pages: BTreeMap<u64, Box<[Line; LINES]>>,
-    poisoned: BTreeSet<u64>,
+    /// With what had them be so.
+    poisoned: BTreeMap<u64, Found>,
     /// Lines that are read as an error once.
     fails_once: BTreeSet<u64>,
     /// Of the poisoned lines those that no write makes good.
@@ -51,7 +53,7 @@ impl Media {
     /// # Errors
     /// [`Poisoned`].
     pub fn read(&self, address: u64) -> Result<Line, Poisoned> {
-        if self.poisoned.contains(&first(address)) {
+        if self.poisoned.contains_key(&first(address)) {
             return Err(Poisoned);
         }
         let (page, line) = split(address);
@@ -90,15 +92,22 @@ impl Media {
         lines.saturating_sub(known) <= room
     }
 
-    /// Has the line of an address be poisoned. False where there are too many.
+    /// Has the line of an address be poisoned, by what it was found so. Of one that is poisoned
+    /// already that stays. False where there are too many.
     #[must_use]
-    pub fn poison(&mut self, address: u64) -> bool {
+    pub fn poison(&mut self, address: u64, found: Found) -> bool {
         let has_room = self.poisoned.len() < MOST_POISONED;
-        if has_room || self.poisoned.contains(&first(address)) {
-            self.poisoned.insert(first(address));
+        if has_room || self.poisoned.contains_key(&first(address)) {
+            self.poisoned.entry(first(address)).or_insert(found);
             return true;
         }
         false
+    }
+
+    /// By what the line of an address was found to be poisoned; none where it is not.
+    #[must_use]
+    pub fn found(&self, address: u64) -> Option<Found> {
+        self.poisoned.get(&first(address)).copied()
     }
 
     /// Has the line of an address be read as an error once. False where there are too many.
@@ -114,7 +123,7 @@ impl Media {
     /// Has the line of an address be poisoned whatever is written. False where there are too many.
     #[must_use]
     pub fn spoil(&mut self, address: u64) -> bool {
-        let is_poisoned = self.poison(address);
+        let is_poisoned = self.poison(address, Found::Unknown);
         if is_poisoned {
             self.spoilt.insert(first(address));
         }
@@ -123,14 +132,16 @@ impl Media {
 
     /// Makes the line of an address good; it holds what was last written.
     pub fn heal(&mut self, address: u64) {
-        for lines in [&mut self.poisoned, &mut self.fails_once, &mut self.spoilt] {
+        self.poisoned.remove(&first(address));
+        for lines in [&mut self.fails_once, &mut self.spoilt] {
             lines.remove(&first(address));
         }
     }
 
     /// The poisoned lines of a range.
     pub fn poisoned(&self, span: Span) -> impl Iterator<Item = u64> + '_ {
-        self.poisoned.range(span.start..span.end()).copied()
+        let lines = self.poisoned.range(span.start..span.end());
+        lines.map(|(&line, _)| line)
     }
 
     /// Zeros a range of whole lines; what was poisoned is good, unless it is spoilt.
@@ -205,7 +216,9 @@ mod tests {
     #[test]
     fn what_is_poisoned_is_not_read_until_it_is_written() {
         let mut media = Media::default();
-        assert!(media.poison(130));
+        assert!(media.poison(130, Found::Injected));
+        assert!(media.poison(130, Found::Scrubbed));
+        assert_eq!(media.found(191), Some(Found::Injected));
         assert_eq!(media.read(191), Err(Poisoned));
         assert_eq!(media.read(192), Ok(line(0)));
         let all = Span::new(0, 4_096).unwrap();
@@ -213,10 +226,10 @@ mod tests {
         media.write(128, &line(1));
         assert_eq!(media.read(130), Ok(line(1)));
         for number in 0..MOST_POISONED as u64 {
-            assert!(media.poison(number * LINE_BYTES));
+            assert!(media.poison(number * LINE_BYTES, Found::Unknown));
         }
-        assert!(!media.poison(1 << 40));
-        assert!(media.poison(64));
+        assert!(!media.poison(1 << 40, Found::Unknown));
+        assert!(media.poison(64, Found::Unknown));
         media.zero(all);
         assert_eq!(media.poisoned(all).count(), 0);
     }

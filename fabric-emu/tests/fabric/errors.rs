@@ -3,7 +3,7 @@
 use fabric_emu::cci::event_records::EventBody;
 use fabric_emu::cci::events::{EventLog, GetEventRecordsRequest};
 use fabric_emu::cci::generic::Empty;
-use fabric_emu::cci::poison::GetPoisonListRequest;
+use fabric_emu::cci::poison::{GetPoisonListRequest, InjectPoisonRequest, Line};
 use fabric_emu::cci::{Request, Response};
 use fabric_emu::fabric::{AccessError, Cci, Effect, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, LdId};
@@ -80,6 +80,55 @@ fn who_has_a_bad_line_is_told_of_it_by_its_address_there_and_of_nobodys_the_mana
     }
     let failures = told(&mut fabric, mailbox(0), EventLog::Failure);
     assert_eq!(failures, [(64, 5), (128, 5), (64, 1), (64, 1)]);
+}
+
+#[test]
+fn a_poisoned_line_is_listed_with_what_had_it_be_so() {
+    let mut fabric = fabric(1, |_| {});
+    let memdev = DEVICE;
+    hit(
+        &mut fabric,
+        Fault::MemdevScrubs {
+            memdev,
+            physical: 0,
+            lines: 2,
+        },
+    );
+    let inject = |fabric: &mut Fabric, address| {
+        let physical_address = Line::at(address).unwrap();
+        let inject = Request::InjectPoison(InjectPoisonRequest { physical_address });
+        fabric.ask(apart(1), mailbox(0), &inject).unwrap();
+    };
+    // A line that is poisoned already stays as it was found.
+    for address in [64, 128] {
+        inject(&mut fabric, address);
+    }
+    for physical in [192, 256] {
+        hit(&mut fabric, Fault::Poison { memdev, physical });
+        hit(&mut fabric, Fault::PoisonStays { memdev, physical });
+    }
+    let list = |fabric: &mut Fabric| -> Vec<u64> {
+        let asked = GetPoisonListRequest {
+            physical_address: 0,
+            physical_address_length: 8,
+        };
+        match fabric.ask(apart(1), mailbox(0), &Request::GetPoisonList(asked)) {
+            Ok(Response::GetPoisonList(list)) => list
+                .records
+                .iter()
+                .map(|it| it.media_error_address)
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    };
+    // Within the device, injected, unknown.
+    assert_eq!(list(&mut fabric), [2, 64 | 2, 128 | 3, 192, 256]);
+    // Once it is good it is poisoned anew.
+    for physical in [64, 256] {
+        hit(&mut fabric, Fault::PoisonHeals { memdev, physical });
+        inject(&mut fabric, physical);
+    }
+    assert_eq!(list(&mut fabric), [2, 64 | 3, 128 | 3, 192, 256 | 3]);
 }
 
 #[test]

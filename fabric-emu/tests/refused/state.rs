@@ -13,7 +13,7 @@ use fabric_emu::cci::virtual_switch::BindVppbRequest;
 use fabric_emu::cci::{Request, Tag};
 use fabric_emu::fabric::{Event, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, Node, Port, PortId, SwitchId, VcsId, VppbId};
-use fabric_emu::memdev::CORRECTED_MOST;
+use fabric_emu::memdev::{CORRECTED_MOST, Found};
 use fabric_emu::refusal::Refusal;
 use fabric_emu::timing::Picos;
 use pool_core::units::GIB;
@@ -119,7 +119,7 @@ pub(crate) fn put(rig: &mut Rig, situation: Situation) {
         Situation::Poisoned => {
             let media = rig.fabric.memdev_mut(MemdevId(0)).unwrap().media_mut();
             let mut lines = (0x10_0000..).step_by(64);
-            while media.poison(lines.next().unwrap()) {}
+            while media.poison(lines.next().unwrap(), Found::Unknown) {}
         }
         Situation::Erred => err(rig),
         Situation::Tracked => track(rig),

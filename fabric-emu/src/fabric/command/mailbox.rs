@@ -20,7 +20,8 @@ use crate::span::Span;
 const LIST_HEAD: usize = 0x20;
 /// Bytes of a record of poison.
 const POISON_BYTES: usize = 0x10;
-/// Where poison came from: it was injected.
+/// Where poison came from: from within the device, or it was injected.
+const INSIDE: u64 = 2;
 const INJECTED: u64 = 3;
 
 impl Fabric {
@@ -146,9 +147,13 @@ impl Fabric {
         let lines = device.poisoned(ld, rest);
         let most = room.saturating_sub(LIST_HEAD) / POISON_BYTES;
         let next = lines.get(most).copied();
-        let records = lines.iter().take(most).map(|&line| MediaErrorRecord {
-            media_error_address: line | INJECTED,
-            media_error_length: 1,
+        let records = lines.iter().take(most).map(|&line| {
+            let physical = device.place(ld, line).map(|(physical, _)| physical);
+            let found = physical.and_then(|it| device.media().found(it));
+            MediaErrorRecord {
+                media_error_address: line | source(found.unwrap_or(Found::Unknown)),
+                media_error_length: 1,
+            }
         });
         let response = GetPoisonListResponse {
             poison_list_flags: next.map_or(0, |_| GetPoisonListResponse::MORE),
@@ -170,7 +175,7 @@ impl Fabric {
         let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
         let found = device.place(ld, asked.physical_address.dpa());
         let (physical, _) = found.ok_or(ReturnCode::InvalidPhysicalAddress)?;
-        if !device.media_mut().poison(physical) {
+        if !device.media_mut().poison(physical, Found::Injected) {
             return Err(ReturnCode::InjectPoisonLimitReached);
         }
         device.tell_bad(now, (physical, Found::Injected), EventLog::Informational);
@@ -190,6 +195,16 @@ impl Fabric {
         }
         device.media_mut().write(physical, &asked.write_data);
         Ok(Response::ClearPoison(Empty))
+    }
+}
+
+/// Where the poison of a line came from, as the list tells it.
+const fn source(found: Found) -> u64 {
+    match found {
+        // Reading it made no difference to the line.
+        Found::Unknown | Found::Read => 0,
+        Found::Scrubbed => INSIDE,
+        Found::Injected => INJECTED,
     }
 }
 

@@ -158,7 +158,7 @@ impl Fabric {
         };
         let media = device.media_mut();
         let (is_done, is_told) = match fault {
-            Fault::Poison { .. } => (media.poison(physical), true),
+            Fault::Poison { .. } => (media.poison(physical, Found::Unknown), true),
             Fault::PoisonOnce { .. } => (media.fail_once(physical), false),
             Fault::PoisonStays { .. } => (media.spoil(physical), true),
             _ => {
@@ -212,7 +212,7 @@ fn scrub(device: &mut Memdev, now: Picos, (physical, lines): (u64, u16)) -> Effe
         return NO_ROOM;
     }
     for line in (0..u64::from(lines)).map(|number| first + number * LINE_BYTES) {
-        if !device.media_mut().poison(line) {
+        if !device.media_mut().poison(line, Found::Scrubbed) {
             return NO_ROOM;
         }
         device.tell_bad(now, (line, Found::Scrubbed), EventLog::Failure);
