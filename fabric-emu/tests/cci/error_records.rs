@@ -10,7 +10,8 @@ use fabric_emu::cci::events::{
 use fabric_emu::cci::poison::{InjectPoisonRequest, Line};
 use fabric_emu::cci::{Message, Request, Response, ReturnCode};
 use fabric_emu::fabric::{Asked, Cci, Effect, Event, Fabric, Fault};
-use fabric_emu::id::{HostId, LdId, MemdevId};
+use fabric_emu::id::{HostId, LdId, MemdevId, PortId, SwitchId, VcsId, VppbId};
+use fabric_emu::switch::Bound;
 use fabric_emu::timing::Picos;
 use fabric_emu::topology::Topology;
 
@@ -116,7 +117,7 @@ fn a_line_that_a_scrub_finds_is_in_the_failure_log() {
     let expected = [
         ONE,
         MEDIA,
-        "80 020000",
+        "80 820000",
         FIRST,
         "0110000000000000
          01 04 05",
@@ -148,7 +149,7 @@ fn a_line_that_is_poisoned_by_a_command_or_a_fault_is_in_the_informational_log()
         let expected = [
             ONE,
             MEDIA,
-            "80 000000",
+            "80 800000",
             FIRST,
             "0110000000000000
              01 00",
@@ -176,7 +177,7 @@ fn corrected_errors_are_told_with_their_count_and_are_a_warning_from_the_thresho
         )
     };
     let few = media("00", "00", "030000");
-    let expected = [ONE, MEDIA, "80 000000", FIRST, &few].concat();
+    let expected = [ONE, MEDIA, "80 800000", FIRST, &few].concat();
     assert_eq!(
         payload(&mut fabric, EventLog::Informational),
         hex(&expected)
@@ -197,11 +198,11 @@ fn corrected_errors_are_told_with_their_count_and_are_a_warning_from_the_thresho
     let expected = [
         &head,
         MEDIA,
-        "80 010000",
+        "80 810000",
         FIRST,
         &much,
         MODULE,
-        "80 010000",
+        "80 810000",
         &second,
         &module,
     ];
@@ -216,6 +217,43 @@ fn corrected_errors_are_told_with_their_count_and_are_a_warning_from_the_thresho
         records(&mut fabric, EventLog::Informational).records.len(),
         1
     );
+}
+
+#[test]
+fn a_record_says_that_it_tells_a_logical_device_where_it_does_and_the_managers_does_not() {
+    let mut topology = Topology::named("four-hosts").unwrap();
+    topology.memdevs[0].fixed = pool_core::Bytes::new(1 << 30);
+    let mut fabric = Fabric::new(&topology, 1).unwrap();
+    let bound = Bound {
+        port: PortId(4),
+        ld: Some(LdId(1)),
+    };
+    let switch = fabric.switch_mut(SwitchId(0)).unwrap();
+    switch.bind((VcsId(1), VppbId(0)), bound).unwrap();
+    // A quarter is of each, and what is behind all that is nobody's.
+    for physical in [1 << 28, 1 << 30] {
+        let (memdev, lines) = (POOL, 1);
+        let fault = Fault::MemdevScrubs {
+            memdev,
+            physical,
+            lines,
+        };
+        hit(&mut fabric, fault);
+    }
+    let second = Cci::Mailbox {
+        host: HostId(1),
+        memdev: POOL,
+        ld: LdId(1),
+    };
+    for (cci, flags, ld) in [(second, 0x82, 1), (Cci::Memdev(POOL), 0x02, 0)] {
+        let event_log = EventLog::Failure;
+        let asked = Request::GetEventRecords(GetEventRecordsRequest { event_log });
+        let Ok(Response::GetEventRecords(told)) = fabric.ask(NOW, cci, &asked) else {
+            panic!("it is told");
+        };
+        let header = &told.records[0].header;
+        assert_eq!((header.flags.get(), header.ld_id), (flags, LdId(ld)));
+    }
 }
 
 #[test]

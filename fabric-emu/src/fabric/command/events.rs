@@ -37,7 +37,6 @@ impl Fabric {
         let log = asked.event_log;
         let page = |most: usize| (most.saturating_sub(LIST_HEAD) / EventRecord::BYTES, now);
         let device = self.memdev_mut(memdev).ok_or(ReturnCode::InternalError)?;
-        let owner = ld.unwrap_or(LdId(0));
         if log == EventLog::DynamicCapacity {
             let capacity = match ld {
                 Some(ld) => device.log_mut(ld).ok_or(ReturnCode::InternalError)?,
@@ -51,7 +50,7 @@ impl Fabric {
         };
         let errors = errors.log_mut(log).ok_or(ReturnCode::InternalError)?;
         told(errors, page(room), |handle, record| {
-            of_error((handle, log, owner), record)
+            of_error((handle, log, ld), record)
         })
     }
 
@@ -143,11 +142,17 @@ const NONE: U24 = match U24::new(0) {
     None => unreachable!(),
 };
 
-/// The head of a record: its time is that of the fabric, from its start.
-const fn header((handle, flags): (u16, U24), at: Picos, ld_id: LdId) -> EventHeader {
+/// Of the flags of a head: it tells a logical device.
+const LD_VALID: u32 = 1 << 7;
+
+/// The head of a record: its time is that of the fabric, from its start. It tells whose it is,
+/// where that is a logical device.
+fn header((handle, severity): (u16, u8), at: Picos, ld: Option<LdId>) -> EventHeader {
+    let valid = if ld.is_some() { LD_VALID } else { 0 };
+    let ld_id = ld.unwrap_or(LdId(0));
     EventHeader {
         length: 0x80,
-        flags,
+        flags: U24::new(u32::from(severity) | valid).unwrap_or(NONE),
         handle,
         related_handle: 0,
         timestamp_ns: nanos(at),
@@ -186,7 +191,11 @@ fn of_capacity(handle: u16, &(at, ref event): &Dated) -> EventRecord {
         available_tags: 0,
     };
     EventRecord {
-        header: header((handle, NONE), at, event.ld),
+        header: header(
+            (handle, EventLog::Informational.number()),
+            at,
+            Some(event.ld),
+        ),
         body: EventBody::DynamicCapacity(body),
     }
 }
@@ -215,8 +224,10 @@ const SCRUBBED_ECC: u8 = 4;
 const HEALTH_CHANGED: u8 = 0;
 
 /// A record of an error as it is told; its severity is that of its log.
-fn of_error((handle, log, ld): (u16, EventLog, LdId), &(at, error): &DatedError) -> EventRecord {
-    let severity = U24::new(log.number().into()).unwrap_or(NONE);
+fn of_error(
+    (handle, log, ld): (u16, EventLog, Option<LdId>),
+    &(at, error): &DatedError,
+) -> EventRecord {
     let body = match error {
         Error::Line { address, found } => EventBody::GeneralMedia(GeneralMediaEvent {
             memory_event_descriptor: UNCORRECTABLE,
@@ -256,7 +267,7 @@ fn of_error((handle, log, ld): (u16, EventLog, LdId), &(at, error): &DatedError)
         }),
     };
     EventRecord {
-        header: header((handle, severity), at, ld),
+        header: header((handle, log.number()), at, ld),
         body,
     }
 }
