@@ -308,8 +308,19 @@ impl Memdev {
         }
     }
 
-    /// It has corrected so many errors more of a logical device, and tells of it; a warning from
-    /// so many on. False where there is no such logical device.
+    /// The first address of a logical device at which it has memory; none where it has none.
+    fn first_address(&self, ld: LdId) -> Option<u64> {
+        let is_there = self.piece(ld, 0).is_some_and(|(_, bytes)| bytes > 0);
+        if is_there {
+            Some(0)
+        } else {
+            self.next_piece(ld, 0)
+        }
+    }
+
+    /// It has corrected so many errors more of a logical device, and tells of it, unless that has
+    /// no memory of which it could be told; a warning from so many on. False where there is no
+    /// such logical device.
     pub fn corrects(&mut self, now: Picos, ld: LdId, more: u32) -> bool {
         if self.ld(ld).is_err() {
             return false;
@@ -324,8 +335,11 @@ impl Memdev {
         } else {
             EventLog::Informational
         };
+        let first = self.first_address(ld);
         if let Some(errors) = self.errors_mut(ld).filter(|_| more > 0) {
-            errors.push(now, log, Error::Corrected { count });
+            if let Some(address) = first {
+                errors.push(now, log, Error::Corrected { address, count });
+            }
             if is_much && before < CORRECTED_MOST {
                 errors.push(now, log, Error::Worn { count });
             }

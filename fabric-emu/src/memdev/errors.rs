@@ -38,6 +38,8 @@ pub enum Error {
     },
     /// Errors were corrected: how many in all.
     Corrected {
+        /// The first address at which the logical device has memory.
+        address: u64,
         /// The count.
         count: u32,
     },

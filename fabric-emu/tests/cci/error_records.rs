@@ -4,16 +4,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
 
+use fabric_emu::capacity::Selection;
+use fabric_emu::cci::event_records::EventBody;
 use fabric_emu::cci::events::{
     ClearEventRecordsRequest, EventLog, GetEventRecordsRequest, GetEventRecordsResponse,
 };
+use fabric_emu::cci::generic::Empty;
 use fabric_emu::cci::poison::{InjectPoisonRequest, Line};
-use fabric_emu::cci::{Message, Request, Response, ReturnCode};
+use fabric_emu::cci::{Message, Request, Response, ReturnCode, Tag};
 use fabric_emu::fabric::{Asked, Cci, Effect, Event, Fabric, Fault};
 use fabric_emu::id::{HostId, LdId, MemdevId, PortId, SwitchId, VcsId, VppbId};
 use fabric_emu::switch::Bound;
 use fabric_emu::timing::Picos;
-use fabric_emu::topology::Topology;
+use fabric_emu::topology::{Region, Topology};
 
 use super::{hex, list};
 
@@ -217,6 +220,55 @@ fn corrected_errors_are_told_with_their_count_and_are_a_warning_from_the_thresho
         records(&mut fabric, EventLog::Informational).records.len(),
         1
     );
+}
+
+#[test]
+fn corrected_errors_are_told_at_the_first_address_with_memory_or_not_at_all() {
+    let mut topology = Topology::named("expander").unwrap();
+    let device = &mut topology.memdevs[0];
+    device.fixed = pool_core::Bytes::new(0);
+    device.dynamic = pool_core::Bytes::new(1 << 30);
+    device.regions = vec![Region {
+        length: pool_core::Bytes::new(1 << 30),
+        block: pool_core::Bytes::new(1 << 28),
+        is_sharable: false,
+        is_read_only: false,
+        sanitizes: false,
+        is_hardware_coherent: false,
+    }];
+    let mut fabric = Fabric::new(&topology, 1).unwrap();
+    let log = EventLog::Informational;
+    hit(&mut fabric, corrects(3));
+    assert_eq!(records(&mut fabric, log).records.len(), 0);
+    let counted = |fabric: &mut Fabric| match fabric.ask(NOW, HERE, &Request::GetHealthInfo(Empty))
+    {
+        Ok(Response::GetHealthInfo(told)) => told.corrected_volatile_error_count,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(counted(&mut fabric), 3, "they are counted all the same");
+    // The second block, then the first one is released.
+    let device = fabric.memdev_mut(POOL).unwrap();
+    let spans = [0, 1].map(|number| {
+        let what = Selection::Contiguous(1 << 28);
+        let offered = device.add(NOW, (LdId(0), 0), &what, Tag([0; 16])).unwrap();
+        assert_eq!(offered[0].span.start, number << 28);
+        device.answer(NOW, LdId(0), &[offered[0].span]).unwrap();
+        offered[0].span
+    });
+    hit(&mut fabric, corrects(1));
+    let device = fabric.memdev_mut(POOL).unwrap();
+    device.release(NOW, LdId(0), &spans[..1]).unwrap();
+    hit(&mut fabric, corrects(1));
+    let told = records(&mut fabric, log);
+    let addresses: Vec<u64> = told
+        .records
+        .iter()
+        .map(|record| match &record.body {
+            EventBody::GeneralMedia(media) => media.physical_address & !63,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(addresses, [0, 1 << 28]);
 }
 
 #[test]

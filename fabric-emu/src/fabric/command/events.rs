@@ -245,7 +245,7 @@ fn of_error(
             ..media(address, 0)
         }),
         // It names no line: errors were of the logical device, whose memory begins there.
-        Error::Corrected { count } => EventBody::GeneralMedia(GeneralMediaEvent {
+        Error::Corrected { address, count } => EventBody::GeneralMedia(GeneralMediaEvent {
             memory_event_descriptor: if log == EventLog::Warning {
                 THRESHOLD
             } else {
@@ -256,7 +256,7 @@ fn of_error(
             } else {
                 0
             },
-            ..media(0, count)
+            ..media(address, count)
         }),
         Error::Worn { count } => EventBody::MemoryModule(MemoryModuleEvent {
             device_event_type: HEALTH_CHANGED,
