@@ -17,7 +17,8 @@
 //! worlds with the same one the same comes, for nothing else is read. It is made of the text that
 //! `Debug` has of every field (derived, in the crates of the fabric, the engine and the directory:
 //! what they have is in it), but for these:
-//! - the trace of the world and of its fabric: what happened, and nothing reads it;
+//! - the trace of the world and of its fabric: what happened, and nothing reads it; that of the
+//!   fabric has to stand there once, and a world of which it does not is no state;
 //! - the generator of numbers, which each op and the healing seed anew;
 //! - what was noted, and the number of the last thing under way, which orders what is due at the
 //!   same time: the order itself is in it.
@@ -39,8 +40,9 @@ use crate::trace::fold;
 const SLOT: u64 = 40_000_000;
 /// Times within a slot at which something is due at most: more of them would never end.
 const STEPS_MAX: usize = 4_096;
-/// How the trace of a fabric begins in its text.
-const TRACE: &str = "trace: Trace {";
+/// How the trace of a fabric begins in its text, before its number and what ends it.
+const TRACE: &str = "trace: Trace(";
+const TRACE_END: char = ')';
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -244,12 +246,14 @@ impl World {
     /// See the module. `text` is only there to be used again.
     pub(crate) fn state(&self, text: &mut String) -> Checked<u128> {
         text.clear();
-        match self.write_state(text) {
-            Ok(()) => Ok(number(text.as_bytes())),
-            Err(error) => broken("a world can be written down", error),
-        }
+        let unwritten = |error| broken("a world can be written down", error);
+        write!(text, "{:?}", self.lines).or_else(unwritten)?;
+        without_trace(text)?;
+        self.write_state(text).or_else(unwritten)?;
+        Ok(number(text.as_bytes()))
     }
 
+    /// All of it but for its lines.
     fn write_state(&self, text: &mut String) -> std::fmt::Result {
         // Its mix is the same for all worlds that are compared.
         let Self {
@@ -257,7 +261,7 @@ impl World {
             trace: _,
             rng: _,
             now,
-            lines,
+            lines: _,
             machines,
             shared,
             marks,
@@ -267,13 +271,6 @@ impl World {
             noted: _,
             doomed,
         } = self;
-        write!(text, "{lines:?}")?;
-        while let Some(start) = text.find(TRACE) {
-            let Some(end) = text[start..].find('}') else {
-                return Err(std::fmt::Error);
-            };
-            text.replace_range(start..=start + end, "");
-        }
         write!(text, "{now:?}")?;
         for machine in machines {
             machine.write_state(text)?;
@@ -281,6 +278,19 @@ impl World {
         shared.write_state(text)?;
         write!(text, "{marks} {pids} {is_device_gone} {heals} {doomed:?}")
     }
+}
+
+/// Takes the trace out of the text of a fabric: it stands there once, or the text is not known.
+fn without_trace(text: &mut String) -> Checked {
+    let found = text.matches(TRACE).count();
+    let start = text.find(TRACE).filter(|_| found == 1);
+    let end = start.and_then(|start| Some(start + text[start..].find(TRACE_END)?));
+    let (Some(start), Some(end)) = (start, end) else {
+        let found = format_args!("`{TRACE}` {found} times");
+        return broken("the text of a fabric has its trace once", found);
+    };
+    text.replace_range(start..=end, "");
+    Ok(())
 }
 
 /// A number over some bytes: two of 64 bits that begin apart.
@@ -294,4 +304,40 @@ fn number(bytes: &[u8]) -> u128 {
     }
     let length = bytes.len() as u64;
     u128::from(fold(first, length)) << 64 | u128::from(fold(second, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_world_has_all_of_its_fabric_but_for_the_trace() {
+        let start = Start::new(&Mix::scope()).unwrap();
+        let whole = format!("{:?}", start.lines);
+        let mut text = String::new();
+        start.world().unwrap().state(&mut text).unwrap();
+        let (before, behind) = whole.split_once(TRACE).unwrap();
+        let (trace, behind) = behind.split_once(TRACE_END).unwrap();
+        assert!(trace.parse::<u64>().is_ok(), "{trace}");
+        let left = text.strip_prefix(before).unwrap();
+        assert!(left.starts_with(behind) && !text.contains("Trace"));
+    }
+
+    #[test]
+    fn a_text_without_a_trace_or_with_two_of_them_is_no_state() {
+        let without = |text: &str| {
+            let mut text = text.to_owned();
+            without_trace(&mut text).map(|()| text)
+        };
+        let known = without("Fabric { trace: Trace(12), now: 3 }");
+        assert_eq!(known.as_deref(), Ok("Fabric { , now: 3 }"));
+        for unknown in [
+            "Fabric { now: 3 }",
+            "Fabric { trace: Trace { number: 12 } }",
+            "Fabric { trace: Trace(12",
+            "trace: Trace(1) trace: Trace(2)",
+        ] {
+            assert!(without(unknown).is_err(), "{unknown}");
+        }
+    }
 }
