@@ -21,6 +21,10 @@
 //!   what comes is what comes of doing nothing, and every death in that slot is one in the slot of
 //!   nothing. Such a command is counted with its deaths and not gone through again.
 //!
+//! # Which failure is told
+//! The states after each slot have an order that is not that of the threads, and so has what
+//! follows from each. A thread ends at the first failure of its own; told is the first of these.
+//!
 //! Counted are what was gone through, and what stands for it: the sequences and cases without
 //! anything left out, from the number of ways to each state.
 
@@ -58,7 +62,7 @@ pub struct Tried {
     pub pruned: u64,
     /// States that were gone on from, and brought to an end.
     pub states: u64,
-    /// The ops of the first case that failed, and how.
+    /// The ops of the first case that failed, and how: the same with any number of threads.
     pub failure: Option<(Vec<Op>, Broken)>,
 }
 
@@ -71,7 +75,7 @@ struct Slot {
 }
 
 /// A state, and a way to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Node {
     way: Vec<Slot>,
     state: u128,
@@ -83,8 +87,9 @@ struct Node {
 /// What one thread did of a layer.
 #[derive(Debug, Default)]
 struct Share {
-    /// Where the slots lead to that were gone through; of the last ones nothing is kept.
-    nodes: Vec<Node>,
+    /// Where the slots lead to that were gone through, each after the number of the state that it
+    /// led from; of the last ones nothing is kept.
+    nodes: Vec<(usize, Node)>,
     tried: Tried,
     /// What broke something, and the number of the state from which: the thread ended there.
     failed: Option<(Vec<Slot>, Broken)>,
@@ -143,7 +148,8 @@ impl Search {
             }
             tried.states += layer.len() as u64;
             let ends = self.shared_out(layer.len(), |part| self.ends(&layer, part));
-            tried.failure = ends.into_iter().flatten().next();
+            let first = ends.into_iter().flatten().min_by_key(|(number, _)| *number);
+            tried.failure = first.map(|(_, failure)| failure);
             if tried.failure.is_some() {
                 break;
             }
@@ -172,7 +178,10 @@ impl Search {
             tried.add(share.tried);
             share.nodes
         });
-        let nodes: Vec<Node> = nodes.collect();
+        // In the order of one thread: which way is kept to a state is then the same with others.
+        let mut nodes: Vec<(usize, Node)> = nodes.collect();
+        nodes.sort_by_key(|(from, _)| *from);
+        let nodes = nodes.into_iter().map(|(_, node)| node).collect();
         if self.prunes {
             merge(nodes, tried)
         } else {
@@ -222,13 +231,13 @@ impl Search {
                     share.tried.pruned += 1;
                     continue;
                 }
-                share.take(node, (slot, ways), done, is_last);
+                share.take((number, node), (slot, ways), done, is_last);
                 let deaths = self.scope.deaths(&noted);
                 for death in deaths.into_iter().filter(|_| !node.has_died) {
                     share.tried.count(&death);
                     let slot = slot.with(death.op);
                     let done = self.try_slot(node, slot, &mut text, (None, is_last));
-                    share.take(node, (slot, ways), done, is_last);
+                    share.take((number, node), (slot, ways), done, is_last);
                 }
             }
             if let Some((way, broken)) = share.failed.take() {
@@ -306,8 +315,12 @@ impl Search {
         Ok(world)
     }
 
-    /// The first of some states that does not come to its end, and how.
-    fn ends(&self, layer: &[Node], part: impl Iterator<Item = usize>) -> Option<(Vec<Op>, Broken)> {
+    /// The number of the first of some states that does not come to its end, and how it fails.
+    fn ends(
+        &self,
+        layer: &[Node],
+        part: impl Iterator<Item = usize>,
+    ) -> Option<(usize, (Vec<Op>, Broken))> {
         let mut ends = part.filter_map(|number| {
             let mut ops = self.ops(&layer[number].way);
             ops.extend(self.scope.afterwards());
@@ -316,7 +329,7 @@ impl Search {
                 play(&mut world, &ops)?;
                 world.heal()
             });
-            Some((ops, ended.err()?))
+            Some((number, (ops, ended.err()?)))
         });
         ends.next()
     }
@@ -363,7 +376,7 @@ impl Share {
     /// Takes in where a slot led to, in so many ways.
     fn take(
         &mut self,
-        from: &Node,
+        (number, from): (usize, &Node),
         (slot, ways): (Slot, u64),
         done: Checked<Option<u128>>,
         is_last: bool,
@@ -375,12 +388,16 @@ impl Share {
         let way = || from.way.iter().copied().chain([slot]).collect();
         match done {
             Err(broken) if self.failed.is_none() => self.failed = Some((way(), broken)),
-            Ok(Some(state)) if !is_last => self.nodes.push(Node {
-                way: way(),
-                state,
-                has_died,
-                ways,
-            }),
+            Ok(Some(state)) if !is_last => {
+                let way = way();
+                let node = Node {
+                    way,
+                    state,
+                    has_died,
+                    ways,
+                };
+                self.nodes.push((number, node));
+            }
             _ => {}
         }
     }
@@ -429,11 +446,26 @@ mod tests {
 
     #[test]
     fn what_is_left_out_leads_to_no_state_that_is_not_come_to() {
-        for scope in [Scope::Extents, Scope::Segments] {
+        for scope in Scope::ALL {
             let (all, cases, sequences) = reached(scope, 2, false);
             assert_eq!(reached(scope, 2, true), (all, cases, sequences));
             let commands = scope.commands().len() as u64;
             assert_eq!(sequences, commands * commands);
+        }
+    }
+
+    #[test]
+    fn the_ways_that_are_gone_on_are_the_same_with_one_thread_and_with_more() {
+        let layer = |scope, threads| {
+            let search = Search::new(scope, threads).unwrap();
+            let (mut layer, mut tried) = (vec![search.first().unwrap()], Tried::default());
+            for _ in 0..2 {
+                layer = search.next(&layer, false, &mut tried);
+            }
+            (layer, tried)
+        };
+        for scope in Scope::ALL {
+            assert_eq!(layer(scope, 3), layer(scope, 1));
         }
     }
 
