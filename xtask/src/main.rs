@@ -36,7 +36,8 @@ enum Command {
     Loom(loom::Arguments),
     /// Run whole pools in one thread from one seed, many seeds at once.
     Sim(sim::Arguments),
-    /// Run the campaigns of the reliability plan that need no hours, and print their figures.
+    /// Run the campaigns of the reliability plan that need no hours, and print their figures. One
+    /// that ends with `part` ran well and lacks what its line names; only `FAIL` fails the command.
     Campaigns(campaigns::Arguments),
     /// Run the tests of the private heap under AddressSanitizer.
     Sanitize,
