@@ -13,7 +13,7 @@
 //! The home dies in each of its steps after each number of outputs; the daemon in each of its
 //! steps before the commit, after it, and after each number of actions. A host of the extents dies
 //! right after the command and after each arrival of its slot; that of the segments right after the
-//! command. A process dies right after the command.
+//! command alone, and not between the steps of its daemon. A process dies right after the command.
 
 use crate::op::{Kind, Op};
 use crate::world::Noted;
