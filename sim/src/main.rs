@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use pool_core::clock::now;
 use serde_json::json;
 use sim::campaign::{Summary, campaign};
@@ -49,14 +50,15 @@ struct Arguments {
     /// Plant each bug that must be found, and find it. Needs a build with the feature `fault`.
     #[arg(long)]
     planted: bool,
-    /// Of the planted bugs, only so many, which ones by --seed.
+    /// Of the planted bugs, only so many: those of the day --seed, others than those of the next.
     #[arg(long, value_name = "N", requires = "planted")]
     rotate: Option<usize>,
     /// Try every short sequence of a small scope, with each crash and each set of lost lines.
     #[arg(long)]
     exhaustive: bool,
-    /// The most commands of a sequence.
-    #[arg(long, value_name = "K", default_value_t = 5, requires = "exhaustive")]
+    /// The most commands of a sequence, 2 or more.
+    #[arg(long, value_name = "K", default_value_t = 5, requires = "exhaustive",
+        value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     commands: usize,
     /// Threads; all processors where it is not given.
     #[arg(long, value_name = "N")]
@@ -335,19 +337,20 @@ fn planted_in_all(arguments: &Arguments) -> bool {
 
 #[cfg(feature = "fault")]
 fn planted(arguments: &Arguments) -> anyhow::Result<bool> {
-    use sim::planted::{BUGS, find};
+    use sim::planted::{BUGS, find, of_day};
 
     if arguments.exhaustive {
         return Ok(planted_in_all(arguments));
     }
 
     let first = arguments.seed.unwrap_or(0);
-    let start = usize::try_from(first).unwrap_or(0) % BUGS.len();
-    let count = arguments.rotate.unwrap_or(BUGS.len()).min(BUGS.len());
+    // Their budgets are measured from seed 0 on; with --rotate the seed says which bugs.
+    let (bugs, from) = match arguments.rotate {
+        Some(count) => (of_day(first, count), 0),
+        None => (BUGS.iter().collect(), first),
+    };
     let mut all = true;
-    for bug in BUGS.iter().cycle().skip(start).take(count) {
-        // Their budgets are measured from seed 0 on; with --rotate the seed says which bugs.
-        let from = if arguments.rotate.is_some() { 0 } else { first };
+    for bug in bugs {
         match find(bug, from) {
             Some(found) => println!(
                 "{}: found after {} seeds and {} ops: {}",

@@ -71,6 +71,16 @@ pub const BUGS: [Bug; 41] = [
     bug("steward.trusts_what_was_reset", 32),
 ];
 
+/// So many bugs of a day: from one day to the next those that follow them in the list, which begins
+/// again at its end.
+#[must_use]
+pub fn of_day(day: u64, count: usize) -> Vec<&'static Bug> {
+    let (all, count) = (BUGS.len(), count.min(BUGS.len()));
+    let day = usize::try_from(day % all as u64).unwrap_or(0);
+    let start = day * count % all;
+    BUGS.iter().cycle().skip(start).take(count).collect()
+}
+
 /// Those that are found where everything is tried, in sequences of at most [`COMMANDS`].
 pub const BUGS_IN_ALL: [&str; 21] = [
     "engine.frees_before_proof",
@@ -171,4 +181,31 @@ pub fn find(bug: &Bug, first: u64) -> Option<Found> {
     }
     plant(None);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_bugs_of_a_day_are_none_of_the_next_and_in_as_many_days_as_they_fill_all_are_there() {
+        let names = |day| {
+            let bugs = of_day(day, 5).into_iter().map(|bug| bug.name);
+            bugs.collect::<BTreeSet<_>>()
+        };
+        for first in [0, 20_000, u64::MAX - 10] {
+            let days = first..first + BUGS.len().div_ceil(5) as u64;
+            assert!(days.clone().all(|day| names(day).len() == 5));
+            assert!(names(first).is_disjoint(&names(first + 1)));
+            let all: BTreeSet<_> = days.flat_map(names).collect();
+            assert_eq!(all.len(), BUGS.len());
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_bugs_of_a_day_than_there_are() {
+        assert_eq!(of_day(3, 1_000).len(), BUGS.len());
+    }
 }
