@@ -86,7 +86,7 @@ impl Pool {
     /// Opens, read-only, what a process on another host has made in a tier that hosts share, and
     /// has [sealed](Segment::seal): at the same address as there, so that pointers in it hold here.
     /// It is this host's until it is freed here, whatever becomes of the other one; where this host
-    /// has it already, the answer is the segment that it is.
+    /// has it already, the answer is the segment that it is, with the name and lifetime it has.
     ///
     /// # Errors
     /// [`Error`]; [`Reason::NotFound`](crate::Reason::NotFound) where no host has sealed it, or

@@ -255,6 +255,7 @@ impl Steward {
 
     /// What is to be done now, as the pool stands.
     pub fn next(&mut self, now: Nanos, demand: &Demand) -> Do {
+        self.give_up_overdue(now);
         if let Some((whose, word)) = self.says.pop_front() {
             return Do::Say(whose, word);
         }
@@ -315,7 +316,7 @@ impl Steward {
             },
             Step::Ask(extents) => Do::Manager(Request::InitiateAdd(self.add_request(*extents))),
             Step::Release(runs) => mailbox(Request::ReleaseDc(self.list_of(runs))),
-            Step::Withdraw(until) | Step::Rest(until) => Do::Rest(*until),
+            Step::Withdraw(until) | Step::Rest(until) => Do::Rest(self.next_overdue(*until)),
         }
     }
 
@@ -449,7 +450,11 @@ impl Steward {
     }
 
     fn rest(&mut self, now: Nanos) {
-        self.step = Step::Rest(now.saturating_add(self.terms.poll));
+        let until = now.saturating_add(self.terms.poll);
+        if let Some(groups) = &mut self.groups {
+            groups.rest(until);
+        }
+        self.step = Step::Rest(until);
     }
 
     fn read_list(&mut self) {
@@ -515,8 +520,14 @@ impl Steward {
                 News::Offered {
                     piece,
                     tag,
+                    is_sharable,
                     has_more,
-                } => self.is_offered(piece, tag, has_more),
+                } => {
+                    if !is_sharable {
+                        self.is_not_sharable(tag);
+                    }
+                    self.is_offered(piece, tag, has_more);
+                }
                 News::AskedBack(piece) => {
                     let wanted = region.runs(&[piece]).minus(&self.asked_back);
                     // It is disjoint from what was asked back before.

@@ -185,6 +185,20 @@ impl Check<'_> {
             };
             let place = (&source.directory, source.host, source.memdev, source.ld);
             let mailbox = (place, source.shared);
+            let others = self.devices[..index]
+                .iter()
+                .filter_map(|it| match &it.kind {
+                    DeviceKind::Fabric(other) => Some((it, other)),
+                    _ => None,
+                });
+            let at =
+                |it: &FabricSource| (it.directory.clone(), it.host, it.memdev, it.ld, it.region);
+            let mut same = others.filter(|(_, other)| at(other) == at(source));
+            if let Some((other, _)) = same.find(|(_, other)| other.shared != source.shared) {
+                let allowed = format!("another region than device {} has", other.name);
+                let key = format!("device[{index}].region");
+                return Err(self.refused(key, source.region, allowed));
+            }
             if let Some(other) = before.insert(mailbox, &device.name) {
                 let allowed = format!("another host, memdev or ld than device {other} has");
                 let key = format!("device[{index}].directory");
@@ -276,6 +290,12 @@ impl Check<'_> {
         Ok(defaults)
     }
 
+    fn has_groups(&self, tier: &str) -> bool {
+        let is_shared = |kind: &DeviceKind| matches!(kind, DeviceKind::Fabric(it) if it.shared);
+        let mut devices = self.devices.iter();
+        devices.any(|device| device.tier == tier && is_shared(&device.kind))
+    }
+
     /// Takes what `quota` guarantees of `tier` out of what is `left`.
     fn quota<'t>(
         &self,
@@ -294,6 +314,10 @@ impl Check<'_> {
         if limit < request {
             let allowed = format!("no less than the request, {request}");
             return Err(self.refused(format!("{key}.limit"), limit, allowed));
+        }
+        if request > Extents::ZERO && self.has_groups(tier) {
+            let allowed = "0 in a tier of groups, which are had as they are asked for".to_owned();
+            return Err(self.refused(format!("{key}.request"), request, allowed));
         }
         let before = *left;
         *left = before.checked_sub(request).ok_or_else(|| {

@@ -160,6 +160,8 @@ impl FabricDevice {
             None => {
                 let door = Door::Memory(HostId(self.source.host));
                 let path = self.source.directory.join(door.to_string());
+                // Another emulator, perhaps, whose numbers are others.
+                speaker.carvings.clear();
                 Carver::connect(&path).map_err(|error| unconnected(&error))?
             }
         };
@@ -274,6 +276,8 @@ impl Device for FabricDevice {
                 Ok(listed) => speaker.carvings = listed,
                 // It has left the host, or all that there was is gone.
                 Err(WorldError::Withdrawn | NOBODY) => return Ok(()),
+                // It ends with what this host has of the group, which is given back next.
+                Err(_) if self.source.shared => return Ok(()),
                 // Whether it is there nobody knows: it is asked again.
                 Err(error) => return Err(error),
             }

@@ -226,6 +226,8 @@ pub enum NoGroup {
     Unreached,
     /// The fabric refuses to give any.
     Refused,
+    /// The region is had by one host at a time.
+    NotSharable,
     /// The region gives whole blocks of so many extents.
     Blocks(Extents),
 }

@@ -178,18 +178,30 @@ impl Device {
         self.free.remove(run)
     }
 
-    /// Takes just these extents, all of them or none.
-    pub(super) fn claim_all(&mut self, runs: &[Run]) -> Result<(), Misfit> {
-        let mut free = self.free.clone();
+    /// Takes just these extents, all of them or none: also those that are bad, where `takes_bad`.
+    pub(super) fn claim_all(&mut self, runs: &[Run], takes_bad: bool) -> Result<(), Misfit> {
+        let (mut free, mut retired) = (self.free.clone(), self.retired.clone());
+        let mut bad = RunSet::default();
+        if takes_bad {
+            let all: RunSet = runs.iter().copied().collect();
+            bad = all.common(&retired).common(&self.bad);
+            retired = retired.minus(&bad);
+            free.add(&bad)?;
+        }
         runs.iter().try_for_each(|&run| free.remove(run))?;
-        self.free = free;
+        self.gone.add(&bad.minus(&self.gone))?;
+        (self.free, self.retired) = (free, retired);
         Ok(())
     }
 
     /// No backing has any of these extents.
     pub(super) fn is_idle(&self, runs: &[Run]) -> bool {
         let all: RunSet = runs.iter().copied().collect();
-        all.minus(&self.free).minus(&self.retired).count() == 0
+        let known = all.common(&RunSet::of(Run {
+            first: 0,
+            count: self.index_space,
+        }));
+        known.minus(&self.free).minus(&self.retired).count() == 0
     }
 
     /// Free extents go out of service; what is bad of them is forgotten.

@@ -167,6 +167,12 @@ pub enum Action {
         /// Its name.
         backing: BackingId,
     },
+    /// Destroy a file in quarantine that nobody here can have any more, and say
+    /// `Command::Released`.
+    Destroy {
+        /// Its name.
+        backing: BackingId,
+    },
     /// These extents of a dynamic device are the pool's no more: they may be given back. None,
     /// where none is free.
     Withdrawn {

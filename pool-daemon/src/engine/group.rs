@@ -16,14 +16,15 @@
 //! have died in between.
 //!
 //! # Invariants
-//! 1. The extents of a group are a backing's, all of them, or free and about to be left.
+//! 1. The extents of a group are a backing's, all of them, or nobody's and about to be left.
 //! 2. What is not sealed is not published: no host can join it.
 //! 3. The addresses of groups are apart from all others, and each host makes its groups in its own
 //!    part of them: so no two hosts take the same.
 
 use std::collections::BTreeSet;
 
-use pool_core::{ClientId, DeviceId, Extents, GroupTag, NoTag, SegmentId, planted};
+use fabric_emu::serve::wire::SPANS_MAX;
+use pool_core::{ClientId, DeviceId, Extents, GroupTag, NoTag, SegmentId, TenantId, planted};
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1 as session;
 
@@ -33,7 +34,7 @@ use super::grant::Wanted;
 use super::job::{Job, Purpose};
 use super::runs::{Run, RunSet};
 use super::segment::{Backing, Segment, Stage};
-use super::{Engine, Refusal, take_id};
+use super::{Engine, Refusal, sum, take_id};
 
 /// What is refused of a group, and why.
 const IS_FIXED: &str = "the segment is a group that hosts share: it keeps its size, its tier and \
@@ -70,6 +71,7 @@ impl Engine {
             ));
         }
         self.may_begin(wanted)?;
+        self.within_quota_with_awaited(wanted)?;
         self.device_gives(on, wanted)?;
         let (id, incarnation) = (take_id!(self, segment), self.next_incarnation()?);
         let range = self.take_group_place(on, wanted.extents, wanted.align)?;
@@ -104,13 +106,20 @@ impl Engine {
         let wanted = self.wanted_group(client, tier, tag, ask)?;
         let range = self.group_range(tag)?;
         self.may_begin(&wanted)?;
+        self.within_quota_with_awaited(&wanted)?;
         self.device_gives(on, &wanted)?;
         let (id, incarnation) = (take_id!(self, segment), self.next_incarnation()?);
-        self.group_window.remove(range).map_err(|_| {
+        self.group_window.clone().remove(range).map_err(|_| {
+            let there = self
+                .lying_in(range)
+                .map_or_else(String::new, |it| format!(" {it}"));
             Refusal::Held(format!(
-                "the addresses of group {tag} are another segment's: free that first"
+                "where the group belongs lies segment{there}: look whether the tag is right, and \
+                 if it is, free that segment on this host first"
             ))
         })?;
+        self.take_range(range)
+            .map_err(|_| Refusal::Broken("addresses that were free are not"))?;
         self.begin_segment(id, incarnation, range, &wanted, &[]);
         if let Some(segment) = self.segments.get_mut(&id) {
             (segment.tag, segment.sealed) = (Some(tag), true);
@@ -136,13 +145,37 @@ impl Engine {
     /// # Errors
     /// [`Refusal::TierFull`] where the device can have no group of that length now.
     fn device_gives(&self, on: DeviceId, wanted: &Wanted) -> Result<(), Refusal> {
-        let device = self.devices.get(&on).filter(|device| device.reached);
+        let device = self.devices.get(&on);
+        if let Some(silent) = device.filter(|device| !device.reached) {
+            return Err(Refusal::Busy(format!(
+                "device {} is out of reach: `poolctl devices` says why; retry when it is back",
+                silent.plan.name
+            )));
+        }
         let device = device.filter(|device| !device.draining && !device.removed);
         let room = device.map_or(Extents::ZERO, |it| it.most().saturating_sub(it.total()));
+        let room = room.saturating_sub(self.awaited(wanted.tier, None));
         if room >= wanted.extents {
             return Ok(());
         }
         Err(self.no_room_for(wanted.tier, wanted.extents, room))
+    }
+
+    /// # Errors
+    /// [`Refusal::OverQuota`] where the tenant would pass its limit with what it waits for.
+    fn within_quota_with_awaited(&self, wanted: &Wanted) -> Result<(), Refusal> {
+        let awaited = self.awaited(wanted.tier, Some(wanted.tenant));
+        let more = Extents::new(wanted.extents.get().saturating_add(awaited.get()));
+        self.within_quota(wanted.tenant, wanted.tier, more)
+    }
+
+    /// Extents of groups that are asked for and not there yet, which nobody pays for so far.
+    fn awaited(&self, tier: usize, tenant: Option<TenantId>) -> Extents {
+        let segments = self.segments.values().filter(|it| {
+            let is_awaited = it.is_group && it.stage == Stage::Building && it.files.is_empty();
+            is_awaited && it.tier == tier && tenant.is_none_or(|tenant| it.tenant == tenant)
+        });
+        sum(segments.map(|it| it.extents))
     }
 
     fn no_room_for(&self, tier: usize, asked: Extents, room: Extents) -> Refusal {
@@ -216,6 +249,12 @@ impl Engine {
         ))
     }
 
+    /// A segment that has some of these addresses.
+    fn lying_in(&self, range: Run) -> Option<SegmentId> {
+        let meets = |it: &&Segment| it.range.first < range.end() && range.first < it.range.end();
+        self.segments.values().find(meets).map(|segment| segment.id)
+    }
+
     /// Where a group lies in the window.
     ///
     /// # Errors
@@ -251,6 +290,7 @@ impl Engine {
         let present: RunSet = runs.copied().collect();
         let had = groups.iter().map(|group| (group.tag, group.runs.clone()));
         self.groups.insert(on, had.collect());
+        self.groups_may_end = true;
         self.present(on, present);
         for group in groups {
             let waits = |job: &&Job| job.purpose == Purpose::Create && job.fresh.is_empty();
@@ -276,21 +316,22 @@ impl Engine {
         group: &HadGroup,
     ) -> Result<(), Refusal> {
         let segment = self.segment(id)?;
-        let (tenant, count) = (segment.tenant, group.runs.iter().map(|run| run.count).sum());
-        let fits = segment.extents == Extents::new(count)
-            && segment.range.first == self.group_range(group.tag)?.first;
-        if !fits {
+        let (tenant, extents) = (segment.tenant, segment.extents);
+        let is_joined = segment.sealed;
+        let count = sum(group.runs.iter().map(|run| Extents::new(run.count)));
+        if extents != count || segment.range.first != self.group_range(group.tag)?.first {
             return Err(unfit());
         }
+        self.fits_the_device(on, segment.tier, &group.runs)?;
         let backing = take_id!(self, backing);
         let device = self.devices.get_mut(&on);
         let device = device.ok_or(Refusal::Broken("the device of a group is gone"))?;
-        // What is bad of it is not free.
-        let whole = device.claim_all(&group.runs);
+        // A new one of which something is bad is given back; of one that others have the rest is
+        // good.
+        let whole = device.claim_all(&group.runs, is_joined);
         whole.map_err(|_| Refusal::World(WorldError::Withdrawn))?;
         device.tie(id);
-        self.tenants
-            .charge(tenant, device.tier, Extents::new(count));
+        self.tenants.charge(tenant, device.tier, extents);
         let made = Backing {
             id: backing,
             segment: id,
@@ -312,10 +353,35 @@ impl Engine {
         self.actions.push(Action::Build {
             backing,
             device: on,
-            bytes: Extents::new(count).bytes(),
+            bytes: extents.bytes(),
             runs: group.runs.clone(),
             shareable: true,
         });
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Refusal::TierFull`] where the engine has no numbers for some of it, and
+    /// [`Refusal::Scattered`] where a file of so many runs cannot be made.
+    fn fits_the_device(&self, on: DeviceId, tier: usize, runs: &[Run]) -> Result<(), Refusal> {
+        let asked = sum(runs.iter().map(|run| Extents::new(run.count)));
+        let device = self.devices.get(&on);
+        let device = device.ok_or(Refusal::Broken("the device of a group is gone"))?;
+        let most = device.index_space();
+        if runs
+            .iter()
+            .any(|run| run.first >= most || run.count > most - run.first)
+        {
+            return Err(self.no_room_for(tier, asked, Extents::ZERO));
+        }
+        if runs.len() > SPANS_MAX {
+            return Err(Refusal::Scattered {
+                device: device.plan.name.clone(),
+                asked: asked.bytes(),
+                runs: runs.len(),
+                most: SPANS_MAX,
+            });
+        }
         Ok(())
     }
 
@@ -331,8 +397,9 @@ impl Engine {
         let refusal = match why {
             NoGroup::NoRoom => self.no_room_for(tier, asked, Extents::ZERO),
             NoGroup::NotThere => {
-                let name = segment.tag.map_or_else(String::new, |tag| tag.to_string());
-                Refusal::not_found("group", name)
+                // As much of the secret as tells it from others.
+                let name = segment.tag.map(|tag| tag.to_string().split_off(16));
+                Refusal::not_found("group", format!("...{}", name.unwrap_or_default()))
             }
             NoGroup::Unreached => Refusal::Busy(
                 "the fabric does not answer, or not in time: retry when it does".to_owned(),
@@ -341,6 +408,10 @@ impl Engine {
                 "the fabric's manager refuses: the daemon's log says what, and docs/fabric.md what \
                  a region of groups has to be"
                     .to_owned(),
+            ),
+            NoGroup::NotSharable => Refusal::NotPermitted(
+                "the region of the tier's device is not sharable: name one that is in the daemon's \
+                 configuration",
             ),
             NoGroup::Blocks(block) => Refusal::PartOfBlock {
                 asked: asked.bytes(),
@@ -352,6 +423,9 @@ impl Engine {
 
     /// Leaves the groups of which nothing is claimed any more.
     pub(super) fn leave_groups(&mut self) {
+        if !std::mem::take(&mut self.groups_may_end) {
+            return;
+        }
         let mut idle = Vec::new();
         for (&on, groups) in &self.groups {
             let Some(device) = self.devices.get(&on) else {
@@ -378,6 +452,23 @@ impl Engine {
         let live = self.segments.values().filter(|s| s.stage == Stage::Live);
         let groups: Vec<_> = live.filter(|s| s.tag.is_some()).map(|s| s.id).collect();
         groups.into_iter().for_each(|id| self.publish_group(id));
+    }
+
+    /// A segment is forgotten. Where it was a group of ours that has left already, nobody else would
+    /// have it published no more.
+    pub(super) fn end_of_group(&mut self, segment: &Segment) {
+        let Some((tag, on)) = segment.tag.zip(self.device_of_groups(segment.tier)) else {
+            return;
+        };
+        let is_here = self
+            .groups
+            .get(&on)
+            .is_some_and(|all| all.contains_key(&tag));
+        if !is_here && self.is_ours(on, tag) {
+            let is_ours = true;
+            let ask = GroupAsk::Leave { tag, is_ours };
+            self.actions.push(Action::Group { device: on, ask });
+        }
     }
 
     /// Groups that are freed, and not gone yet.

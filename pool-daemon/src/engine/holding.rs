@@ -366,6 +366,7 @@ impl Engine {
                 device.give_back(&backing.runs)
             };
             debug_assert!(back.is_ok(), "engine invariant 1");
+            self.groups_may_end = true;
             device.untie(segment);
             device.quarantined = device.quarantined.saturating_sub(extents);
             self.tenants.release(charged, device.tier, extents);
@@ -426,7 +427,7 @@ impl Engine {
         }
         for backing in kept.into_iter().filter(|_| is_group) {
             if self.backings.get(&backing).is_some_and(|it| it.quarantined) {
-                self.actions.push(Action::Discard { backing });
+                self.actions.push(Action::Destroy { backing });
             }
         }
     }
@@ -459,6 +460,7 @@ impl Engine {
             return;
         };
         self.domains.remove(&id);
+        self.end_of_group(&segment);
         for client in &segment.leaving {
             if let Some(client) = self.clients.get_mut(client) {
                 client.leaving.remove(&id);
@@ -472,7 +474,7 @@ impl Engine {
         }
         self.left_by.insert(segment.tenant);
         // The range was the segment's alone (engine invariant 3).
-        let back = self.addresses_of(segment.range).insert(segment.range);
+        let back = self.give_range(segment.range);
         debug_assert!(back.is_ok(), "engine invariant 3");
         self.touch_segment(id);
     }

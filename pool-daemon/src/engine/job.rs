@@ -183,6 +183,7 @@ impl Engine {
         };
         // They were carved from it and belong to nobody else (invariant 1).
         let back = device.give_back(&backing.runs);
+        self.groups_may_end = true;
         debug_assert!(back.is_ok(), "engine invariant 1");
         self.left_by.insert(backing.charged);
         self.tenants

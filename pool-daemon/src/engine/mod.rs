@@ -112,8 +112,12 @@ pub struct Engine {
     window: RunSet,
     /// And those of groups that hosts share, of all hosts; none where no device has groups.
     group_window: RunSet,
+    /// Where the last group that was made here ends.
+    group_begin: u32,
     /// The groups that this host has, by their devices, as it was said last.
     groups: BTreeMap<DeviceId, BTreeMap<GroupTag, Vec<Run>>>,
+    /// Something was given back, or said, since they were looked at.
+    groups_may_end: bool,
     next: NextIds,
     /// What waits for the world: at most one job a segment.
     jobs: BTreeMap<SegmentId, Job>,

@@ -13,7 +13,7 @@ use pool_core::GroupTag;
 use pool_core::{Bytes, DeviceId, EXTENT_BYTES, Extents, WindowRange, planted};
 
 use super::plan::{GROUP_PARTS, Plan};
-use super::runs::{Run, RunSet};
+use super::runs::{Misfit, Run, RunSet};
 use super::{Engine, Refusal};
 
 /// The free addresses of a new pool: of this host's own segments, and of groups that hosts share.
@@ -85,15 +85,46 @@ impl Engine {
         group_part(self.plan.window, self.devices.get(&on)?.plan.shared?)
     }
 
-    /// The free addresses that a range is of.
-    pub(super) fn addresses_of(&mut self, range: Run) -> &mut RunSet {
-        let groups = self.group_places();
+    /// Takes a range of addresses, of whatever they are: a segment of before may lie where those of
+    /// groups begin now.
+    ///
+    /// # Errors
+    /// [`Misfit`] where some of it is another's, and nothing is taken.
+    pub(super) fn take_range(&mut self, range: Run) -> Result<(), Misfit> {
+        let (mut own, mut groups) = (self.window.clone(), self.group_window.clone());
+        let (below, above) = self.cut_at_groups(range);
+        below.into_iter().try_for_each(|run| own.remove(run))?;
+        above.into_iter().try_for_each(|run| groups.remove(run))?;
+        (self.window, self.group_window) = (own, groups);
+        Ok(())
+    }
+
+    /// A range of addresses is nobody's any more.
+    ///
+    /// # Errors
+    /// [`Misfit`] where some of it was nobody's already.
+    pub(super) fn give_range(&mut self, range: Run) -> Result<(), Misfit> {
+        let (below, above) = self.cut_at_groups(range);
+        let (own, groups) = (&mut self.window, &mut self.group_window);
+        below.into_iter().try_for_each(|run| own.insert(run))?;
+        above.into_iter().try_for_each(|run| groups.insert(run))
+    }
+
+    /// What of a range is below the addresses of groups, and what is of those.
+    fn cut_at_groups(&self, range: Run) -> (Option<Run>, Option<Run>) {
         let has_groups = self.plan.devices.iter().any(|it| it.shared.is_some());
-        if has_groups && range.first >= groups.first {
-            &mut self.group_window
+        let border = if has_groups {
+            self.group_places().first.clamp(range.first, range.end())
         } else {
-            &mut self.window
-        }
+            range.end()
+        };
+        let run = |first, end| {
+            (first < end).then(|| Run {
+                first,
+                count: end - first,
+            })
+        };
+        (run(range.first, border), run(border, range.end()))
     }
 
     /// Takes so many addresses for a group that is made here.
@@ -106,11 +137,21 @@ impl Engine {
         count: Extents,
         align: Extents,
     ) -> Result<Run, Refusal> {
-        let part = self.group_part(on).map(RunSet::of).unwrap_or_default();
-        let mut free = self.group_window.common(&part);
+        let part = self.group_part(on).unwrap_or(Run { first: 0, count: 0 });
         let phase = self.phase(align)?;
-        let taken = free.take_aligned(count.get(), align.get(), phase);
+        // Behind the last one first: other hosts may have what lay here before.
+        let begin = self.group_begin.clamp(part.first, part.end());
+        let behind = Run {
+            first: begin,
+            count: part.end() - begin,
+        };
+        let fit = |within: Run| {
+            let mut free = self.group_window.common(&RunSet::of(within));
+            free.take_aligned(count.get(), align.get(), phase)
+        };
+        let taken = fit(behind).or_else(|| fit(part));
         let taken = taken.filter(|&run| self.group_window.remove(run).is_ok());
+        self.group_begin = taken.map_or(self.group_begin, Run::end);
         taken.ok_or(Refusal::WindowFull {
             asked: count.bytes(),
             align: align.bytes(),

@@ -401,7 +401,9 @@ impl From<&Refusal> for Error {
 fn also_check(what: &str) -> &'static str {
     match what {
         "segment" => ", and that it is shared with your tenant",
-        "group" => ": a group can be joined when its maker has sealed it, until it is freed there",
+        "group" => {
+            " or its tag: a group can be joined when its maker has sealed it, until it is freed"
+        }
         _ => "",
     }
 }

@@ -90,8 +90,12 @@ impl Engine {
             .iter()
             .map(|&backing| (backing, access))
             .collect();
+        let mut described = self.describe(segment);
+        if self.clients.get(&client).map(|client| client.tenant) != Some(segment.tenant) {
+            described.tag.clear(); // A share can be taken back, and a tag cannot.
+        }
         let granted = session::Granted {
-            segment: Some(self.describe(segment)),
+            segment: Some(described),
             access: access.into(),
             slot: self.slot_of(client, id),
             writers: segment.writers,
@@ -209,6 +213,7 @@ impl Engine {
         for segment in visible {
             let mut message = self.outline(segment);
             if segment.tenant != tenant {
+                message.tag.clear();
                 message
                     .shares
                     .retain(|share| share.tenant == self.tenants.name(tenant));

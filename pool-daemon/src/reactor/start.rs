@@ -289,7 +289,10 @@ impl Reactor {
                 self.files.forget(backing);
             }
             for device in devices {
-                device.remove_leftovers(&BTreeSet::new(), &BTreeSet::new())?;
+                let none = BTreeSet::new();
+                if let Err(error) = device.remove_leftovers(&none, &BTreeSet::new()) {
+                    tracing::warn!(%error, "files of a device are not removed");
+                }
             }
             for fabric in fabrics {
                 give_all_back(fabric, self.engine.window());

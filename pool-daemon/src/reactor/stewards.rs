@@ -423,6 +423,9 @@ pub(super) fn give_all_back(source: &FabricSource, window: WindowRange) {
     }
 }
 
+/// How often a manager is asked that is busy.
+const UNPUBLISH_TRIES: usize = 16;
+
 /// Has nobody join a group that this host has made: who has one keeps it.
 fn unpublish_all(
     source: &FabricSource,
@@ -439,10 +442,20 @@ fn unpublish_all(
         let asked = ReferenceRequest {
             tag: Tag(tag.bytes()),
         };
-        match manager.ask(&Request::RemoveReference(asked)) {
+        let ask = || manager.ask(&Request::RemoveReference(asked.clone()));
+        let is_later = |answer: &Result<_, _>| {
+            let code = match answer {
+                Err(Unanswered::Refused(code)) => *code,
+                _ => return false,
+            };
+            matches!(code, ReturnCode::Busy | ReturnCode::RetryRequired)
+        };
+        let mut answers = std::iter::repeat_with(ask).take(UNPUBLISH_TRIES);
+        match answers.find(|answer| !is_later(answer)) {
             // One that was not sealed is not published.
-            Ok(_) | Err(Unanswered::Refused(_)) => {}
-            Err(silent) => return Err(silent),
+            Some(Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput))) => {}
+            Some(Err(why)) => return Err(why),
+            None => return Err(Unanswered::Refused(ReturnCode::Busy)),
         }
     }
     Ok(())
@@ -488,7 +501,21 @@ impl Line {
     fn note(&mut self, command: Opcode, code: ReturnCode) {
         if self.refused.replace((command, code)) != Some((command, code)) {
             let path = self.path.display();
+            if is_usual(command, code) {
+                return tracing::debug!(%path, ?command, ?code, "refused, as may be");
+            }
             tracing::warn!(%path, ?command, ?code, "the fabric refuses a command of the steward");
         }
     }
+}
+
+/// What is refused where a steward only makes sure: that nothing is offered, that a group is
+/// published, or is no more.
+fn is_usual(command: Opcode, code: ReturnCode) -> bool {
+    let tries = [
+        Opcode::AddDcResponse,
+        Opcode::AddReference,
+        Opcode::RemoveReference,
+    ];
+    code == ReturnCode::InvalidInput && tries.contains(&command)
 }

@@ -22,7 +22,7 @@ use fabric_emu::span::Span;
 use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, planted};
 
 use super::offers::NOTHING;
-use super::{Region, Step, Steward, Unanswered, Whose};
+use super::{MOST_PARTS, Region, Step, Steward, Unanswered, Whose};
 use crate::engine::command::{Capacity, HadGroup, NoGroup};
 use crate::engine::{Run, RunSet};
 
@@ -42,15 +42,34 @@ pub enum GroupWish {
     Leave(GroupTag, bool),
 }
 
+impl GroupWish {
+    const fn tag(self) -> GroupTag {
+        match self {
+            Self::Make(_, tag) | Self::Join(_, tag) | Self::Publish(tag) | Self::Leave(tag, _) => {
+                tag
+            }
+        }
+    }
+}
+
 /// How far a wish has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GroupStep {
-    /// Looked for among the tags, from this one on.
-    Look(GroupTag, u32),
+    /// Looked for among the tags, from this one on, of a list of this generation, in so many parts
+    /// so far.
+    Look(GroupTag, Looked),
     Add(GroupTag, SelectionPolicy),
     Publish(GroupTag),
     Unpublish(GroupTag),
     GiveBack(GroupTag),
+}
+
+/// How far a list of tags is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    next: u32,
+    generation: Option<u32>,
+    parts: u32,
 }
 
 /// A group that was asked for and is not there yet.
@@ -58,7 +77,12 @@ pub(super) enum GroupStep {
 struct Awaited {
     segment: SegmentId,
     until: Nanos,
+    /// Until then it is looked for again where it is not there: it may just have been sealed.
+    looks_until: Nanos,
 }
+
+/// How long a group is looked for that is not published.
+const LOOKS_FOR: Nanos = Nanos::from_millis(300);
 
 type Had = BTreeMap<GroupTag, Vec<Run>>;
 
@@ -101,6 +125,13 @@ impl Groups {
     /// Something is to be done now.
     pub(super) fn are_wanted(&self, now: Nanos) -> bool {
         !self.wishes.is_empty() && now >= self.retry_at
+    }
+
+    /// What is still to be done now is not tried again before that.
+    pub(super) fn rest(&mut self, until: Nanos) {
+        if !self.wishes.is_empty() {
+            self.retry_at = self.retry_at.max(until);
+        }
     }
 
     /// What the engine is told of groups; those that a segment waits for are named once. Of what is
@@ -174,9 +205,17 @@ impl Groups {
                 runs.push((it.shared_extent_sequence, run));
             }
         }
-        let in_order = there.into_iter().map(|(tag, mut runs)| {
+        // One that is not as long as its tag says, or has something twice, is none.
+        let is_whole = |tag: &GroupTag, runs: &[(u16, Run)]| {
+            let sum: u64 = runs.iter().map(|(_, run)| u64::from(run.count)).sum();
+            let all: RunSet = runs.iter().map(|(_, run)| *run).collect();
+            let due = tag.extents().get();
+            sum == u64::from(due) && all.count() == due
+        };
+        let in_order = there.into_iter().filter_map(|(tag, mut runs)| {
             runs.sort_by_key(|(sequence, _)| *sequence);
-            (tag, runs.into_iter().map(|(_, run)| run).collect())
+            let whole = is_whole(&tag, &runs);
+            whole.then(|| (tag, runs.into_iter().map(|(_, run)| run).collect()))
         });
         self.there = in_order.collect();
         self.bad = self.bad.common(&runs_of(&self.there));
@@ -241,9 +280,35 @@ impl Steward {
             return;
         };
         if let GroupWish::Make(segment, tag) | GroupWish::Join(segment, tag) = wish {
-            groups.awaited.insert(tag, Awaited { segment, until });
+            let awaited = Awaited {
+                segment,
+                until,
+                looks_until: now.saturating_add(LOOKS_FOR),
+            };
+            groups.awaited.insert(tag, awaited);
         }
-        groups.wishes.push_back(wish);
+        // What is waited for was not told of: it was something of before that was to be left.
+        let is_late = |tag| groups.awaited.contains_key(&tag);
+        if !matches!(wish, GroupWish::Leave(tag, _) if is_late(tag)) {
+            groups.wishes.push_back(wish);
+        }
+    }
+
+    /// Says of groups that have not come in time that they are not to be had.
+    pub(super) fn give_up_overdue(&mut self, now: Nanos) {
+        let overdue = self.groups.as_mut().map(|groups| groups.overdue(now));
+        for word in overdue.into_iter().flatten() {
+            self.say(Whose::Groups, word);
+        }
+    }
+
+    /// The end of a rest: no later than a group is overdue.
+    pub(super) fn next_overdue(&self, until: Nanos) -> Nanos {
+        let awaited = self
+            .groups
+            .iter()
+            .flat_map(|groups| groups.awaited.values());
+        awaited.map(|it| it.until).fold(until, Nanos::min)
     }
 
     /// Begins what is to be done about groups, if anything is. Whether something was begun.
@@ -251,7 +316,6 @@ impl Steward {
         let Some(groups) = &mut self.groups else {
             return false;
         };
-        let overdue = groups.overdue(now);
         let unit = groups.region.map_or(1, |region| region.unit);
         let wish = (now >= groups.retry_at).then(|| groups.wishes.pop_front());
         let step = match wish.flatten() {
@@ -266,14 +330,11 @@ impl Steward {
                     None
                 }
             }
-            Some(GroupWish::Join(_, tag)) => Some(GroupStep::Look(tag, 0)),
+            Some(GroupWish::Join(_, tag)) => Some(GroupStep::Look(tag, Looked::default())),
             Some(GroupWish::Publish(tag)) => Some(GroupStep::Publish(tag)),
             Some(GroupWish::Leave(tag, true)) => Some(GroupStep::Unpublish(tag)),
             Some(GroupWish::Leave(tag, false)) => Some(GroupStep::GiveBack(tag)),
         };
-        for word in overdue {
-            self.say(Whose::Groups, word);
-        }
         if let Some(step) = step.filter(|step| self.is_to_be_done(*step)) {
             self.step = Step::Group(step);
             return true;
@@ -297,9 +358,9 @@ impl Steward {
     pub(super) fn group_request(&self, step: GroupStep) -> (Request, bool) {
         let tag = |tag: GroupTag| Tag(tag.bytes());
         match step {
-            GroupStep::Look(_, from) => {
+            GroupStep::Look(_, looked) => {
                 let asked = ListTagsRequest {
-                    starting_index: from,
+                    starting_index: looked.next,
                     max_tags: TAGS_AT_ONCE,
                 };
                 (Request::ListTags(asked), true)
@@ -343,26 +404,33 @@ impl Steward {
         answer: Result<&Response, Unanswered>,
     ) {
         match (step, answer) {
-            (GroupStep::Look(tag, _), Ok(Response::ListTags(list))) => self.looked(tag, list),
+            (GroupStep::Look(tag, looked), Ok(Response::ListTags(list))) => {
+                self.looked(now, (tag, looked), list);
+            }
             // The offer is in the log by now.
             (GroupStep::Add(..), Ok(_)) => self.step = Step::Events,
-            (GroupStep::Unpublish(tag), Ok(_) | Err(Unanswered::Refused(_))) => {
-                self.go_on(GroupStep::GiveBack(tag));
+            // It is published no more, or never was.
+            (
+                GroupStep::Unpublish(tag),
+                Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput)),
+            ) => self.go_on(GroupStep::GiveBack(tag)),
+            // It is published, or was already, or is gone.
+            (GroupStep::Publish(_), Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput))) => {
+                self.step = Step::Decide
             }
-            (GroupStep::Publish(_), Ok(_)) => self.step = Step::Decide,
             (GroupStep::GiveBack(tag), Ok(_)) => {
                 if let Some(held) = self.groups.as_mut().and_then(|it| it.held.as_mut()) {
                     held.remove(&tag);
+                }
+                if let Some(groups) = &mut self.groups {
+                    // A device that goes on listing it is not asked at once again.
+                    groups.retry_at = now.saturating_add(self.terms.poll);
                 }
                 self.read_list();
             }
             (GroupStep::Look(tag, _) | GroupStep::Add(tag, _), Err(Unanswered::Refused(code))) => {
                 self.group_refused(now, (tag, step), code);
             }
-            // It was taken by force meanwhile, or is the fabric's no more.
-            (GroupStep::Publish(_), Err(Unanswered::Refused(_))) => self.step = Step::Decide,
-            // The list says what there is.
-            (GroupStep::GiveBack(_), Err(Unanswered::Refused(_))) => self.read_list(),
             (step, _) => self.try_again(now, step),
         }
     }
@@ -376,21 +444,45 @@ impl Steward {
     }
 
     /// A group is joined if it is among the tags, and published.
-    fn looked(&mut self, tag: GroupTag, list: &ListTagsResponse) {
-        let asked = match self.step {
-            Step::Group(GroupStep::Look(_, from)) => from,
-            _ => 0,
-        };
+    fn looked(&mut self, now: Nanos, (tag, was): (GroupTag, Looked), list: &ListTagsResponse) {
         let found = list.tags.iter().find(|it| it.tag.0 == tag.bytes());
         let published = |it: &TagInformation| it.flags & TagInformation::FM_HOLDS_REFERENCE != 0;
-        let next = asked.saturating_add(u32::try_from(list.tags.len()).unwrap_or(u32::MAX));
-        let has_more = !list.tags.is_empty() && next < list.total_tags;
+        let (read, generation) = (list.tags.len(), Some(list.generation_number));
+        let is_other = was.generation.is_some() && was.generation != generation;
+        let looked = Looked {
+            // Where it has changed in between, it is read from its beginning.
+            next: if is_other {
+                0
+            } else {
+                was.next
+                    .saturating_add(u32::try_from(read).unwrap_or(u32::MAX))
+            },
+            generation: generation.filter(|_| !is_other),
+            parts: was.parts + 1,
+        };
+        let has_more = is_other || (read > 0 && looked.next < list.total_tags);
         match found {
             Some(it) if published(it) || planted!("group.joins_what_is_not_published") => {
                 self.go_on(GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess));
             }
-            None if has_more => self.go_on(GroupStep::Look(tag, next)),
-            _ => self.no_group(tag, NoGroup::NotThere),
+            None if has_more && looked.parts < MOST_PARTS => {
+                self.go_on(GroupStep::Look(tag, looked));
+            }
+            None if has_more => self.try_again(now, GroupStep::Look(tag, looked)),
+            _ => self.is_not_there(now, tag),
+        }
+    }
+
+    /// It is looked for once more, or is none.
+    fn is_not_there(&mut self, now: Nanos, tag: GroupTag) {
+        let pause = now.saturating_add(self.terms.poll);
+        let awaited = self.groups.as_ref().and_then(|it| it.awaited.get(&tag));
+        if awaited.is_none_or(|it| now >= it.looks_until) {
+            return self.no_group(tag, NoGroup::NotThere);
+        }
+        self.try_again(now, GroupStep::Look(tag, Looked::default()));
+        if let Some(groups) = &mut self.groups {
+            groups.retry_at = pause;
         }
     }
 
@@ -437,9 +529,26 @@ impl Steward {
             GroupStep::Unpublish(tag) => Some(GroupWish::Leave(tag, true)),
             GroupStep::GiveBack(tag) => Some(GroupWish::Leave(tag, false)),
         };
-        wish.into_iter()
-            .for_each(|wish| groups.wishes.push_front(wish));
+        // Others have their turn before it, but for those of the same group, which come after it.
+        let (same, others): (Vec<_>, Vec<_>) = groups
+            .wishes
+            .drain(..)
+            .partition(|other| wish.is_some_and(|wish| wish.tag() == other.tag()));
+        groups.wishes = others.into_iter().chain(wish).chain(same).collect();
         self.step = Step::Decide;
+    }
+
+    /// What is offered under a tag is of a region that is no other host's: it is declined.
+    pub(super) fn is_not_sharable(&mut self, tag: Tag) {
+        let tag = GroupTag::from_bytes(tag.0).ok();
+        let groups = self.groups.as_mut();
+        if let Some(Awaited { segment, .. }) = groups
+            .zip(tag)
+            .and_then(|(it, tag)| it.awaited.remove(&tag))
+        {
+            let why = NoGroup::NotSharable;
+            self.say(Whose::Groups, Capacity::NoGroup { segment, why });
+        }
     }
 
     /// An offer of a group, answered: all of it, or nothing.

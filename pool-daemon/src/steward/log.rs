@@ -13,6 +13,8 @@ pub(super) enum News {
     Offered {
         piece: Span,
         tag: Tag,
+        /// Several hosts may have it.
+        is_sharable: bool,
         has_more: bool,
     },
     /// A piece is asked back.
@@ -45,6 +47,7 @@ pub(super) fn news(record: &EventRecord) -> News {
             News::Offered {
                 piece,
                 tag,
+                is_sharable: event.extent.shared_extent_sequence != 0,
                 has_more,
             }
         }

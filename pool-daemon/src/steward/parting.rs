@@ -48,7 +48,7 @@ pub(crate) fn give_all_back(
     }
     let (mut given, mut refused) = (0_u64, Unanswered::Unreached);
     for _ in 0..TRIES {
-        let there = listed(&mut ask)?;
+        let (there, _) = listed(&mut ask)?;
         let piece = |it: DpaExtent| Span {
             start: it.start_dpa,
             bytes: it.length,
@@ -79,17 +79,25 @@ pub(crate) fn give_all_back(
 pub(crate) fn groups_there(
     mut ask: impl FnMut(&Request) -> Result<Response, Unanswered>,
 ) -> Result<BTreeSet<GroupTag>, Unanswered> {
-    let there = listed(&mut ask)?;
+    let mut tries = 0..TRIES;
+    let there = loop {
+        match listed(&mut ask)? {
+            (there, true) => break there,
+            _ if tries.next().is_none() => return Err(Unanswered::Unreached),
+            _ => {}
+        }
+    };
     let tags = there
         .iter()
         .filter_map(|it| GroupTag::from_bytes(it.tag.0).ok());
     Ok(tags.collect())
 }
 
-/// What is there: as much of it as was read before the list was another one.
+/// What is there, as much of it as was read before the list was another one; and whether that is
+/// all.
 fn listed(
     ask: &mut impl FnMut(&Request) -> Result<Response, Unanswered>,
-) -> Result<Vec<DpaExtent>, Unanswered> {
+) -> Result<(Vec<DpaExtent>, bool), Unanswered> {
     let (mut there, mut generation) = (Vec::new(), None);
     loop {
         let next = u32::try_from(there.len()).unwrap_or(u32::MAX);
@@ -103,12 +111,12 @@ fn listed(
         };
         let now = part.extent_list_generation;
         if *generation.get_or_insert(now) != now || there.len() >= LISTED_MAX {
-            return Ok(there);
+            return Ok((there, false));
         }
         let is_last = part.extents.is_empty();
         there.extend(part.extents.iter().cloned());
         if is_last || there.len() >= part.total_extent_count as usize {
-            return Ok(there);
+            return Ok((there, true));
         }
     }
 }

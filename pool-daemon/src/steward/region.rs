@@ -43,6 +43,14 @@ impl Region {
         })
     }
 
+    #[cfg(test)]
+    pub(super) const fn with(extents: u32) -> Self {
+        Self {
+            extents,
+            ..Self::NONE
+        }
+    }
+
     pub(super) fn bytes(self) -> u64 {
         u64::from(self.extents) * EXTENT_BYTES
     }

@@ -66,6 +66,7 @@ fn name_of(action: &Action) -> (&'static str, u64) {
         Action::Lease { client, .. } => ("lease-for", client.number()),
         Action::Watch { backing } => ("watch", backing.number()),
         Action::Discard { backing } => ("discard", backing.number()),
+        Action::Destroy { backing } => ("destroy", backing.number()),
         Action::Answer { .. } => ("answer", 0),
         Action::Publish(_) => ("publish", 0),
         Action::Withdrawn { device, .. } => ("withdrawn", device.number().into()),
@@ -241,7 +242,9 @@ impl World {
                 return self.ordered(h, order);
             }
             // No device of a plan has groups.
-            Action::Group { .. } => return broken("no group is asked for", "one is"),
+            Action::Group { .. } | Action::Destroy { .. } => {
+                return broken("there are no groups", "something is done about one");
+            }
             Action::Withdrawn { runs, .. } => {
                 machine.books.withdrawn(&runs);
                 if let Some((steward, _)) = &mut machine.steward {

@@ -151,8 +151,7 @@ impl Engine {
             first: first.get(),
             count: capacity.get(),
         };
-        self.addresses_of(range)
-            .remove(range)
+        self.take_range(range)
             .map_err(|_| bad("its addresses are another's too"))?;
         let stage = if row.freed { Stage::Freed } else { Stage::Live };
         let backings = row

@@ -66,12 +66,6 @@ fn join(tag: GroupTag) -> Body {
 }
 
 impl World {
-    pub(super) fn is_of_a_group(&self, backing: pool_core::BackingId) -> bool {
-        let segment = self.engine.backings.get(&backing).map(|it| it.segment);
-        let segment = segment.and_then(|id| self.engine.segments.get(&id));
-        segment.is_some_and(|segment| segment.is_group)
-    }
-
     fn groups_device(&self) -> DeviceId {
         let mut ids = self.engine.device_ids();
         ids.find(|(_, name)| *name == "g0").unwrap().0
@@ -296,17 +290,96 @@ fn a_group_whose_length_is_not_that_of_its_tag_is_not_granted() {
 }
 
 #[test]
+fn what_is_waited_for_counts_as_what_is_had() {
+    let mut world = world();
+    let (alpha, beta, again) = (world.attach(ALPHA), world.attach(BETA), world.attach(ALPHA));
+    world.send(alpha, join(foreign(1, 8)));
+    let over = world.refused(again, join(foreign(2, 5)));
+    assert_eq!(over.reason(), ErrorReason::OverQuota, "12 is the limit");
+    let full = world.refused(beta, join(foreign(3, 9)));
+    assert_eq!(full.reason(), ErrorReason::TierFull, "16 is the most");
+    assert_eq!(world.wishes().len(), 1);
+}
+
+#[test]
+fn a_group_beyond_the_size_of_the_device_is_refused_and_left() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let tag = foreign(7, 3);
+    world.send(alpha, join(tag));
+    let wishes = world.wishes();
+    let &[GroupAsk::Join { segment, .. }] = &wishes[..] else {
+        panic!("{wishes:?}");
+    };
+    world.has(&[(tag, run(15, 3))], Some(segment));
+    assert_eq!(world.refused_last(alpha).reason(), ErrorReason::TierFull);
+    assert_eq!(
+        world.wishes(),
+        [GroupAsk::Leave {
+            tag,
+            is_ours: false
+        }]
+    );
+}
+
+#[test]
+fn a_group_that_is_joined_with_a_bad_line_is_damaged_there_and_a_new_one_is_not_taken() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let bad = |world: &mut World| {
+        world.says_of_groups(Capacity::Poisoned(vec![run(1, 1)]));
+        world.bad = std::iter::once(run(1, 1)).collect();
+    };
+    world.has(&[(foreign(9, 4), run(0, 4))], None);
+    bad(&mut world);
+    world.wishes();
+    world.send(alpha, join(foreign(9, 4)));
+    let wishes = world.wishes();
+    let &[GroupAsk::Join { segment, tag }] = &wishes[..] else {
+        panic!("{wishes:?}");
+    };
+    world.has(&[(tag, run(0, 4))], None);
+    bad(&mut world);
+    world.has(&[(tag, run(0, 4))], Some(segment));
+    let granted = world.granted_last(alpha);
+    let damaged = event::Body::Damaged(session::Damaged {
+        segment_id: granted.segment_id,
+        offset: pool_core::EXTENT_BYTES,
+        bytes: pool_core::EXTENT_BYTES,
+    });
+    assert!(world.processes[&alpha].events.contains(&damaged));
+}
+
+#[test]
+fn another_tenant_that_has_a_share_is_not_told_the_tag() {
+    let mut world = world();
+    let (alpha, beta) = (world.attach(ALPHA), world.attach(BETA));
+    let (segment, _) = world.made(alpha, 2);
+    world.done(
+        alpha,
+        ask::share(segment.segment_id, "beta", Access::ReadOnly),
+    );
+    let theirs = world.granted(beta, ask::open("alpha:g", Access::ReadOnly));
+    assert_eq!((theirs.tag, theirs.addr), (String::new(), segment.addr));
+}
+
+#[test]
 fn a_group_that_left_is_lost_here_and_its_holders_are_told() {
     let mut world = world();
     let alpha = world.attach(ALPHA);
-    let (segment, _) = world.made(alpha, 2);
+    let (segment, tag) = world.made(alpha, 2);
     world.has(&[], None);
     let lost = event::Body::Lost(session::Lost {
         segment_id: segment.segment_id,
     });
     assert_eq!(world.processes[&alpha].events, [lost]);
     world.send(alpha, ask::close(segment.segment_id));
-    assert!(world.wishes().is_empty(), "it has left already");
+    let leave = GroupAsk::Leave { tag, is_ours: true };
+    assert_eq!(
+        world.wishes(),
+        [leave],
+        "nobody is to join what its maker has lost"
+    );
     assert!(world.engine.segments.is_empty() && world.engine.check().balanced);
 }
 

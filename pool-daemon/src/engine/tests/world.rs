@@ -220,6 +220,19 @@ impl World {
                 self.watched.insert(backing);
             }
             Action::Discard { backing } => self.discard(backing),
+            Action::Destroy { backing } => {
+                // Other hosts have it, so nobody proves more than that nobody here has.
+                assert!(
+                    !self.is_mapped(backing),
+                    "a file is destroyed that is mapped"
+                );
+                let place = (Table::Backings, backing.number());
+                assert!(
+                    self.durable.contains_key(&place),
+                    "its quarantine is durable"
+                );
+                self.to_destroy.push(backing);
+            }
             Action::Answer { outcome, .. } => self.operated = Some(outcome),
             Action::Format { .. }
             | Action::Enter { .. }
@@ -234,14 +247,6 @@ impl World {
     }
 
     fn discard(&mut self, backing: BackingId) {
-        if self.is_of_a_group(backing) {
-            // Other hosts have it, so nobody proves more than that nobody here has.
-            assert!(
-                !self.is_mapped(backing),
-                "a file is destroyed that is mapped"
-            );
-            return self.to_destroy.push(backing);
-        }
         let given = |p: &Process| p.received.contains(&backing);
         assert!(
             !self.processes.values().any(given),

@@ -45,6 +45,10 @@ struct Two {
     now: Nanos,
     /// The manager answers nobody.
     is_deaf: bool,
+    /// The device answers nobody.
+    is_mute: bool,
+    /// What the manager refuses with, so many times.
+    refuses: (ReturnCode, u32),
 }
 
 fn host(number: u16) -> Host {
@@ -75,6 +79,8 @@ impl Two {
             hosts: [host(0), host(1)],
             now: Nanos::from_millis(1_000),
             is_deaf: false,
+            is_mute: false,
+            refuses: (ReturnCode::Busy, 0),
         };
         two.pass(20);
         two
@@ -109,8 +115,15 @@ impl Two {
                     return;
                 }
             };
-            if self.is_deaf && cci == Cci::Memdev(POOL) {
+            let is_manager = cci == Cci::Memdev(POOL);
+            if (is_manager && self.is_deaf) || (!is_manager && self.is_mute) {
                 host.steward.answered(self.now, Err(Unanswered::Unreached));
+                continue;
+            }
+            if is_manager && self.refuses.1 > 0 {
+                self.refuses.1 -= 1;
+                let refused = Err(Unanswered::Refused(self.refuses.0));
+                host.steward.answered(self.now, refused);
                 continue;
             }
             let at = Picos::from_nanos(self.now.get());
@@ -189,6 +202,7 @@ fn a_group_goes_its_way() {
     assert_eq!(made[0].asked_for, Some(segment(5)));
     assert_eq!(made[0].runs.iter().map(|run| run.count).sum::<u32>(), 4);
     two.wish(1, GroupWish::Join(segment(8), tag));
+    two.pass(400);
     assert_eq!(two.refused(1), [NoGroup::NotThere], "it is not published");
     assert_eq!(two.really(), [4, 0]);
     two.wish(0, GroupWish::Publish(tag));
@@ -198,6 +212,7 @@ fn a_group_goes_its_way() {
     two.wish(0, GroupWish::Leave(tag, true));
     assert_eq!((two.really(), two.last(0)), ([0, 4], Vec::new()));
     two.wish(0, GroupWish::Join(segment(7), tag));
+    two.pass(400);
     assert_eq!(two.refused(0), [NoGroup::NotThere], "its maker has left it");
     two.wish(1, GroupWish::Leave(tag, false));
     assert_eq!(
@@ -270,6 +285,86 @@ fn what_cannot_be_had_is_said() {
     );
     two.wish(0, GroupWish::Make(segment(4), tag(4, 2)));
     assert_eq!(two.last(0).last().unwrap().asked_for, Some(segment(4)));
+}
+
+#[test]
+fn who_waits_for_a_device_that_falls_silent_is_told_in_time() {
+    let mut two = Two::new();
+    two.is_mute = true;
+    two.wish(0, GroupWish::Make(segment(3), tag(3, 2)));
+    assert_eq!(two.refused(0), []);
+    two.pass(500);
+    assert_eq!(two.refused(0), [NoGroup::Unreached]);
+}
+
+#[test]
+fn what_a_manager_refuses_for_a_while_is_done_later() {
+    for code in [ReturnCode::Busy, ReturnCode::RetryRequired] {
+        let mut two = Two::new();
+        let tag = tag(1, 4);
+        two.wish(0, GroupWish::Make(segment(1), tag));
+        two.refuses = (code, 2);
+        two.wish(0, GroupWish::Publish(tag));
+        two.pass(500);
+        two.wish(1, GroupWish::Join(segment(2), tag));
+        assert_eq!(two.really(), [4, 4], "it was published in the end");
+        two.wish(1, GroupWish::Leave(tag, false));
+        two.refuses = (code, 2);
+        two.wish(0, GroupWish::Leave(tag, true));
+        two.pass(500);
+        assert_eq!((two.really(), two.tags()), ([0, 0], 0), "and is no more");
+    }
+}
+
+#[test]
+fn a_group_that_is_listed_twice_or_in_part_is_none() {
+    let mut groups = super::super::groups::Groups::new(1);
+    groups.region = Some(Region::with(64));
+    let piece = |start: u64, extents: u64| DpaExtent {
+        start_dpa: start * EXTENT_BYTES,
+        length: extents * EXTENT_BYTES,
+        tag: Tag(tag(1, 4).bytes()),
+        shared_extent_sequence: 1,
+    };
+    for (pieces, there) in [
+        (vec![piece(0, 4)], 1),
+        (vec![piece(0, 2), piece(2, 2)], 1),
+        (vec![piece(0, 3)], 0),
+        (vec![piece(0, 2), piece(0, 2)], 0),
+        (vec![piece(0, 4), piece(8, 4)], 0),
+    ] {
+        match groups.listed(&pieces, true) {
+            Some(Capacity::Groups(groups)) => assert_eq!(groups.len(), there, "{pieces:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_group_that_is_sealed_while_it_is_looked_for_is_joined() {
+    let mut two = Two::new();
+    let tag = tag(1, 4);
+    two.wish(0, GroupWish::Make(segment(1), tag));
+    two.wish(1, GroupWish::Join(segment(2), tag));
+    assert_eq!(two.refused(1), []);
+    two.wish(0, GroupWish::Publish(tag));
+    two.pass(50);
+    assert_eq!(two.really(), [4, 4]);
+}
+
+#[test]
+fn memory_that_no_other_host_can_have_is_no_group() {
+    let mut two = Two::new();
+    let terms = Terms {
+        region: None,
+        groups: Some(0),
+        ..terms(LdId(0))
+    };
+    two.hosts[0].steward = Steward::new(terms);
+    two.pass(20);
+    two.wish(0, GroupWish::Make(segment(1), tag(1, 4)));
+    assert_eq!(two.refused(0), [NoGroup::NotSharable]);
+    assert_eq!(two.really(), [0, 0]);
 }
 
 /// What a manager offers without having been asked is not taken.
