@@ -454,8 +454,8 @@ impl Engine {
         groups.into_iter().for_each(|id| self.publish_group(id));
     }
 
-    /// A segment is forgotten. Where it was a group of ours that has left already, nobody else would
-    /// have it published no more.
+    /// A segment is forgotten. Where it was a group of ours that has left already, nobody else
+    /// would end that it is published.
     pub(super) fn end_of_group(&mut self, segment: &Segment) {
         let Some((tag, on)) = segment.tag.zip(self.device_of_groups(segment.tier)) else {
             return;

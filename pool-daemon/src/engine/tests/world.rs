@@ -220,19 +220,7 @@ impl World {
                 self.watched.insert(backing);
             }
             Action::Discard { backing } => self.discard(backing),
-            Action::Destroy { backing } => {
-                // Other hosts have it, so nobody proves more than that nobody here has.
-                assert!(
-                    !self.is_mapped(backing),
-                    "a file is destroyed that is mapped"
-                );
-                let place = (Table::Backings, backing.number());
-                assert!(
-                    self.durable.contains_key(&place),
-                    "its quarantine is durable"
-                );
-                self.to_destroy.push(backing);
-            }
+            Action::Destroy { backing } => self.destroy(backing),
             Action::Answer { outcome, .. } => self.operated = Some(outcome),
             Action::Format { .. }
             | Action::Enter { .. }
@@ -244,6 +232,17 @@ impl World {
             | Action::Lease { .. } => self.act_on_domain(action),
             Action::Publish(event) => self.published.push(event.kind),
         }
+    }
+
+    fn destroy(&mut self, backing: BackingId) {
+        // Other hosts have it, so nobody proves more than that nobody here has.
+        let place = (Table::Backings, backing.number());
+        let is_kept = self.durable.contains_key(&place);
+        assert!(
+            is_kept && !self.is_mapped(backing),
+            "{backing} is in quarantine"
+        );
+        self.to_destroy.push(backing);
     }
 
     fn discard(&mut self, backing: BackingId) {
