@@ -48,7 +48,7 @@ fn all(told: &Told) -> Vec<(String, String)> {
         let of_unit = told.published.iter().filter(|figure| figure.unit == unit);
         let rows: Vec<_> = of_unit.map(|figure| compared(figure, per)).collect();
         if !rows.is_empty() {
-            let title = format!("{title}: ours (emulated, blue) and published (grey)");
+            let title = format!("{title}: ours (emulated, blue) and published (grey), logarithmic");
             all.push((name.to_owned(), charts::bars(&title, &rows)));
         }
     }
@@ -103,7 +103,8 @@ fn idle(told: &Told) -> String {
             });
         }
     }
-    let title = "Unloaded read latency in ns: ours (emulated, blue) and published (grey)";
+    let title =
+        "Unloaded read latency in ns: ours (emulated, blue) and published (grey), logarithmic";
     charts::bars(title, &rows)
 }
 
