@@ -270,6 +270,9 @@ impl Device for FabricDevice {
             sys::punch(file, 0, status.bytes)?;
         }
         let mut speaker = lock(&self.speaker);
+        if speaker.carver.is_none() {
+            speaker.carvings.clear(); // As at each connection: the numbers may be others.
+        }
         if !speaker.carvings.contains_key(&status.identity) {
             // Of a life of the daemon in which the fabric did not answer at the start.
             match self.listed(&mut speaker) {
