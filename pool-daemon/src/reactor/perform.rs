@@ -40,10 +40,7 @@ impl Reactor {
             Action::Withdrawn { device, runs } => self.stewards.withdrawn(device, runs),
             Action::Group { device, ask } => self.stewards.group(device, ask),
             Action::Copy { segment, from, to } => self.copy(segment, &from, &to),
-            Action::Destroy { backing } => {
-                crash_point!("release.before-destroy");
-                self.discard(backing);
-            }
+            Action::Destroy { backing } => self.discard(backing),
             Action::Watch { backing } => {
                 self.close_domain(backing);
                 self.files.watch(backing, clock::now());
