@@ -315,7 +315,7 @@ impl Steward {
                 (request, false) => mailbox(request),
             },
             Step::Ask(extents) => Do::Manager(Request::InitiateAdd(self.add_request(*extents))),
-            Step::Release(runs) => mailbox(Request::ReleaseDc(self.list_of(runs))),
+            Step::Release(runs) => mailbox(Request::ReleaseDc(self.given_back(runs))),
             Step::Withdraw(until) | Step::Rest(until) => Do::Rest(self.next_overdue(*until)),
         }
     }

@@ -32,6 +32,7 @@ use super::command::{HadGroup, NoGroup, WorldError};
 use super::effect::{Action, GroupAsk};
 use super::grant::Wanted;
 use super::job::{Job, Purpose};
+use super::place::is_made_in;
 use super::runs::{Run, RunSet};
 use super::segment::{Backing, Segment, Stage};
 use super::{Engine, Refusal, sum, take_id};
@@ -279,9 +280,8 @@ impl Engine {
 
     /// Whether this host has made the group, or an earlier life of it has.
     fn is_ours(&self, on: DeviceId, tag: GroupTag) -> bool {
-        let part = self.group_part(on);
-        let range = self.group_range(tag).ok().zip(part);
-        range.is_some_and(|(range, part)| (part.first..part.end()).contains(&range.first))
+        let part = self.devices.get(&on).and_then(|it| it.plan.shared);
+        part.is_some_and(|part| is_made_in(self.plan.window, part, tag))
     }
 
     /// A steward has said which groups this host has.

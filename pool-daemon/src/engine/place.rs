@@ -8,9 +8,7 @@
 //! other files there, and is found there after a restart by its row in the journal. So what it was
 //! aligned to is remembered nowhere.
 
-#[cfg(feature = "server")]
-use pool_core::GroupTag;
-use pool_core::{Bytes, DeviceId, EXTENT_BYTES, Extents, WindowRange, planted};
+use pool_core::{Bytes, DeviceId, EXTENT_BYTES, Extents, GroupTag, WindowRange, planted};
 
 use super::plan::{GROUP_PARTS, Plan};
 use super::runs::{Misfit, Run, RunSet};
@@ -60,7 +58,6 @@ fn group_part(window: WindowRange, part: u8) -> Option<Run> {
 }
 
 /// Whether a group was made by the host of a part.
-#[cfg(feature = "server")]
 pub(crate) fn is_made_in(window: WindowRange, part: u8, tag: GroupTag) -> bool {
     let offset = tag.addr().checked_offset_from(window.base());
     let first = offset.and_then(Extents::holding).map(Extents::get);

@@ -1,11 +1,12 @@
 //! What is asked for as the demand says, and what is given back.
 
-use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd::UpdatedExtentList;
 use fabric_emu::cci::dcd_management::{InitiateAddRequest, SelectionPolicy};
 use fabric_emu::cci::{ReturnCode, Tag};
 use pool_core::{Extents, Nanos, planted};
 
 use super::notes::Note;
+use super::offers::list_of;
 use super::{Capacity, GIVEN_AT_ONCE, Step, Steward, Whose};
 use crate::engine::{Demand, Run, RunSet};
 
@@ -137,21 +138,10 @@ impl Steward {
     }
 
     /// As many of these as one command gives back.
-    pub(super) fn list_of(&self, runs: &[Run]) -> UpdatedExtentList {
+    pub(super) fn given_back(&self, runs: &[Run]) -> UpdatedExtentList {
         let (runs, _) = runs.split_at(runs.len().min(GIVEN_AT_ONCE));
         let spans = self.region.map(|region| region.spans(runs));
-        let extents: Vec<UpdatedExtent> = spans
-            .into_iter()
-            .flatten()
-            .map(|span| UpdatedExtent {
-                start_dpa: span.start,
-                length: span.bytes,
-            })
-            .collect();
-        UpdatedExtentList {
-            flags: 0,
-            extents: extents.try_into().unwrap_or_default(),
-        }
+        list_of(spans.into_iter().flatten())
     }
 }
 

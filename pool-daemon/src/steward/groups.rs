@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fabric_emu::cci::dcd::{UpdatedExtent, UpdatedExtentList};
+use fabric_emu::cci::dcd::UpdatedExtentList;
 use fabric_emu::cci::dcd_management::{
     InitiateAddRequest, ListTagsRequest, ListTagsResponse, ReferenceRequest, SelectionPolicy,
     TagInformation,
@@ -21,7 +21,8 @@ use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
 use fabric_emu::span::Span;
 use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, planted};
 
-use super::offers::NOTHING;
+use super::offers::list_of;
+use super::region::piece_of;
 use super::{MOST_PARTS, Region, Step, Steward, Unanswered, Whose};
 use crate::engine::command::{Capacity, HadGroup, NoGroup};
 use crate::engine::{Run, RunSet};
@@ -193,10 +194,7 @@ impl Groups {
         let region = self.region?;
         let mut there = BTreeMap::<GroupTag, Vec<(u16, Run)>>::new();
         for it in pieces {
-            let piece = Span {
-                start: it.start_dpa,
-                bytes: it.length,
-            };
+            let piece = piece_of(it);
             let tag = GroupTag::from_bytes(it.tag.0).ok();
             let (count, first) = (region.whole(piece), region.first(piece));
             if let Some((tag, first)) = tag.zip(first).filter(|_| count > 0) {
@@ -386,11 +384,7 @@ impl Steward {
             }
             GroupStep::GiveBack(group) => {
                 let spans = self.groups.as_ref().map(|groups| groups.spans(group));
-                let extents: Vec<_> = spans.into_iter().flatten().map(updated).collect();
-                let list = UpdatedExtentList {
-                    flags: 0,
-                    extents: extents.try_into().unwrap_or_default(),
-                };
+                let list = list_of(spans.into_iter().flatten());
                 (Request::ReleaseDc(list), false)
             }
         }
@@ -554,18 +548,7 @@ impl Steward {
     /// An offer of a group, answered: all of it, or nothing.
     pub(super) fn group_answer(&self, tag: Tag, pieces: &[Span]) -> Option<UpdatedExtentList> {
         let groups = self.groups.as_ref()?;
-        let extents = groups.takes(tag, pieces);
-        let extents = extents.then(|| pieces.iter().copied().map(updated).collect::<Vec<_>>())?;
-        Some(UpdatedExtentList {
-            extents: extents.try_into().unwrap_or_default(),
-            ..NOTHING
-        })
-    }
-}
-
-fn updated(span: Span) -> UpdatedExtent {
-    UpdatedExtent {
-        start_dpa: span.start,
-        length: span.bytes,
+        let is_taken = groups.takes(tag, pieces);
+        is_taken.then(|| list_of(pieces.iter().copied()))
     }
 }

@@ -1,12 +1,12 @@
 //! The lists that a device is read by: of extents that are there, and of lines that are bad.
 
+use fabric_emu::cci::Request;
 use fabric_emu::cci::dcd::GetDcExtentListResponse;
 use fabric_emu::cci::poison::{GetPoisonListRequest, GetPoisonListResponse};
-use fabric_emu::cci::{DpaExtent, Request};
-use fabric_emu::span::Span;
 use pool_core::Nanos;
 use pool_core::units::LINE_BYTES;
 
+use super::region::piece_of;
 use super::{
     Capacity, Groups, LISTED_MAX, Listing, MOST_PARTS, Region, Run, RunSet, Step, Steward, Whose,
 };
@@ -44,11 +44,7 @@ impl Steward {
         let Some(region) = self.region else {
             return self.begin_round();
         };
-        let piece = |it: &DpaExtent| Span {
-            start: it.start_dpa,
-            bytes: it.length,
-        };
-        let pieces: Vec<_> = listing.pieces.iter().map(piece).collect();
+        let pieces: Vec<_> = listing.pieces.iter().map(piece_of).collect();
         let there = region.runs(&pieces);
         self.taken = 0;
         let is_first = self.held.is_none();

@@ -14,6 +14,19 @@ pub(super) const NOTHING: UpdatedExtentList = UpdatedExtentList {
     extents: List::new(),
 };
 
+/// The pieces, in order, as a host takes them or gives them back.
+pub(super) fn list_of(pieces: impl IntoIterator<Item = Span>) -> UpdatedExtentList {
+    let extent = |piece: Span| UpdatedExtent {
+        start_dpa: piece.start,
+        length: piece.bytes,
+    };
+    let extents: Vec<UpdatedExtent> = pieces.into_iter().map(extent).collect();
+    UpdatedExtentList {
+        flags: 0,
+        extents: extents.try_into().unwrap_or_default(),
+    }
+}
+
 impl Steward {
     /// A piece is offered. Of more than can be kept nothing is taken.
     pub(super) fn is_offered(&mut self, piece: Span, tag: Tag, has_more: bool) {

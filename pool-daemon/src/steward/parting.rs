@@ -6,14 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use fabric_emu::cci::dcd::{
-    GetDcConfigRequest, GetDcExtentListRequest, UpdatedExtent, UpdatedExtentList,
-};
+use fabric_emu::cci::dcd::{GetDcConfigRequest, GetDcExtentListRequest};
 use fabric_emu::cci::{DpaExtent, Request, Response};
 use fabric_emu::span::Span;
 use pool_core::{Bytes, GroupTag};
 
-use super::offers::NOTHING;
+use super::offers::{NOTHING, list_of};
+use super::region::piece_of;
 use super::{EXTENTS_AT_ONCE, GIVEN_AT_ONCE, LISTED_MAX, OFFERED_MAX, Region, Unanswered};
 
 /// How often a list is read and what it has is released.
@@ -49,17 +48,13 @@ pub(crate) fn give_all_back(
     let (mut given, mut refused) = (0_u64, Unanswered::Unreached);
     for _ in 0..TRIES {
         let (there, _) = listed(&mut ask)?;
-        let piece = |it: DpaExtent| Span {
-            start: it.start_dpa,
-            bytes: it.length,
-        };
-        let all = there.into_iter().map(piece);
+        let all = there.iter().map(piece_of);
         let ours: Vec<Span> = all.filter(|it| region.covers(*it)).collect();
         if ours.is_empty() {
             return Ok(Bytes::new(given));
         }
         for some in ours.chunks(GIVEN_AT_ONCE) {
-            match ask(&Request::ReleaseDc(list_of(some))) {
+            match ask(&Request::ReleaseDc(list_of(some.iter().copied()))) {
                 Ok(_) => given += some.iter().map(|it| it.bytes).sum::<u64>(),
                 Err(Unanswered::Unreached) => return Err(Unanswered::Unreached),
                 Err(code) => {
@@ -118,17 +113,5 @@ fn listed(
         if is_last || there.len() >= part.total_extent_count as usize {
             return Ok((there, true));
         }
-    }
-}
-
-fn list_of(pieces: &[Span]) -> UpdatedExtentList {
-    let extent = |piece: &Span| UpdatedExtent {
-        start_dpa: piece.start,
-        length: piece.bytes,
-    };
-    let extents: Vec<UpdatedExtent> = pieces.iter().map(extent).collect();
-    UpdatedExtentList {
-        flags: 0,
-        extents: extents.try_into().unwrap_or_default(),
     }
 }

@@ -1,6 +1,7 @@
 //! Where the extents of a device lie in a region of dynamic capacity: number 0 where it begins, and
 //! one after the other.
 
+use fabric_emu::cci::DpaExtent;
 use fabric_emu::cci::dcd::GetDcConfigResponse;
 use fabric_emu::span::Span;
 use pool_core::EXTENT_BYTES;
@@ -109,5 +110,13 @@ impl Region {
             bytes: u64::from(run.count) * EXTENT_BYTES,
         };
         runs.iter().map(span).collect()
+    }
+}
+
+/// Where an extent of a list lies.
+pub(super) fn piece_of(extent: &DpaExtent) -> Span {
+    Span {
+        start: extent.start_dpa,
+        bytes: extent.length,
     }
 }

@@ -112,6 +112,20 @@ impl World {
         }
     }
 
+    /// A client asks to join a group: the segment that the steward is asked for.
+    fn joins(&mut self, pid: Pid, tag: GroupTag) -> SegmentId {
+        self.send(pid, join(tag));
+        match self.wishes()[..] {
+            [
+                GroupAsk::Join {
+                    segment,
+                    tag: asked,
+                },
+            ] if asked == tag => segment,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
     /// A group of so many extents that a client has made, at the first of the device.
     fn made(&mut self, pid: Pid, count: u32) -> (Segment, GroupTag) {
         self.send(pid, create(count));
@@ -272,11 +286,7 @@ fn a_group_whose_length_is_not_that_of_its_tag_is_not_granted() {
     let mut world = world();
     let alpha = world.attach(ALPHA);
     let tag = foreign(7, 3);
-    world.send(alpha, join(tag));
-    let wishes = world.wishes();
-    let &[GroupAsk::Join { segment, .. }] = &wishes[..] else {
-        panic!("{wishes:?}");
-    };
+    let segment = world.joins(alpha, tag);
     world.has(&[(tag, run(4, 2))], Some(segment));
     let refused = world.refused_last(alpha);
     assert_eq!(refused.reason(), ErrorReason::NotPermitted);
@@ -306,11 +316,7 @@ fn a_group_beyond_the_size_of_the_device_is_refused_and_left() {
     let mut world = world();
     let alpha = world.attach(ALPHA);
     let tag = foreign(7, 3);
-    world.send(alpha, join(tag));
-    let wishes = world.wishes();
-    let &[GroupAsk::Join { segment, .. }] = &wishes[..] else {
-        panic!("{wishes:?}");
-    };
+    let segment = world.joins(alpha, tag);
     world.has(&[(tag, run(15, 3))], Some(segment));
     assert_eq!(world.refused_last(alpha).reason(), ErrorReason::TierFull);
     assert_eq!(
@@ -333,11 +339,8 @@ fn a_group_that_is_joined_with_a_bad_line_is_damaged_there_and_a_new_one_is_not_
     world.has(&[(foreign(9, 4), run(0, 4))], None);
     bad(&mut world);
     world.wishes();
-    world.send(alpha, join(foreign(9, 4)));
-    let wishes = world.wishes();
-    let &[GroupAsk::Join { segment, tag }] = &wishes[..] else {
-        panic!("{wishes:?}");
-    };
+    let tag = foreign(9, 4);
+    let segment = world.joins(alpha, tag);
     world.has(&[(tag, run(0, 4))], None);
     bad(&mut world);
     world.has(&[(tag, run(0, 4))], Some(segment));
