@@ -2,8 +2,9 @@
 //!
 //! Only this file reads a clock or sleeps; everything else is given a [`Nanos`] or a [`Deadline`].
 //! The clock is `CLOCK_MONOTONIC`: the same in every process of the machine since boot, so a point
-//! in time may be compared across a socket. It stands still while the machine is suspended. With
-//! the feature `fault` a simulation may say what the time is, [`crate::fault`].
+//! in time may be compared across a socket, but never with one of another machine or boot. Within a
+//! boot it never falls. It stands still while the machine is suspended. With the feature `fault` a
+//! simulation may say what the time is, [`crate::fault`].
 
 use core::fmt;
 use core::time::Duration;

@@ -35,6 +35,8 @@ pub struct Mix {
     pub doubled_percent: u64,
     /// So many come late.
     pub late_percent: u64,
+    /// The clock of a host is faster or slower than others by at most so many parts of a million.
+    pub drift_ppm: u32,
     /// An op happens where and when it says, or not at all: see `world::exact`.
     pub is_exact: bool,
     /// How often each kind happens, beside the others.
@@ -73,6 +75,7 @@ impl Mix {
             lost_percent: percent(&mut rng, 20),
             doubled_percent: percent(&mut rng, 20),
             late_percent: percent(&mut rng, 10),
+            drift_ppm: one_of(&mut rng, &[0, 50, 300]),
             is_exact: false,
             weights: Vec::new(),
         };
@@ -105,6 +108,7 @@ impl Mix {
             lost_percent: 0,
             doubled_percent: 0,
             late_percent: 0,
+            drift_ppm: 0,
             weights: Kind::ALL
                 .iter()
                 .map(|&kind| (kind, kind.weight()))
@@ -161,7 +165,7 @@ impl fmt::Display for Mix {
         write!(
             f,
             "{} hosts of {topology}; extents: {} ddr, {} pooled{}, {} shared; {} cache lines; \
-             messages: {} % lost, {} % doubled, {} % late; faults:",
+             messages: {} % lost, {} % doubled, {} % late; clocks within {} ppm; faults:",
             self.hosts,
             self.ddr_extents,
             self.pooled_extents,
@@ -171,6 +175,7 @@ impl fmt::Display for Mix {
             self.lost_percent,
             self.doubled_percent,
             self.late_percent,
+            self.drift_ppm,
         )?;
         for (kind, weight) in self.faults() {
             write!(f, " {} {weight}", kind.name())?;

@@ -175,6 +175,10 @@ kinds! {
     HomeDies = "home-dies", 12, Fault;
     /// A living host is fenced.
     Fence = "fence", 2, Fault;
+    /// The clock of a host jumps ahead.
+    ClockJumps = "clock-jumps", 6, Fault;
+    /// The clock of a host steps back.
+    ClockStepsBack = "clock-steps-back", 4, Fault;
     /// Two of these happen at once.
     Two = "two", 3, Fault;
     /// A daemon starts.

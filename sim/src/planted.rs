@@ -27,7 +27,7 @@ const fn bug(name: &'static str, seeds: u64) -> Bug {
 }
 
 /// Every bug that must be found.
-pub const BUGS: [Bug; 41] = [
+pub const BUGS: [Bug; 44] = [
     bug("cache.drops_what_was_written", 32),
     bug("capacity.frees_what_is_gone", 128),
     bug("capacity.grants_what_is_bad", 32),
@@ -39,6 +39,7 @@ pub const BUGS: [Bug; 41] = [
     bug("engine.loses_what_is_freed", 32),
     bug("engine.opens_to_everybody", 32),
     bug("engine.takes_any_request_id", 32),
+    bug("host.a_span_to_a_deadline_wraps", 32),
     bug("host.any_copy_repairs", 32),
     bug("host.downgrade_keeps_the_write_right", 32),
     bug("host.epoch_does_not_rise", 32),
@@ -67,6 +68,8 @@ pub const BUGS: [Bug; 41] = [
     bug("sim.keeps_stale_lines", 32),
     bug("sim.leaves_torn_lines", 128),
     bug("sim.skips_write_back", 32),
+    bug("sim.starts_at_the_time_of_before", 32),
+    bug("sim.waits_by_the_clock_of_another", 32),
     bug("steward.asks_no_engine", 32),
     bug("steward.trusts_what_was_reset", 32),
 ];

@@ -115,7 +115,7 @@ impl Trace {
 }
 
 /// Everything rare that a long run has to reach: what never happened was not tested.
-pub const MARKS: [&str; 49] = [
+pub const MARKS: [&str; 51] = [
     "a request is repeated after a restart",
     "a stale request is refused",
     "a session that is over is refused",
@@ -165,4 +165,6 @@ pub const MARKS: [&str; 49] = [
     "memory is given back to the fabric",
     "holders are told of damage",
     "a device is not reached for a while",
+    "a clock jumps over a deadline",
+    "a boot begins earlier than the last one ended",
 ];

@@ -4,7 +4,7 @@
 use sim::planted::{BUGS, Bug, find};
 
 /// All of them, by name.
-const NAMES: [&str; 41] = [
+const NAMES: [&str; 44] = [
     "cache.drops_what_was_written",
     "capacity.frees_what_is_gone",
     "capacity.grants_what_is_bad",
@@ -16,6 +16,7 @@ const NAMES: [&str; 41] = [
     "engine.loses_what_is_freed",
     "engine.opens_to_everybody",
     "engine.takes_any_request_id",
+    "host.a_span_to_a_deadline_wraps",
     "host.any_copy_repairs",
     "host.downgrade_keeps_the_write_right",
     "host.epoch_does_not_rise",
@@ -44,6 +45,8 @@ const NAMES: [&str; 41] = [
     "sim.keeps_stale_lines",
     "sim.leaves_torn_lines",
     "sim.skips_write_back",
+    "sim.starts_at_the_time_of_before",
+    "sim.waits_by_the_clock_of_another",
     "steward.asks_no_engine",
     "steward.trusts_what_was_reset",
 ];
@@ -63,6 +66,8 @@ const NAMES: [&str; 41] = [
 /// Catches: recover.frees_without_fence, recover.takes_an_id_each_time, seal.is_not_journaled
 /// Catches: sim.drops_a_record, sim.fences_nobody, sim.hands_out_what_was_there
 /// Catches: sim.keeps_stale_lines, sim.leaves_torn_lines, sim.skips_write_back
+/// Catches: sim.starts_at_the_time_of_before, sim.waits_by_the_clock_of_another
+/// Catches: host.a_span_to_a_deadline_wraps
 /// Catches: capacity.frees_what_is_gone, capacity.grants_what_is_bad, capacity.loses_nothing
 /// Catches: steward.asks_no_engine, steward.trusts_what_was_reset
 #[test]

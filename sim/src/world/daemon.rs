@@ -1,7 +1,7 @@
 //! A host's daemon: it steps, commits, and performs; it dies anywhere between, and starts again.
 
 use fabric_emu::cci::{Request, ReturnCode};
-use pool_core::{BackingId, ClientId, Nanos, SegmentId};
+use pool_core::{BackingId, ClientId, SegmentId, planted};
 use pool_daemon::engine::command::{
     Built, Capacity, Command, ConnectionId, FileIdentity, Operation, TicketId, WorldError,
 };
@@ -92,8 +92,9 @@ fn said(change: &Capacity) -> u64 {
 impl World {
     /// One step of a host's daemon, and all that it wants done.
     pub(super) fn tell(&mut self, h: usize, command: Command) -> Checked {
-        let now = self.now;
+        let now = self.time(h);
         let machine = &mut self.machines[h];
+        machine.told_time = now;
         let Some(engine) = machine.engine.as_mut().filter(|_| machine.alive) else {
             return Ok(());
         };
@@ -156,7 +157,7 @@ impl World {
             }
         };
         machine.books.commit(&machine.durable, records, known)?;
-        let deaf = pool_core::planted!("sim.drops_a_record");
+        let deaf = planted!("sim.drops_a_record");
         for record in records {
             let (table, key) = match record {
                 Record::Delete(table, key) => (*table, *key),
@@ -247,8 +248,9 @@ impl World {
             }
             Action::Withdrawn { runs, .. } => {
                 machine.books.withdrawn(&runs);
+                let now = machine.clock.says(self.now);
                 if let Some((steward, _)) = &mut machine.steward {
-                    steward.withdrawn(self.now, runs);
+                    steward.withdrawn(now, runs);
                 }
                 self.trace.reached("memory is given back to the fabric");
             }
@@ -318,6 +320,7 @@ impl World {
 
     /// The steward of a host says and asks what it wants to, until it rests.
     pub(super) fn run_steward(&mut self, h: usize) -> Checked {
+        let now = self.time(h);
         for _ in 0..STEPS_MAX {
             let machine = &mut self.machines[h];
             if !machine.acts() {
@@ -331,7 +334,7 @@ impl World {
             let Some(demand) = engine.demand(device) else {
                 return Ok(());
             };
-            let next = steward.next(self.now, &demand);
+            let next = steward.next(now, &demand);
             let answer = match next {
                 Do::Rest(_) => return Ok(()),
                 Do::Say(Whose::Groups, _) => continue, // No region has groups here.
@@ -364,7 +367,7 @@ impl World {
             self.hear_of_lost();
             if let Some((steward, _)) = &mut self.machines[h].steward {
                 let answer = answer.as_ref().map_err(|&unanswered| unanswered);
-                steward.answered(self.now, answer);
+                steward.answered(now, answer);
             }
         }
         broken("a steward rests", format_args!("that of host {h} does not"))
@@ -434,7 +437,7 @@ impl World {
 
     /// The daemon starts from its journal, with the descriptors it kept.
     pub(super) fn daemon_starts(&mut self, h: usize) -> Checked {
-        let now = self.now;
+        let now = self.time(h);
         let machine = &mut self.machines[h];
         if machine.engine.is_some() || !machine.acts() {
             return Ok(());
@@ -448,6 +451,11 @@ impl World {
             present: kept.map(|(id, _)| *id).collect(),
         };
         let plan = machine.plan.clone();
+        let now = if planted!("sim.starts_at_the_time_of_before") {
+            now.max(machine.told_time)
+        } else {
+            now
+        };
         let recover = |durable: &_| Engine::recover(plan.clone(), rows(durable), &found, now);
         let (engine, effects) = match recover(&machine.durable) {
             Ok(recovered) => recovered,
@@ -638,9 +646,12 @@ impl World {
         let due = |engine: &Engine| engine.next_deadline();
         let machine = &self.machines[h];
         let due = machine.engine.as_ref().and_then(due);
-        if machine.acts() && due.is_some_and(|due: Nanos| due <= self.now) {
+        let Some(due) = due.filter(|_| machine.acts()) else {
+            return Ok(());
+        };
+        if self.has_passed(h, due) {
             return self.tell(h, Command::Tick);
         }
-        Ok(())
+        self.waits_by_its_clock(h, due)
     }
 }

@@ -108,10 +108,13 @@ impl Machine {
         self.armed.take()
     }
 
-    /// All of it but for its plan, which does not change.
+    /// All of it but for its plan, which does not change, and its clock, which says the time of
+    /// the world here.
     fn write_state(&self, text: &mut String) -> std::fmt::Result {
         let Self {
             plan: _,
+            clock: _,
+            told_time: _,
             engine,
             steward,
             alive,
@@ -218,7 +221,11 @@ impl World {
         let end = (self.now.get() / SLOT + 1) * SLOT;
         // From one thing that is due to the next: what comes of each is there for the next one.
         for _ in 0..STEPS_MAX {
-            match self.shared.next_due().filter(|&due| due < end) {
+            match self
+                .shared
+                .next_due(&self.machines)
+                .filter(|&due| due < end)
+            {
                 Some(due) => self.pass(due.saturating_sub(self.now.get()))?,
                 None => break,
             }

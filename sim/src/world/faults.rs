@@ -62,6 +62,8 @@ impl World {
             Kind::HomeDies if self.mix.is_exact => self.shared.doom(b, Some(c)),
             Kind::HomeDies => self.arm_home(usize::from(c % 4)),
             Kind::Fence => self.condemn(h, 1),
+            Kind::ClockJumps => self.clock_jumps(h, c),
+            Kind::ClockStepsBack => self.clock_steps_back(h),
             Kind::Two => return self.two(h, op),
             _ => self.fault_of_fabric(h, op),
         }
@@ -220,6 +222,7 @@ impl World {
         }
         self.trace.note("host-starts", [h as u64, 0, 0, 0]);
         self.lines.host_starts(h);
+        self.clock_boots(h);
         let machine = &mut self.machines[h];
         (machine.alive, machine.paused) = (true, false);
         machine.boot += 1;

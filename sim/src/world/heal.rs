@@ -49,7 +49,7 @@ impl World {
     fn come_to_rest(&mut self) -> Checked {
         let end = self.now.saturating_add(Nanos::new(REST));
         for _ in 0..ROUNDS_MAX {
-            match self.shared.next_due() {
+            match self.shared.next_due(&self.machines) {
                 Some(due) if due <= end.get() => {
                     self.pass(due.saturating_sub(self.now.get()))?;
                 }

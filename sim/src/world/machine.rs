@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coherence::Slot;
-use pool_core::{BackingId, ClientId, DeviceId, PoolAddr, SegmentId};
+use pool_core::{BackingId, ClientId, DeviceId, Nanos, PoolAddr, SegmentId};
 use pool_daemon::engine::Engine;
 use pool_daemon::engine::Run;
 use pool_daemon::engine::command::PeerIdentity;
@@ -14,6 +14,7 @@ use pool_daemon::steward::Steward;
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::request;
 
+use super::clocks::Clock;
 use super::words::{Leased, Words};
 use crate::oracle::books::Books;
 use crate::oracle::contents::Contents;
@@ -161,6 +162,9 @@ impl Process {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) plan: Plan,
+    pub(crate) clock: Clock,
+    /// What its daemon's clock said last, in this boot or the one before.
+    pub(crate) told_time: Nanos,
     /// `None` while the daemon is dead.
     pub(crate) engine: Option<Engine>,
     /// Who speaks for the pooled device, where its memory comes and goes, and what that is.
@@ -198,9 +202,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan, clock: Clock) -> Self {
         Self {
             plan,
+            clock,
+            told_time: Nanos::ZERO,
             engine: None,
             steward: None,
             alive: true,

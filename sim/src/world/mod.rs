@@ -1,11 +1,11 @@
 //! The world of a seed: hosts on a fabric, each with a daemon and processes, and time that passes
 //! only where it is told to.
 //!
-//! [`lines`]: the fabric. [`machine`]: a host. [`daemon`]: how it steps, commits, performs, dies
-//! and starts. [`clients`], [`requests`]: processes, and what they ask. [`memory`]: what they read
-//! and write. [`words`]: domains. [`shared`]: extents of several hosts. [`faults`]: what goes
-//! wrong. [`heal`]: what must come of it once nothing does. [`exact`]: worlds in which everything
-//! is tried.
+//! [`lines`]: the fabric. [`machine`]: a host. [`clocks`]: which time it has. [`daemon`]: how it
+//! steps, commits, performs, dies and starts. [`clients`], [`requests`]: processes, and what they
+//! ask. [`memory`]: what they read and write. [`words`]: domains. [`shared`]: extents of several
+//! hosts. [`faults`]: what goes wrong. [`heal`]: what must come of it once nothing does. [`exact`]:
+//! worlds in which everything is tried.
 
 use pool_core::Nanos;
 use pool_core::rng::Rng;
@@ -17,6 +17,7 @@ use crate::op::{Group, Kind, Op};
 use crate::trace::Trace;
 
 mod clients;
+mod clocks;
 mod daemon;
 mod exact;
 mod faults;
@@ -29,6 +30,7 @@ mod requests;
 mod shared;
 mod words;
 
+use clocks::Clock;
 use exact::Doomed;
 pub(crate) use exact::{Noted, Start};
 use lines::Lines;
@@ -68,12 +70,14 @@ impl World {
     /// The same over a fabric in which everything is bound, added, taken and mapped.
     pub(crate) fn over(lines: Lines, mix: Mix, kept: usize) -> Checked<Self> {
         let mut machines = Vec::new();
+        let mut rng = Rng::new(mix.seed);
         for _ in 0..mix.hosts {
-            machines.push(Machine::new(plans::plan(&mix)?));
+            let clock = Clock::boots(&mut rng, &mix, Nanos::ZERO);
+            machines.push(Machine::new(plans::plan(&mix)?, clock));
         }
         let mut world = Self {
             trace: Trace::new(kept),
-            rng: Rng::new(mix.seed),
+            rng,
             now: Nanos::ZERO,
             lines,
             machines,

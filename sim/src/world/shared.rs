@@ -20,6 +20,7 @@ use pool_core::Nanos;
 use super::World;
 use super::clients::is_honest;
 use super::lines::{SHARED, address};
+use super::machine::Machine;
 use crate::broken::{Checked, broken, holds};
 use crate::oracle::shared::Truth;
 
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     last: u64,
     truth: Truth,
     uses: Vec<BTreeMap<(u64, u32), Use>>,
+    /// Of each host, until when by its clock a user waits for an extent at most.
+    asked: Vec<BTreeMap<(u64, u32), Nanos>>,
     /// Of each host, which version of an extent its caches may have.
     cached: Vec<BTreeMap<u32, u64>>,
     /// Of each host, extents of which a line did not reach memory.
@@ -100,6 +103,7 @@ impl Shared {
             last: 0,
             truth: Truth::default(),
             uses: vec![BTreeMap::new(); count],
+            asked: vec![BTreeMap::new(); count],
             cached: vec![BTreeMap::new(); count],
             lost: vec![BTreeSet::new(); count],
             armed: None,
@@ -133,12 +137,17 @@ impl Shared {
         uses.next().is_some()
     }
 
-    /// When something happens next by itself.
-    pub(crate) fn next_due(&self) -> Option<u64> {
+    /// When something happens next by itself, as the world has it.
+    pub(crate) fn next_due(&self, machines: &[Machine]) -> Option<u64> {
         let later = self.later.keys().next().map(|(due, _)| *due);
         let home = self.home.as_ref().and_then(Home::next_deadline);
-        let peers = self.peers.iter().filter_map(Peer::next_deadline);
-        let ticks = peers.chain(home).map(Nanos::get);
+        let peers = self.peers.iter().map(Peer::next_deadline);
+        // The home is on host 0.
+        let due = machines
+            .iter()
+            .zip(peers)
+            .chain(machines.first().map(|it| (it, home)));
+        let ticks = due.filter_map(|(machine, due)| Some(machine.clock.when(due?).get()));
         ticks.chain(later).min()
     }
 
@@ -163,7 +172,9 @@ impl Shared {
         write!(text, "{way:?}{:?}{:?}", self.home, self.journal)?;
         write!(text, "{:?}{:?}{:?}", self.peers, self.boots, self.truth)?;
         write!(text, "{:?}{:?}{:?}", self.uses, self.cached, self.lost)?;
-        write!(text, "{:?}{}{}", self.armed, self.spared, self.extents)
+        let asked = &self.asked; // Empty, where everything is tried.
+        let (armed, spared, extents) = (self.armed, self.spared, self.extents);
+        write!(text, "{armed:?}{spared}{extents}{asked:?}")
     }
 
     /// Nobody waits, and nothing is lost.
@@ -237,15 +248,16 @@ impl World {
             self.happens(later)?;
             self.came()?;
         }
-        let now = self.now;
-        let is_due = |deadline: Option<Nanos>| deadline.is_some_and(|due| due <= now);
-        if self.home_acts() && is_due(self.shared.home.as_ref().and_then(Home::next_deadline)) {
+        let due = self.shared.home.as_ref().and_then(Home::next_deadline);
+        if self.home_acts() && due.is_some_and(|due| self.has_passed(0, due)) {
             self.step_home(HomeInput::Tick)?;
         }
         for h in 0..self.machines.len() {
-            if self.machines[h].acts() && is_due(self.shared.peers[h].next_deadline()) {
+            let due = self.shared.peers[h].next_deadline();
+            if self.machines[h].acts() && due.is_some_and(|due| self.has_passed(h, due)) {
                 self.step_peer(h, PeerInput::Tick)?;
             }
+            self.nobody_waits_too_long(h)?;
         }
         Ok(())
     }
@@ -306,6 +318,7 @@ impl World {
         self.shared.peers[h] = Peer::new(slot, PeerLimits::default());
         self.shared.truth.end_users(slot);
         self.shared.uses[h].clear();
+        self.shared.asked[h].clear();
         self.shared.cached[h].clear();
         self.shared.lost[h].clear();
         if h == 0 {
@@ -337,7 +350,7 @@ impl World {
     }
 
     fn step_peer(&mut self, h: usize, input: PeerInput) -> Checked {
-        let now = self.now;
+        let now = self.time(h);
         let peer = &mut self.shared.peers[h];
         let before = peer.member();
         let outputs = peer.step(now, input);

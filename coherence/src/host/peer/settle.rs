@@ -300,7 +300,12 @@ impl Peer {
         for extent in busy {
             if let Some(holding) = self.extents.get_mut(&extent) {
                 let why = Denial::Unavailable { holder };
-                holding.deny(why, |user| user.deadline <= now, out);
+                let is_late = |user: &User| {
+                    let left = user.deadline.get().wrapping_sub(now.get());
+                    let wraps = planted!("host.a_span_to_a_deadline_wraps");
+                    user.deadline <= now && (left == 0 || !wraps)
+                };
+                holding.deny(why, is_late, out);
             }
             self.settle(now, extent, out);
             if let Some(holding) = self.extents.get_mut(&extent)

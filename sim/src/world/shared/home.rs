@@ -16,7 +16,7 @@ impl World {
         }
         let limits = self.shared.limits();
         let rows = self.shared.journal.values().cloned();
-        let (home, outputs) = match Home::recover(self.now, limits, rows) {
+        let (home, outputs) = match Home::recover(self.time(0), limits, rows) {
             Ok(born) => born,
             Err(error) => return broken("a home starts from its journal", error),
         };
@@ -40,7 +40,7 @@ impl World {
     }
 
     pub(super) fn step_home(&mut self, input: HomeInput) -> Checked {
-        let now = self.now;
+        let now = self.time(0);
         let Some(home) = self.shared.home.as_mut() else {
             return Ok(());
         };

@@ -8,7 +8,7 @@ use pool_core::units::LINE_BYTES;
 use pool_core::{Nanos, planted};
 
 use super::{MS, Use, slot_of};
-use crate::broken::Checked;
+use crate::broken::{Checked, holds};
 use crate::world::World;
 use crate::world::lines::{SHARED, address};
 use crate::world::memory::{line_of, mark_of};
@@ -72,13 +72,38 @@ impl World {
             Right::Shared
         };
         let patience = 30 * MS + self.rng.below(200 * MS);
+        if !self.mix.is_exact {
+            let until = self.time(h).saturating_add(Nanos::new(patience));
+            self.shared.asked[h].insert((user, extent), until);
+        }
         let acquire = PeerInput::Acquire {
             user,
             extent,
             right,
-            deadline: self.now.saturating_add(Nanos::new(patience)),
+            deadline: self.patience_of(h, patience),
         };
         self.step_peer(h, acquire)
+    }
+
+    /// Whoever waited for as long as it would, by the clock of its host, is answered.
+    pub(super) fn nobody_waits_too_long(&mut self, h: usize) -> Checked {
+        if !self.machines[h].acts() || self.shared.asked[h].is_empty() {
+            return Ok(());
+        }
+        let now = self.time(h);
+        let peer = &self.shared.peers[h];
+        let waits = |(user, extent): &(u64, u32)| {
+            let mut waiting = peer.waiting(*extent);
+            waiting.any(|(waiter, _)| waiter == *user)
+        };
+        let late = self.shared.asked[h]
+            .iter()
+            .find(|(it, until)| **until <= now && waits(it));
+        holds(late.is_none(), "a wait is as long as it was to be", || {
+            format!("{late:?} on host {h} waits still, and it is {now:?}")
+        })?;
+        self.shared.asked[h].retain(|_, until| *until > now);
+        Ok(())
     }
 
     pub(super) fn use_of(&self, h: usize, pid: u32, pick: u16) -> Option<((u64, u32), Use)> {
