@@ -8,6 +8,7 @@
 mod bench;
 mod campaigns;
 mod command;
+mod cxl_vm;
 mod debian;
 mod demo;
 mod dist;
@@ -55,6 +56,8 @@ enum Command {
     /// Run one command of those programs, and write down how it went.
     #[command(hide = true)]
     Measure(preload::measure::Arguments),
+    /// Run the daemon on the kernel's CXL driver, in virtual machines that need no hardware.
+    CxlVm(cxl_vm::Arguments),
     /// Build the Debian package with its man pages and completions.
     Dist,
 }
@@ -85,6 +88,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::run(&root, arguments),
         Command::Preload(arguments) => preload::run(&root, arguments),
         Command::Measure(arguments) => preload::measure::run(arguments),
+        Command::CxlVm(arguments) => cxl_vm::run(&root, arguments),
         Command::Dist => dist::run(&root),
     }
 }

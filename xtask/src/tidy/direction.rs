@@ -7,9 +7,9 @@
 //! poolctl              -> charts, client-sdk, fabric-emu, pool-core, pool-proto
 //! allocator/c          -> allocator, client-sdk, pool-core
 //! client-sdk           -> allocator, coherence, pool-core, pool-proto
-//! pool-daemon          -> coherence, fabric-emu, pool-core, pool-proto
+//! pool-daemon          -> coherence, fabric-emu, kernel-cxl, pool-core, pool-proto
 //! allocator            -> coherence, pool-core
-//! coherence fabric-emu -> pool-core
+//! coherence fabric-emu kernel-cxl -> pool-core
 //! charts pool-core pool-proto -> nothing
 //! ```
 //!
@@ -88,13 +88,14 @@ fn members(metadata: &Value) -> Option<Vec<Member>> {
 fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
     match folder {
         "charts" | "pool-core" | "pool-proto" => Ok(Some(&[])),
-        "coherence" | "fabric-emu" => Ok(Some(&["pool-core"])),
+        "coherence" | "fabric-emu" | "kernel-cxl" => Ok(Some(&["pool-core"])),
         "allocator" => Ok(Some(&["coherence", "pool-core"])),
         "allocator/c" => Ok(Some(&["allocator", "client-sdk", "pool-core"])),
         "client-sdk" => Ok(Some(&["allocator", "coherence", "pool-core", "pool-proto"])),
         "pool-daemon" => Ok(Some(&[
             "coherence",
             "fabric-emu",
+            "kernel-cxl",
             "pool-core",
             "pool-proto",
         ])),
@@ -105,7 +106,7 @@ fn allowed(folder: &str) -> Result<Option<&'static [&'static str]>, ()> {
             "pool-core",
             "pool-proto",
         ])),
-        "sim" | "tests" | "benches" | "xtask" => Ok(None),
+        "sim" | "tests" | "tests/cxl-vm" | "benches" | "xtask" => Ok(None),
         _ if folder.starts_with("clients/") => Ok(Some(&["client-sdk", "pool-core"])),
         _ => Err(()),
     }

@@ -1,0 +1,100 @@
+//! Making a machine of a kernel and an archive: what an init program does.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::stat::Mode;
+use pool_core::Nanos;
+use pool_core::clock::{Deadline, eventually};
+
+/// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks the file (`linux/module.h`).
+const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
+/// Which modules there are; those below the line are loaded by scenarios.
+const MODULES: &str = include_str!("../modules.txt");
+/// The class of a memory device of CXL, as sysfs shows it.
+const MEMORY_CLASS: &str = "0x050210";
+/// How long the driver may need for its devices, on a busy machine.
+const PATIENCE: Nanos = Nanos::from_millis(60_000);
+
+/// What the command line of the kernel asks for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) scenario: String,
+}
+
+/// Mounts, loads, and waits for the devices.
+pub(crate) fn prepare() -> anyhow::Result<Options> {
+    for (kind, at) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/tmp"),
+        ("tmpfs", "/run"),
+        ("tracefs", "/sys/kernel/tracing"),
+    ] {
+        let nothing: Option<&str> = None;
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), nothing)
+            .with_context(|| format!("{at} is not mounted"))?;
+    }
+    nix::unistd::mkdir("/dev/shm", Mode::from_bits_truncate(0o777))?;
+    let nothing: Option<&str> = None;
+    mount(
+        Some("tmpfs"),
+        "/dev/shm",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        nothing,
+    )?;
+    for name in MODULES.lines().take_while(|line| *line != "---") {
+        if !name.is_empty() && !name.starts_with('#') {
+            load(name)?;
+        }
+    }
+    await_devices()?;
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let mut words = line.split_whitespace();
+    let scenario = words.find_map(|word| word.strip_prefix("scenario="));
+    let scenario = scenario.context("the command line names no scenario")?;
+    Ok(Options {
+        scenario: scenario.to_owned(),
+    })
+}
+
+/// Loads a module, unless it is there.
+pub(crate) fn load(name: &str) -> anyhow::Result<()> {
+    if Path::new("/sys/module").join(name).exists() {
+        return Ok(());
+    }
+    let path = format!("/lib/modules/{name}.ko.xz");
+    let file = File::open(&path).with_context(|| path.clone())?;
+    finit_module(&file, c"", COMPRESSED).with_context(|| format!("{name} is not loaded"))
+}
+
+/// The driver looks for its devices meanwhile: waits until each has its endpoint.
+fn await_devices() -> anyhow::Result<()> {
+    let mut wanted = 0;
+    for device in fs::read_dir("/sys/bus/pci/devices")? {
+        let class = fs::read_to_string(device?.path().join("class"))?;
+        wanted += usize::from(class.trim() == MEMORY_CLASS);
+    }
+    let found = || {
+        let entries = fs::read_dir("/sys/bus/cxl/devices").ok()?;
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let names = names.filter(|name| name.to_string_lossy().starts_with("endpoint"));
+        (names.count() >= wanted).then_some(())
+    };
+    let came = eventually(Deadline::after(PATIENCE), found);
+    ensure!(came.is_ok(), "not each of {wanted} devices has an endpoint");
+    Ok(())
+}
+
+/// Ends the machine.
+pub(crate) fn turn_off() -> ! {
+    nix::unistd::sync();
+    let Err(why) = reboot(RebootMode::RB_POWER_OFF);
+    panic!("the machine does not turn off: {why}");
+}

@@ -1,0 +1,69 @@
+//! What a guest says on its console.
+//!
+//! Lines of the scenario begin with [`MARK`]; all others are the kernel's and the programs'. One
+//! of them says `passed`, or `failed: WHY`; the first failure counts.
+
+/// What the lines begin with that are meant for us.
+const MARK: &str = "cxl-vm: ";
+/// How many lines are shown of a guest that did not say how it ended.
+const LAST: usize = 25;
+
+/// How a scenario ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Passed,
+    Failed(String),
+}
+
+/// How it ended, of all that was said; figures and steps on the way are shown.
+pub(super) fn verdict(said: &str) -> Verdict {
+    let mut end = None;
+    for line in said.lines().filter_map(told) {
+        match line {
+            "passed" => end = end.or(Some(Verdict::Passed)),
+            line if line.starts_with("failed: ") => {
+                let why = line["failed: ".len()..].to_owned();
+                // What fails first is the cause of what fails after it.
+                end = end.filter(is_failure).or(Some(Verdict::Failed(why)));
+            }
+            line => println!("  {line}"),
+        }
+    }
+    end.unwrap_or_else(|| Verdict::Failed(unfinished(said)))
+}
+
+const fn is_failure(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Failed(_))
+}
+
+/// What a line says to us. The console may have put other text before the mark.
+fn told(line: &str) -> Option<&str> {
+    let (_, told) = line.trim_end().split_once(MARK)?;
+    Some(told)
+}
+
+/// What is told of a guest that did not come to its end.
+pub(super) fn unfinished(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LAST)..];
+    format!(
+        "it did not come to its end; it said last:\n{}",
+        last.join("\n")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_of_a_guest_is_its_verdict_and_silence_is_one() {
+        assert_eq!(
+            verdict("cxl-vm: step\r\ncxl-vm: passed\r\n[ 1.0] off"),
+            Verdict::Passed
+        );
+        let failed = "cxl-vm: failed: 3 differ\ncxl-vm: failed: it ended\ncxl-vm: passed\n";
+        assert_eq!(verdict(failed), Verdict::Failed("3 differ".to_owned()));
+        assert!(matches!(verdict("a panic\n"), Verdict::Failed(why) if why.contains("a panic")));
+    }
+}

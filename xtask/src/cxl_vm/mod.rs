@@ -1,0 +1,163 @@
+//! `cargo xtask cxl-vm`: the kernel's CXL driver, in virtual machines.
+//!
+//! Fetches an emulator and a kernel from Debian's archive into the target directory, builds the
+//! guest's programs without libraries, and starts a machine for each scenario. The guest's first
+//! process runs the scenario and says on its console what came of it. Nothing is installed, nobody
+//! needs to be root, and no processor has to help: see `machine`.
+//!
+//! What this cannot show is written in `docs/cxl.md`.
+//!
+//! [`pins`]: which packages. [`packages`]: how they are had. [`image`]: what a guest starts from.
+//! [`machine`]: how it is started. [`scenarios`]: what is run. [`console`]: what a guest says.
+
+mod console;
+mod image;
+mod machine;
+mod packages;
+mod pins;
+mod scenarios;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use pool_core::Nanos;
+use pool_core::clock::{self, Deadline, eventually};
+
+use crate::command::{cargo, run as run_command, target_directory};
+use console::Verdict;
+use machine::{Image, Machine};
+use packages::{Roots, Unavailable};
+use scenarios::Scenario;
+
+/// What the guests are built for: with a target of its own, what is built for this machine (as
+/// macros) is built as ever.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// How long a machine may run.
+const LIMIT: Nanos = Nanos::from_millis(240_000);
+/// Which programs a guest has. The first one is its first process.
+const PROGRAMS: [&str; 1] = ["cxl-guest"];
+
+/// Which scenarios.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Run these alone, by name, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Name the scenarios, and run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Fetch and build, and run nothing.
+    #[arg(long)]
+    build: bool,
+}
+
+/// Runs them; fails unless each passed. Where the packages are not to be had it says so, and
+/// counts as skipped.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.list {
+        for scenario in scenarios::ALL {
+            println!("{:12} {}", scenario.name, scenario.law);
+        }
+        return Ok(());
+    }
+    let chosen = chosen(&arguments.only)?;
+    let folder = target_directory(root)?.join("cxl-vm");
+    let pins = pins::Pins::read(root)?;
+    let roots = match packages::fetch(&folder, &pins) {
+        Ok(roots) => roots,
+        Err(Unavailable(why)) => {
+            writeln!(io::stdout(), "skipped: cxl-vm: {why:#}")?;
+            return Ok(());
+        }
+    };
+    let image = build(root, &folder, &roots)?;
+    if arguments.build {
+        return Ok(());
+    }
+    let mut failed = Vec::new();
+    for scenario in &chosen {
+        let began = clock::now();
+        let verdict = play(&folder, &roots, &image, scenario)?;
+        let seconds = clock::now().saturating_since(began).get() / 1_000_000_000;
+        match verdict {
+            Verdict::Passed => println!("passed {} in {seconds} s", scenario.name),
+            Verdict::Failed(why) => {
+                println!("FAILED {} in {seconds} s: {why}", scenario.name);
+                failed.push(scenario.name);
+            }
+        }
+    }
+    println!(
+        "{} passed, {} failed, of {} scenarios on QEMU's devices and the kernel's driver",
+        chosen.len() - failed.len(),
+        failed.len(),
+        chosen.len()
+    );
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("failed: {}", failed.join(", "))
+}
+
+fn chosen(only: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    if only.is_empty() {
+        return Ok(scenarios::ALL.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = scenarios::ALL.iter().find(|it| it.name == name);
+        found.with_context(|| format!("there is no scenario {name}: see --list"))
+    };
+    only.iter().map(find).collect()
+}
+
+/// Builds the guest's programs and the archive that it starts from.
+fn build(root: &Path, folder: &Path, roots: &Roots) -> anyhow::Result<Image> {
+    let mut command = cargo(root);
+    command.args(["build", "--profile", "guest", "--target", TARGET]);
+    command.args(["--package", "cxl-vm"]);
+    command.arg("--target-dir").arg(folder.join("build"));
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run_command(&mut command)?;
+    let built = folder.join("build").join(TARGET).join("guest");
+    let programs: Vec<PathBuf> = PROGRAMS.iter().map(|name| built.join(name)).collect();
+    let modules = fs::read_to_string(root.join("tests/cxl-vm/modules.txt"))?;
+    let archive = folder.join("archive");
+    let kernel = image::write(&archive, roots, &modules, &programs)?;
+    Ok(Image { kernel, archive })
+}
+
+/// Runs one scenario to its end, and shows what its guest says.
+fn play(
+    folder: &Path,
+    roots: &Roots,
+    image: &Image,
+    scenario: &Scenario,
+) -> anyhow::Result<Verdict> {
+    let at = folder.join("run").join(scenario.name);
+    if at.exists() {
+        fs::remove_dir_all(&at)?;
+    }
+    let places = (at.join("a"), at.join("memory"));
+    let mut machine = Machine::start(
+        roots,
+        image,
+        scenario.topology,
+        (&places.0, &places.1),
+        (scenario.name, "a"),
+    )?;
+    let ended = eventually(Deadline::after(LIMIT), || match machine.has_ended() {
+        Ok(false) => None,
+        ended => Some(ended),
+    });
+    let said = fs::read(&machine.log)?;
+    let said = String::from_utf8_lossy(&said);
+    match ended {
+        Ok(ended) => _ = ended?,
+        Err(_) => return Ok(Verdict::Failed(console::unfinished(&said))),
+    }
+    // What devices held is large, and of no use any more.
+    fs::remove_dir_all(&places.1)?;
+    Ok(console::verdict(&said))
+}

@@ -1,0 +1,26 @@
+//! What is shown in virtual machines: names that the guest's program knows, and the devices that
+//! each needs.
+
+use super::machine::{Expander, Topology};
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    /// Its name, in `tests/cxl-vm/src/scenario`.
+    pub(super) name: &'static str,
+    /// What it shows.
+    pub(super) law: &'static str,
+    /// What each machine has.
+    pub(super) topology: Topology,
+}
+
+const fn expander(serial: u64, mib: u64) -> Expander {
+    Expander { serial, mib }
+}
+
+/// All of them, in the order in which they run.
+pub(super) const ALL: &[Scenario] = &[Scenario {
+    name: "discovery",
+    law: "what we read of the kernel is what cxl and daxctl read",
+    topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 1024)]),
+}];
