@@ -8,12 +8,18 @@
 //! a range of a window that one memdev backs, or several in turn. **dax device**: a region, or a
 //! slice of one, as a file that is mapped. **Node**: memory the kernel gives to whoever asks.
 //!
+//! **Block**: what memory of a node goes online and offline by. **Slice**: a dax device of a part
+//! of a region.
+//!
 //! [`Sysfs`] is where the files are: `/`, or a test's folder that stands for it. [`Topology`] is
 //! what there is at one moment.
 
 #![forbid(unsafe_code)]
 
+mod change;
+mod dax;
 mod decoder;
+mod make;
 mod memdev;
 mod node;
 mod port;
@@ -21,7 +27,10 @@ mod region;
 mod sysfs;
 mod topology;
 
+pub use change::ChangeError;
+pub use dax::DaxDriver;
 pub use decoder::{Decoder, DecoderKind};
+pub use make::{NewRegion, REGION_UNIT, RegionPlan};
 pub use memdev::Memdev;
 pub use node::{Node, Performance};
 pub use port::{Dport, Port, PortKind};

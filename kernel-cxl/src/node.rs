@@ -110,8 +110,11 @@ fn kib_of(text: &str, name: &str) -> Option<Bytes> {
     kib.checked_mul(KIB).map(Bytes::new)
 }
 
-/// The kernel's tiers: which nodes, and which rank.
-fn tiers(sysfs: &Sysfs) -> Result<Vec<(Vec<Range<u32>>, u32)>, SysfsError> {
+/// A tier of the kernel's: its nodes, and its rank.
+type Tier = (Vec<Range<u32>>, u32);
+
+/// The kernel's tiers.
+fn tiers(sysfs: &Sysfs) -> Result<Vec<Tier>, SysfsError> {
     let folder = sysfs.folder("sys/devices/virtual/memory_tiering");
     let mut found = Vec::new();
     for name in names(&folder.path)? {

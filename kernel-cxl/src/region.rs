@@ -154,7 +154,7 @@ fn dax_region(region: &Folder) -> Result<Option<DaxRegion>, SysfsError> {
 
 impl DaxDevice {
     /// One of them; `None` where it is gone.
-    fn read(name: &str, folder: &Folder) -> Result<Option<Self>, SysfsError> {
+    pub(crate) fn read(name: &str, folder: &Folder) -> Result<Option<Self>, SysfsError> {
         let Some(bytes) = folder.number("size")? else {
             return Ok(None);
         };

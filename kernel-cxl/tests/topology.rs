@@ -34,11 +34,12 @@ fn lay(root: &Path, lines: &[Line<'_>]) {
     for line in lines {
         let (Line::File(path, _) | Line::Link(path, _)) = line;
         let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("within the root")).unwrap();
-        match line {
-            Line::File(_, value) => fs::write(path, value.replace('|', "\n")).unwrap(),
-            Line::Link(_, target) => symlink(target, path).unwrap(),
-        }
+        fs::create_dir_all(path.parent().expect("within the root")).expect("a folder of ours");
+        let laid = match line {
+            Line::File(_, value) => fs::write(path, value.replace('|', "\n")),
+            Line::Link(_, target) => symlink(target, path),
+        };
+        laid.expect("a folder of ours");
     }
 }
 

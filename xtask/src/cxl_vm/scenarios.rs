@@ -19,8 +19,20 @@ const fn expander(serial: u64, mib: u64) -> Expander {
 }
 
 /// All of them, in the order in which they run.
-pub(super) const ALL: &[Scenario] = &[Scenario {
-    name: "discovery",
-    law: "what we read of the kernel is what cxl and daxctl read",
-    topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 1024)]),
-}];
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "discovery",
+        law: "what we read of the kernel is what cxl and daxctl read, field by field",
+        topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 1024)]),
+    },
+    Scenario {
+        name: "regions",
+        law: "regions, drivers, slices and nodes come and go in the order the kernel accepts",
+        topology: Topology::Bridges(&[expander(0xa0, 1024), expander(0xa1, 512)]),
+    },
+    Scenario {
+        name: "interleave",
+        law: "a region lies on two devices in turn",
+        topology: Topology::Window(&[expander(0xa0, 512), expander(0xa1, 512)]),
+    },
+];

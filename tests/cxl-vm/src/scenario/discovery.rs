@@ -101,7 +101,8 @@ fn compare(when: &str) -> anyhow::Result<usize> {
 /// One lie about each kind of object, each of which the comparison has to find.
 fn lies_are_found() -> anyhow::Result<()> {
     let (listed, ours) = (Listed::now()?, Topology::read(&Sysfs::here())?);
-    let lies: [(&str, fn(&mut Topology)); 9] = [
+    type Lie = fn(&mut Topology);
+    let lies: [(&str, Lie); 9] = [
         ("a device is missing", |it| drop(it.memdevs.pop())),
         ("a device has another serial number", |it| {
             it.memdevs[0].serial += 1

@@ -1,0 +1,166 @@
+//! Why something cannot be changed, and how files are told a value.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use pool_core::Bytes;
+
+use crate::sysfs::{Folder, SysfsError};
+
+/// Something was not changed, or could not be. All that is refused before a file is written has
+/// changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// No device has this serial number. Plug it in, or see which there are.
+    #[error("no device has the serial number {0:#x}")]
+    NoMemdev(u64),
+    /// A device is named twice.
+    #[error("the device {0:#x} is named twice")]
+    Twice(u64),
+    /// A region needs a device.
+    #[error("a region needs at least one device")]
+    NoDevice,
+    /// The driver did not take the device, or found no way to it from the root. See the kernel's
+    /// log for why.
+    #[error("the device {serial:#x} ({name}) is not in use by the driver: {reason}")]
+    NotReady {
+        /// Which.
+        serial: u64,
+        /// Its name now.
+        name: String,
+        /// What it lacks.
+        reason: &'static str,
+    },
+    /// No window of volatile memory leads to these devices in this way.
+    #[error("no window for volatile memory leads to {}", told(.0))]
+    NoWindow(Vec<u64>),
+    /// The size is none that a region may have.
+    #[error("a region of {ways} devices is a multiple of {unit}, and not {bytes}")]
+    Size {
+        /// What was asked for.
+        bytes: Bytes,
+        /// Over how many devices.
+        ways: u32,
+        /// What it has to be a multiple of.
+        unit: Bytes,
+    },
+    /// The kernel interleaves no such number of devices, or not so many bytes of each.
+    #[error("no region is interleaved over {ways} devices by {granularity} bytes")]
+    Interleave {
+        /// How many devices.
+        ways: usize,
+        /// How many bytes of each in turn.
+        granularity: u32,
+    },
+    /// The device has not so much left above what its regions have: they are a stack. Destroy the
+    /// last one made, or ask for less.
+    #[error("the device {serial:#x} has {left} left, and not {wanted}")]
+    DeviceFull {
+        /// Which.
+        serial: u64,
+        /// What was wanted of it.
+        wanted: Bytes,
+        /// What it has.
+        left: Bytes,
+    },
+    /// Each decoder of the device is in use: it has no more regions. Destroy one, or cut one into
+    /// dax devices.
+    #[error("each decoder of the device {0:#x} is in use")]
+    NoDecoder(u64),
+    /// No stretch of the window is so long. Destroy a region in it, or ask for less.
+    #[error("the window {window} has no {wanted} in one piece, only {left}")]
+    WindowFull {
+        /// Which.
+        window: String,
+        /// What was wanted.
+        wanted: Bytes,
+        /// The longest.
+        left: Bytes,
+    },
+    /// There is no such region.
+    #[error("there is no region {0}")]
+    NoRegion(String),
+    /// Of a device's regions the last one made goes first: destroy that.
+    #[error("{region} is not the last region of the device {serial:#x}: destroy {first} first")]
+    NotLast {
+        /// Which was to go.
+        region: String,
+        /// On which device.
+        serial: u64,
+        /// Which one has to go before it.
+        first: String,
+    },
+    /// A dax device of it is driven by somebody. Take it from there first.
+    #[error("{device} of {region} is in use by {driver}: take it from there first")]
+    InUse {
+        /// The region.
+        region: String,
+        /// The dax device.
+        device: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// There is no such dax device.
+    #[error("there is no dax device {0}")]
+    NoDax(String),
+    /// Memory of a node would come where the kernel keeps what it cannot move, and could never be
+    /// taken away again. Write `online_movable` into that file first.
+    #[error("{path} says {found:?}: write online_movable into it, or the memory stays for ever")]
+    NotMovable {
+        /// The kernel's rule for memory that is new.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// Blocks of its memory are in use by the kernel. Take them offline first: whoever unbinds the
+    /// driver before has lost the memory until the machine starts again.
+    #[error("{online} blocks of {device} are online: take them offline first")]
+    Online {
+        /// The dax device.
+        device: String,
+        /// How many.
+        online: usize,
+    },
+    /// The kernel has no such driver now. Load its module.
+    #[error("the kernel has no driver {0} for dax devices: load its module")]
+    NoDriver(&'static str),
+    /// The kernel refused.
+    #[error("{path} does not take {value:?}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What was written.
+        value: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The kernel did what it was told, and what was to come of it did not come.
+    #[error("{0} did not come")]
+    DidNotCome(String),
+    /// The kernel's files could not be read.
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
+}
+
+fn told(serials: &[u64]) -> String {
+    let serials = serials.iter().map(|serial| format!("{serial:#x}"));
+    serials.collect::<Vec<_>>().join(", ")
+}
+
+impl Folder {
+    /// Tells a file a value.
+    pub(crate) fn write(&self, name: &str, value: &str) -> Result<(), ChangeError> {
+        let path = self.path.join(name);
+        // The kernel takes what one call writes, so there is no file to be made or cut.
+        let written = fs::OpenOptions::new().write(true).open(&path);
+        let written =
+            written.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+        written.map_err(|source| ChangeError::Write {
+            path,
+            value: value.to_owned(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,369 @@
+//! Making regions, and taking them away again, in the order that the kernel accepts.
+//!
+//! # Before a file is written
+//! [`RegionPlan::new`] finds a window, a decoder of each device and room for it, or says what is
+//! missing. It knows what the kernel answers with a bare error number, or half does:
+//! - A region is a multiple of 256 MiB for each device.
+//! - The memory of a device is a stack: what is behind a region that goes is only had again once
+//!   all that were made after it are gone. The kernel takes them in no other order, and is left
+//!   half-way where it is told to.
+//! - A device has as many regions as it has decoders, and takes them in order.
+//!
+//! # Then
+//! The region is made in its window; each decoder of a device is told its sort and its size; the
+//! region is told its size, which gives it addresses, and its targets; it is committed, and given
+//! to its driver. Where a step fails, what was done is undone in the other order.
+
+use core::fmt;
+
+use pool_core::Bytes;
+use pool_core::units::MIB;
+
+use crate::change::ChangeError;
+use crate::dax::DaxDriver;
+use crate::decoder::{Decoder, DecoderKind};
+use crate::memdev::Memdev;
+use crate::port::{Port, PortKind};
+use crate::sysfs::{Folder, Sysfs, in_order};
+use crate::topology::Topology;
+
+/// What the memory of each device of a region is a multiple of.
+pub const REGION_UNIT: Bytes = Bytes::new(256 * MIB);
+
+/// Over how many devices a region may be interleaved (CXL 3.1, 8.2.4.20).
+const WAYS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// By how many bytes.
+const GRANULARITIES: core::ops::RangeInclusive<u32> = 256..=16_384;
+
+/// What a target is told that is to be none.
+const NOTHING: &str = "\n";
+
+/// A region that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRegion {
+    /// The devices, by their serial numbers, in turn.
+    pub serials: Vec<u64>,
+    /// How large it is to be; all that each device has left where nothing is said.
+    pub bytes: Option<Bytes>,
+    /// How many bytes of each device in turn.
+    pub granularity: u32,
+}
+
+/// A region that can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionPlan {
+    /// The window it will lie in.
+    pub window: String,
+    /// The decoders of the devices, in turn.
+    pub decoders: Vec<String>,
+    /// How large it will be.
+    pub bytes: Bytes,
+    /// How many bytes of each device in turn.
+    pub granularity: u32,
+}
+
+impl NewRegion {
+    /// All of one device.
+    #[must_use]
+    pub fn of(serial: u64) -> Self {
+        Self {
+            serials: vec![serial],
+            bytes: None,
+            granularity: *GRANULARITIES.start(),
+        }
+    }
+}
+
+impl fmt::Display for RegionPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (window, decoders) = (&self.window, self.decoders.join(", "));
+        write!(f, "{} in {window} over {decoders}", self.bytes)
+    }
+}
+
+impl RegionPlan {
+    /// How a region can be made.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn new(topology: &Topology, wanted: &NewRegion) -> Result<Self, ChangeError> {
+        let ways = wanted.serials.len();
+        let granularity = wanted.granularity;
+        if ways == 0 {
+            return Err(ChangeError::NoDevice);
+        }
+        let is_granular = granularity.is_power_of_two() && GRANULARITIES.contains(&granularity);
+        if !WAYS.contains(&ways) || !is_granular {
+            return Err(ChangeError::Interleave { ways, granularity });
+        }
+        let mut parts = Vec::new();
+        for (index, &serial) in wanted.serials.iter().enumerate() {
+            if wanted.serials[..index].contains(&serial) {
+                return Err(ChangeError::Twice(serial));
+            }
+            parts.push(Part::of(topology, serial)?);
+        }
+        let window = window_for(topology, &parts);
+        let window = window.ok_or_else(|| ChangeError::NoWindow(wanted.serials.clone()))?;
+        let bytes = size(&parts, wanted.bytes)?;
+        let left = longest_gap(topology, window);
+        if left < bytes {
+            return Err(ChangeError::WindowFull {
+                window: window.name.clone(),
+                wanted: bytes,
+                left,
+            });
+        }
+        let mut decoders = Vec::new();
+        for part in &parts {
+            decoders.push(part.free_decoder()?.name.clone());
+        }
+        Ok(Self {
+            window: window.name.clone(),
+            decoders,
+            bytes,
+            granularity,
+        })
+    }
+}
+
+/// One device of a region.
+struct Part<'t> {
+    memdev: &'t Memdev,
+    /// The way down from the root.
+    way: u64,
+    /// The device's own decoders, in order.
+    decoders: Vec<&'t Decoder>,
+}
+
+impl<'t> Part<'t> {
+    fn of(topology: &'t Topology, serial: u64) -> Result<Self, ChangeError> {
+        let memdev = topology.memdev_of(serial);
+        let memdev = memdev.ok_or(ChangeError::NoMemdev(serial))?;
+        let unready = |reason| ChangeError::NotReady {
+            serial,
+            name: memdev.name.clone(),
+            reason,
+        };
+        if !memdev.is_enabled {
+            return Err(unready("no driver has it"));
+        }
+        let endpoint = topology.endpoint_of(memdev);
+        let endpoint = endpoint.ok_or_else(|| unready("it has no endpoint"))?;
+        let way = way_to(topology, endpoint).ok_or_else(|| unready("no root leads to it"))?;
+        let own = |it: &&Decoder| it.kind == DecoderKind::Endpoint && it.port == endpoint.name;
+        let mut decoders: Vec<&Decoder> = topology.decoders.iter().filter(own).collect();
+        decoders.sort_by_key(|it| in_order(&it.name).1);
+        Ok(Self {
+            memdev,
+            way,
+            decoders,
+        })
+    }
+
+    /// What no region has, above those that there are.
+    fn left(&self) -> Bytes {
+        let ends = self.decoders.iter().filter_map(|it| it.dpa.as_ref());
+        let used = ends.map(|dpa| dpa.end).max().unwrap_or(0);
+        Bytes::new(self.memdev.ram.get().saturating_sub(used))
+    }
+
+    fn free_decoder(&self) -> Result<&'t Decoder, ChangeError> {
+        let mut free = self.decoders.iter().filter(|it| it.dpa.is_none());
+        let none = ChangeError::NoDecoder(self.memdev.serial);
+        free.next().copied().ok_or(none)
+    }
+}
+
+/// The number of the root's way down to a port.
+fn way_to(topology: &Topology, endpoint: &Port) -> Option<u64> {
+    let mut port = endpoint;
+    // A fabric is no deeper than it has ports.
+    for _ in 0..topology.ports.len() {
+        let above = port.parent.as_deref()?;
+        let above = topology.ports.iter().find(|it| it.name == above)?;
+        if above.kind == PortKind::Root {
+            let ways = above.dports.iter();
+            let mut ways = ways.filter(|way| Some(&way.name) == port.parent_dport.as_ref());
+            return ways.next().map(|way| way.id);
+        }
+        port = above;
+    }
+    None
+}
+
+/// A window that leads to these: one way down for all of them, or a way for each in turn.
+fn window_for<'t>(topology: &'t Topology, parts: &[Part<'_>]) -> Option<&'t Decoder> {
+    let ways: Vec<u64> = parts.iter().map(|part| part.way).collect();
+    let is_one = |targets: &[u64]| matches!(targets, [one] if ways.iter().all(|way| way == one));
+    let fits =
+        |window: &&Decoder| window.takes_ram && (is_one(&window.targets) || window.targets == ways);
+    let mut windows = topology.windows().filter(fits);
+    windows.next()
+}
+
+/// How large the region is: what was asked for, where each device has as much.
+fn size(parts: &[Part<'_>], wanted: Option<Bytes>) -> Result<Bytes, ChangeError> {
+    let ways = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+    let unit = REGION_UNIT.get() * u64::from(ways);
+    let least = parts.iter().map(Part::left).min().unwrap_or(Bytes::ZERO);
+    let each = match wanted {
+        Some(bytes) if bytes == Bytes::ZERO || !bytes.get().is_multiple_of(unit) => {
+            let unit = Bytes::new(unit);
+            return Err(ChangeError::Size { bytes, ways, unit });
+        }
+        Some(bytes) => bytes.get() / u64::from(ways),
+        None => (least.get() / REGION_UNIT.get() * REGION_UNIT.get()).max(REGION_UNIT.get()),
+    };
+    let short = parts.iter().find(|part| part.left().get() < each);
+    if let Some(part) = short {
+        return Err(ChangeError::DeviceFull {
+            serial: part.memdev.serial,
+            wanted: Bytes::new(each),
+            left: part.left(),
+        });
+    }
+    Ok(Bytes::new(each * u64::from(ways)))
+}
+
+/// The longest stretch of a window that no region has and that begins where one may.
+fn longest_gap(topology: &Topology, window: &Decoder) -> Bytes {
+    let within = topology.regions.iter();
+    let within = within.filter(|region| region.decoder == window.name);
+    let mut taken: Vec<_> = within.map(|region| region.addresses.clone()).collect();
+    taken.retain(|range| !range.is_empty());
+    taken.sort_by_key(|range| range.start);
+    let ends = taken.iter().map(|range| range.end);
+    let starts = taken.iter().map(|range| range.start);
+    let (firsts, lasts) = (
+        core::iter::once(window.addresses.start).chain(ends),
+        starts.chain([window.addresses.end]),
+    );
+    let gaps = firsts.zip(lasts).map(|(first, last)| {
+        let first = first.checked_next_multiple_of(REGION_UNIT.get());
+        first.map_or(0, |first| last.saturating_sub(first))
+    });
+    Bytes::new(gaps.max().unwrap_or(0))
+}
+
+impl Sysfs {
+    /// Makes a region, and tells its name. Its dax device comes a little later.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotMovable`] where `kmem` would take it at once and never give it back. What
+    /// the kernel refused; what was done before is undone then.
+    pub fn create_region(&self, plan: &RegionPlan) -> Result<String, ChangeError> {
+        if self
+            .path("sys/bus/dax/drivers")
+            .join(DaxDriver::Kmem.name())
+            .is_dir()
+        {
+            self.check_movable()?;
+        }
+        let devices = self.folder("sys/bus/cxl/devices");
+        let window = devices.at(&plan.window);
+        let name = window.text("create_ram_region")?.unwrap_or_default();
+        window.write("create_ram_region", &name)?;
+        let done = self.fill_region(plan, &devices, &name);
+        if let Err(why) = done {
+            self.undo(plan, &devices, &name);
+            return Err(why);
+        }
+        Ok(name)
+    }
+
+    fn fill_region(
+        &self,
+        plan: &RegionPlan,
+        devices: &Folder,
+        name: &str,
+    ) -> Result<(), ChangeError> {
+        let region = devices.at(name);
+        let ways = plan.decoders.len();
+        region.write("interleave_granularity", &plan.granularity.to_string())?;
+        region.write("interleave_ways", &ways.to_string())?;
+        let each = plan.bytes.get() / ways as u64;
+        for decoder in &plan.decoders {
+            let decoder = devices.at(decoder);
+            decoder.write("mode", "ram")?;
+            decoder.write("dpa_size", &each.to_string())?;
+        }
+        region.write("size", &plan.bytes.get().to_string())?;
+        for (position, decoder) in plan.decoders.iter().enumerate() {
+            region.write(&format!("target{position}"), decoder)?;
+        }
+        region.write("commit", "1")?;
+        self.folder("sys/bus/cxl/drivers/cxl_region")
+            .write("bind", name)
+    }
+
+    /// Takes back what was done of a region. The failure that led here is what is told: what
+    /// cannot be taken back is seen in the topology.
+    fn undo(&self, plan: &RegionPlan, devices: &Folder, name: &str) {
+        let region = devices.at(name);
+        let _not_committed = region.write("commit", "0");
+        for position in 0..plan.decoders.len() {
+            let _had_none = region.write(&format!("target{position}"), NOTHING);
+        }
+        for decoder in plan.decoders.iter().rev() {
+            let _had_none = devices.at(decoder).write("dpa_size", "0");
+        }
+        let _stays = devices.at(&plan.window).write("delete_region", name);
+    }
+
+    /// Takes a region away whose memory nobody has any more, and gives its devices' back.
+    ///
+    /// # Errors
+    /// Why it cannot go now; nothing has changed then. Or what the kernel refused half-way.
+    pub fn destroy_region(&self, topology: &Topology, name: &str) -> Result<(), ChangeError> {
+        let region = topology.regions.iter().find(|it| it.name == name);
+        let region = region.ok_or_else(|| ChangeError::NoRegion(name.to_owned()))?;
+        for device in region.dax.iter().flat_map(|dax| &dax.devices) {
+            if let Some(driver) = &device.driver {
+                return Err(ChangeError::InUse {
+                    region: name.to_owned(),
+                    device: device.name.clone(),
+                    driver: driver.clone(),
+                });
+            }
+        }
+        for decoder in &region.targets {
+            check_last(topology, name, decoder)?;
+        }
+        let devices = self.folder("sys/bus/cxl/devices");
+        if region.is_enabled {
+            self.folder("sys/bus/cxl/drivers/cxl_region")
+                .write("unbind", name)?;
+        }
+        if region.is_committed {
+            devices.at(name).write("commit", "0")?;
+        }
+        for position in 0..region.targets.len() {
+            let target = format!("target{position}");
+            devices.at(name).write(&target, NOTHING)?;
+        }
+        for decoder in region.targets.iter().rev() {
+            devices.at(decoder).write("dpa_size", "0")?;
+        }
+        devices.at(&region.decoder).write("delete_region", name)
+    }
+}
+
+/// Whether no region lies above this one in a device.
+fn check_last(topology: &Topology, region: &str, decoder: &str) -> Result<(), ChangeError> {
+    let Some(own) = topology.decoders.iter().find(|it| it.name == decoder) else {
+        return Ok(());
+    };
+    let above = topology.decoders.iter().find(|it| {
+        let is_above = in_order(&it.name).1 > in_order(decoder).1;
+        it.port == own.port && it.dpa.is_some() && is_above
+    });
+    let Some(above) = above else { return Ok(()) };
+    let serial = topology.memdev_behind(decoder).map_or(0, |it| it.serial);
+    Err(ChangeError::NotLast {
+        region: region.to_owned(),
+        serial,
+        first: above.region.clone().unwrap_or_else(|| above.name.clone()),
+    })
+}
