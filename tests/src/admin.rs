@@ -1,14 +1,18 @@
 //! The operators' calls, one at a time, from a thread that waits.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use pool_core::Nanos;
 use pool_proto::admin::v1 as admin;
 use pool_proto::admin::v1::pool_client::PoolClient;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
+
+use crate::PATIENCE;
 
 /// A connection to the admin socket.
 #[derive(Debug)]
@@ -39,9 +43,18 @@ impl Admin {
     /// # Errors
     /// Where nobody answers.
     pub fn connect(socket: &Path) -> Result<Self, tonic::transport::Error> {
+        Self::connect_within(socket, PATIENCE)
+    }
+
+    /// Connects, and waits for each answer no longer than `patience`.
+    ///
+    /// # Errors
+    /// Where nobody answers.
+    pub fn connect_within(socket: &Path, patience: Nanos) -> Result<Self, tonic::transport::Error> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime for the calls");
-        let channel = runtime.block_on(dial(socket.to_owned()))?;
+        let patience = Duration::from_nanos(patience.get());
+        let channel = runtime.block_on(dial(socket.to_owned(), patience))?;
         let pool = PoolClient::new(channel);
         Ok(Self { runtime, pool })
     }
@@ -166,12 +179,13 @@ impl EventStream {
     }
 }
 
-async fn dial(socket: PathBuf) -> Result<Channel, tonic::transport::Error> {
+async fn dial(socket: PathBuf, patience: Duration) -> Result<Channel, tonic::transport::Error> {
     let connect = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     Endpoint::from_static("http://tierpool")
+        .timeout(patience)
         .connect_with_connector(connect)
         .await
 }

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use pool_core::Bytes;
+use pool_core::clock::Deadline;
 use pool_core::limits::MESSAGE_BYTES_MAX;
 use pool_core::mem::{Access as MapAccess, FileMap, Mapped};
 use pool_core::packet::{self, PacketError};
+use pool_core::{Bytes, Nanos};
 use pool_proto::common::v1::{Access, Error, Lifetime, Segment};
 use pool_proto::session::v1 as session;
 use prost::Message as _;
 use session::{Reply, Request, event, reply, request};
 
-use crate::{patience, pattern};
+use crate::{PATIENCE, patience, pattern};
 
 /// The protocol that the tests speak.
 pub const PROTOCOL: u32 = 1;
@@ -53,7 +54,10 @@ pub struct Answer {
 
 /// A connection to the session socket, without a session.
 #[derive(Debug)]
-pub struct Connection(OwnedFd);
+pub struct Connection {
+    socket: OwnedFd,
+    patience: Nanos,
+}
 
 impl Connection {
     /// Connects.
@@ -61,16 +65,24 @@ impl Connection {
     /// # Errors
     /// As the kernel says.
     pub fn open(path: &Path) -> nix::Result<Self> {
+        Self::open_within(path, PATIENCE)
+    }
+
+    /// Connects, and waits for an answer no longer than `patience`.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn open_within(path: &Path, patience: Nanos) -> nix::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Ok(Self(socket))
+        Ok(Self { socket, patience })
     }
 
     /// The socket.
     #[must_use]
     pub fn socket(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 
     /// Sends any bytes, with any descriptors.
@@ -78,7 +90,8 @@ impl Connection {
     /// # Errors
     /// Where the daemon has closed the connection, or takes no more.
     pub fn send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) -> Result<(), PacketError> {
-        packet::send_by(self.socket(), bytes, files, patience())
+        let deadline = Deadline::after(self.patience);
+        packet::send_by(self.socket(), bytes, files, deadline)
     }
 
     /// The next message.
@@ -87,7 +100,8 @@ impl Connection {
     /// Where the daemon has closed the connection.
     pub fn receive(&self) -> Result<Answer, PacketError> {
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-        let packet = packet::receive_by(self.socket(), &mut buffer, patience())?;
+        let deadline = Deadline::after(self.patience);
+        let packet = packet::receive_by(self.socket(), &mut buffer, deadline)?;
         let reply = Reply::decode(&buffer[..packet.len]).expect("the daemon sends replies");
         Ok(Answer {
             request_id: reply.request_id,
@@ -191,6 +205,7 @@ impl Held {
 /// An attached client.
 #[derive(Debug)]
 pub struct Session {
+    patience: Nanos,
     connection: Connection,
     socket: PathBuf,
     events: OwnedFd,
@@ -205,13 +220,20 @@ impl Session {
     /// # Errors
     /// As the daemon refuses it.
     pub fn attach(socket: &Path, tenant: &str, name: &str) -> Result<Self, Unanswered> {
-        let gone = |errno| {
-            Unanswered::Gone(PacketError::Os {
-                call: "connect",
-                errno,
-            })
-        };
-        let connection = Connection::open(socket).map_err(gone)?;
+        Self::attach_within(socket, tenant, name, PATIENCE)
+    }
+
+    /// Attaches, and waits no longer than `patience` for this answer and for those to come.
+    ///
+    /// # Errors
+    /// As the daemon refuses it.
+    pub fn attach_within(
+        socket: &Path,
+        tenant: &str,
+        name: &str,
+        patience: Nanos,
+    ) -> Result<Self, Unanswered> {
+        let connection = connected(socket, patience)?;
         let ask = session::Attach {
             protocol: PROTOCOL,
             tenant: tenant.to_owned(),
@@ -224,6 +246,7 @@ impl Session {
         let [events, page] = gifts(answer.files);
         let socket = socket.to_owned();
         Ok(Self {
+            patience,
             connection,
             socket,
             events,
@@ -251,13 +274,7 @@ impl Session {
         client_id: u64,
         token: Vec<u8>,
     ) -> Result<session::Reattached, Unanswered> {
-        let gone = |errno| {
-            Unanswered::Gone(PacketError::Os {
-                call: "connect",
-                errno,
-            })
-        };
-        let connection = Connection::open(&self.socket).map_err(gone)?;
+        let connection = connected(&self.socket, self.patience)?;
         let ask = session::Reattach {
             protocol: PROTOCOL,
             client_id,
@@ -270,6 +287,11 @@ impl Session {
         [self.events, self.page] = gifts(answer.files);
         self.connection = connection;
         Ok(reattached)
+    }
+
+    /// Waits no longer than `patience` for answers, on each connection from the next one on.
+    pub fn set_patience(&mut self, patience: Nanos) {
+        self.patience = patience;
     }
 
     /// What the daemon said when the session was made.
@@ -395,6 +417,12 @@ pub fn granted(answer: Answer) -> Held {
         reply::Body::Granted(granted) => Held::new(granted, answer.files),
         other => panic!("a grant was hoped for, and there came {other:?}"),
     }
+}
+
+fn connected(socket: &Path, patience: Nanos) -> Result<Connection, Unanswered> {
+    let call = "connect";
+    let gone = |errno| Unanswered::Gone(PacketError::Os { call, errno });
+    Connection::open_within(socket, patience).map_err(gone)
 }
 
 fn gifts(files: Vec<OwnedFd>) -> [OwnedFd; 2] {

@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pool_core::clock::eventually;
 use pool_core::fault::CRASH_STATUS;
 use pool_proto::admin::v1::CheckReport;
 use tempfile::TempDir;
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 use crate::admin::Admin;
 use crate::client::{Connection, Session};
 use crate::setup::Setup;
-use crate::until;
+use crate::{patience, until};
 
 /// Lines of the log that a failed test shows.
 const LOG_LINES_SHOWN: usize = 24;
@@ -140,8 +141,8 @@ impl Daemon {
         })
     }
 
-    /// The exit status, once the process has ended.
-    fn ended(&mut self) -> Option<ExitStatus> {
+    /// The exit status, once the process has ended. It is told once.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut()?;
         let status = child.try_wait().expect("wait");
         if status.is_some() {
@@ -269,10 +270,13 @@ impl Daemon {
     /// Waits until every extent is free again.
     pub fn await_all_free(&self) {
         let mut admin = self.admin();
-        until("every extent is free", || {
+        let freed = eventually(patience(), || {
             let status = admin.status().ok()?;
             (status.free_bytes == status.total_bytes).then_some(())
         });
+        if freed.is_err() {
+            panic!("not every extent is free: {:#?}", admin.segments());
+        }
         self.balanced();
     }
 

@@ -17,6 +17,7 @@
 //! - [`lessee`]: a member of a domain in a process of its own.
 //! - [`points`]: the crash points that the sources name.
 //! - [`stepped`]: a process that goes on instruction by instruction.
+//! - [`rest`]: a daemon at rest, as it was before anybody came.
 //! - [`rooted`]: a member of a heap that does everything at random.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
@@ -50,6 +51,7 @@ pub mod pattern;
 pub mod points;
 pub mod puppet;
 pub mod random;
+pub mod rest;
 pub mod rooted;
 pub mod setup;
 pub mod slot;

@@ -7,8 +7,6 @@
 //! reaching the planned failure. A daemon whose start fails says why and ends in order, and the
 //! next one starts.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where a step of it does")]
-
 #[path = "syscalls/calls.rs"]
 mod calls;
 #[path = "syscalls/scenario.rs"]
@@ -16,12 +14,11 @@ mod scenario;
 
 use std::path::Path;
 
-use pool_core::clock::eventually;
 use pool_core::fault::{Call, FAILURE_TOLD};
-use pool_daemon::device::builder::STOCK_TARGET;
 use tierpool_tests::daemon::Daemon;
+use tierpool_tests::rest::await_rest;
 use tierpool_tests::setup::{DeviceSetup, Setup};
-use tierpool_tests::{campaign, patience, skipped, until};
+use tierpool_tests::{campaign, skipped};
 
 /// No kind of call is made more often than this while the pool is gone through once.
 const CALLS_MAX: u64 = 2_000;
@@ -50,39 +47,11 @@ fn setup() -> Setup {
     }
 }
 
-/// The most files that the daemon keeps ready: of each device, to be shared and not.
-fn stock_max() -> usize {
-    setup().devices.len() * 2 * STOCK_TARGET
-}
-
 /// Goes through everything, and waits until the daemon is at rest as it was before. Returns the
-/// number of its descriptors there, without the files that it keeps in stock: those are as many as
-/// have been built again by then.
+/// number of its descriptors there.
 fn play(daemon: &mut Daemon, descriptors_max: usize) -> usize {
     scenario::play(daemon);
-    let mut admin = daemon.admin();
-    until("nobody is attached", || {
-        (admin.status().unwrap().clients == 0).then_some(())
-    });
-    drop(admin);
-    daemon.await_all_free();
-    until("nobody's end is waited for", || {
-        (daemon.pidfds_of(std::process::id()) == 0).then_some(())
-    });
-    let descriptors = eventually(patience(), || {
-        let stock = daemon.files_of_memory();
-        let others = daemon.descriptors().saturating_sub(stock);
-        Some(others).filter(|_| others <= descriptors_max && stock <= stock_max())
-    });
-    let descriptors = descriptors.unwrap_or_else(|_| {
-        let stock = stock_max();
-        panic!(
-            "more than {descriptors_max} and {stock}: {:#?}",
-            daemon.open_files()
-        );
-    });
-    assert!(daemon.is_running());
-    descriptors
+    await_rest(daemon, std::process::id(), descriptors_max)
 }
 
 /// Plays with the `nth` call of a kind failing, and tells whether that call was reached.
