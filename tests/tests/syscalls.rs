@@ -15,10 +15,11 @@ mod scenario;
 use std::path::Path;
 
 use pool_core::fault::{Call, FAILURE_TOLD};
+use tierpool_tests::client::Session;
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::rest::await_rest;
 use tierpool_tests::setup::{DeviceSetup, Setup};
-use tierpool_tests::{campaign, skipped};
+use tierpool_tests::{campaign, skipped, until};
 
 /// No kind of call is made more often than this while the pool is gone through once.
 const CALLS_MAX: u64 = 2_000;
@@ -125,5 +126,26 @@ fn a_failed_mbind_costs_one_answer() {
             "a_failed_mbind_costs_one_answer",
             "a kernel with NUMA nodes",
         );
+    }
+}
+
+#[test]
+fn an_attach_that_is_refused_or_not_answered_leaves_no_session() {
+    for plan in ["madvise:1:ENOMEM:persistent", "send:1:ENOBUFS:persistent"] {
+        let setup = Setup {
+            store: "clients",
+            grace_ms: 120_000,
+            ..Setup::small(16)
+        };
+        let setup = setup.with("TIERPOOL_FAIL", plan);
+        let daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup);
+        for _ in 0..8 {
+            let attached = Session::attach(&daemon.session_socket(), "a", "test");
+            assert!(attached.is_err(), "{plan}");
+        }
+        until("nobody is attached", || {
+            (daemon.admin().status().ok()?.clients == 0).then_some(())
+        });
+        assert_eq!(daemon.pidfds_of(std::process::id()), 0, "{plan}");
     }
 }

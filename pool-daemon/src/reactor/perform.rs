@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use pool_core::mem::MapError;
 use pool_core::packet::{self, PacketError};
 use pool_core::{BackingId, ClientId, SegmentId, clock, crash_point};
 use pool_proto::admin::v1::PoolEvent;
@@ -122,20 +123,24 @@ impl Reactor {
             .get(&id)
             .and_then(|connection| connection.client);
         let (Some(client), true) = (client, welcome) else {
-            return self.send_to(id, reply, &[]);
+            self.send_to(id, reply, &[]);
+            return;
         };
-        match self.gifts(client) {
+        let is_told = match self.gifts(client) {
             Ok((events, page)) => self.send_to(id, reply, &[events.as_fd(), page.as_fd()]),
             Err(error) => {
                 tracing::error!(%client, %error, "a client cannot be given its event socket and \
                  its page");
-                let failed = WorldError::Os {
-                    call: "memfd_create",
-                    errno: libc::EMFILE,
-                };
-                self.answer(id, reply.request_id, Err(&Refusal::World(failed)));
+                self.answer(id, reply.request_id, Err(&Refusal::World(failed(&error))));
                 self.close_connection(id);
+                false
             }
+        };
+        // Nobody knows its token, so nobody comes back to it. Where it were kept until it is given
+        // up, a client that tries again and again would have the daemon grow.
+        let is_new = matches!(reply.body, Some(reply::Body::Attached(_)));
+        if !is_told && is_new {
+            self.client_is_dead(client);
         }
     }
 
@@ -203,36 +208,37 @@ impl Reactor {
         }
     }
 
-    /// Sends a reply. A client that does not read its replies, or is gone, loses its connection.
+    /// Sends a reply; whether it was sent. A client that does not read its replies, or is gone,
+    /// loses its connection.
     pub(super) fn send_to(
         &mut self,
         id: ConnectionId,
         reply: &Reply,
         descriptors: &[BorrowedFd<'_>],
-    ) {
+    ) -> bool {
         let Some(connection) = self.sessions.connections.get(&id) else {
-            return;
+            return false;
         };
         // A client reads an answer before it asks again. One that does not would let descriptors
         // pile up that count against this process.
         let unread = sys::unread_by_peer(connection.socket.as_fd()).is_ok_and(|bytes| bytes > 0);
         if unread && !descriptors.is_empty() {
             tracing::warn!(client = ?connection.client, "a client does not read its answers");
-            return self.close_connection(id);
+            self.close_connection(id);
+            return false;
         }
         crash_point!("reply.before-send");
         let bytes = reply.encode_to_vec();
         let sent = packet::send(connection.socket.as_fd(), &bytes, descriptors);
         crash_point!("reply.after-send");
-        match sent {
-            Ok(()) => {}
-            Err(PacketError::Closed) => self.close_connection(id),
+        if let Err(error) = &sent {
             // As where a grant cannot be handed out: it is no refusal, and is asked for again.
-            Err(error) => {
+            if *error != PacketError::Closed {
                 tracing::warn!(client = ?connection.client, %error, "a reply could not be sent");
-                self.close_connection(id);
             }
+            self.close_connection(id);
         }
+        sent.is_ok()
     }
 
     fn tell(&mut self, client: ClientId, event: &Event) {
@@ -345,6 +351,17 @@ impl Reactor {
             question.reply(outcome.and_then(doubtful));
         }
     }
+}
+
+/// What of the world has failed, where that is known.
+fn failed(error: &ReactorError) -> WorldError {
+    let (call, errno) = match error {
+        ReactorError::Os { call, errno }
+        | ReactorError::Packet(PacketError::Os { call, errno })
+        | ReactorError::Map(MapError::Os { call, errno, .. }) => (*call, *errno as i32),
+        _ => ("memfd_create", libc::EMFILE),
+    };
+    WorldError::Os { call, errno }
 }
 
 /// What happens with every grant is for those who look closely; the rest is news.
