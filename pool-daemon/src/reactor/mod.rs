@@ -114,7 +114,10 @@ const JOURNAL_PAUSE: Nanos = Nanos::from_millis(200);
 #[non_exhaustive]
 pub enum ReactorError {
     /// A system call failed that the daemon cannot do without.
-    #[error("{call} failed with {errno}")]
+    #[error(
+        "{call} failed with {errno}, which cannot be done without: see to it that the machine has \
+         memory and descriptors to spare (LimitNOFILE), and start the daemon again"
+    )]
     Os {
         /// Which.
         call: &'static str,
