@@ -8,6 +8,7 @@ use pool_proto::admin::v1 as admin;
 
 use super::Engine;
 use super::command::{FileIdentity, PeerIdentity};
+use super::job::Purpose;
 use super::segment::{Client, Segment, Stage};
 use super::tenancy::Tenant;
 
@@ -82,6 +83,15 @@ impl Engine {
     pub fn device_of(&self, backing: BackingId) -> Option<DeviceId> {
         let backing = self.backings.get(&backing).or(self.abandoned.get(&backing));
         backing.map(|backing| backing.device)
+    }
+
+    /// Whether a file is built for a segment that has contents already: without the file, they are
+    /// not whole.
+    #[must_use]
+    pub fn builds_for_contents(&self, backing: BackingId) -> bool {
+        let segment = self.backings.get(&backing).map(|backing| backing.segment);
+        let job = segment.and_then(|segment| self.jobs.get(&segment));
+        job.is_some_and(|job| job.purpose != Purpose::Create)
     }
 
     /// The devices by name, removed ones included.

@@ -74,13 +74,14 @@ impl Files {
     /// Takes a file over that the store does not have yet.
     ///
     /// A store that fails costs nothing but what it is for: until it is filled anew, the file is
-    /// kept by the daemon and its clients alone.
-    pub(super) fn add(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) {
+    /// kept by the daemon and its clients alone. Whether there is a store that works.
+    pub(super) fn add(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) -> bool {
         crash_point!("store.before-put");
         let put = self.store.put(backing, file.as_fd());
         crash_point!("store.after-put");
         self.take_over(backing, device, file);
         self.refill_after(put, backing);
+        self.refill_at.is_none()
     }
 
     fn refill_after(&mut self, outcome: Result<(), StoreError>, backing: BackingId) {

@@ -217,7 +217,8 @@ impl Reactor {
             self.closer.close(uid, brought);
             return Err(judged.err().unwrap_or(Refusal::UnknownClient));
         };
-        self.files.add(backing, device, master);
+        // Where the store fails it is filled anew, and whoever brought the file has it as well.
+        let _is_kept = self.files.add(backing, device, master);
         Ok(backing)
     }
 

@@ -356,15 +356,21 @@ impl Reactor {
             self.step(Command::Tick);
         }
         if self.files.refill_at().is_some_and(|at| at <= now) {
-            self.files.refill(now);
-            if let Err(error) = self.watch_store() {
-                // Its end is then noticed with the next descriptor.
-                tracing::warn!(%error, "the descriptor store cannot be waited for");
-            }
+            self.refill_store(now);
         }
         self.close_lingering();
         self.destroy_proven(now);
         Ok(())
+    }
+
+    /// Fills a store that failed; whether it works.
+    fn refill_store(&mut self, now: Nanos) -> bool {
+        self.files.refill(now);
+        if let Err(error) = self.watch_store() {
+            // Its end is then noticed with the next descriptor.
+            tracing::warn!(%error, "the descriptor store cannot be waited for");
+        }
+        self.files.refill_at().is_none()
     }
 
     /// Waits for the end of the store; one that is closed is not waited for any more.

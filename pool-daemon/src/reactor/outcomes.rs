@@ -57,8 +57,19 @@ impl Reactor {
                     pages: file.pages,
                     identity: file.identity,
                 };
-                self.files.add(backing, device, file.file);
-                Ok(built)
+                let is_kept = self.files.add(backing, device, file.file);
+                let needs_no_store = is_kept || !self.engine.builds_for_contents(backing);
+                if needs_no_store || self.refill_store(clock::now()) {
+                    Ok(built)
+                } else {
+                    // Contents that somebody has would be in a file, or end before one, that would
+                    // end with this daemon.
+                    self.discard(backing);
+                    Err(WorldError::Os {
+                        call: "storing a descriptor",
+                        errno: libc::EPIPE,
+                    })
+                }
             }
             // Wanted only by steps that a failed journal has undone.
             Ok(file) => return self.builder.destroy(device, backing, file.file),
