@@ -6,6 +6,7 @@
 //! - [`domain`]: a member of a domain, which changes its words by hand.
 //! - [`fabric`]: an emulated fabric, served while the test runs.
 //! - [`admin`]: the operators' calls.
+//! - [`asker`]: clients that ask once, in a process of their own.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
 //! - [`chain`]: pointers in a segment, which hold in every process.
 //! - [`churn`]: clients that do everything at random until they are killed.
@@ -34,6 +35,7 @@ use pool_core::Nanos;
 use pool_core::clock::{Deadline, eventually};
 
 pub mod admin;
+pub mod asker;
 pub mod attempt;
 pub mod blocks;
 pub mod chain;

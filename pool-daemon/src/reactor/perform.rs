@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pool_core::mem::MapError;
 use pool_core::packet::{self, PacketError};
-use pool_core::{BackingId, ClientId, SegmentId, clock, crash_point};
+use pool_core::{BackingId, ClientId, SegmentId, clock, crash_point, planted};
 use pool_proto::admin::v1::PoolEvent;
 use pool_proto::common::v1::{Access, Error};
 use pool_proto::session::v1::{Event, Reply, reply};
@@ -139,7 +139,7 @@ impl Reactor {
         // Nobody knows its token, so nobody comes back to it. Where it were kept until it is given
         // up, a client that tries again and again would have the daemon grow.
         let is_new = matches!(reply.body, Some(reply::Body::Attached(_)));
-        if !is_told && is_new {
+        if !is_told && is_new && !planted!("welcome.keeps_whom_it_refuses") {
             self.client_is_dead(client);
         }
     }

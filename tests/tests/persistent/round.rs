@@ -1,0 +1,302 @@
+//! One round: a pool in use, a daemon whose calls fail, and one whose calls do not.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use pool_core::fault::{Call, FAILURE_TOLD};
+use tierpool_tests::asker::{Asker, Order, Tally};
+use tierpool_tests::daemon::Daemon;
+use tierpool_tests::rest::await_rest;
+use tierpool_tests::setup::{DeviceSetup, Setup};
+
+use super::growth::Size;
+use super::has_nodes;
+use super::operators::Operators;
+
+/// How a daemon ends that cannot start, and one that cannot go on: see the list of exit codes in
+/// its manual.
+const FAILED: i32 = 1;
+const CONFIGURATION: i32 = 2;
+
+/// How often everything is tried that takes descriptors, mappings or memory.
+const PRESSES: u64 = 64;
+
+fn setup(store: &'static str) -> Setup {
+    let device = |name, tier| DeviceSetup {
+        name,
+        tier,
+        mib: 16,
+    };
+    Setup {
+        devices: vec![device("ddr0", "ddr"), device("pooled0", "pooled")],
+        // Binding is a call of its own, where there are nodes to bind to.
+        numa_node: has_nodes().then_some(0),
+        store,
+        // Longer than any round: nobody is given up who is there.
+        grace_ms: 120_000,
+        ..Setup::default()
+    }
+}
+
+fn plan(call: Call, nth: usize, errno: &str) -> String {
+    format!("{}:{nth}:{errno}:persistent", call.name())
+}
+
+/// What became of the daemons, and of what was asked of them.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    not_started: u64,
+    ended: u64,
+    lived: u64,
+    asked: Tally,
+    /// Segments that a daemon moved to files which ended with it.
+    moved_in_vain: u64,
+}
+
+impl Figures {
+    pub(crate) fn runs(&self) -> u64 {
+        self.not_started + self.ended + self.lived
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            not_started,
+            ended,
+            lived,
+            asked,
+            moved_in_vain,
+        } = self;
+        let refused: Vec<_> = asked.refused.iter().collect();
+        let refused = refused
+            .iter()
+            .map(|(reason, count)| {
+                format!("{count} {}", reason.trim_start_matches("ERROR_REASON_"))
+            })
+            .collect::<Vec<_>>();
+        write!(
+            f,
+            "{} runs, {not_started} not started, {ended} ended in order, {lived} lived; {} done, \
+             {} refused ({}), {} cut off, {} late, {} unasked; {moved_in_vain} moved in vain",
+            self.runs(),
+            asked.done,
+            asked.refused(),
+            refused.join(" + "),
+            asked.ended,
+            asked.late,
+            asked.left_out,
+        )
+    }
+}
+
+/// What a daemon logged since the log was so long.
+fn log_since(daemon: &Daemon, from: usize) -> String {
+    daemon.log().get(from..).unwrap_or_default().to_owned()
+}
+
+/// The end of a daemon by itself: it says which call failed, and what to do next.
+fn ended_in_order(status: ExitStatus, codes: &[i32], log: &str, plan: &str) {
+    let told = log.lines().rfind(|line| line.starts_with("pool-daemon: "));
+    assert!(
+        status.code().is_some_and(|code| codes.contains(&code)) && told.is_some(),
+        "{plan}: {status}\n{log}"
+    );
+}
+
+/// Daemons that fail while they make a new pool, until one starts.
+pub(crate) fn on_new_pools(call: Call, errno: &str, figures: &mut Figures) {
+    for nth in 1.. {
+        let plan = plan(call, nth, errno);
+        let armed = setup("keeper").with("TIERPOOL_FAIL", &*plan);
+        let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_daemon"), &armed);
+        daemon.launch();
+        let Err(status) = daemon.await_start() else {
+            return;
+        };
+        let log = daemon.log();
+        ended_in_order(status, &[FAILED, CONFIGURATION], &log, &plan);
+        assert!(!log.contains("panicked"), "{plan}\n{log}");
+        figures.not_started += 1;
+        // What it started fails as it does, and keeps nothing.
+        daemon.kill_keeper();
+        daemon.restart_as(&setup("keeper"));
+        serves(&mut daemon, "keeper", usize::MAX);
+    }
+}
+
+/// The files that a daemon has under names.
+fn files(daemon: &Daemon) -> BTreeSet<String> {
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).expect("the daemon has a folder");
+        let names = entries.flatten().map(|entry| entry.path());
+        names
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+    };
+    let folders = ["state", "run"].map(|name| names(&daemon.path(name)));
+    folders.into_iter().flatten().collect()
+}
+
+/// A pool that daemons follow each other on.
+pub(crate) struct Pool {
+    store: &'static str,
+    /// One that the daemons have whose calls fail.
+    bug: Option<&'static str>,
+    daemon: Daemon,
+    /// What it has at rest.
+    descriptors: usize,
+    files: BTreeSet<String>,
+    keepers: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(store: &'static str) -> Self {
+        let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup(store));
+        let descriptors = serves(&mut daemon, store, usize::MAX);
+        let (files, keepers) = (files(&daemon), daemon.keepers().len());
+        Self {
+            store,
+            bug: None,
+            daemon,
+            descriptors,
+            files,
+            keepers,
+        }
+    }
+
+    /// The same, where the daemons whose calls fail have a bug as well.
+    pub(crate) fn with_bug(store: &'static str, bug: &'static str) -> Self {
+        Self {
+            bug: Some(bug),
+            ..Self::new(store)
+        }
+    }
+
+    /// One round. Tells whether the `nth` call was reached.
+    pub(crate) fn round(
+        &mut self,
+        call: Call,
+        nth: usize,
+        errno: &str,
+        figures: &mut Figures,
+    ) -> bool {
+        let plan = plan(call, nth, errno);
+        let program = env!("CARGO_BIN_EXE_asker");
+        let keeps = self.store == "clients";
+        let mut asker = Asker::start(program, &self.daemon.session_socket(), keeps);
+        asker.order(Order::Prepare);
+        assert!(self.daemon.stop().success(), "{}", self.daemon.log());
+        let from = self.daemon.log().len();
+        let mut armed = setup(self.store).with("TIERPOOL_FAIL", &*plan);
+        if let Some(bug) = self.bug {
+            armed = armed.with("TIERPOOL_BUG", bug);
+        }
+        self.daemon.set_up(&armed);
+        self.daemon.launch();
+        let mut operators = Operators::default();
+        let started = self.daemon.await_start();
+        let reached = match started {
+            Ok(()) => self.failing(&mut asker, &mut operators, from, &plan, figures),
+            Err(status) => {
+                let log = log_since(&self.daemon, from);
+                ended_in_order(status, &[FAILED, CONFIGURATION], &log, &plan);
+                figures.not_started += 1;
+                true
+            }
+        };
+        let log = log_since(&self.daemon, from);
+        assert!(!log.contains("panicked"), "{plan}\n{log}");
+        self.healed(call, asker, &operators, figures);
+        reached
+    }
+
+    /// A daemon whose calls fail, until it is gone.
+    fn failing(
+        &mut self,
+        asker: &mut Asker,
+        operators: &mut Operators,
+        from: usize,
+        plan: &str,
+        figures: &mut Figures,
+    ) -> bool {
+        figures.asked += asker.order(Order::Ask);
+        figures.asked += operators.ask(&self.daemon);
+        let is_told = log_since(&self.daemon, from).contains(FAILURE_TOLD);
+        let mut ended = self.daemon.ended();
+        if is_told && ended.is_none() {
+            if operators.are_told(&self.daemon, plan) {
+                let before = Size::of(&self.daemon);
+                figures.asked += asker.order(Order::Press(PRESSES));
+                before.is_no_less_than_that_of(&self.daemon, plan);
+            } else {
+                // One that does not answer is about to end.
+                ended = Some(self.daemon.await_end());
+            }
+        }
+        let (status, is_stopped) = match ended {
+            Some(status) => (status, false),
+            None => (self.daemon.stop(), true),
+        };
+        let log = log_since(&self.daemon, from);
+        if !(is_stopped && status.success()) {
+            ended_in_order(status, &[FAILED], &log, plan);
+        }
+        if is_told {
+            let count = if is_stopped {
+                &mut figures.lived
+            } else {
+                &mut figures.ended
+            };
+            *count += 1;
+        }
+        is_told
+    }
+
+    /// A daemon whose calls do not fail: everything acknowledged is there; then nothing is, and
+    /// everything that is asked is done.
+    fn healed(
+        &mut self,
+        call: Call,
+        mut asker: Asker,
+        operators: &Operators,
+        figures: &mut Figures,
+    ) {
+        self.daemon.restart_as(&setup(self.store));
+        operators.are_obeyed(&self.daemon);
+        let settled = asker.order(Order::Settle);
+        // Where clients alone keep descriptors, and nothing can be sent to them, what was moved to
+        // new files ends with the daemon: SPECIFICATION.md, F6.
+        let may_end = call == Call::Send && self.store == "clients";
+        assert!(settled.refused() == 0 || may_end, "{settled:?}");
+        figures.moved_in_vain += settled.refused();
+        let pid = asker.pid();
+        asker.kill();
+        // Files that were given up while nobody kept them are waited for until nobody can bring
+        // them any more.
+        let grace_ms = 50;
+        assert!(self.daemon.stop().success(), "{}", self.daemon.log());
+        self.daemon.restart_as(&Setup {
+            grace_ms,
+            ..setup(self.store)
+        });
+        await_rest(&mut self.daemon, pid, self.descriptors);
+        serves(&mut self.daemon, self.store, self.descriptors);
+        assert_eq!(files(&self.daemon), self.files);
+        assert_eq!(self.daemon.keepers().len(), self.keepers);
+    }
+}
+
+/// Everything is asked of a daemon, and done, and then it is at rest; with how many descriptors.
+fn serves(daemon: &mut Daemon, store: &str, descriptors_max: usize) -> usize {
+    let program = env!("CARGO_BIN_EXE_asker");
+    let mut asker = Asker::start(program, &daemon.session_socket(), store == "clients");
+    for order in [Order::Prepare, Order::Settle, Order::Leave] {
+        asker.order(order);
+    }
+    let pid = asker.pid();
+    asker.kill();
+    await_rest(daemon, pid, descriptors_max)
+}
