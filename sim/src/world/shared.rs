@@ -301,7 +301,11 @@ impl World {
             Later::Mend(extent) => return self.mend(extent),
             Later::Regain(slot) => {
                 let h = usize::from(slot);
-                let is_member = self.shared.peers[h].member().is_some();
+                // Whoever cut a host off gives it nothing again before it has joined anew, which
+                // it may not know of yet.
+                let truth = &self.shared.truth;
+                let era = self.shared.peers[h].member();
+                let is_member = era.is_some_and(|era| !truth.is_fenced(slot, era));
                 if self.machines[h].acts() && is_member && self.lines.join_shared(h).is_err() {
                     self.after(pause, later);
                 }
