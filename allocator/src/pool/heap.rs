@@ -291,6 +291,13 @@ impl PoolHeap {
         removed
     }
 
+    /// Has this process be as one that was killed, for simulations of several in one: whatever it
+    /// has of the heap answers [`HeapError::Forked`], and does nothing where it is dropped.
+    #[cfg(feature = "fault")]
+    pub fn die(&self) {
+        self.process.die();
+    }
+
     /// Where the heap lies.
     ///
     /// # Errors

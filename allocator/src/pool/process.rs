@@ -1,6 +1,8 @@
 //! What a process has of a pool heap: the mapping of what is shared, and which slots are its own.
 
 use pool_core::sync::Mutex;
+#[cfg(all(feature = "fault", not(loom)))]
+use pool_core::sync::atomic::AtomicBool;
 #[cfg(not(loom))]
 use pool_core::sync::atomic::AtomicU32;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -64,6 +66,9 @@ pub(crate) struct Process {
     /// there was one.
     pub(crate) keeper: Mutex<Option<Box<Local>>>,
     forks: u32,
+    /// See [`Process::die`].
+    #[cfg(all(feature = "fault", not(loom)))]
+    is_dead: AtomicBool,
 }
 
 impl Process {
@@ -80,6 +85,8 @@ impl Process {
             era,
             keeper: Mutex::new(None),
             forks: forks(),
+            #[cfg(all(feature = "fault", not(loom)))]
+            is_dead: AtomicBool::new(false),
         }
     }
 
@@ -103,7 +110,18 @@ impl Process {
 
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
+        #[cfg(all(feature = "fault", not(loom)))]
+        if self.is_dead.load(Relaxed) {
+            return true;
+        }
         forks() != self.forks
+    }
+
+    /// A simulated process has died: as in a forked child, nothing is done for it any more, and
+    /// what it had of the heap may be dropped, which changes nothing that others see.
+    #[cfg(all(feature = "fault", not(loom)))]
+    pub(crate) fn die(&self) {
+        self.is_dead.store(true, Relaxed);
     }
 
     /// Maps what others added.
