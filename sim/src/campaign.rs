@@ -9,7 +9,8 @@ use pool_core::sync::thread;
 
 use crate::mix::Mix;
 use crate::run::{Outcome, run};
-use crate::trace::{MARKS, fold};
+use crate::trace::{MARKS, Point, fold};
+use crate::world::heap::POINTS;
 
 /// From so many ops on in all, everything rare has to be reached.
 pub const MARKS_FROM_OPS: usize = 1_000_000;
@@ -29,6 +30,8 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// Which rare things were reached.
     pub marks: BTreeSet<&'static str>,
+    /// Which crash points of the heap were passed, and how often somebody died there.
+    pub points: BTreeMap<&'static str, Point>,
     /// The seeds that broke something, and what came of them.
     pub failures: Vec<(u64, Outcome)>,
 }
@@ -44,6 +47,10 @@ impl Summary {
         for (name, count) in &outcome.faults {
             *self.faults.entry(name).or_default() += count;
         }
+        for (name, point) in &outcome.points {
+            let all = self.points.entry(name).or_default();
+            (all.passed, all.died) = (all.passed + point.passed, all.died + point.died);
+        }
         self.marks.extend(&outcome.marks);
         if outcome.failure.is_some() {
             self.failures.push((seed, outcome));
@@ -57,7 +64,17 @@ impl Summary {
             return Vec::new();
         }
         let missed = MARKS.into_iter().filter(|mark| !self.marks.contains(mark));
-        missed.collect()
+        let died = |point: &&str| self.points.get(point).is_some_and(|point| point.died > 0);
+        // Where no heaps are built in, nobody passes any of them.
+        let points = POINTS.into_iter().filter(|_| cfg!(feature = "fault"));
+        missed.chain(points.filter(|point| !died(point))).collect()
+    }
+
+    /// Crash points of the heap at which somebody died, and how many there are.
+    #[must_use]
+    pub fn died_at(&self) -> (usize, usize) {
+        let died = self.points.values().filter(|point| point.died > 0);
+        (died.count(), POINTS.len())
     }
 }
 

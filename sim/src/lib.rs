@@ -2,7 +2,8 @@
 //!
 //! A seed draws a fabric with a few hosts, which faults are on, and a list of ops. Each host has
 //! the real engine of the daemon with a journal in memory, processes that ask, write and read, and
-//! pooled memory in the emulated fabric; the hosts share extents by the real home and peers over a
+//! pooled memory in the emulated fabric, and the real heap of a pool, which they have together; the
+//! hosts share extents by the real home and peers over a
 //! network that loses, doubles and delays. Nothing reads a clock, does I/O or depends on the order
 //! of a map: the same seed is the same run, on every machine.
 //!
@@ -13,7 +14,7 @@
 //!
 //! What is emulated here is the fabric and its caches; see `docs/sim.md`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod broken;
 pub mod campaign;

@@ -162,6 +162,13 @@ fn in_text(summary: &Summary) {
         summary.marks.len(),
         sim::trace::MARKS.len()
     );
+    let points = summary.points.iter();
+    let points = points.map(|(name, point)| format!("{name} {} of {}", point.died, point.passed));
+    let (died, all) = summary.died_at();
+    println!(
+        "crash points of the heap: {died} of {all} died at: {}",
+        points.collect::<Vec<_>>().join(", ")
+    );
     println!("failures: {}", summary.failures.len());
 }
 
@@ -183,6 +190,7 @@ fn in_json(summary: &Summary, (same, again): (u64, u64)) -> serde_json::Value {
         "events": summary.counts,
         "marks": summary.marks,
         "missed": summary.missed(),
+        "heap_points": { "died_at": summary.died_at().0, "all": summary.died_at().1 },
         "run_twice": again,
         "same_again": same,
         "failures": failures.collect::<Vec<_>>(),

@@ -27,6 +27,8 @@ pub struct Mix {
     pub shared_lines: u32,
     /// Lines of each host's caches.
     pub cache_lines: u32,
+    /// Chunks that the heap of each host may have; none where hosts have no heaps.
+    pub heap_chunks: u32,
     /// Pooled memory outlives its host.
     pub persistent: bool,
     /// Of 100 messages between hosts, so many are lost.
@@ -76,10 +78,18 @@ impl Mix {
             doubled_percent: percent(&mut rng, 20),
             late_percent: percent(&mut rng, 10),
             drift_ppm: one_of(&mut rng, &[0, 50, 300]),
+            heap_chunks: 0,
             is_exact: false,
             weights: Vec::new(),
         };
+        // Who dies may not end what it had of the heap, which takes that feature.
+        if cfg!(feature = "fault") {
+            mix.heap_chunks = one_of(&mut rng, &[0, 2, 3]);
+        }
         for &kind in Kind::ALL {
+            if kind.is_of_heap() && mix.heap_chunks == 0 {
+                continue;
+            }
             let factor = match kind.group() {
                 Group::Work => one_of(&mut rng, &[2, 4, 4, 8]),
                 // Each fault is off in one seed of three.
@@ -104,6 +114,7 @@ impl Mix {
             shared_lines: 4,
             is_exact: true,
             cache_lines: 64,
+            heap_chunks: 0,
             persistent: true,
             lost_percent: 0,
             doubled_percent: 0,
@@ -111,6 +122,7 @@ impl Mix {
             drift_ppm: 0,
             weights: Kind::ALL
                 .iter()
+                .filter(|kind| !kind.is_of_heap())
                 .map(|&kind| (kind, kind.weight()))
                 .collect(),
         }
@@ -164,13 +176,15 @@ impl fmt::Display for Mix {
         let topology = if self.shipped { "four-hosts" } else { "small" };
         write!(
             f,
-            "{} hosts of {topology}; extents: {} ddr, {} pooled{}, {} shared; {} cache lines; \
-             messages: {} % lost, {} % doubled, {} % late; clocks within {} ppm; faults:",
+            "{} hosts of {topology}; extents: {} ddr, {} pooled{}, {} shared; {} chunks of a heap; \
+             {} cache lines; messages: {} % lost, {} % doubled, {} % late; clocks within {} ppm; \
+             faults:",
             self.hosts,
             self.ddr_extents,
             self.pooled_extents,
             if self.persistent { " (persistent)" } else { "" },
             self.shared_extents,
+            self.heap_chunks,
             self.cache_lines,
             self.lost_percent,
             self.doubled_percent,

@@ -49,6 +49,14 @@ macro_rules! kinds {
                     )
             }
 
+            /// Whether it happens to the heap of a host.
+            pub(crate) const fn is_of_heap(self) -> bool {
+                matches!(
+                    self,
+                    Self::HeapJoin | Self::HeapUse | Self::HeapTidy | Self::HeapDies
+                )
+            }
+
             pub(crate) const fn group(self) -> Group {
                 match self { $(Self::$kind => Group::$group,)* }
             }
@@ -144,6 +152,12 @@ kinds! {
     AskBack = "ask-back", 15, Work;
     /// Time passes.
     Pass = "pass", 60, Work;
+    /// A process of a host makes its heap, or opens it.
+    HeapJoin = "heap-join", 80, Work;
+    /// It allocates a block of the heap, publishes one, links, retires or frees one.
+    HeapUse = "heap-use", 200, Work;
+    /// It does something to all that it has of the heap: rests, trims, recovers, leaves.
+    HeapTidy = "heap-tidy", 50, Work;
     /// A process is killed.
     Kill = "kill", 20, Fault;
     /// A connection breaks.
@@ -173,6 +187,8 @@ kinds! {
     CopyFails = "copy-fails", 6, Fault;
     /// The home dies in its next step.
     HomeDies = "home-dies", 12, Fault;
+    /// A process of a host dies within one of the next things that are done to its heap.
+    HeapDies = "heap-dies", 20, Fault;
     /// A living host is fenced.
     Fence = "fence", 2, Fault;
     /// The clock of a host jumps ahead.

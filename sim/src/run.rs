@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::broken::{Broken, Checked, broken};
 use crate::mix::Mix;
 use crate::op::Op;
-use crate::trace::{Event, KEPT};
+use crate::trace::{Event, KEPT, Point};
 use crate::world::World;
 
 /// What came of a run.
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, u64>,
     /// Each event, and how often it happened.
     pub counts: BTreeMap<&'static str, u64>,
+    /// Which crash points of the heap were passed, and how often somebody died there.
+    pub points: BTreeMap<&'static str, Point>,
     /// Which rare things were reached.
     pub marks: BTreeSet<&'static str>,
     /// The last events.
@@ -56,6 +58,7 @@ pub fn run_keeping(mix: &Mix, ops: &[Op], kept: usize) -> Outcome {
                 ops: 0,
                 faults: BTreeMap::new(),
                 counts: BTreeMap::new(),
+                points: BTreeMap::new(),
                 marks: BTreeSet::new(),
                 last: Vec::new(),
                 failure: Some(Failure {
@@ -82,6 +85,7 @@ pub fn run_keeping(mix: &Mix, ops: &[Op], kept: usize) -> Outcome {
         ops: played,
         faults: trace.faults().clone(),
         counts: trace.counts().clone(),
+        points: trace.points().clone(),
         marks: trace.marks().clone(),
         last: trace.last(),
         failure: broken.map(|broken| Failure {

@@ -37,6 +37,16 @@ pub(crate) struct Trace {
     marks: BTreeSet<&'static str>,
     faults: BTreeMap<&'static str, u64>,
     counts: BTreeMap<&'static str, u64>,
+    points: BTreeMap<&'static str, Point>,
+}
+
+/// A crash point of the heap.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// How often it was passed.
+    pub passed: u64,
+    /// How often a process died there.
+    pub died: u64,
 }
 
 /// Folds a number into a hash: the finisher of splitmix64 over their sum.
@@ -92,6 +102,22 @@ impl Trace {
         self.marks.insert(mark);
     }
 
+    /// These crash points of the heap were passed, and how often.
+    pub(crate) fn passed(&mut self, points: &BTreeMap<&'static str, u64>) {
+        for (point, passed) in points {
+            self.points.entry(point).or_default().passed += passed;
+        }
+    }
+
+    /// A process died at one.
+    pub(crate) fn died(&mut self, point: &'static str) {
+        self.points.entry(point).or_default().died += 1;
+    }
+
+    pub(crate) const fn points(&self) -> &BTreeMap<&'static str, Point> {
+        &self.points
+    }
+
     pub(crate) const fn hash(&self) -> u64 {
         self.hash
     }
@@ -115,7 +141,7 @@ impl Trace {
 }
 
 /// Everything rare that a long run has to reach: what never happened was not tested.
-pub const MARKS: [&str; 51] = [
+pub const MARKS: [&str; 60] = [
     "a request is repeated after a restart",
     "a stale request is refused",
     "a session that is over is refused",
@@ -167,4 +193,13 @@ pub const MARKS: [&str; 51] = [
     "a device is not reached for a while",
     "a clock jumps over a deadline",
     "a boot begins earlier than the last one ended",
+    "a heap outlives its daemon",
+    "a heap gives a chunk back",
+    "a heap is removed",
+    "a chunk is gone under its heap",
+    "a heap in ruins is used",
+    "the number of a chunk is used anew",
+    "a member dies between naming and adding a chunk",
+    "the recovery of a heap dies",
+    "a member dies while it gives a chunk back",
 ];

@@ -4,11 +4,16 @@
 use sim::planted::{BUGS, Bug, find};
 
 /// All of them, by name.
-const NAMES: [&str; 44] = [
+const NAMES: [&str; 61] = [
     "cache.drops_what_was_written",
     "capacity.frees_what_is_gone",
     "capacity.grants_what_is_bad",
     "capacity.loses_nothing",
+    "cell.clears_the_intent_first",
+    "cell.ends_before_it_changes",
+    "cell.helps_without_a_note",
+    "cell.publishes_before_it_links",
+    "chunks.claims_what_went",
     "engine.does_it_again",
     "engine.frees_before_proof",
     "engine.journals_no_move",
@@ -16,6 +21,10 @@ const NAMES: [&str; 44] = [
     "engine.loses_what_is_freed",
     "engine.opens_to_everybody",
     "engine.takes_any_request_id",
+    "era.reused",
+    "frames.frees_the_head_first",
+    "frames.hides_what_it_gives_up",
+    "frames.keeps_what_it_gives_up",
     "host.a_span_to_a_deadline_wraps",
     "host.any_copy_repairs",
     "host.downgrade_keeps_the_write_right",
@@ -34,16 +43,24 @@ const NAMES: [&str; 44] = [
     "host.the_condemned_are_heard",
     "member.releases_before_version",
     "place.aligns_the_offset",
+    "pool.drains_in_the_wrong_order",
+    "pool.frees_the_last_into_another_word",
+    "pool.frees_the_last_that_is_told",
+    "pool.holds_before_it_marks",
     "recover.counts_incarnations_anew",
     "recover.forgets_a_session",
     "recover.frees_without_fence",
+    "recover.leaves_what_is_between",
+    "recover.sweeps_before_it_rolls",
     "recover.takes_an_id_each_time",
     "seal.is_not_journaled",
+    "sim.announces_nobody_again",
     "sim.drops_a_record",
     "sim.fences_nobody",
     "sim.hands_out_what_was_there",
     "sim.keeps_stale_lines",
     "sim.leaves_torn_lines",
+    "sim.says_of_nobody_that_it_is_gone",
     "sim.skips_write_back",
     "sim.starts_at_the_time_of_before",
     "sim.waits_by_the_clock_of_another",
@@ -70,6 +87,14 @@ const NAMES: [&str; 44] = [
 /// Catches: host.a_span_to_a_deadline_wraps
 /// Catches: capacity.frees_what_is_gone, capacity.grants_what_is_bad, capacity.loses_nothing
 /// Catches: steward.asks_no_engine, steward.trusts_what_was_reset
+/// Catches: cell.clears_the_intent_first, cell.ends_before_it_changes, cell.helps_without_a_note
+/// Catches: cell.publishes_before_it_links, chunks.claims_what_went, era.reused
+/// Catches: frames.frees_the_head_first, frames.hides_what_it_gives_up
+/// Catches: frames.keeps_what_it_gives_up, pool.drains_in_the_wrong_order
+/// Catches: pool.frees_the_last_into_another_word, pool.frees_the_last_that_is_told
+/// Catches: pool.holds_before_it_marks, recover.leaves_what_is_between
+/// Catches: recover.sweeps_before_it_rolls
+/// Catches: sim.announces_nobody_again, sim.says_of_nobody_that_it_is_gone
 #[test]
 fn each_planted_bug_is_found_within_its_budget() {
     assert_eq!(BUGS.map(|bug| bug.name), NAMES);

@@ -256,7 +256,7 @@ fn length(object: &Value, path: &str) -> usize {
 
 fn seeds(root: &Path, arguments: &Arguments) -> anyhow::Result<Ran> {
     let (seeds, ops) = (arguments.seeds, arguments.ops);
-    let mut command = simulator(root, &[]);
+    let mut command = simulator(root, &["--features", "fault"]);
     command.args([
         "--seeds",
         &seeds.to_string(),
@@ -273,9 +273,13 @@ fn seeds(root: &Path, arguments: &Arguments) -> anyhow::Result<Ran> {
     );
     let (same, again) = (count(object, "/same_again"), count(object, "/run_twice"));
     let played = count(object, "/ops");
+    let in_heaps = count(object, "/faults/heap-death");
     let figures = format!(
-        "{played} ops, {hosts} host and {daemons} daemon deaths, {} marks reached and {} missed, \
+        "{played} ops, {hosts} host and {daemons} daemon deaths, {in_heaps} deaths within heaps at \
+         {} of {} crash points, {} marks reached and {} missed, \
          {same} of {again} seeds the same again, hash {}, {} failures",
+        count(object, "/heap_points/died_at"),
+        count(object, "/heap_points/all"),
         length(object, "/marks"),
         length(object, "/missed"),
         object["hash"].as_str().unwrap_or("none"),

@@ -1,7 +1,8 @@
 //! `cargo xtask sim`: whole pools in one thread from one seed, many seeds on all processors.
 //!
 //! Builds the simulator in its own profile, optimised and with all its checks, and hands the
-//! arguments on. With `--planted` it is built with the feature `fault`.
+//! arguments on. It is built with the feature `fault`, without which nobody dies within the heap
+//! and no world has one; but for `--exhaustive`, whose worlds have none.
 
 use std::path::Path;
 
@@ -20,7 +21,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = cargo(root);
     command.args(["run", "--quiet", "--package", "sim", "--profile", "sim"]);
-    if arguments.arguments.iter().any(|word| word == "--planted") {
+    let has = |wanted| arguments.arguments.iter().any(|word| word == wanted);
+    if has("--planted") || !has("--exhaustive") {
         command.args(["--features", "fault"]);
     }
     run_command(command.arg("--").args(&arguments.arguments))

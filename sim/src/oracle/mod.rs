@@ -2,8 +2,11 @@
 //! it judges what it thinks of itself.
 //!
 //! [`books`]: extents, ids, and what the journal says. [`contents`]: what readers of segments and
-//! of units of domains see. [`shared`]: what users of extents see that several hosts share.
+//! of units of domains see. [`members`]: who lives, as domains say it. [`heap`]: what is in the
+//! heap of a host. [`shared`]: what users of extents see that several hosts share.
 
 pub(crate) mod books;
 pub(crate) mod contents;
+pub(crate) mod heap;
+pub(crate) mod members;
 pub(crate) mod shared;

@@ -11,7 +11,8 @@ use pool_proto::session::v1 as session;
 use session::{event, reply, request};
 
 use super::World;
-use super::machine::{Durable, File, Held, Mapping, Process};
+use super::heap;
+use super::machine::{Durable, File, Held, Machine, Mapping, Process};
 use super::plans::USERS;
 use crate::broken::{Checked, broken, holds};
 use crate::oracle::books::Books;
@@ -174,6 +175,9 @@ impl World {
         let Some(process) = process.filter(|process| process.is_idle()) else {
             return Ok(());
         };
+        if let request::Body::Detach(_) = &body {
+            process.loses_heap();
+        }
         process.last_id += 1;
         (process.sent, process.is_answered) = (Some(body.clone()), false);
         if let request::Body::Close(ask) = &body
@@ -425,9 +429,9 @@ impl World {
         if before.is_some_and(|before| before < files.len()) {
             self.trace.reached("a segment grows");
         }
-        let leased = std::mem::take(&mut process.leased);
+        let (leased, hand) = (std::mem::take(&mut process.leased), process.hand.take());
         process.unmap(id);
-        process.leased = leased;
+        (process.leased, process.hand) = (leased, hand);
         for (backing, mapping) in mapped {
             process.mapped.insert(backing, mapping);
             process.received.insert(backing);
@@ -446,15 +450,10 @@ impl World {
                 format!("{slot} of {id} is given to {client} and is {before:?}'s")
             })?;
         }
-        let held = Held {
-            access: granted.access(),
-            incarnation: segment.incarnation,
-            pieces: files.iter().map(|(backing, _)| *backing).collect(),
-            is_outdated: false,
-            slot,
-            writers: granted.writers,
-        };
-        process.held.insert(id, held);
+        let held = machine.held(client, (id, slot), (granted, segment), files)?;
+        if let Some(process) = machine.processes.get_mut(&pid) {
+            process.held.insert(id, held);
+        }
         self.addresses_are_nobody_elses(h)
     }
 
@@ -527,6 +526,41 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Machine {
+    /// What a client holds of a segment that it is granted.
+    fn held(
+        &mut self,
+        client: u64,
+        (id, slot): (SegmentId, Option<coherence::Slot>),
+        (granted, segment): (&session::Granted, &SegmentMessage),
+        files: &[(BackingId, Access)],
+    ) -> Checked<Held> {
+        let pieces: Vec<BackingId> = files.iter().map(|(backing, _)| *backing).collect();
+        let era = match slot {
+            Some(slot) => {
+                let words = pieces.first().and_then(|id| self.words.get(id));
+                let living = words.and_then(|words| words.members.living(slot));
+                self.eras.granted((id, slot), living, client)?
+            }
+            None => 0,
+        };
+        let row = match self.durable.get(&(Table::Segments, segment.segment_id)) {
+            Some(Record::Segment(row)) => Some(row),
+            _ => None,
+        };
+        Ok(Held {
+            access: granted.access(),
+            incarnation: segment.incarnation,
+            pieces,
+            is_outdated: false,
+            slot,
+            era,
+            writers: granted.writers,
+            part: row.and_then(|row| heap::part(&row.name)),
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use pool_proto::common::v1::Pages;
 use pool_proto::session::v1::reply;
 
 use super::World;
+use super::heap::Heap;
 use super::machine::{Loss, Order, Transfer, commit, rows};
 use super::plans;
 use crate::broken::{Checked, broken, holds};
@@ -158,6 +159,7 @@ impl World {
         };
         machine.books.commit(&machine.durable, records, known)?;
         let deaf = planted!("sim.drops_a_record");
+        let mut ended = Vec::new();
         for record in records {
             let (table, key) = match record {
                 Record::Delete(table, key) => (*table, *key),
@@ -174,11 +176,21 @@ impl World {
                     u32::try_from(row.bytes / pool_core::EXTENT_BYTES).unwrap_or(u32::MAX)
                 };
                 machine.contents.resized(id, extents);
+                ended.extend(row.freed.then_some(id));
             }
             if let Record::Delete(Table::Segments, id) = record
                 && let Some(id) = SegmentId::new(*id)
             {
                 machine.contents.resized(id, 0);
+                machine.eras.ended(id);
+                ended.push(id);
+            }
+        }
+        for segment in ended {
+            if let Some(heap) = &mut machine.heap
+                && heap.segment_ended(segment)?
+            {
+                self.trace.reached("a chunk is gone under its heap");
             }
         }
         let kept = records.len() - usize::from(deaf && records.len() > 2);
@@ -417,6 +429,7 @@ impl World {
         machine.work.clear();
         machine.awaited.clear();
         machine.watched.clear();
+        machine.heap.iter_mut().for_each(Heap::outlives);
         for process in machine.processes.values_mut() {
             process.connected = false;
         }

@@ -137,13 +137,18 @@ impl Machine {
             failing_copies,
             books,
             contents,
+            eras,
+            heap,
             is_refused,
         } = self;
         write!(text, "{engine:?}{steward:?}{alive}{paused}{mapped}{boot}")?;
         write!(text, "{durable:?}{files:?}{processes:?}{building:?}")?;
         write!(text, "{copying:?}{work:?}{given:?}{awaited:?}{words:?}")?;
         write!(text, "{watched:?}{armed:?} {spared} {failing_builds}")?;
-        write!(text, " {failing_copies}{books:?}{contents:?}{is_refused}")
+        write!(
+            text,
+            " {failing_copies}{books:?}{contents:?}{eras:?}{heap:?}{is_refused}"
+        )
     }
 }
 

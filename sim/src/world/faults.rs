@@ -61,6 +61,7 @@ impl World {
             }
             Kind::HomeDies if self.mix.is_exact => self.shared.doom(b, Some(c)),
             Kind::HomeDies => self.arm_home(usize::from(c % 4)),
+            Kind::HeapDies => self.doom_in_heap(h),
             Kind::Fence => self.condemn(h, 1),
             Kind::ClockJumps => self.clock_jumps(h, c),
             Kind::ClockStepsBack => self.clock_steps_back(h),
@@ -147,6 +148,7 @@ impl World {
         let machine = &mut self.machines[h];
         (machine.alive, machine.paused, machine.mapped) = (false, false, false);
         machine.processes.clear();
+        machine.heap = None;
         if machine.engine.is_some() {
             self.daemon_dies(h)?;
         }

@@ -38,6 +38,7 @@ impl World {
         self.come_to_rest()?;
         for h in 0..self.machines.len() {
             self.answer_all(h)?;
+            self.heap_comes_to_rest(h)?;
             self.end_all(h)?;
         }
         self.come_to_rest()?;

@@ -15,9 +15,12 @@ use pool_proto::common::v1::Access;
 use pool_proto::session::v1::request;
 
 use super::clocks::Clock;
+use super::heap::hand::Hand;
+use super::heap::{Heap, Part, Wish};
 use super::words::{Leased, Words};
 use crate::oracle::books::Books;
 use crate::oracle::contents::Contents;
+use crate::oracle::members::Eras;
 
 /// What a journal holds.
 pub(crate) type Durable = BTreeMap<(Table, u64), Record>;
@@ -73,10 +76,13 @@ pub(crate) struct Held {
     pub(crate) incarnation: u64,
     pub(crate) pieces: Vec<BackingId>,
     pub(crate) is_outdated: bool,
-    /// Its place, where the segment is a domain, and in how many bytes units are cut.
+    /// Its place, where the segment is a domain, and the era in which it has it.
     pub(crate) slot: Option<Slot>,
+    pub(crate) era: u64,
     /// How often somebody was given it to write.
     pub(crate) writers: u64,
+    /// What it is of a heap.
+    pub(crate) part: Option<Part>,
 }
 
 /// Where a process has a file mapped.
@@ -107,6 +113,9 @@ pub(crate) struct Process {
     pub(crate) wrote: BTreeSet<BackingId>,
     /// Units of domains that it leased.
     pub(crate) leased: BTreeMap<(SegmentId, u32), Leased>,
+    /// What it has of the heap of its host, and what it wants the daemon to do for it.
+    pub(crate) hand: Option<Hand>,
+    pub(crate) wishes: VecDeque<Wish>,
 }
 
 impl Process {
@@ -124,6 +133,8 @@ impl Process {
             received: BTreeSet::new(),
             wrote: BTreeSet::new(),
             leased: BTreeMap::new(),
+            hand: None,
+            wishes: VecDeque::new(),
         }
     }
 
@@ -141,8 +152,24 @@ impl Process {
     pub(crate) fn unmap(&mut self, segment: SegmentId) {
         self.held.remove(&segment);
         self.leased.retain(|(of, _), _| *of != segment);
+        if self
+            .hand
+            .as_ref()
+            .is_some_and(|hand| hand.domain == segment)
+        {
+            self.hand = None;
+        }
         if self.tidy {
             self.mapped.retain(|_, mapping| mapping.segment != segment);
+        }
+    }
+
+    /// It has nothing of a heap any more, and says nothing to the others who have it.
+    pub(crate) fn loses_heap(&mut self) {
+        self.wishes.clear();
+        let parts = self.held.iter().filter(|(_, held)| held.part.is_some());
+        for segment in parts.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.unmap(segment);
         }
     }
 
@@ -152,6 +179,8 @@ impl Process {
         self.is_answered = true;
         self.held.clear();
         self.leased.clear();
+        self.hand = None;
+        self.wishes.clear();
         if self.tidy {
             self.mapped.clear();
         }
@@ -197,6 +226,8 @@ pub(crate) struct Machine {
     pub(crate) failing_copies: u16,
     pub(crate) books: Books,
     pub(crate) contents: Contents,
+    pub(crate) eras: Eras,
+    pub(crate) heap: Option<Heap>,
     /// What an operator was answered last.
     pub(crate) is_refused: bool,
 }
@@ -229,6 +260,8 @@ impl Machine {
             failing_copies: 0,
             books: Books::default(),
             contents: Contents::default(),
+            eras: Eras::default(),
+            heap: None,
             is_refused: false,
         }
     }

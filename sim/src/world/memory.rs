@@ -335,9 +335,9 @@ impl World {
         if !process.is_answered {
             return None; // What it asked may have moved it.
         }
-        let count = process.held.len();
-        let place = usize::from(pick).checked_rem(count)?;
-        let (&segment, held) = process.held.iter().nth(place)?;
+        let held = || process.held.iter().filter(|(_, held)| held.part.is_none());
+        let place = usize::from(pick).checked_rem(held().count())?;
+        let (&segment, held) = held().nth(place)?;
         let choice = u32::from(choice);
         let extent = (choice / LINES).checked_rem(machine.held_extents(held))?;
         let (backing, at) = machine.find(held, extent)?;

@@ -3,9 +3,9 @@
 //!
 //! [`lines`]: the fabric. [`machine`]: a host. [`clocks`]: which time it has. [`daemon`]: how it
 //! steps, commits, performs, dies and starts. [`clients`], [`requests`]: processes, and what they
-//! ask. [`memory`]: what they read and write. [`words`]: domains. [`shared`]: extents of several
-//! hosts. [`faults`]: what goes wrong. [`heal`]: what must come of it once nothing does. [`exact`]:
-//! worlds in which everything is tried.
+//! ask. [`memory`]: what they read and write. [`words`], [`members`]: domains. [`heap`]: the heap
+//! of a host. [`shared`]: extents of several hosts. [`faults`]: what goes wrong. [`heal`]: what
+//! must come of it once nothing does. [`exact`]: worlds in which everything is tried.
 
 use pool_core::Nanos;
 use pool_core::rng::Rng;
@@ -22,8 +22,10 @@ mod daemon;
 mod exact;
 mod faults;
 mod heal;
+pub(crate) mod heap;
 pub(crate) mod lines;
 pub(crate) mod machine;
+mod members;
 mod memory;
 mod plans;
 mod requests;
@@ -136,6 +138,7 @@ impl World {
             Kind::Prove => machine.acts() && !machine.watched.is_empty(),
             Kind::DaemonStarts => machine.acts() && machine.engine.is_none(),
             Kind::HostStarts => !machine.alive,
+            Kind::HeapDies => machine.heap.as_ref().is_some_and(heap::Heap::is_there),
             Kind::HostWakes => machine.paused,
             _ if op.kind.group() == Group::Fault => true,
             _ if !machine.acts() => false,
@@ -195,6 +198,9 @@ impl World {
             if self.mix.is_exact {
                 return Ok(());
             }
+            if op.kind.is_of_heap() {
+                return self.comes_to_the_heap(h, op);
+            }
             // Nobody can: somebody comes who may the next time.
             return self.spawn(h, b, !c.is_multiple_of(5));
         };
@@ -212,6 +218,7 @@ impl World {
             }
             Kind::Use => self.use_unit(h, pid, c, d),
             Kind::LetGo => self.let_go_unit(h, pid, c),
+            Kind::HeapJoin | Kind::HeapUse | Kind::HeapTidy => self.heap_work(h, pid, op),
             Kind::Acquire => self.acquire(h, pid, c),
             Kind::Touch => self.touch(h, pid, c, d),
             Kind::Release => self.release(h, pid, c),
@@ -236,9 +243,13 @@ impl World {
             Kind::Reattach => !process.connected,
             Kind::Supply => process.connected,
             Kind::Repeat => process.connected && process.sent.is_some(),
-            Kind::Lease => held.any(|held| held.slot.is_some()),
+            Kind::HeapJoin => heap::may_have(process) && process.hand.is_none(),
+            Kind::HeapUse | Kind::HeapTidy => process.hand.is_some(),
+            Kind::Lease => held.any(|held| held.slot.is_some() && held.part.is_none()),
             Kind::Use | Kind::LetGo => !process.leased.is_empty(),
-            Kind::Write | Kind::Read | Kind::WriteBack => held.any(|held| held.slot.is_none()),
+            Kind::Write | Kind::Read | Kind::WriteBack => {
+                held.any(|held| held.slot.is_none() && held.part.is_none())
+            }
             Kind::WriteStale => !process.mapped.is_empty(),
             Kind::Acquire => true,
             Kind::Touch | Kind::Release => self.shared.is_used_by(h, pid),
@@ -248,9 +259,11 @@ impl World {
 
     fn operate_by(&mut self, h: usize, op: &Op) -> Checked {
         let [_, _, c, d] = op.picks;
-        let device = plans::DEVICES[usize::from(c) % plans::DEVICES.len()].to_owned();
-        let most = match c % 3 {
+        let devices = plans::DEVICES.len() - usize::from(self.mix.heap_chunks == 0);
+        let device = plans::DEVICES[usize::from(c) % devices].to_owned();
+        let most = match usize::from(c) % devices {
             2 => self.mix.pooled_extents,
+            3 => plans::CHUNK_EXTENTS * self.mix.heap_chunks,
             _ => self.mix.ddr_extents,
         };
         let operation = match d % 8 {

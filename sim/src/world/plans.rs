@@ -22,10 +22,15 @@ pub(crate) const USERS: [(u32, &str); 5] = [
 pub(crate) const TENANTS: [&str; 5] = ["alpha", "beta", "gamma", "uid-2000", "uid-2000/x"];
 /// The tiers.
 pub(crate) const TIERS: [&str; 2] = ["ddr", "pooled"];
-/// The devices.
-pub(crate) const DEVICES: [&str; 3] = ["d0", "d1", "p0"];
+/// The tier of the chunks of heaps, where hosts have any.
+pub(crate) const HEAP_TIER: &str = "hbm";
+/// The devices; the last one where hosts have heaps.
+pub(crate) const DEVICES: [&str; 4] = ["d0", "d1", "p0", "h0"];
 /// Names of segments; the first is that of one without.
 pub(crate) const NAMES: [&str; 4] = ["", "a", "b", "c"];
+
+/// Extents of a chunk of a heap.
+pub(crate) const CHUNK_EXTENTS: u32 = 32;
 
 /// So many extents in bytes.
 pub(crate) fn bytes(extents: u32) -> u64 {
@@ -54,6 +59,18 @@ pub(crate) fn terms(h: usize) -> Terms {
         retry: Nanos::from_millis(15),
         patience: Nanos::from_millis(150),
     }
+}
+
+/// Where segments have their addresses.
+fn window(mix: &Mix) -> Checked<WindowRange> {
+    let base = PoolAddr::new(0x2000_0000_0000 + bytes(5));
+    // Chunks have addresses of their own, also those that somebody has not let go of.
+    let extents = match mix.heap_chunks {
+        0 => 96,
+        chunks => 96 + CHUNK_EXTENTS * (chunks + 3),
+    };
+    WindowRange::new(base, Bytes::new(bytes(extents)))
+        .or_else(|_| broken("the window is one", base))
 }
 
 /// The plan of a host.
@@ -85,11 +102,8 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         request: Amount::Percent(10),
         limit: Amount::Percent(50),
     };
-    let base = PoolAddr::new(0x2000_0000_0000 + bytes(5));
-    let Ok(window) = WindowRange::new(base, Bytes::new(bytes(96))) else {
-        return broken("the window is one", base);
-    };
-    Ok(Plan {
+    let window = window(mix)?;
+    let mut plan = Plan {
         window,
         tiers: TIERS.map(|name| TierPlan { name: name.into() }).to_vec(),
         devices: vec![
@@ -120,5 +134,21 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         daemon_uid: 900,
         pressure_deadline: Nanos::from_millis(1_000),
         reattach_grace: Nanos::from_millis(5_000),
-    })
+    };
+    if mix.heap_chunks > 0 {
+        let all = CHUNK_EXTENTS * mix.heap_chunks;
+        plan.devices.push(device("h0", HEAP_TIER, all));
+        tier_of_heaps(&mut plan, all, mix.seed.is_multiple_of(2));
+    }
+    Ok(plan)
+}
+
+/// The tier of the chunks of a heap, of which its tenant may have all, or all but one chunk.
+fn tier_of_heaps(plan: &mut Plan, all: u32, but_one: bool) {
+    let name = HEAP_TIER.to_owned();
+    plan.tiers.insert(0, TierPlan { name: name.clone() });
+    let most = all - CHUNK_EXTENTS * u32::from(but_one);
+    if let Some(alpha) = plan.tenancy.tenants.first_mut() {
+        alpha.quotas.insert(name, quota(0, most));
+    }
 }

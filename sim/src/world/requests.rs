@@ -1,11 +1,13 @@
 //! What an op has a process ask for.
 
 use pool_core::SegmentId;
+use pool_daemon::journal::Record;
 use pool_proto::common::v1::{Access, Coherence, CoherenceMode, Lifetime, OnDeath};
 use pool_proto::session::v1 as session;
 use session::request::Body;
 
 use super::World;
+use super::heap;
 use super::plans::{NAMES, TENANTS, TIERS, bytes};
 use crate::op::{Kind, Op};
 
@@ -134,17 +136,24 @@ impl World {
     /// will be.
     fn segment_of(&self, h: usize, pid: u32, pick: u16) -> u64 {
         let machine = &self.machines[h];
+        // What is of a heap its members see to.
         let held = machine.processes.get(&pid).map(|process| &process.held);
-        let held: Vec<_> = held.into_iter().flat_map(|held| held.keys()).collect();
+        let held = held.into_iter().flatten();
+        let held = held
+            .filter(|(_, held)| held.part.is_none())
+            .map(|(id, _)| id);
+        let held: Vec<_> = held.collect();
         let place = usize::from(pick / 8).checked_rem(held.len());
         if let Some(id) = place.and_then(|place| held.get(place))
             && !pick.is_multiple_of(8)
         {
             return id.number();
         }
-        let rows = machine.durable.keys();
-        let segments = rows.filter(|(table, _)| *table == pool_daemon::journal::Table::Segments);
-        let segments: Vec<_> = segments.map(|(_, key)| *key).collect();
+        let segments = machine.durable.values().filter_map(|record| match record {
+            Record::Segment(row) if heap::part(&row.name).is_none() => Some(row.segment_id),
+            _ => None,
+        });
+        let segments: Vec<_> = segments.collect();
         let place = usize::from(pick / 8) % (segments.len() + 1);
         segments.get(place).copied().unwrap_or(u64::from(pick))
     }

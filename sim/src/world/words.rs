@@ -21,6 +21,7 @@ use pool_proto::common::v1::Access;
 use super::World;
 use super::clients::is_honest;
 use super::machine::Loss;
+use super::members::Members;
 use super::memory::{LINES, Place};
 use crate::broken::{Checked, broken};
 
@@ -38,6 +39,7 @@ impl Wait for Awake {
 #[derive(Debug)]
 pub(crate) struct Words {
     lines: Vec<Descriptor>,
+    pub(crate) members: Members,
 }
 
 /// A unit that a process leased, and how far it has come.
@@ -59,7 +61,8 @@ impl Words {
         for line in &lines {
             line.backing.store(incarnation.number(), Relaxed);
         }
-        Self { lines }
+        let members = Members::default();
+        Self { lines, members }
     }
 
     fn line(&self, unit: u32) -> Option<&Descriptor> {
@@ -109,8 +112,11 @@ impl World {
     pub(super) fn act_on_words(&mut self, h: usize, action: Action) {
         let machine = &mut self.machines[h];
         match action {
-            // Member words only tell tools who lives.
-            Action::Enter { .. } => {}
+            Action::Enter { directory, slot } => {
+                if let Some(words) = machine.words.get_mut(&directory) {
+                    words.members.enter(slot);
+                }
+            }
             Action::EndRecall { directory, unit } => {
                 let words = machine.words.get(&directory);
                 if let Some(line) = words.and_then(|words| words.line(unit)) {
@@ -200,6 +206,13 @@ impl World {
             _ => usize::MAX,
         };
         let (mut found, mut stuck) = (Recovered::default(), None);
+        if let Some(words) = machine.words.get_mut(&recovery.directory) {
+            words.members.leave(&recovery);
+            // Where it dies before the first unit it dies between those who went and who came.
+            if dies_at > 0 {
+                words.members.announce(&recovery);
+            }
+        }
         let words = machine.words.get(&recovery.directory);
         let lines = words.map_or(&[][..], |words| &words.lines);
         for (unit, line) in lines.iter().enumerate() {
@@ -268,6 +281,7 @@ impl World {
             .held
             .iter()
             .filter(|(_, held)| held.access == Access::ReadWrite && !held.is_outdated)
+            .filter(|(_, held)| held.part.is_none())
             .filter_map(|(id, held)| Some((*id, held.slot?, *held.pieces.first()?)))
             .collect();
         let place = usize::from(pick).checked_rem(domains.len());
@@ -473,7 +487,7 @@ impl World {
         let machine = &self.machines[h];
         let process = machine.processes.get(&pid)?;
         let mut wanted = Vec::new();
-        for (segment, held) in &process.held {
+        for (segment, held) in process.held.iter().filter(|(_, held)| held.part.is_none()) {
             let (Some(slot), Some(directory)) = (held.slot, held.pieces.first()) else {
                 continue;
             };
