@@ -24,6 +24,8 @@ pub enum Pages {
     Hugetlb,
     /// Blocks of a file system.
     File,
+    /// 2 MiB, of a dax device.
+    Dax,
 }
 
 /// How the caches of the members of a domain are kept the same.

@@ -365,6 +365,7 @@ fn pages(pages: common::Pages) -> Pages {
         common::Pages::Collapsed => Pages::Collapsed,
         common::Pages::Hugetlb => Pages::Hugetlb,
         common::Pages::File => Pages::File,
+        common::Pages::Dax => Pages::Dax,
     }
 }
 

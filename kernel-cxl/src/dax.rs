@@ -89,6 +89,9 @@ impl Sysfs {
                     return Err(ChangeError::Online { device, online });
                 }
             }
+            if before == DaxDriver::DeviceDax.name() {
+                self.forget_name(device);
+            }
             self.driver(before).write("unbind", device)?;
         }
         match driver {
@@ -105,17 +108,21 @@ impl Sysfs {
         match driver {
             // A device of a region matches it only once it is named, and is bound by that.
             DaxDriver::DeviceDax => folder.write("new_id", device)?,
-            DaxDriver::Kmem => {
-                // What was named to the other driver goes back to it: it is told to forget.
-                let other = self.driver(DaxDriver::DeviceDax.name());
-                let _was_not_named = other.write("remove_id", device);
-            }
+            DaxDriver::Kmem => {}
         }
         let bound = self.dax(device)?.link("driver")?;
         if bound.as_deref() == Some(driver.name()) {
             return Ok(());
         }
         folder.write("bind", device)
+    }
+
+    /// `device_dax` takes what it was told to take again whenever it is told of anything: it is to
+    /// forget what it is to let go.
+    fn forget_name(&self, device: &str) {
+        let driver = self.driver(DaxDriver::DeviceDax.name());
+        // It refuses a name that it was not told.
+        let _was_not_named = driver.write("remove_id", device);
     }
 
     /// Whether memory that is new could be taken away again.
@@ -249,6 +256,12 @@ impl Sysfs {
         let found = all.into_iter().find(|(name, _)| name == device);
         let found = found.map(|(_, folder)| folder);
         found.ok_or_else(|| ChangeError::NoDax(device.to_owned()))
+    }
+
+    /// Where a region lies among the kernel's files.
+    #[must_use]
+    pub fn region_folder(&self, region: &str) -> PathBuf {
+        self.path("sys/bus/cxl/devices").join(region)
     }
 
     fn dax_region(&self, region: &str) -> Folder {

@@ -174,7 +174,7 @@ fn file_systems(config: &Config) -> Said {
         .iter()
         .filter_map(|device| match &device.kind {
             DeviceKind::File { directory } => Some((&device.name, file_system(directory))),
-            DeviceKind::Memfd { .. } | DeviceKind::Fabric(_) => None,
+            DeviceKind::Memfd { .. } | DeviceKind::Fabric(_) | DeviceKind::Cxl(_) => None,
         });
     let (own, shared): (Vec<_>, Vec<_>) =
         directories.partition(|(_, found)| !precious.contains(found));

@@ -20,6 +20,7 @@ use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop
 use crate::device::Device;
 use crate::device::builder::STOCK_TARGET;
 use crate::device::claim::{ClaimError, Claims, this_daemon};
+use crate::device::cxl;
 use crate::device::fabric::FabricDevice;
 use crate::device::file::FileDevice;
 use crate::device::memfd::MemfdDevice;
@@ -89,7 +90,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     }
     let fabric = |(device, spec): (&DevicePlan, &DeviceSpec)| match spec {
         DeviceSpec::Fabric(source) => Some((device.name.clone(), source.clone())),
-        DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } => None,
+        DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } | DeviceSpec::Cxl(_) => None,
     };
     let fabrics = plan.devices.iter().zip(&specs).filter_map(fabric);
     let fabrics: BTreeMap<_, _> = fabrics.collect();
@@ -163,7 +164,7 @@ fn sizes(rows: &Rows) -> Sizes {
 fn claim_hosts(specs: &[DeviceSpec], config: &Config) -> Result<Claims, ClaimError> {
     let sources = specs.iter().filter_map(|spec| match spec {
         DeviceSpec::Fabric(source) => Some(source),
-        DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } => None,
+        DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } | DeviceSpec::Cxl(_) => None,
     });
     Claims::take(sources, &this_daemon(&config.daemon.runtime_dir))
 }
@@ -179,6 +180,7 @@ fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device
         )?),
         DeviceSpec::File { directory, .. } => Arc::new(FileDevice::open(directory)?),
         DeviceSpec::Fabric(source) => Arc::new(FabricDevice::new(source.clone())),
+        DeviceSpec::Cxl(source) => cxl::open(source)?,
     })
 }
 

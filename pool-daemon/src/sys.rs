@@ -88,6 +88,8 @@ pub struct FileStatus {
     pub allocated_bytes: u64,
     /// Its contents are mapped from the medium itself, without a page cache.
     pub dax: bool,
+    /// The numbers of the device that it stands for, where it is a device of characters.
+    pub stands_for: Option<(u32, u32)>,
 }
 
 /// The failure of a call that std made.
@@ -315,6 +317,37 @@ pub fn is_open_elsewhere(file: BorrowedFd<'_>) -> Result<bool, Failed> {
     Ok(false)
 }
 
+/// Notes on a file description that somebody has it, for as long as it is open or mapped by
+/// anybody: see [`crate::device::proof`].
+///
+/// # Errors
+/// `EWOULDBLOCK` where another description is locked against that.
+pub fn note_holder(file: BorrowedFd<'_>) -> Result<(), Failed> {
+    lock_call(file, libc::LOCK_SH | libc::LOCK_NB)
+}
+
+/// Whether another description of the file has that note.
+///
+/// # Errors
+/// Where the kernel has no memory for locks.
+pub fn has_holder(file: BorrowedFd<'_>) -> Result<bool, Failed> {
+    match lock_call(file, libc::LOCK_EX | libc::LOCK_NB) {
+        Ok(()) => {}
+        Err(failed) if failed.errno == Errno::EWOULDBLOCK => return Ok(true),
+        Err(failed) => return Err(failed),
+    }
+    lock_call(file, libc::LOCK_UN)?;
+    Ok(false)
+}
+
+fn lock_call(file: BorrowedFd<'_>, operation: libc::c_int) -> Result<(), Failed> {
+    made("flock", || {
+        // SAFETY: invariant 1; the call takes a number and touches no memory of ours.
+        let answer = unsafe { libc::flock(file.as_raw_fd(), operation) };
+        Errno::result(answer).map(drop)
+    })
+}
+
 fn lease_call(
     file: BorrowedFd<'_>,
     name: &'static str,
@@ -362,6 +395,8 @@ pub fn status(file: BorrowedFd<'_>) -> Result<FileStatus, Failed> {
         // The unit of the field is 512 bytes, whatever the block size of the file system.
         allocated_bytes: status.stx_blocks.saturating_mul(512),
         dax: status.stx_attributes & u64::from(libc::STATX_ATTR_DAX.cast_unsigned()) != 0,
+        stands_for: (u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFCHR)
+            .then_some((status.stx_rdev_major, status.stx_rdev_minor)),
     })
 }
 

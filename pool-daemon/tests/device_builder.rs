@@ -107,8 +107,12 @@ impl Device for Gated {
         self.inner.build_ahead(bytes, shareable)
     }
 
-    fn find(&self, backing: BackingId) -> Result<Option<OwnedFd>, WorldError> {
-        self.inner.find(backing)
+    fn find(
+        &self,
+        backing: BackingId,
+        expected: FileIdentity,
+    ) -> Result<Option<OwnedFd>, WorldError> {
+        self.inner.find(backing, expected)
     }
 
     fn remove_leftovers(

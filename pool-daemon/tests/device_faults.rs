@@ -83,7 +83,7 @@ fn live(device: &dyn Device, old: &NewFile, new: &NewFile) -> Result<(), WorldEr
     let given = open_for(new.file.as_fd(), Access::ReadOnly)?;
     assert!(is_held_elsewhere(new.file.as_fd())?);
     drop(given);
-    device.find(backing(2))?;
+    device.find(backing(2), new.identity)?;
     device.destroy(backing(2), new.file.as_fd())
 }
 

@@ -156,6 +156,28 @@ pub enum DeviceKind {
     },
     /// Capacity that an emulated fabric adds and takes away.
     Fabric(FabricSource),
+    /// A region of CXL memory that the kernel drives.
+    Cxl(CxlSource),
+}
+
+/// A region of CXL memory that the kernel drives, and what is made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CxlSource {
+    /// The devices that it lies on, by their serial numbers, in turn.
+    pub serials: Vec<u64>,
+    /// What becomes of it.
+    pub mode: CxlMode,
+    /// How large it is.
+    pub size: Bytes,
+}
+
+/// What becomes of a region of CXL memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CxlMode {
+    /// Each file is a dax device of its own, cut from the region.
+    DevDax,
+    /// It is a node of the machine's memory, whose pages can be moved; files are bound to it.
+    Kmem,
 }
 
 /// Where a device gets capacity from, and how it deals with it.
@@ -315,4 +337,6 @@ pub enum DeviceSpec {
     },
     /// Capacity of an emulated fabric.
     Fabric(FabricSource),
+    /// A region of CXL memory that the kernel drives.
+    Cxl(CxlSource),
 }

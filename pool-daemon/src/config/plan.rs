@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use pool_core::{Bytes, Extents};
 
 use super::reader::Written;
-use super::{Config, ConfigError, Device, DeviceKind, DeviceSpec, FabricSource, Sizes, defaults};
+use super::{
+    Config, ConfigError, CxlMode, Device, DeviceKind, DeviceSpec, FabricSource, Sizes, defaults,
+};
 use crate::discover::Machine;
 use crate::engine::plan::{Amount, DevicePlan, GROUP_PARTS, Plan, Quota, Tenancy, TierPlan};
 
@@ -36,6 +38,7 @@ pub(super) fn plan(
     check.devices()?;
     check.groups()?;
     check.mailboxes()?;
+    check.regions()?;
     check.window(&totals)?;
     let default_quotas = check.tenancy(&totals)?;
     let plan = Plan {
@@ -59,12 +62,16 @@ fn device_plan(device: &Device) -> DevicePlan {
     let part = |source: &FabricSource| u8::try_from(source.ld).ok().filter(|_| source.shared);
     let shared = match &device.kind {
         DeviceKind::Fabric(source) => part(source),
-        DeviceKind::Memfd { .. } | DeviceKind::File { .. } => None,
+        DeviceKind::Memfd { .. } | DeviceKind::File { .. } | DeviceKind::Cxl(_) => None,
     };
-    let (kind, is_file, numa_node) = match device.kind {
-        DeviceKind::Memfd { numa_node, .. } => ("memfd", false, numa_node),
+    let (kind, is_file, numa_node) = match &device.kind {
+        DeviceKind::Memfd { numa_node, .. } => ("memfd", false, *numa_node),
         DeviceKind::File { .. } => ("file", true, None),
         DeviceKind::Fabric(_) => ("fabric", false, None),
+        DeviceKind::Cxl(source) => match source.mode {
+            CxlMode::DevDax => ("devdax", false, None),
+            CxlMode::Kmem => ("kmem", false, None),
+        },
     };
     DevicePlan {
         name: device.name.clone(),
@@ -93,6 +100,7 @@ fn device_spec(device: &Device) -> DeviceSpec {
             size,
         },
         DeviceKind::Fabric(source) => DeviceSpec::Fabric(source.clone()),
+        DeviceKind::Cxl(source) => DeviceSpec::Cxl(source.clone()),
     }
 }
 
@@ -203,6 +211,26 @@ impl Check<'_> {
                 let allowed = format!("another host, memdev or ld than device {other} has");
                 let key = format!("device[{index}].directory");
                 return Err(self.refused(key, source.directory.display(), allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// That each region of CXL memory is one device's: it is known by what it lies on.
+    fn regions(&self) -> Result<(), ConfigError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            let DeviceKind::Cxl(source) = &device.kind else {
+                continue;
+            };
+            let serials = |it: &Device| match &it.kind {
+                DeviceKind::Cxl(other) => other.serials == source.serials,
+                _ => false,
+            };
+            let mut before = self.devices[..index].iter();
+            if let Some(other) = before.find(|it| serials(it)) {
+                let allowed = format!("others than device {} has", other.name);
+                let key = format!("device[{index}].serials");
+                return Err(self.refused(key, format!("{:x?}", source.serials), allowed));
             }
         }
         Ok(())

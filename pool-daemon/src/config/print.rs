@@ -7,8 +7,8 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use super::{
-    Config, Daemon, DescriptorStoreChoice, Device, DeviceKind, FabricSource, Grpc, LogFormat,
-    OnStop, PagePolicy,
+    Config, CxlMode, CxlSource, Daemon, DescriptorStoreChoice, Device, DeviceKind, FabricSource,
+    Grpc, LogFormat, OnStop, PagePolicy,
 };
 use crate::engine::plan::{Amount, Quota, TenantPlan};
 
@@ -155,13 +155,14 @@ impl Printer {
         self.line(
             "\n# Their memory. kind is memfd (with pages: auto, hugetlb, collapsed or base; and",
         );
+        self.line("# numa_node), file (with directory), fabric (with the directory of an emulated");
         self.line(
-            "# numa_node), file (with directory) or fabric (with the directory of an emulated",
+            "# fabric and the number of this host in it), or devdax or kmem (with serials: the CXL",
         );
         self.line(
-            "# fabric and the number of this host in it). emulated says that ordinary memory",
+            "# devices that its region lies on). emulated says that ordinary memory stands for",
         );
-        self.line("# stands for something else.");
+        self.line("# something else.");
         for device in &config.devices {
             self.device(device);
         }
@@ -191,8 +192,20 @@ impl Printer {
                 self.set("directory", path(directory));
             }
             DeviceKind::Fabric(source) => self.fabric(source),
+            DeviceKind::Cxl(source) => self.cxl(source),
         }
         self.set("emulated", device.emulated);
+    }
+
+    fn cxl(&mut self, source: &CxlSource) {
+        let kind = match source.mode {
+            CxlMode::DevDax => "devdax",
+            CxlMode::Kmem => "kmem",
+        };
+        self.set("kind", quoted(kind));
+        let serials = source.serials.iter().map(|serial| format!("{serial:#x}"));
+        let serials = serials.collect::<Vec<_>>().join(", ");
+        self.set("serials", format!("[{serials}]"));
     }
 
     fn fabric(&mut self, source: &FabricSource) {

@@ -2,8 +2,9 @@
 //!
 //! The old files may still be in the hands of a hostile writer, who punches holes into them or,
 //! where they are not sealed, cuts them short. So they are read, never mapped: what is missing is
-//! an answer and not a signal. The new ones are the daemon's alone, and are written through a
-//! mapping, because a hugetlb file takes no `write`.
+//! an answer and not a signal. A dax device takes no `read`, and nobody cuts it short: it is
+//! mapped, and the kernel copies from the mapping. The new ones are the daemon's alone, and are
+//! written through a mapping, because a hugetlb file takes no `write`.
 
 use std::os::fd::BorrowedFd;
 
@@ -42,7 +43,10 @@ pub fn copy(from: &[Part<'_>], to: &[Part<'_>]) -> Result<(), WorldError> {
             copy_extent(&mapping, at, source, source_at)?;
         }
         drop(mapping);
-        sys::sync(part.file)?;
+        // What is written to a dax device is there.
+        if sys::status(part.file)?.stands_for.is_none() {
+            sys::sync(part.file)?;
+        }
     }
     Ok(())
 }
@@ -61,6 +65,10 @@ fn copy_extent(
     source: BorrowedFd<'_>,
     source_at: u64,
 ) -> Result<(), WorldError> {
+    if sys::status(source)?.stands_for.is_some() {
+        let all = Mapping::of(source, Bytes::new(source_at + EXTENT_BYTES))?;
+        return Ok(mapping.copy_from(at, &all, source_at, EXTENT_BYTES)?);
+    }
     let mut done = 0;
     while done < EXTENT_BYTES {
         let came = mapping.read_from(at + done, source, source_at + done, EXTENT_BYTES - done)?;

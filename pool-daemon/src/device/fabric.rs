@@ -230,7 +230,11 @@ impl Device for FabricDevice {
         None
     }
 
-    fn find(&self, _backing: BackingId) -> Result<Option<OwnedFd>, WorldError> {
+    fn find(
+        &self,
+        _backing: BackingId,
+        _expected: FileIdentity,
+    ) -> Result<Option<OwnedFd>, WorldError> {
         Ok(None)
     }
 

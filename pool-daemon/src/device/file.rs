@@ -176,7 +176,11 @@ impl Device for FileDevice {
         None
     }
 
-    fn find(&self, backing: BackingId) -> Result<Option<OwnedFd>, WorldError> {
+    fn find(
+        &self,
+        backing: BackingId,
+        _expected: FileIdentity,
+    ) -> Result<Option<OwnedFd>, WorldError> {
         let directory = self.directory.as_fd();
         let found = match sys::open_at(directory, &name_of(backing), OFlag::O_RDWR) {
             Err(failed) if failed.errno == Errno::ENOENT => return Ok(None),

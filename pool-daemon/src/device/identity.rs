@@ -12,6 +12,7 @@ use nix::sys::stat::SFlag;
 use nix::unistd::geteuid;
 use pool_core::Bytes;
 
+use super::dax;
 use crate::engine::command::FileIdentity;
 use crate::sys::{self, Failed};
 
@@ -88,16 +89,25 @@ pub fn verify(
         return Err(WrongFile::Other { found });
     }
     let (uid, mode) = (found.uid, found.mode);
-    if uid != geteuid().as_raw() || mode != SFlag::S_IFREG.bits() | sys::PRIVATE_FILE.bits() {
+    let kind = match found.stands_for {
+        Some(_) => SFlag::S_IFCHR,
+        None => SFlag::S_IFREG,
+    };
+    if uid != geteuid().as_raw() || mode != kind.bits() | sys::PRIVATE_FILE.bits() {
         return Err(WrongFile::Permissions { uid, mode });
     }
-    if found.bytes != bytes.get() {
+    // A dax device has no length of its own, and takes no seals: it is as long as it was cut.
+    let found_bytes = match found.stands_for {
+        Some(numbers) => dax::length(numbers),
+        None => found.bytes,
+    };
+    if found_bytes != bytes.get() {
         return Err(WrongFile::Length {
-            found_bytes: found.bytes,
+            found_bytes,
             expected_bytes: bytes.get(),
         });
     }
-    if sealed {
+    if sealed && found.stands_for.is_none() {
         let seals = sys::seals(file)?;
         if seals.difference(SEAL_EXEC) != SEALS {
             let found = seals.bits();

@@ -157,7 +157,11 @@ impl Device for MemfdDevice {
         Some(self.build_any(bytes, shareable))
     }
 
-    fn find(&self, _backing: BackingId) -> Result<Option<OwnedFd>, WorldError> {
+    fn find(
+        &self,
+        _backing: BackingId,
+        _expected: FileIdentity,
+    ) -> Result<Option<OwnedFd>, WorldError> {
         Ok(None)
     }
 

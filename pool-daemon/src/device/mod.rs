@@ -12,16 +12,19 @@
 //!    as they are: it is sealed, where it can be, against all but writing.
 //! 3. What a build leaves behind where it fails is nothing.
 //!
-//! Who does what: [`memfd`], [`file`](mod@file) and [`fabric`] are the devices; [`builder`] runs
-//! them on threads of its own and keeps a [`stock`]; [`copy`](copy::copy) moves contents;
-//! [`identity`] judges a descriptor that comes back; `claim` keeps a host of a fabric one daemon's.
+//! Who does what: [`memfd`], [`file`](mod@file), [`fabric`] and [`dax`] are the devices, and
+//! [`cxl`] has the regions of the last; [`builder`] runs them on threads of its own and keeps a
+//! [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes
+//! back; `claim` keeps a host of a fabric one daemon's.
 
 use std::collections::BTreeSet;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use kernel_cxl::{ChangeError, SysfsError};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use pool_core::sync::Arc;
 use pool_core::{BackingId, Bytes};
 use pool_proto::common::v1::{Access, Pages};
 
@@ -33,6 +36,8 @@ pub mod builder;
 #[cfg(feature = "server")]
 pub(crate) mod claim;
 pub mod copy;
+pub mod cxl;
+pub mod dax;
 pub mod fabric;
 pub mod file;
 pub mod identity;
@@ -114,12 +119,16 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// files under names.
     fn build_ahead(&self, bytes: Bytes, shareable: bool) -> Option<Result<NewFile, WorldError>>;
 
-    /// Opens a file that was built before the daemon restarted, where the device keeps files under
-    /// names; `None` where it does not, or the file is gone.
+    /// Opens the file `expected` that was built before the daemon restarted, where the device keeps
+    /// files under names; `None` where it does not, or the file is gone.
     ///
     /// # Errors
     /// Where a system call failed.
-    fn find(&self, backing: BackingId) -> Result<Option<OwnedFd>, WorldError>;
+    fn find(
+        &self,
+        backing: BackingId,
+        expected: FileIdentity,
+    ) -> Result<Option<OwnedFd>, WorldError>;
 
     /// Removes the files of ours that no id in `known` names, and that are none of `files`: a
     /// daemon died between building and remembering them. Tells how many; none where the device
@@ -141,7 +150,7 @@ pub trait Device: Send + Sync + std::fmt::Debug {
 }
 
 /// A device cannot be set up. Mend what it names and start again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
     /// Others than the daemon can enter the directory of a file device. Give it to the daemon's
@@ -205,6 +214,59 @@ pub enum SetupError {
         /// The error number.
         errno: i32,
     },
+    /// The region of CXL memory is of another size. Name that, or destroy the region.
+    #[error(
+        "{region} lies on these devices and is {found}, not {wanted}: name that size, or destroy it"
+    )]
+    RegionSize {
+        /// Which.
+        region: String,
+        /// How large it is.
+        found: Bytes,
+        /// What is configured.
+        wanted: Bytes,
+    },
+    /// Somebody else has made something of the region: the file of a dax device, or memory of a
+    /// node. Take it from there first.
+    #[error("{device} of {region} is in use by {driver}: take it from there first")]
+    RegionInUse {
+        /// The region.
+        region: String,
+        /// The dax device.
+        device: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// Another daemon has the region. Stop it, or name other devices.
+    #[error("another daemon has {region}: stop it, or name other devices")]
+    RegionTaken {
+        /// Which.
+        region: String,
+    },
+    /// The kernel does not make of CXL memory what was asked for.
+    #[error(transparent)]
+    Cxl(#[from] Arc<ChangeError>),
+}
+
+impl PartialEq for SetupError {
+    /// Whether both say the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for SetupError {}
+
+impl From<ChangeError> for SetupError {
+    fn from(error: ChangeError) -> Self {
+        Self::Cxl(Arc::new(error))
+    }
+}
+
+impl From<SysfsError> for SetupError {
+    fn from(error: SysfsError) -> Self {
+        ChangeError::from(error).into()
+    }
 }
 
 impl From<Failed> for SetupError {
@@ -230,7 +292,11 @@ pub fn open_for(file: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, WorldEr
             return Err(WorldError::Os { call, errno });
         }
     };
-    Ok(sys::reopen(file, flags)?)
+    let given = sys::reopen(file, flags)?;
+    if sys::status(given.as_fd())?.stands_for.is_some() {
+        sys::note_holder(given.as_fd())?;
+    }
+    Ok(given)
 }
 
 /// What else can be done about a directory of nobody.

@@ -14,6 +14,14 @@
 //!   process's for as long as it pins them, within its `RLIMIT_MEMLOCK`, and are seen by nobody
 //!   else.
 //!
+//! # Dax devices
+//! The kernel gives no leases on a file that is a device. Instead, each description that is given
+//! away has a lock of its own upon it, shared with all others (`flock`): the kernel keeps it for as
+//! long as the description is open or mapped by anybody, and refuses an exclusive one until then.
+//! A holder may take the lock off, and hides so. That gains it nothing: a dax device is
+//! destroyed by taking its driver away, which ends each mapping and waits for pages that are
+//! pinned, and its file leads nowhere from then on.
+//!
 //! # What is relied on, and is therefore tried when a device is set up
 //! - The daemon owns the file: the kernel grants leases to the owner.
 //! - The master is counted. The descriptor that `memfd_create` returns is not; one that is opened
@@ -38,7 +46,13 @@ use crate::sys::{self, Mapping};
 /// # Errors
 /// Where a system call failed; the file must then be taken for held.
 pub fn is_held_elsewhere(master: BorrowedFd<'_>) -> Result<bool, WorldError> {
-    Ok(sys::is_open_elsewhere(master)?)
+    match sys::is_open_elsewhere(master) {
+        Err(failed) if failed.errno == Errno::EINVAL => match sys::status(master)?.stands_for {
+            Some(_) => Ok(sys::has_holder(master)?),
+            None => Err(failed.into()),
+        },
+        held => Ok(held?),
+    }
 }
 
 /// How long a mapping may seem to be there that is gone: a child that another thread has forked has

@@ -449,7 +449,7 @@ fn adopt_files(
         let (Some(backing), Some((device, back_end))) = (backing, back_end(row)) else {
             continue;
         };
-        let Some(file) = back_end.find(backing)? else {
+        let Some(file) = back_end.find(backing, identity(row))? else {
             continue;
         };
         // A file system may have another number after each boot. That the file is in it, the device

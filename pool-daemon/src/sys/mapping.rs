@@ -147,6 +147,39 @@ impl Mapping {
         Ok(count.cast_unsigned() as u64)
     }
 
+    /// Copies `bytes` from another mapping, from `from` on, into this one at `at`. The kernel does
+    /// it: memory that goes away meanwhile is an answer and not a signal.
+    ///
+    /// # Errors
+    /// `EFAULT` where memory of either is not there any more. A part may have been copied.
+    pub fn copy_from(&self, at: u64, other: &Self, from: u64, bytes: u64) -> Result<(), Failed> {
+        let call = "process_vm_readv";
+        let mut done = 0;
+        while done < bytes {
+            let (to, length) = self.place(call, at + done, bytes - done)?;
+            let (source, _) = other.place(call, from + done, bytes - done)?;
+            done += move_within(to, &[iovec(source, length)], length)?;
+        }
+        Ok(())
+    }
+
+    /// Fills all of it with zeros, in the same way.
+    ///
+    /// # Errors
+    /// As for [`Mapping::copy_from`].
+    pub fn zero(&self) -> Result<(), Failed> {
+        let call = "process_vm_readv";
+        let zeros = iovec(NonNull::from(&ZEROS).cast(), ZEROS.0.len());
+        let (mut done, bytes) = (0, self.bytes as u64);
+        while done < bytes {
+            let most = bytes.min(done + (ZEROS.0.len() * ZEROS_AT_ONCE) as u64) - done;
+            let (to, length) = self.place(call, done, most)?;
+            let count = length.div_ceil(ZEROS.0.len());
+            done += move_within(to, &vec![zeros; count], length)?;
+        }
+        Ok(())
+    }
+
     /// The address and the length of `bytes` bytes at `at`, all of them inside the mapping.
     fn place(&self, call: &'static str, at: u64, bytes: u64) -> Result<Place, Failed> {
         let errno = Errno::EFAULT;
@@ -156,6 +189,52 @@ impl Mapping {
             inside.then(|| (self.base.map_addr(|base| base.saturating_add(at)), bytes))
         };
         place().ok_or(Failed { call, errno })
+    }
+}
+
+/// Zeros to copy from, and how often in one call.
+struct Zeros([u8; 64 << 10]);
+static ZEROS: Zeros = Zeros([0; 64 << 10]);
+const ZEROS_AT_ONCE: usize = 64;
+
+const fn iovec(start: NonNull<libc::c_void>, length: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: start.as_ptr(),
+        iov_len: length,
+    }
+}
+
+/// Has the kernel copy from places of this process to `length` bytes of a mapping. Tells how many
+/// came.
+fn move_within(
+    to: NonNull<libc::c_void>,
+    from: &[libc::iovec],
+    length: usize,
+) -> Result<u64, Failed> {
+    let call = "process_vm_readv";
+    let to = iovec(to, length);
+    let this = nix::unistd::getpid().as_raw();
+    let moved = made(call, || {
+        // SAFETY: the kernel writes to `to` alone, which lies inside a mapping (invariant 2) that
+        // nobody has a reference into, and reads `from`: places that are not mapped are an answer.
+        let moved = unsafe {
+            libc::process_vm_readv(
+                this,
+                &raw const to,
+                1,
+                from.as_ptr(),
+                from.len() as libc::c_ulong,
+                0,
+            )
+        };
+        Errno::result(moved)
+    })?;
+    match u64::try_from(moved) {
+        Ok(moved) if moved > 0 => Ok(moved),
+        _ => Err(Failed {
+            call,
+            errno: Errno::EFAULT,
+        }),
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use pool_core::units::{GIB, MIB, TIB};
 use pool_core::{Bytes, Extents, Nanos, PoolAddr, WindowRange};
-use pool_daemon::config::{Config, ConfigError, DeviceSpec, DirectoryError, OnStop, PagePolicy};
+use pool_daemon::config::{
+    Config, ConfigError, CxlMode, CxlSource, DeviceSpec, DirectoryError, OnStop, PagePolicy,
+};
 use pool_daemon::discover::{HugePages, Machine, Node};
 use pool_daemon::engine::plan::{Amount, Quota};
 use proptest::prelude::*;
@@ -424,6 +426,31 @@ fn every_key_is_taken() {
         limit: Amount::Percent(10),
     };
     assert_eq!(plan.tenancy.default_quotas["far"], far);
+    reads_as_printed(&config);
+}
+
+#[test]
+fn cxl_memory_is_known_by_the_serial_numbers_of_its_devices() {
+    let text = "[[tier]]\nname = \"pooled\"\n\
+                [[device]]\nname = \"a\"\ntier = \"pooled\"\nkind = \"devdax\"\n\
+                serials = [0xffff_ffff_0000_00a0]\nsize = \"512 MiB\"\n\
+                [[device]]\nname = \"b\"\ntier = \"pooled\"\nkind = \"kmem\"\n\
+                serials = [161, 0xa2]\nsize = \"1 GiB\"\n";
+    let config = Config::parse("t.toml", text).unwrap();
+    let machine = Machine::probe().unwrap();
+    let (plan, specs) = config.plan(&machine).unwrap();
+    let source = |serials: &[u64], mode, mib: u64| {
+        DeviceSpec::Cxl(CxlSource {
+            serials: serials.to_vec(),
+            mode,
+            size: Bytes::new(mib << 20),
+        })
+    };
+    let first = source(&[0xffff_ffff_0000_00a0], CxlMode::DevDax, 512);
+    let second = source(&[0xa1, 0xa2], CxlMode::Kmem, 1024);
+    assert_eq!(specs, [first, second]);
+    let kinds: Vec<_> = plan.devices.iter().map(|it| (it.kind, it.sealed)).collect();
+    assert_eq!(kinds, [("devdax", true), ("kmem", true)]);
     reads_as_printed(&config);
 }
 

@@ -1,7 +1,7 @@
 //! What is particular to one kind of device, and what each refuses.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
@@ -15,7 +15,7 @@ use pool_daemon::device::copy::{Part, copy};
 use pool_daemon::device::file::FileDevice;
 use pool_daemon::device::identity::{WrongFile, verify};
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
-use pool_daemon::device::{Device, Place, SetupError, open_for};
+use pool_daemon::device::{Device, NewFile, Place, SetupError, open_for};
 use pool_daemon::engine::command::WorldError;
 use pool_daemon::sys;
 use pool_proto::common::v1::Access;
@@ -129,7 +129,7 @@ fn files_that_nothing_knows_are_removed_and_no_others() {
 #[test]
 fn a_name_that_is_taken_is_not_built_over() {
     let subject = Subject::file().unwrap();
-    let file = File::from(subject.build(1).file);
+    let NewFile { file, identity, .. } = subject.build(1);
     let errno = Errno::EEXIST as i32;
     let refused = subject
         .device
@@ -142,7 +142,7 @@ fn a_name_that_is_taken_is_not_built_over() {
             errno
         }
     );
-    assert!(subject.device.find(backing(1)).unwrap().is_some());
+    assert!(subject.device.find(backing(1), identity).unwrap().is_some());
     drop(file);
 }
 

@@ -29,6 +29,8 @@ macro_rules! laws {
         laws!(@kind hugetlb, Subject::hugetlb, $($module::$law;)*);
         laws!(@kind bound_to_node_0, Subject::bound, $($module::$law;)*);
         laws!(@kind file, Subject::file, $($module::$law;)*);
+        laws!(@kind devdax, Subject::devdax, $($module::$law;)*);
+        laws!(@kind kmem, Subject::kmem, $($module::$law;)*);
     };
     (@kind $kind:ident, $make:path, $($module:ident :: $law:ident;)*) => {
         mod $kind {

@@ -3,14 +3,21 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use pool_core::clock::{Deadline, eventually};
+use pool_core::sync::Arc;
+use pool_core::sync::atomic::AtomicU32;
+use pool_core::sync::atomic::Ordering::Relaxed;
 use pool_core::{BackingId, Bytes, EXTENT_BYTES, Nanos};
+use pool_daemon::config::{CxlMode, CxlSource};
+use pool_daemon::device::cxl;
 use pool_daemon::device::file::FileDevice;
 use pool_daemon::device::memfd::{MemfdDevice, PagePolicy};
 use pool_daemon::device::{Device, NewFile, Place, proof};
+use pool_daemon::engine::Run;
 use pool_proto::common::v1::Pages;
 use tempfile::TempDir;
 
@@ -25,11 +32,13 @@ const FLOOR: Bytes = Bytes::new(64 << 20);
 /// A device and what is particular about it.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    pub(crate) device: Box<dyn Device>,
+    pub(crate) device: Arc<dyn Device>,
     /// What its files may consist of.
     pub(crate) pages: &'static [Pages],
     pub(crate) sealed: bool,
     pub(crate) named: bool,
+    /// They have a length of their own, and blocks. A dax device has neither.
+    pub(crate) measured: bool,
     // Dropped after the device.
     _directory: Option<TempDir>,
     _huge: Option<HugePages>,
@@ -38,10 +47,11 @@ pub(crate) struct Subject {
 impl Subject {
     fn memfd(policy: PagePolicy, node: Option<u32>, pages: &'static [Pages]) -> Self {
         Self {
-            device: Box::new(MemfdDevice::new(policy, node, FLOOR).unwrap()),
+            device: Arc::new(MemfdDevice::new(policy, node, FLOOR).unwrap()),
             pages,
             sealed: true,
             named: false,
+            measured: true,
             _directory: None,
             _huge: None,
         }
@@ -83,11 +93,42 @@ impl Subject {
     pub(crate) fn file() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         Some(Self {
-            device: Box::new(FileDevice::open(&directory.path().join("device")).unwrap()),
+            device: Arc::new(FileDevice::open(&directory.path().join("device")).unwrap()),
             pages: &[Pages::File],
             sealed: false,
             named: true,
+            measured: true,
             _directory: Some(directory),
+            _huge: None,
+        })
+    }
+
+    /// Files that are cut from a region of the CXL device that the environment names.
+    pub(crate) fn devdax() -> Option<Self> {
+        static DEVICE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
+        let open = || cxl_device("TIERPOOL_DEVDAX_SERIAL", CxlMode::DevDax);
+        Some(Self {
+            device: DEVICE.get_or_init(open).clone()?,
+            pages: &[Pages::Dax],
+            sealed: true,
+            named: true,
+            measured: false,
+            _directory: None,
+            _huge: None,
+        })
+    }
+
+    /// Files in the memory of a node that such a device is.
+    pub(crate) fn kmem() -> Option<Self> {
+        static DEVICE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
+        let open = || cxl_device("TIERPOOL_KMEM_SERIAL", CxlMode::Kmem);
+        Some(Self {
+            device: DEVICE.get_or_init(open).clone()?,
+            pages: &[Pages::Collapsed, Pages::Base],
+            sealed: true,
+            named: false,
+            measured: true,
+            _directory: None,
             _huge: None,
         })
     }
@@ -98,11 +139,43 @@ impl Subject {
     }
 
     pub(crate) fn build_extents(&self, number: u64, extents: u64) -> NewFile {
-        let bytes = Bytes::new(extents * EXTENT_BYTES);
-        self.device
-            .build(backing(number), Place::anywhere(bytes), false)
-            .unwrap()
+        self.build_for(number, extents, false)
     }
+
+    /// The same, and others may come to have it where `shareable` says so.
+    pub(crate) fn build_for(&self, number: u64, extents: u64, shareable: bool) -> NewFile {
+        let runs = fresh_extents(u32::try_from(extents).unwrap());
+        let place = Place {
+            bytes: Bytes::new(extents * EXTENT_BYTES),
+            runs: &runs,
+        };
+        let built = self.device.build(backing(number), place, shareable);
+        built.unwrap()
+    }
+}
+
+/// Extents that no other file of this program lies in, in two pieces where that goes.
+fn fresh_extents(count: u32) -> Vec<Run> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut pieces = vec![count / 2, count - count / 2];
+    pieces.retain(|count| *count > 0);
+    let piece = |count| {
+        // What lies between them is left out.
+        let first = NEXT.fetch_add(count + 1, Relaxed);
+        Run { first, count }
+    };
+    pieces.into_iter().map(piece).collect()
+}
+
+/// A region of 512 MiB on the device whose serial number the variable holds; `None` without.
+fn cxl_device(variable: &str, mode: CxlMode) -> Option<Arc<dyn Device>> {
+    let serial = std::env::var(variable).ok()?;
+    let source = CxlSource {
+        serials: vec![serial.parse().unwrap()],
+        mode,
+        size: Bytes::new(512 << 20),
+    };
+    Some(cxl::open(&source).unwrap())
 }
 
 pub(crate) fn backing(number: u64) -> BackingId {

@@ -20,8 +20,9 @@ use nix::unistd::Pid;
 fn main() {
     let is_first = nix::unistd::getpid() == Pid::from_raw(1);
     if !is_first {
-        let name = env::args().nth(1).unwrap_or_default();
-        if let Err(why) = scenario::run(&name) {
+        let words: Vec<String> = env::args().skip(1).collect();
+        let name = words.first().map_or("", String::as_str);
+        if let Err(why) = scenario::run(name, words.get(1..).unwrap_or_default()) {
             say::failed(&why);
             std::process::exit(1);
         }

@@ -20,12 +20,14 @@ mod scenarios;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use pool_core::Nanos;
 use pool_core::clock::{self, Deadline, eventually};
+use serde_json::Value;
 
-use crate::command::{cargo, run as run_command, target_directory};
+use crate::command::{cargo, output, run as run_command, target_directory};
 use console::Verdict;
 use machine::{Image, Machine};
 use packages::{Roots, Unavailable};
@@ -37,7 +39,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How long a machine may run.
 const LIMIT: Nanos = Nanos::from_millis(240_000);
 /// Which programs a guest has. The first one is its first process.
-const PROGRAMS: [&str; 1] = ["cxl-guest"];
+const PROGRAMS: [&str; 3] = ["cxl-guest", "pool-daemon", "poolctl"];
+/// Which tests it has as programs: of which package, and their name.
+const TESTS: [(&str, &str); 1] = [("pool-daemon", "device_conformance")];
 
 /// Which scenarios.
 #[derive(Debug, clap::Args)]
@@ -114,18 +118,51 @@ fn chosen(only: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
 
 /// Builds the guest's programs and the archive that it starts from.
 fn build(root: &Path, folder: &Path, roots: &Roots) -> anyhow::Result<Image> {
-    let mut command = cargo(root);
-    command.args(["build", "--profile", "guest", "--target", TARGET]);
-    command.args(["--package", "cxl-vm"]);
-    command.arg("--target-dir").arg(folder.join("build"));
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    run_command(&mut command)?;
-    let built = folder.join("build").join(TARGET).join("guest");
-    let programs: Vec<PathBuf> = PROGRAMS.iter().map(|name| built.join(name)).collect();
+    let at = folder.join("build");
+    let mut command = static_cargo(root, &at, "build");
+    for package in ["cxl-vm", "pool-daemon", "poolctl"] {
+        command.args(["--package", package]);
+    }
+    run_command(command.arg("--bins"))?;
+    let built = at.join(TARGET).join("guest");
+    let mut programs: Vec<PathBuf> = PROGRAMS.iter().map(|name| built.join(name)).collect();
+    for (package, test) in TESTS {
+        let mut command = static_cargo(root, &at, "test");
+        command.args(["--no-run", "--message-format", "json-render-diagnostics"]);
+        command.args(["--package", package, "--test", test]);
+        let told = output(&mut command)?;
+        let program = program_in(&told, test);
+        let program = program.with_context(|| format!("cargo built no test {test}"))?;
+        // Without the hash that cargo gives it.
+        let plain = built.join(test);
+        fs::copy(program, &plain)?;
+        programs.push(plain);
+    }
     let modules = fs::read_to_string(root.join("tests/cxl-vm/modules.txt"))?;
     let archive = folder.join("archive");
     let kernel = image::write(&archive, roots, &modules, &programs)?;
     Ok(Image { kernel, archive })
+}
+
+/// Cargo, which builds for a guest.
+fn static_cargo(root: &Path, at: &Path, what: &str) -> Command {
+    let mut command = cargo(root);
+    command.args([what, "--profile", "guest", "--target", TARGET]);
+    command.arg("--target-dir").arg(at);
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    command
+}
+
+/// The program of a test, in what cargo tells.
+fn program_in(told: &str, test: &str) -> Option<PathBuf> {
+    let lines = told
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let mut programs = lines.filter_map(|line: Value| {
+        let is_it = line["target"]["name"] == test && line["executable"].is_string();
+        is_it.then(|| line["executable"].as_str().map(PathBuf::from))?
+    });
+    programs.next()
 }
 
 /// Runs one scenario to its end, and shows what its guest says.

@@ -35,4 +35,14 @@ pub(super) const ALL: &[Scenario] = &[
         law: "a region lies on two devices in turn",
         topology: Topology::Window(&[expander(0xa0, 512), expander(0xa1, 512)]),
     },
+    Scenario {
+        name: "conformance",
+        law: "files of dax devices and of a node hold every law of a device",
+        topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),
+    },
+    Scenario {
+        name: "pool",
+        law: "a pool's tier is CXL memory in both modes, for processes at the same address",
+        topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),
+    },
 ];

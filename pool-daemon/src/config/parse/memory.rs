@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use kernel_cxl::REGION_UNIT;
 use pool_core::units::TIB;
 use pool_core::{Bytes, EXTENT_BYTES, Nanos, PoolAddr, WindowRange};
 
 use super::super::reader::{Item, Section};
-use super::super::{ConfigError, Device, DeviceKind, FabricSource, PagePolicy, defaults};
+use super::super::{
+    ConfigError, CxlMode, CxlSource, Device, DeviceKind, FabricSource, PagePolicy, defaults,
+};
 use super::{name, path, required, size};
 
 /// Linux numbers its NUMA nodes from 0 to below 2^10.
@@ -14,6 +17,8 @@ const NUMA_NODE_MAX: u64 = 1_023;
 /// Half of the extents that 32 bits can count.
 const DEVICE_BYTES_MAX: u64 = 4_096 * TIB;
 const _: () = assert!(DEVICE_BYTES_MAX / EXTENT_BYTES < u32::MAX as u64);
+/// The most devices that a region may lie on in turn.
+const CXL_WAYS_MAX: usize = 16;
 /// The longest idleness and patience.
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// What the kernel takes as a path, less its final zero.
@@ -103,25 +108,37 @@ fn device(
             && size.get().is_multiple_of(EXTENT_BYTES)
     };
     let written = size(section, "size", &allowed, fits)?;
-    let size = required(section, "size", &allowed, written)?.value;
-    let kinds: [(&str, ReadKind); 3] = [("memfd", memfd), ("file", file), ("fabric", fabric)];
+    let size = required(section, "size", &allowed, written)?;
+    let kinds: [(&str, ReadKind); 5] = [
+        ("memfd", memfd),
+        ("file", file),
+        ("fabric", fabric),
+        ("devdax", |section, size| {
+            cxl(section, size, CxlMode::DevDax)
+        }),
+        ("kmem", |section, size| cxl(section, size, CxlMode::Kmem)),
+    ];
     let written = section.word("kind", &kinds)?;
-    let allowed = "\"memfd\", \"file\" or \"fabric\"";
+    let allowed = "\"memfd\", \"file\", \"fabric\", \"devdax\" or \"kmem\"";
     let read = required(section, "kind", allowed, written)?.value;
-    let (kind, emulated) = read(section)?;
+    let (kind, emulated) = read(section, &size)?;
     Ok(Device {
         name,
         tier,
-        size,
+        size: size.value,
         emulated,
         kind,
     })
 }
 
-/// Reads the keys that devices of one kind have, and whether it is emulated.
-type ReadKind = fn(&mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError>;
+/// Reads the keys that devices of one kind have, of which one is so large, and whether it is
+/// emulated.
+type ReadKind = fn(&mut Section<'_>, &Item<Bytes>) -> Result<(DeviceKind, bool), ConfigError>;
 
-fn memfd(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
+fn memfd(
+    section: &mut Section<'_>,
+    _size: &Item<Bytes>,
+) -> Result<(DeviceKind, bool), ConfigError> {
     let policies = [
         ("auto", PagePolicy::Auto),
         ("hugetlb", PagePolicy::Hugetlb),
@@ -140,7 +157,7 @@ fn memfd(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
     Ok((DeviceKind::Memfd { pages, numa_node }, emulated))
 }
 
-fn file(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
+fn file(section: &mut Section<'_>, _size: &Item<Bytes>) -> Result<(DeviceKind, bool), ConfigError> {
     let written = path(section, "directory", PATH_BYTES_MAX)?;
     let directory: PathBuf = required(section, "directory", "an absolute path", written)?.value;
     let emulated = section
@@ -149,7 +166,10 @@ fn file(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
     Ok((DeviceKind::File { directory }, emulated))
 }
 
-fn fabric(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> {
+fn fabric(
+    section: &mut Section<'_>,
+    _size: &Item<Bytes>,
+) -> Result<(DeviceKind, bool), ConfigError> {
     let written = path(section, "directory", PATH_BYTES_MAX)?;
     let allowed = "the absolute path of a directory that `poolctl fabric serve` serves";
     let directory = required(section, "directory", allowed, written)?.value;
@@ -191,6 +211,33 @@ fn fabric(section: &mut Section<'_>) -> Result<(DeviceKind, bool), ConfigError> 
         patience,
     };
     Ok((DeviceKind::Fabric(source), true))
+}
+
+fn cxl(
+    section: &mut Section<'_>,
+    size: &Item<Bytes>,
+    mode: CxlMode,
+) -> Result<(DeviceKind, bool), ConfigError> {
+    let serials = section.numbers("serials", 0..=u64::MAX, CXL_WAYS_MAX)?;
+    let allowed = "the serial numbers of one memory device or several, as [0xa0]";
+    let serials = required(section, "serials", allowed, serials)?;
+    let unit = REGION_UNIT.get().saturating_mul(serials.value.len() as u64);
+    if serials.value.is_empty() {
+        return Err(section.missing("serials", allowed));
+    }
+    if !size.value.get().is_multiple_of(unit) {
+        let unit = Bytes::new(unit);
+        let allowed = format!("a multiple of {unit}: 256 MiB for each of its memory devices");
+        return Err(size.written.refused(allowed));
+    }
+    let emulated = section.boolean("emulated")?.is_some_and(|it| it.value);
+    let serials = serials.value;
+    let source = CxlSource {
+        serials,
+        mode,
+        size: size.value,
+    };
+    Ok((DeviceKind::Cxl(source), emulated))
 }
 
 /// How much of a device is asked for ahead, and when it is given back.

@@ -1,16 +1,23 @@
 //! What is shown in a machine, by name: `cargo xtask cxl-vm --list`.
 
+mod conformance;
+mod daemon;
 mod discovery;
+mod pool;
 mod regions;
 mod tool;
 
 use anyhow::bail;
 
-/// Runs one of them.
-pub(crate) fn run(name: &str) -> anyhow::Result<()> {
+/// Runs one of them, or a process that one of them needs.
+pub(crate) fn run(name: &str, words: &[String]) -> anyhow::Result<()> {
     match name {
+        "reader" => pool::reader(words),
+        "counter" => pool::counter(words),
+        "conformance" => conformance::run(),
         "discovery" => discovery::run(),
         "regions" => regions::run(),
+        "pool" => pool::run(),
         "interleave" => regions::interleave(),
         _ => bail!("this guest knows no scenario {name:?}"),
     }

@@ -13,7 +13,7 @@ use crate::boot;
 use crate::say;
 
 /// The kernel's rule for memory that is new.
-const RULE: &str = "/sys/devices/system/memory/auto_online_blocks";
+pub(super) const RULE: &str = "/sys/devices/system/memory/auto_online_blocks";
 
 pub(super) fn run() -> anyhow::Result<()> {
     let sysfs = Sysfs::here();
