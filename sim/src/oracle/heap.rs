@@ -208,6 +208,8 @@ impl Blocks {
         }
         for (at, block) in &self.all {
             let is_there = match block.whose {
+                // Whoever linked it may have died before it said that it is published.
+                Whose::Published if !is_exact => found.contains_key(at),
                 Whose::Published => found.get(at) == Some(&false),
                 Whose::Pending(..) if is_exact => found.get(at) == Some(&true),
                 _ => true,

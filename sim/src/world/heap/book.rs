@@ -29,12 +29,14 @@ pub(crate) enum Wish {
 #[derive(Debug, Clone, Default)]
 struct Place {
     index: usize,
+    number: usize,
     kept_by: BTreeSet<u32>,
     /// It was told to a heap that wanted memory under its number.
     is_added: bool,
     /// Who has given it back: it is freed, unless that process dies before it asks for it.
     given_back_by: Option<u32>,
-    /// Whoever added it died in that act, and nobody has mapped it since: it may be in no table.
+    /// Whoever added it died in that act, or it could not be mapped, and nobody has mapped it
+    /// since: it may be in no table.
     is_left: bool,
     is_over: bool,
 }
@@ -76,7 +78,11 @@ impl Book {
     }
 
     /// A process keeps a segment: its place, and whether it is new, and so has to be emptied.
-    pub(crate) fn keep(&mut self, segment: SegmentId, pid: u32) -> Option<(usize, bool)> {
+    pub(crate) fn keep(
+        &mut self,
+        (segment, number): (SegmentId, usize),
+        pid: u32,
+    ) -> Option<(usize, bool)> {
         let is_known = self.places.contains_key(&segment);
         let taken: BTreeSet<usize> = self.places.values().map(|place| place.index).collect();
         let free = (0..PLACES).find(|index| !taken.contains(index));
@@ -87,7 +93,7 @@ impl Book {
         };
         let place = self.places.entry(segment).or_insert_with(new);
         place.kept_by.insert(pid);
-        place.is_left = false;
+        (place.number, place.is_left) = (number, false);
         Some((place.index, !is_known))
     }
 
@@ -149,6 +155,13 @@ impl Book {
         if let Some((_, place)) = self.at(index) {
             place.is_left = true;
         }
+    }
+
+    /// Chunk `number` could not be had: who was to give it back, or to add it, lets it be.
+    pub(crate) fn leave_number(&mut self, number: usize) {
+        let places = self.places.values_mut();
+        let of_it = places.filter(|place| place.number == number);
+        of_it.for_each(|place| place.is_left = true);
     }
 
     /// The heap has ended: its chunks are in no table.

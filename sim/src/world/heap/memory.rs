@@ -201,7 +201,7 @@ impl Standing {
         let Some(segment) = book.offered.get(&number).copied() else {
             return Ok(None);
         };
-        let place = book.keep(segment, self.pid);
+        let place = book.keep((segment, number), self.pid);
         let none = || GroundError::new("there is no place for a chunk");
         let (place, is_new) = place.ok_or_else(none)?;
         let place = self.memory.place(place);
@@ -241,21 +241,25 @@ unsafe impl Ground for Standing {
 
     fn add(&self, number: usize, tier: &str) -> Result<usize, GroundError> {
         let book = &mut *lock(&self.book);
-        self.check(book)?;
-        if let Some(place) = self.keep(book, number)? {
+        let kept = self.check(book).and_then(|()| self.keep(book, number));
+        if let Ok(Some(place)) = kept {
             book.added(number);
             return Ok(place);
         }
+        book.leave_number(number);
+        kept?;
         book.wishes.push(Wish::Make(number, tier.to_owned()));
         Err(GroundError::shortage("the daemon is asked for the chunk"))
     }
 
     fn map(&self, number: usize) -> Result<usize, GroundError> {
         let book = &mut *lock(&self.book);
-        self.check(book)?;
-        if let Some(place) = self.keep(book, number)? {
+        let kept = self.check(book).and_then(|()| self.keep(book, number));
+        if let Ok(Some(place)) = kept {
             return Ok(place);
         }
+        book.leave_number(number);
+        kept?;
         book.wishes.push(Wish::Open(number));
         Err(GroundError::new("the daemon is asked to open the chunk"))
     }

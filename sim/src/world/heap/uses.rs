@@ -345,7 +345,14 @@ impl World {
             [h as u64, pid.into(), at as u64, bytes as u64],
         );
         let resize = |hand: &mut Hand| hand.resize(by.1, at, bytes);
-        if self.does(h, pid, resize, |_, _| {})? != Some(true) {
+        // What is given up of it may be somebody else's at once.
+        let doubt = |blocks: &mut Blocks, _| {
+            let block = blocks.all.get_mut(&at);
+            block
+                .into_iter()
+                .for_each(|it| it.bytes = it.bytes.min(bytes));
+        };
+        if self.does(h, pid, resize, doubt)? != Some(true) {
             return Ok(());
         }
         let lives = self.lives(h);
