@@ -332,6 +332,10 @@ impl Engine {
         whole.map_err(|_| Refusal::World(WorldError::Withdrawn))?;
         device.tie(id);
         self.tenants.charge(tenant, device.tier, extents);
+        // What is bad of it was out of service until now, and the row of the device says so.
+        if !planted!("group.claims_in_memory_alone") {
+            self.touch_device(on);
+        }
         let made = Backing {
             id: backing,
             segment: id,

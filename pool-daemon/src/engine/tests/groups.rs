@@ -405,6 +405,25 @@ fn a_new_life_has_the_groups_of_before_and_publishes_what_is_sealed_again() {
 }
 
 #[test]
+fn a_new_life_has_a_group_of_which_all_was_bad_when_it_was_joined() {
+    what_is_all_bad_is_had_in_a_new_life();
+}
+
+fn what_is_all_bad_is_had_in_a_new_life() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let tag = foreign(7, 1);
+    let segment = world.joins(alpha, tag);
+    world.says_of_groups(Capacity::Poisoned(vec![run(4, 1)]));
+    world.has(&[(tag, run(4, 1))], Some(segment));
+    let granted = world.granted_last(alpha);
+    world.restart(|_| true);
+    let row = &world.durable[&(Table::Segments, granted.segment_id)];
+    assert!(matches!(row, Record::Segment(row) if !row.freed), "{row:?}");
+    assert!(world.engine.check().balanced);
+}
+
+#[test]
 fn a_new_life_publishes_nothing_that_is_not_sealed() {
     what_is_not_sealed_is_not_published();
 }
@@ -417,7 +436,7 @@ fn what_is_not_sealed_is_not_published() {
     assert_eq!(world.wishes(), []);
 }
 
-/// Catches: group.is_published_unsealed, group.stays_published
+/// Catches: group.claims_in_memory_alone, group.is_published_unsealed, group.stays_published
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
@@ -427,6 +446,10 @@ fn planted_bugs_of_groups_are_found() {
             what_is_not_sealed_is_not_published as fn(),
         ),
         ("group.stays_published", what_is_freed_is_left),
+        (
+            "group.claims_in_memory_alone",
+            what_is_all_bad_is_had_in_a_new_life,
+        ),
     ] {
         law();
         pool_core::fault::plant(Some(bug));
