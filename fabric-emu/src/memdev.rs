@@ -489,9 +489,11 @@ impl Memdev {
         Ok(())
     }
 
-    /// The power was off: all that its memory held is gone, and it is of zeros.
-    pub fn power_cycle(&mut self) {
+    /// The power was off: all that its memory held is gone, and it is of zeros. So nothing is kept
+    /// for hosts that are yet to come ([`Capacity::forget_references`]).
+    pub fn power_cycle(&mut self) -> Freed {
         self.media = Media::default();
+        self.capacity.forget_references()
     }
 
     fn tell_host(&mut self, now: Picos, ld: LdId, told: Told, extents: &[Extent]) {

@@ -48,7 +48,7 @@ use fabric_emu::cci::generic::{Empty, Timestamp};
 use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode};
 use fabric_emu::id::LdId;
 use fabric_emu::span::Span;
-use pool_core::{Extents, Nanos, planted};
+use pool_core::{Extents, Nanos, WindowRange, planted};
 
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
@@ -96,6 +96,8 @@ pub struct Terms {
     pub region: Option<u8>,
     /// The region that groups are of.
     pub groups: Option<u8>,
+    /// The window, and the part of its addresses in which this host makes its groups.
+    pub makes: Option<(WindowRange, u8)>,
     /// So much is asked for at once, or more where more is wanted.
     pub step: Extents,
     /// More is asked for where less is free.
@@ -227,7 +229,7 @@ impl Steward {
         Self {
             terms,
             region: None,
-            groups: terms.groups.map(Groups::new),
+            groups: terms.groups.map(|number| Groups::new(number, terms.makes)),
             step: Step::Configure,
             says: VecDeque::new(),
             offers: VecDeque::new(),
@@ -467,6 +469,10 @@ impl Steward {
             return self.begin_to_read();
         }
         self.forget_all();
+        let words = self.groups.as_mut().map(Groups::was_reset);
+        for word in words.into_iter().flatten() {
+            self.say(Whose::Groups, word);
+        }
         self.step = Step::SetStamp;
     }
 

@@ -138,6 +138,22 @@ impl Capacity {
         Ok(self.drop_unused(id, false))
     }
 
+    /// What groups held is lost: none is kept by a reference any more, and no offer stands. Hosts
+    /// that have one keep its memory, and are told in other ways.
+    pub fn forget_references(&mut self) -> Freed {
+        let mut freed = Freed::default();
+        let lds = 0..u16::try_from(self.lds.len()).unwrap_or(u16::MAX);
+        for ld in lds.map(LdId) {
+            freed.add(self.reset(ld).unwrap_or_default());
+        }
+        let referenced = self.tags().filter(|(.., is_referenced)| *is_referenced);
+        let tags: Vec<Tag> = referenced.map(|(tag, ..)| tag).collect();
+        for tag in tags {
+            freed.add(self.remove_reference(tag).unwrap_or_default());
+        }
+        freed
+    }
+
     /// The host of `ld` was reset: what was offered to it is withdrawn.
     ///
     /// # Errors

@@ -119,6 +119,25 @@ fn what_is_referenced_stays_when_no_host_has_it() {
 }
 
 #[test]
+fn what_was_lost_is_kept_by_no_reference_and_offered_to_nobody() {
+    let mut device = device();
+    let extents = add(&mut device, 0, SHARED, 2, tag(7));
+    add(&mut device, 1, SHARED, 2, tag(8));
+    for number in [7, 8] {
+        device.add_reference(tag(number)).unwrap();
+    }
+    device.release(LdId(0), &extents).unwrap();
+    let shared = Selection::Shared;
+    device.offer((LdId(2), SHARED), &shared, tag(8), 9).unwrap();
+    device.forget_references();
+    device.check().unwrap();
+    let left: Vec<_> = device.tags().collect();
+    assert_eq!(left.len(), 1, "that of which a host has memory: {left:?}");
+    let (lost, views, is_referenced) = &left[0];
+    assert_eq!((*lost, views.len(), *is_referenced), (tag(8), 1, false));
+}
+
+#[test]
 fn what_is_taken_by_force_before_the_answer_keeps_its_addresses_until_then() {
     let mut device = device();
     let what = Selection::Free(8 * BLOCK);

@@ -143,7 +143,7 @@ impl Reactor {
         let sources = engine
             .device_ids()
             .filter_map(|(id, name)| Some((id, setup.fabrics.get(name)?.clone())));
-        let sources: Vec<_> = sources.collect();
+        let (sources, window): (Vec<_>, _) = (sources.collect(), engine.window());
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
         let can_refuse = refuse_descriptors(&listener);
         let records = [adopted.found_anew, std::mem::take(&mut effects.records)];
@@ -166,7 +166,7 @@ impl Reactor {
             destroyed: BTreeSet::new(),
             copying: BTreeMap::new(),
             domains: Domains::default(),
-            stewards: Stewards::start(sources.into_iter())?,
+            stewards: Stewards::start(sources.into_iter(), window)?,
             sessions: Sessions::default(),
             closer: Closer::default(),
             lingering: Vec::new(),

@@ -123,6 +123,7 @@ impl Stewards {
     /// Starts a thread for each mailbox.
     pub(super) fn start(
         sources: impl Iterator<Item = (DeviceId, FabricSource)>,
+        window: WindowRange,
     ) -> Result<Self, ReactorError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_value_and_flags(0, flags)
@@ -133,7 +134,7 @@ impl Stewards {
             let theirs = (Arc::clone(&shared), Arc::clone(&event));
             let thread = thread::Builder::new()
                 .name("steward".to_owned())
-                .spawn(move || speak(&mailbox, devices, &theirs.0, &theirs.1))
+                .spawn(move || speak(&mailbox, (devices, window), &theirs.0, &theirs.1))
                 .map_err(|_| ReactorError::os("clone", Errno::EAGAIN))?;
             all.push(Voice {
                 devices,
@@ -221,6 +222,8 @@ impl Stewards {
             state.words.clear();
             state.wishes.clear();
             (state.heard, state.begins_anew, state.withdrawn) = (state.said, true, None);
+            // What the engine of after wants published is asked for before its first demand.
+            state.demand = None;
             voice.shared.changed.notify_all();
         }
     }
@@ -354,8 +357,13 @@ fn wish(ask: GroupAsk) -> Result<GroupWish, SegmentId> {
     })
 }
 
-fn speak(mailbox: &Mailbox, devices: Devices, shared: &Shared, event: &EventFd) {
-    let Some((source, terms)) = terms(mailbox) else {
+fn speak(
+    mailbox: &Mailbox,
+    (devices, window): (Devices, WindowRange),
+    shared: &Shared,
+    event: &EventFd,
+) {
+    let Some((source, terms)) = terms(mailbox, window) else {
         return;
     };
     let mut steward = Steward::new(terms);
@@ -383,7 +391,12 @@ fn answer(steward: &mut Steward, line: &mut Line, request: &Request) {
     steward.answered(now, answer.as_ref().map_err(|&unanswered| unanswered));
 }
 
-fn terms(mailbox: &Mailbox) -> Option<(&FabricSource, Terms)> {
+/// The part of the addresses of groups in which a host makes its own.
+fn part_of(source: &FabricSource) -> u8 {
+    u8::try_from(source.ld).unwrap_or(u8::MAX)
+}
+
+fn terms(mailbox: &Mailbox, window: WindowRange) -> Option<(&FabricSource, Terms)> {
     let source = mailbox.own.as_ref().or(mailbox.groups.as_ref())?;
     // Whole extents, fewer than 2^32 of them, since they were read.
     let extents = |bytes| Extents::holding(bytes).unwrap_or(Extents::new(u32::MAX));
@@ -391,6 +404,10 @@ fn terms(mailbox: &Mailbox) -> Option<(&FabricSource, Terms)> {
         ld: LdId(source.ld),
         region: mailbox.own.as_ref().map(|own| own.region),
         groups: mailbox.groups.as_ref().map(|groups| groups.region),
+        makes: mailbox
+            .groups
+            .as_ref()
+            .map(|groups| (window, part_of(groups))),
         step: extents(source.step),
         low: extents(source.low),
         high: extents(source.high),
@@ -432,7 +449,7 @@ fn unpublish_all(
     window: WindowRange,
     device: &mut Line,
 ) -> Result<(), Unanswered> {
-    let part = u8::try_from(source.ld).unwrap_or(u8::MAX);
+    let part = part_of(source);
     let door = Door::Cci(Cci::Memdev(MemdevId(source.memdev)));
     let mut manager = Line::to(source.directory.join(door.to_string()));
     for tag in steward::groups_there(|request| device.ask(request))? {

@@ -6,11 +6,15 @@
 //! group is looked for among the tags (5608h) before it is joined, and one without a reference is
 //! not there for anybody.
 //!
+//! One that begins may find that what this host has published is known to nobody here: the segment
+//! was forgotten, and the daemon died before it said so. So it looks once through all tags, and
+//! ends the references of those that were made here and that the engine did not say are published.
+//!
 //! What the host has of groups is read from the same list, log and poison list as all else of its
 //! logical device; here is what is different of it: an offer is taken as a whole or not at all, and
 //! the engine is told of groups, not of extents.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fabric_emu::cci::dcd::UpdatedExtentList;
 use fabric_emu::cci::dcd_management::{
@@ -19,13 +23,13 @@ use fabric_emu::cci::dcd_management::{
 };
 use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
 use fabric_emu::span::Span;
-use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, planted};
+use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, WindowRange, planted};
 
 use super::offers::list_of;
 use super::region::piece_of;
 use super::{MOST_PARTS, Region, Step, Steward, Unanswered, Whose};
 use crate::engine::command::{Capacity, HadGroup, NoGroup};
-use crate::engine::{Run, RunSet};
+use crate::engine::{Run, RunSet, is_made_in};
 
 /// Tags in one answer: a list that is longer is asked for in parts.
 const TAGS_AT_ONCE: u32 = 256;
@@ -41,14 +45,18 @@ pub enum GroupWish {
     Publish(GroupTag),
     /// It is not wanted any more: the tag, and whether this host has made it.
     Leave(GroupTag, bool),
+    /// It is known to nobody here and was made here: no other host joins it any more.
+    Unpublish(GroupTag),
 }
 
 impl GroupWish {
     const fn tag(self) -> GroupTag {
         match self {
-            Self::Make(_, tag) | Self::Join(_, tag) | Self::Publish(tag) | Self::Leave(tag, _) => {
-                tag
-            }
+            Self::Make(_, tag)
+            | Self::Join(_, tag)
+            | Self::Publish(tag)
+            | Self::Unpublish(tag)
+            | Self::Leave(tag, _) => tag,
         }
     }
 }
@@ -56,12 +64,15 @@ impl GroupWish {
 /// How far a wish has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GroupStep {
+    /// All tags are looked through.
+    Sweep(Looked),
     /// Looked for among the tags, from this one on, of a list of this generation, in so many parts
     /// so far.
     Look(GroupTag, Looked),
     Add(GroupTag, SelectionPolicy),
     Publish(GroupTag),
-    Unpublish(GroupTag),
+    /// And whether it is given back then.
+    Unpublish(GroupTag, bool),
     GiveBack(GroupTag),
 }
 
@@ -80,10 +91,37 @@ struct Awaited {
     until: Nanos,
     /// Until then it is looked for again where it is not there: it may just have been sealed.
     looks_until: Nanos,
+    /// It is another host's, and this one is given it.
+    is_shared: bool,
 }
 
 /// How long a group is looked for that is not published.
 const LOOKS_FOR: Nanos = Nanos::from_millis(300);
+
+impl Looked {
+    /// After one more part of the list, and whether there are others.
+    fn read(self, list: &ListTagsResponse) -> (Self, bool) {
+        let (read, generation) = (list.tags.len(), Some(list.generation_number));
+        let is_other = self.generation.is_some() && self.generation != generation;
+        let read_on = u32::try_from(read).unwrap_or(u32::MAX);
+        let looked = Self {
+            // Where it has changed in between, it is read from its beginning.
+            next: if is_other {
+                0
+            } else {
+                self.next.saturating_add(read_on)
+            },
+            generation: generation.filter(|_| !is_other),
+            parts: self.parts + 1,
+        };
+        let has_more = is_other || (read > 0 && looked.next < list.total_tags);
+        (looked, has_more)
+    }
+}
+
+const fn is_published(tag: &TagInformation) -> bool {
+    tag.flags & TagInformation::FM_HOLDS_REFERENCE != 0
+}
 
 type Had = BTreeMap<GroupTag, Vec<Run>>;
 
@@ -102,6 +140,10 @@ pub(super) struct Groups {
     bad: RunSet,
     pub(super) found_bad: Vec<Run>,
     retry_at: Nanos,
+    /// Where this host makes its own, as long as they are to be looked through.
+    sweeps: Option<(WindowRange, u8)>,
+    /// What the engine has said is to be published.
+    published: BTreeSet<GroupTag>,
 }
 
 fn runs_of(groups: &Had) -> RunSet {
@@ -109,7 +151,7 @@ fn runs_of(groups: &Had) -> RunSet {
 }
 
 impl Groups {
-    pub(super) fn new(number: u8) -> Self {
+    pub(super) fn new(number: u8, makes: Option<(WindowRange, u8)>) -> Self {
         Self {
             number,
             region: None,
@@ -120,17 +162,20 @@ impl Groups {
             bad: RunSet::default(),
             found_bad: Vec::new(),
             retry_at: Nanos::ZERO,
+            sweeps: makes,
+            published: BTreeSet::new(),
         }
     }
 
     /// Something is to be done now.
     pub(super) fn are_wanted(&self, now: Nanos) -> bool {
-        !self.wishes.is_empty() && now >= self.retry_at
+        let has_more = !self.wishes.is_empty() || self.sweeps.is_some();
+        has_more && now >= self.retry_at
     }
 
     /// What is still to be done now is not tried again before that.
     pub(super) fn rest(&mut self, until: Nanos) {
-        if !self.wishes.is_empty() {
+        if !self.wishes.is_empty() || self.sweeps.is_some() {
             self.retry_at = self.retry_at.max(until);
         }
     }
@@ -176,6 +221,24 @@ impl Groups {
         let before = self.held.replace(Had::new());
         let told = before.is_some_and(|held| held.is_empty());
         (!told).then(|| Capacity::Groups(Vec::new()))
+    }
+
+    /// The device was reset: what others sealed is of zeros now. What of it was to be had is not,
+    /// and what this host has sealed is published no more.
+    pub(super) fn was_reset(&mut self) -> Vec<Capacity> {
+        if planted!("group.serves_what_was_reset") {
+            return Vec::new();
+        }
+        let is_publishing = |wish: &GroupWish| matches!(wish, GroupWish::Publish(_));
+        self.wishes.retain(|wish| !is_publishing(wish));
+        let shared = self.awaited.iter().filter(|(_, it)| it.is_shared);
+        let shared: Vec<_> = shared.map(|(&tag, it)| (tag, it.segment)).collect();
+        let why = NoGroup::NotThere;
+        let words = shared.into_iter().map(|(tag, segment)| {
+            self.awaited.remove(&tag);
+            Capacity::NoGroup { segment, why }
+        });
+        words.collect()
     }
 
     /// Whether an offer under this tag is taken: how many extents it is.
@@ -282,8 +345,12 @@ impl Steward {
                 segment,
                 until,
                 looks_until: now.saturating_add(LOOKS_FOR),
+                is_shared: false,
             };
             groups.awaited.insert(tag, awaited);
+        }
+        if let GroupWish::Publish(tag) = wish {
+            groups.published.insert(tag);
         }
         // What is waited for was not told of: it was something of before that was to be left.
         let is_late = |tag| groups.awaited.contains_key(&tag);
@@ -316,8 +383,9 @@ impl Steward {
         };
         let unit = groups.region.map_or(1, |region| region.unit);
         let wish = (now >= groups.retry_at).then(|| groups.wishes.pop_front());
+        let sweeps = groups.sweeps.is_some() && now >= groups.retry_at;
         let step = match wish.flatten() {
-            None => None,
+            None => sweeps.then(|| GroupStep::Sweep(Looked::default())),
             Some(GroupWish::Make(segment, tag)) => {
                 if tag.extents().get().is_multiple_of(unit) {
                     Some(GroupStep::Add(tag, SelectionPolicy::Free))
@@ -330,7 +398,8 @@ impl Steward {
             }
             Some(GroupWish::Join(_, tag)) => Some(GroupStep::Look(tag, Looked::default())),
             Some(GroupWish::Publish(tag)) => Some(GroupStep::Publish(tag)),
-            Some(GroupWish::Leave(tag, true)) => Some(GroupStep::Unpublish(tag)),
+            Some(GroupWish::Leave(tag, true)) => Some(GroupStep::Unpublish(tag, true)),
+            Some(GroupWish::Unpublish(tag)) => Some(GroupStep::Unpublish(tag, false)),
             Some(GroupWish::Leave(tag, false)) => Some(GroupStep::GiveBack(tag)),
         };
         if let Some(step) = step.filter(|step| self.is_to_be_done(*step)) {
@@ -348,7 +417,7 @@ impl Steward {
         match step {
             GroupStep::Add(tag, _) | GroupStep::Look(tag, _) => groups.awaited.contains_key(&tag),
             GroupStep::GiveBack(tag) => !groups.spans(tag).is_empty(),
-            GroupStep::Publish(_) | GroupStep::Unpublish(_) => true,
+            GroupStep::Sweep(_) | GroupStep::Publish(_) | GroupStep::Unpublish(..) => true,
         }
     }
 
@@ -356,7 +425,7 @@ impl Steward {
     pub(super) fn group_request(&self, step: GroupStep) -> (Request, bool) {
         let tag = |tag: GroupTag| Tag(tag.bytes());
         match step {
-            GroupStep::Look(_, looked) => {
+            GroupStep::Look(_, looked) | GroupStep::Sweep(looked) => {
                 let asked = ListTagsRequest {
                     starting_index: looked.next,
                     max_tags: TAGS_AT_ONCE,
@@ -378,7 +447,7 @@ impl Steward {
                 let asked = ReferenceRequest { tag: tag(group) };
                 (Request::AddReference(asked), true)
             }
-            GroupStep::Unpublish(group) => {
+            GroupStep::Unpublish(group, _) => {
                 let asked = ReferenceRequest { tag: tag(group) };
                 (Request::RemoveReference(asked), true)
             }
@@ -401,13 +470,25 @@ impl Steward {
             (GroupStep::Look(tag, looked), Ok(Response::ListTags(list))) => {
                 self.looked(now, (tag, looked), list);
             }
+            (GroupStep::Sweep(looked), Ok(Response::ListTags(list))) => self.swept(looked, list),
             // The offer is in the log by now.
-            (GroupStep::Add(..), Ok(_)) => self.step = Step::Events,
+            (GroupStep::Add(tag, policy), Ok(_)) => {
+                let awaited = self.groups.as_mut().and_then(|it| it.awaited.get_mut(&tag));
+                if let Some(awaited) = awaited {
+                    awaited.is_shared = policy == SelectionPolicy::EnableSharedAccess;
+                }
+                self.step = Step::Events;
+            }
             // It is published no more, or never was.
             (
-                GroupStep::Unpublish(tag),
+                GroupStep::Unpublish(tag, gives_back),
                 Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput)),
-            ) => self.go_on(GroupStep::GiveBack(tag)),
+            ) => {
+                self.step = Step::Decide;
+                if gives_back {
+                    self.go_on(GroupStep::GiveBack(tag));
+                }
+            }
             // It is published, or was already, or is gone.
             (GroupStep::Publish(_), Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput))) => {
                 self.step = Step::Decide
@@ -440,23 +521,9 @@ impl Steward {
     /// A group is joined if it is among the tags, and published.
     fn looked(&mut self, now: Nanos, (tag, was): (GroupTag, Looked), list: &ListTagsResponse) {
         let found = list.tags.iter().find(|it| it.tag.0 == tag.bytes());
-        let published = |it: &TagInformation| it.flags & TagInformation::FM_HOLDS_REFERENCE != 0;
-        let (read, generation) = (list.tags.len(), Some(list.generation_number));
-        let is_other = was.generation.is_some() && was.generation != generation;
-        let looked = Looked {
-            // Where it has changed in between, it is read from its beginning.
-            next: if is_other {
-                0
-            } else {
-                was.next
-                    .saturating_add(u32::try_from(read).unwrap_or(u32::MAX))
-            },
-            generation: generation.filter(|_| !is_other),
-            parts: was.parts + 1,
-        };
-        let has_more = is_other || (read > 0 && looked.next < list.total_tags);
+        let (looked, has_more) = was.read(list);
         match found {
-            Some(it) if published(it) || planted!("group.joins_what_is_not_published") => {
+            Some(it) if is_published(it) || planted!("group.joins_what_is_not_published") => {
                 self.go_on(GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess));
             }
             None if has_more && looked.parts < MOST_PARTS => {
@@ -465,6 +532,32 @@ impl Steward {
             None if has_more => self.try_again(now, GroupStep::Look(tag, looked)),
             _ => self.is_not_there(now, tag),
         }
+    }
+
+    /// What was made here, is published, and is known to nobody here, is published no more.
+    fn swept(&mut self, was: Looked, list: &ListTagsResponse) {
+        let (looked, has_more) = was.read(list);
+        self.step = Step::Decide;
+        let Some((groups, (window, part))) = self.groups.as_mut().and_then(|it| {
+            let makes = it.sweeps?;
+            Some((it, makes))
+        }) else {
+            return;
+        };
+        let published = list.tags.iter().filter(|it| is_published(it));
+        let tags = published.filter_map(|it| GroupTag::from_bytes(it.tag.0).ok());
+        let stale = tags.filter(|tag| {
+            is_made_in(window, part, *tag)
+                && !groups.published.contains(tag)
+                && !planted!("group.stays_published_for_nobody")
+        });
+        // One that is freed here and not gone yet is left when it is.
+        let stale: Vec<_> = stale.map(GroupWish::Unpublish).collect();
+        groups.wishes.extend(stale);
+        if has_more && looked.parts < MOST_PARTS {
+            return self.step = Step::Group(GroupStep::Sweep(looked));
+        }
+        groups.sweeps = None;
     }
 
     /// It is looked for once more, or is none.
@@ -519,8 +612,10 @@ impl Steward {
                 segment(tag).map(|segment| GroupWish::Join(segment, tag))
             }
             GroupStep::Add(tag, _) => segment(tag).map(|segment| GroupWish::Make(segment, tag)),
+            GroupStep::Sweep(_) => None, // It is begun again.
             GroupStep::Publish(tag) => Some(GroupWish::Publish(tag)),
-            GroupStep::Unpublish(tag) => Some(GroupWish::Leave(tag, true)),
+            GroupStep::Unpublish(tag, true) => Some(GroupWish::Leave(tag, true)),
+            GroupStep::Unpublish(tag, false) => Some(GroupWish::Unpublish(tag)),
             GroupStep::GiveBack(tag) => Some(GroupWish::Leave(tag, false)),
         };
         // Others have their turn before it, but for those of the same group, which come after it.

@@ -58,6 +58,7 @@ fn terms(ld: LdId) -> Terms {
         ld,
         region: Some(0),
         groups: None,
+        makes: None,
         step: Extents::new(8),
         low: Extents::new(4),
         high: Extents::new(16),

@@ -51,6 +51,7 @@ pub(crate) fn terms(h: usize) -> Terms {
         ld: LdId(u16::try_from(h).unwrap_or(u16::MAX)),
         region: Some(0),
         groups: None,
+        makes: None,
         step: Extents::new(2),
         low: Extents::new(2),
         high: Extents::new(5),

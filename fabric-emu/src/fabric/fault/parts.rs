@@ -182,7 +182,8 @@ impl Fabric {
             return UNREACHABLE;
         };
         if std::mem::replace(gone, is_gone) && !is_gone {
-            device.power_cycle();
+            let freed = device.power_cycle();
+            self.freed(memdev, &freed);
         }
         if is_gone {
             let all = Span {

@@ -1,7 +1,7 @@
 //! Two hosts whose stewards have groups of one region, on a real fabric.
 
 use fabric_emu::cci::dcd_management::ListTagsRequest;
-use pool_core::{GroupTag, PoolAddr, SegmentId};
+use pool_core::{Bytes, GroupTag, PoolAddr, SegmentId};
 
 use super::*;
 use crate::engine::command::{HadGroup, NoGroup};
@@ -47,6 +47,8 @@ struct Two {
     is_deaf: bool,
     /// The device answers nobody.
     is_mute: bool,
+    /// The device answers so often and not again.
+    answers: u32,
     /// What the manager refuses with, so many times.
     refuses: (ReturnCode, u32),
 }
@@ -55,12 +57,19 @@ fn host(number: u16) -> Host {
     let terms = Terms {
         region: None,
         groups: Some(1),
+        makes: Some((window(), u8::try_from(number).unwrap())),
         ..terms(LdId(number))
     };
     Host {
         steward: Steward::new(terms),
         said: Vec::new(),
     }
+}
+
+/// Its upper half has four extents for each host.
+fn window() -> WindowRange {
+    let base = PoolAddr::new((1 << 40) - 64 * EXTENT_BYTES);
+    WindowRange::new(base, Bytes::new(128 * EXTENT_BYTES)).unwrap()
 }
 
 fn tag(number: u8, extents: u32) -> GroupTag {
@@ -80,6 +89,7 @@ impl Two {
             now: Nanos::from_millis(1_000),
             is_deaf: false,
             is_mute: false,
+            answers: u32::MAX,
             refuses: (ReturnCode::Busy, 0),
         };
         two.pass(20);
@@ -116,7 +126,9 @@ impl Two {
                 }
             };
             let is_manager = cci == Cci::Memdev(POOL);
-            if (is_manager && self.is_deaf) || (!is_manager && self.is_mute) {
+            let is_mute = self.is_mute || self.answers == 0;
+            self.answers -= u32::from(!is_manager && !is_mute);
+            if (is_manager && self.is_deaf) || (!is_manager && is_mute) {
                 host.steward.answered(self.now, Err(Unanswered::Unreached));
                 continue;
             }
@@ -136,6 +148,15 @@ impl Two {
             host.steward.answered(self.now, answer);
         }
         panic!("a round does not end");
+    }
+
+    /// The device loses power, and has it again.
+    fn reset(&mut self) {
+        let at = Picos::from_nanos(self.now.get());
+        for fault in [Fault::MemdevVanishes(POOL), Fault::MemdevReturns(POOL)] {
+            self.fabric.step(at, &Event::Fault(fault));
+        }
+        self.hosts.iter_mut().for_each(|host| host.said.clear());
     }
 
     fn pass(&mut self, millis: u64) {
@@ -318,7 +339,7 @@ fn what_a_manager_refuses_for_a_while_is_done_later() {
 
 #[test]
 fn a_group_that_is_listed_twice_or_in_part_is_none() {
-    let mut groups = super::super::groups::Groups::new(1);
+    let mut groups = super::super::groups::Groups::new(1, None);
     groups.region = Some(Region::with(64));
     let piece = |start: u64, extents: u64| DpaExtent {
         start_dpa: start * EXTENT_BYTES,
@@ -421,7 +442,95 @@ fn a_steward_that_begins_anew_says_which_groups_there_are() {
     );
 }
 
+/// A group that host 0 has made and published.
+fn published(two: &mut Two) -> GroupTag {
+    let tag = tag(1, 4);
+    two.wish(0, GroupWish::Make(segment(1), tag));
+    two.wish(0, GroupWish::Publish(tag));
+    tag
+}
+
+#[test]
+fn what_was_sealed_before_a_reset_is_joined_by_nobody_after_it_nor_published_again() {
+    let mut two = Two::new();
+    let tag = published(&mut two);
+    two.reset();
+    // Another life of the maker, which has not seen the reset yet.
+    two.hosts[0] = host(0);
+    let (now, publish) = (two.now, GroupWish::Publish(tag));
+    two.hosts[0].steward.wish(now, publish);
+    two.wish(1, GroupWish::Join(segment(2), tag));
+    two.pass(400);
+    assert_eq!(two.refused(1), [NoGroup::NotThere]);
+    two.wish(1, GroupWish::Join(segment(3), tag));
+    two.pass(400);
+    assert_eq!(two.refused(1), [NoGroup::NotThere]);
+}
+
+/// However far a host has come to join a group, once the device was reset it is told of none.
+fn what_is_half_joined_is_lost_with_a_reset() {
+    for answers in 0..24 {
+        let mut two = Two::new();
+        let tag = published(&mut two);
+        two.answers = answers;
+        two.hosts[1]
+            .steward
+            .wish(two.now, GroupWish::Join(segment(2), tag));
+        two.round(1);
+        let was_told = two.last(1).iter().any(|group| group.asked_for.is_some());
+        two.reset();
+        two.answers = u32::MAX;
+        two.pass(600);
+        let words = two.hosts[1].said.iter().filter_map(|word| match word {
+            Capacity::Groups(groups) => Some(groups),
+            _ => None,
+        });
+        let told = words.flatten().find(|group| group.asked_for.is_some());
+        assert_eq!(told, None, "after {answers} answers");
+        assert!(was_told || !two.refused(1).is_empty(), "{answers}");
+    }
+}
+
+#[test]
+fn a_group_that_is_half_joined_is_lost_with_its_device() {
+    what_is_half_joined_is_lost_with_a_reset();
+}
+
+/// What a daemon that died has published, and has forgotten since.
+fn what_is_published_for_nobody_is_left() {
+    let mut two = Two::new();
+    let (gone, kept) = (tag(1, 4), tag(2, 4));
+    for (number, tag) in [(1, gone), (2, kept)] {
+        two.wish(0, GroupWish::Make(segment(number), tag));
+        two.wish(0, GroupWish::Publish(tag));
+    }
+    // It has none of them any more, for they were taken from it.
+    for tag in [gone, kept] {
+        two.wish(0, GroupWish::Leave(tag, false));
+    }
+    assert_eq!((two.really(), two.tags()), ([0, 0], 2));
+    // That of another host is none of its business.
+    two.hosts[1] = host(1);
+    two.pass(200);
+    assert_eq!(two.tags(), 2);
+    two.hosts[0] = host(0);
+    two.hosts[0].steward.wish(two.now, GroupWish::Publish(kept));
+    two.is_deaf = true;
+    two.pass(50);
+    two.is_deaf = false;
+    two.pass(200);
+    assert_eq!(two.tags(), 1);
+    two.wish(1, GroupWish::Join(segment(3), kept));
+    assert_eq!(two.really(), [0, 4], "what is known is published still");
+}
+
+#[test]
+fn what_this_host_has_published_and_nobody_here_knows_is_published_no_more() {
+    what_is_published_for_nobody_is_left();
+}
+
 /// Catches: group.joins_what_is_not_published, group.takes_any_offer
+/// Catches: group.serves_what_was_reset, group.stays_published_for_nobody
 /// Catches: group.tells_what_is_to_be_left
 #[cfg(feature = "fault")]
 #[test]
@@ -432,6 +541,14 @@ fn planted_bugs_of_groups_are_found() {
             a_group_goes_its_way as fn(),
         ),
         ("group.takes_any_offer", offers_of_others_are_declined),
+        (
+            "group.stays_published_for_nobody",
+            what_is_published_for_nobody_is_left,
+        ),
+        (
+            "group.serves_what_was_reset",
+            what_is_half_joined_is_lost_with_a_reset,
+        ),
         (
             "group.tells_what_is_to_be_left",
             what_is_joined_again_is_not_what_is_left,
