@@ -21,6 +21,8 @@ pub struct Mix {
     pub ddr_extents: u32,
     /// Extents of each host's own pooled memory.
     pub pooled_extents: u32,
+    /// Extents of groups that a host may have; none where there are no groups.
+    pub group_extents: u32,
     /// Extents that all hosts share.
     pub shared_extents: u32,
     /// Lines of each of them that anybody writes.
@@ -70,6 +72,11 @@ impl Mix {
             shipped,
             ddr_extents: one_of(&mut rng, &[12, 16, 24]),
             pooled_extents: one_of(&mut rng, &[6, 10, 16]),
+            group_extents: if shipped {
+                0
+            } else {
+                one_of(&mut rng, &[0, 6, 12])
+            },
             shared_extents: one_of(&mut rng, &[1, 2, 4]),
             shared_lines: 3,
             cache_lines: one_of(&mut rng, &[4, 8, 16, 64]),
@@ -110,6 +117,7 @@ impl Mix {
             shipped: true,
             ddr_extents: 12,
             pooled_extents: 6,
+            group_extents: 0,
             shared_extents: 1,
             shared_lines: 4,
             is_exact: true,
@@ -176,13 +184,14 @@ impl fmt::Display for Mix {
         let topology = if self.shipped { "four-hosts" } else { "small" };
         write!(
             f,
-            "{} hosts of {topology}; extents: {} ddr, {} pooled{}, {} shared; {} chunks of a heap; \
-             {} cache lines; messages: {} % lost, {} % doubled, {} % late; clocks within {} ppm; \
-             faults:",
+            "{} hosts of {topology}; extents: {} ddr, {} pooled{}, {} of groups, {} shared; \
+             {} chunks of a heap; {} cache lines; messages: {} % lost, {} % doubled, {} % late; \
+             clocks within {} ppm; faults:",
             self.hosts,
             self.ddr_extents,
             self.pooled_extents,
             if self.persistent { " (persistent)" } else { "" },
+            self.group_extents,
             self.shared_extents,
             self.heap_chunks,
             self.cache_lines,

@@ -57,6 +57,18 @@ macro_rules! kinds {
                 )
             }
 
+            /// Whether it is done with groups that hosts share.
+            pub(crate) const fn is_of_groups(self) -> bool {
+                matches!(
+                    self,
+                    Self::MakeGroup
+                        | Self::Join
+                        | Self::WriteGroup
+                        | Self::SealGroup
+                        | Self::ReadGroup
+                )
+            }
+
             pub(crate) const fn group(self) -> Group {
                 match self { $(Self::$kind => Group::$group,)* }
             }
@@ -90,6 +102,16 @@ kinds! {
     Create = "create", 150, Work;
     /// It asks for a domain.
     CreateDomain = "create-domain", 100, Work;
+    /// It asks for a group that hosts share.
+    MakeGroup = "make-group", 80, Work;
+    /// It joins one that somebody was told of.
+    Join = "join", 150, Work;
+    /// It writes a line of a group.
+    WriteGroup = "write-group", 150, Work;
+    /// It seals a group that it has written.
+    SealGroup = "seal-group", 40, Work;
+    /// It reads a line of a group.
+    ReadGroup = "read-group", 200, Work;
     /// It opens a segment by name.
     Open = "open", 160, Work;
     /// It asks again for what it holds.
@@ -181,6 +203,8 @@ kinds! {
     DeviceVanishes = "device-vanishes", 1, Fault;
     /// The fabric manager takes memory of a host by force.
     TakeBack = "take-back", 6, Fault;
+    /// The fabric manager takes a group of a host by force.
+    TakeGroup = "take-group", 4, Fault;
     /// The next builds fail.
     BuildFails = "build-fails", 10, Fault;
     /// The next copy fails.

@@ -27,7 +27,7 @@ const fn bug(name: &'static str, seeds: u64) -> Bug {
 }
 
 /// Every bug that must be found.
-pub const BUGS: [Bug; 61] = [
+pub const BUGS: [Bug; 70] = [
     bug("cache.drops_what_was_written", 32),
     bug("capacity.frees_what_is_gone", 128),
     bug("capacity.grants_what_is_bad", 32),
@@ -48,6 +48,11 @@ pub const BUGS: [Bug; 61] = [
     bug("frames.frees_the_head_first", 128),
     bug("frames.hides_what_it_gives_up", 128),
     bug("frames.keeps_what_it_gives_up", 32),
+    bug("group.goes_while_somebody_has_it", 128),
+    bug("group.is_left_in_use", 32),
+    bug("group.is_published_unsealed", 32),
+    bug("group.joins_what_is_not_published", 32),
+    bug("group.stays_published", 128),
     bug("host.a_span_to_a_deadline_wraps", 32),
     bug("host.any_copy_repairs", 32),
     bug("host.downgrade_keeps_the_write_right", 32),
@@ -66,6 +71,7 @@ pub const BUGS: [Bug; 61] = [
     bug("host.the_condemned_are_heard", 128),
     bug("member.releases_before_version", 32),
     bug("place.aligns_the_offset", 32),
+    bug("place.makes_groups_anywhere", 32),
     bug("pool.drains_in_the_wrong_order", 128),
     bug("pool.frees_the_last_into_another_word", 32),
     bug("pool.frees_the_last_that_is_told", 32),
@@ -77,13 +83,16 @@ pub const BUGS: [Bug; 61] = [
     bug("recover.sweeps_before_it_rolls", 128),
     bug("recover.takes_an_id_each_time", 32),
     bug("seal.is_not_journaled", 32),
-    bug("sim.announces_nobody_again", 128),
+    bug("sim.announces_nobody_again", 512),
+    bug("sim.destroys_before_the_commit", 32),
     bug("sim.drops_a_record", 32),
     bug("sim.fences_nobody", 128),
     bug("sim.hands_out_what_was_there", 32),
+    bug("sim.keeps_lines_of_before", 128),
     bug("sim.keeps_stale_lines", 32),
     bug("sim.leaves_torn_lines", 128),
     bug("sim.says_of_nobody_that_it_is_gone", 32),
+    bug("sim.seals_what_is_in_its_caches", 128),
     bug("sim.skips_write_back", 32),
     bug("sim.starts_at_the_time_of_before", 32),
     bug("sim.waits_by_the_clock_of_another", 32),

@@ -141,7 +141,7 @@ impl Trace {
 }
 
 /// Everything rare that a long run has to reach: what never happened was not tested.
-pub const MARKS: [&str; 60] = [
+pub const MARKS: [&str; 69] = [
     "a request is repeated after a restart",
     "a stale request is refused",
     "a session that is over is refused",
@@ -202,4 +202,13 @@ pub const MARKS: [&str; 60] = [
     "a member dies between naming and adding a chunk",
     "the recovery of a heap dies",
     "a member dies while it gives a chunk back",
+    "a group is joined",
+    "a group is asked for that is not there",
+    "a group is not found",
+    "a group is read on another host",
+    "a group is read whose maker is dead",
+    "a group is read that its maker has no more",
+    "a line of a group is poisoned and told",
+    "a group is taken by force",
+    "a group ends",
 ];

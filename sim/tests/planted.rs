@@ -4,7 +4,7 @@
 use sim::planted::{BUGS, Bug, find};
 
 /// All of them, by name.
-const NAMES: [&str; 61] = [
+const NAMES: [&str; 70] = [
     "cache.drops_what_was_written",
     "capacity.frees_what_is_gone",
     "capacity.grants_what_is_bad",
@@ -25,6 +25,11 @@ const NAMES: [&str; 61] = [
     "frames.frees_the_head_first",
     "frames.hides_what_it_gives_up",
     "frames.keeps_what_it_gives_up",
+    "group.goes_while_somebody_has_it",
+    "group.is_left_in_use",
+    "group.is_published_unsealed",
+    "group.joins_what_is_not_published",
+    "group.stays_published",
     "host.a_span_to_a_deadline_wraps",
     "host.any_copy_repairs",
     "host.downgrade_keeps_the_write_right",
@@ -43,6 +48,7 @@ const NAMES: [&str; 61] = [
     "host.the_condemned_are_heard",
     "member.releases_before_version",
     "place.aligns_the_offset",
+    "place.makes_groups_anywhere",
     "pool.drains_in_the_wrong_order",
     "pool.frees_the_last_into_another_word",
     "pool.frees_the_last_that_is_told",
@@ -55,12 +61,15 @@ const NAMES: [&str; 61] = [
     "recover.takes_an_id_each_time",
     "seal.is_not_journaled",
     "sim.announces_nobody_again",
+    "sim.destroys_before_the_commit",
     "sim.drops_a_record",
     "sim.fences_nobody",
     "sim.hands_out_what_was_there",
+    "sim.keeps_lines_of_before",
     "sim.keeps_stale_lines",
     "sim.leaves_torn_lines",
     "sim.says_of_nobody_that_it_is_gone",
+    "sim.seals_what_is_in_its_caches",
     "sim.skips_write_back",
     "sim.starts_at_the_time_of_before",
     "sim.waits_by_the_clock_of_another",
@@ -85,6 +94,11 @@ const NAMES: [&str; 61] = [
 /// Catches: sim.keeps_stale_lines, sim.leaves_torn_lines, sim.skips_write_back
 /// Catches: sim.starts_at_the_time_of_before, sim.waits_by_the_clock_of_another
 /// Catches: host.a_span_to_a_deadline_wraps
+/// Catches: group.goes_while_somebody_has_it, sim.destroys_before_the_commit
+/// Catches: group.is_left_in_use, group.is_published_unsealed
+/// Catches: group.joins_what_is_not_published, group.stays_published
+/// Catches: place.makes_groups_anywhere, sim.keeps_lines_of_before
+/// Catches: sim.seals_what_is_in_its_caches
 /// Catches: capacity.frees_what_is_gone, capacity.grants_what_is_bad, capacity.loses_nothing
 /// Catches: steward.asks_no_engine, steward.trusts_what_was_reset
 /// Catches: cell.clears_the_intent_first, cell.ends_before_it_changes, cell.helps_without_a_note

@@ -435,7 +435,8 @@ impl Engine {
             let Some(device) = self.devices.get(&on) else {
                 continue;
             };
-            let theirs = groups.iter().filter(|(_, runs)| device.is_idle(runs));
+            let is_idle = |runs: &[Run]| device.is_idle(runs) || planted!("group.is_left_in_use");
+            let theirs = groups.iter().filter(|(_, runs)| is_idle(runs));
             idle.extend(theirs.map(|(&tag, runs)| (on, tag, runs.clone())));
         }
         for (on, tag, runs) in idle {

@@ -406,7 +406,10 @@ impl Engine {
     /// They are gone when nobody who could have mapped them is left: no holder, none that was told
     /// to let go, none awaited after a restart.
     pub(super) fn release_unprovable(&mut self, id: SegmentId) {
-        let unheld = |s: &super::Segment| s.holders.is_empty() && s.leaving.is_empty();
+        let forgets = planted!("group.goes_while_somebody_has_it");
+        let unheld = |s: &super::Segment| {
+            s.holders.is_empty() && (s.leaving.is_empty() || forgets && s.is_group)
+        };
         if self.grace_until.is_some() || !self.segments.get(&id).is_some_and(unheld) {
             return;
         }

@@ -22,7 +22,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fabric_emu::cci::dcd::UpdatedExtent;
 use pool_core::{DeviceId, EXTENT_BYTES};
 use pool_daemon::engine::command::Capacity;
 use pool_daemon::engine::{Engine, Run, RunSet};
@@ -339,20 +338,18 @@ impl Books {
         })
     }
 
-    /// A device is about to give these pieces back to the fabric.
-    pub(crate) fn gives_back(&self, device: DeviceId, pieces: &[UpdatedExtent]) -> Checked {
-        for piece in pieces {
-            let first = piece.start_dpa / EXTENT_BYTES;
-            let mut extents = first..first + piece.length / EXTENT_BYTES;
-            let owner = extents.find_map(|extent| {
-                let extent = u32::try_from(extent).ok()?;
-                self.owners.get(&(device.number(), extent))
-            });
-            holds(owner.is_none(), "given back is nobody's", || {
-                format!("{piece:?} has an extent of backing {owner:?}")
-            })?;
-        }
-        Ok(())
+    /// A device is about to give a piece back to the fabric: where it begins, behind the first
+    /// extent, and how many bytes there are.
+    pub(crate) fn gives_back(&self, device: DeviceId, (start, bytes): (u64, u64)) -> Checked {
+        let first = start / EXTENT_BYTES;
+        let mut extents = first..first + bytes / EXTENT_BYTES;
+        let owner = extents.find_map(|extent| {
+            let extent = u32::try_from(extent).ok()?;
+            self.owners.get(&(device.number(), extent))
+        });
+        holds(owner.is_none(), "given back is nobody's", || {
+            format!("{bytes} bytes at {start} of {device} have an extent of backing {owner:?}")
+        })
     }
 
     /// Whether it was said that an extent is bad, or it is not there.

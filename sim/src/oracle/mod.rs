@@ -3,10 +3,12 @@
 //!
 //! [`books`]: extents, ids, and what the journal says. [`contents`]: what readers of segments and
 //! of units of domains see. [`members`]: who lives, as domains say it. [`heap`]: what is in the
-//! heap of a host. [`shared`]: what users of extents see that several hosts share.
+//! heap of a host. [`groups`]: groups, over all hosts. [`shared`]: what users of extents see that
+//! several hosts share.
 
 pub(crate) mod books;
 pub(crate) mod contents;
+pub(crate) mod groups;
 pub(crate) mod heap;
 pub(crate) mod members;
 pub(crate) mod shared;

@@ -184,8 +184,14 @@ impl World {
             && let Some(segment) = SegmentId::new(ask.segment_id)
         {
             process.unmap(segment);
+            process.owes.remove(&segment);
         }
-        let (request_id, body) = (process.last_id, Some(body));
+        process.lets_go_before(&body);
+        let request_id = process.last_id;
+        if let request::Body::Seal(ask) = &body {
+            self.before_the_seal(h, pid, ask.segment_id);
+        }
+        let body = Some(body);
         self.post(h, pid, session::Request { request_id, body })
     }
 
@@ -195,7 +201,7 @@ impl World {
         let Some(client) = machine.processes.get(&pid).and_then(Process::client) else {
             return Ok(());
         };
-        if let Some(request::Body::Open(_)) = &request.body {
+        if let Some(request::Body::Open(_) | request::Body::Join(_)) = &request.body {
             machine.books.opens(client.number());
         }
         self.tell(h, Command::Request { client, request })
@@ -298,7 +304,7 @@ impl World {
                 let held: Vec<_> = process.held.keys().copied().collect();
                 for id in held {
                     match told(&id) {
-                        None => process.unmap(id),
+                        None => process.lets_go(id),
                         Some(told) => {
                             let held = process.held.get_mut(&id);
                             let moved = held.filter(|held| held.incarnation != told.incarnation);
@@ -348,7 +354,13 @@ impl World {
                 }
             }
             reply::Body::Done(_) => self.done(h, client, asked.as_ref())?,
-            reply::Body::Error(error) => self.mark_refusal(error.reason()),
+            reply::Body::Error(error) => {
+                let joins = matches!(asked, Some(request::Body::Join(_)));
+                if joins && error.reason() == ErrorReason::NotFound {
+                    self.trace.reached("a group is not found");
+                }
+                self.mark_refusal(error.reason());
+            }
             _ => {}
         }
         let Some(process) = self.machines[h].processes.get_mut(&pid) else {
@@ -366,7 +378,14 @@ impl World {
         if let (Some(request::Body::Seal(ask)), reply::Body::Error(_)) = (&asked, &body) {
             // It may be sealed, where this is a repetition: whoever is refused asks what it holds
             // before it accesses anything.
-            process.held.retain(|id, _| id.number() != ask.segment_id);
+            let group = process
+                .held
+                .iter()
+                .find(|(id, held)| id.number() == ask.segment_id && held.tag.is_some());
+            match group.map(|(id, _)| *id) {
+                Some(id) => process.unmap(id),
+                None => process.held.retain(|id, _| id.number() != ask.segment_id),
+            }
         }
         process.is_answered |= is_due;
         Ok(())
@@ -439,10 +458,7 @@ impl World {
                 process.wrote.insert(backing);
             }
         }
-        let slot = u8::try_from(granted.slot)
-            .ok()
-            .and_then(coherence::Slot::new);
-        let slot = slot.filter(|slot| *slot != coherence::Slot::DAEMON);
+        let slot = slot_of(granted);
         if let Some(slot) = slot {
             let before = machine.given.insert((id, slot), client);
             let is_its = before.is_none_or(|before| before == client);
@@ -454,6 +470,7 @@ impl World {
         if let Some(process) = machine.processes.get_mut(&pid) {
             process.held.insert(id, held);
         }
+        self.told_tag(&segment.tag, foreign)?;
         self.addresses_are_nobody_elses(h)
     }
 
@@ -506,7 +523,7 @@ impl World {
                     let held = process.held.get_mut(&id);
                     held.into_iter().for_each(|held| held.is_outdated = true);
                 } else {
-                    process.unmap(id);
+                    process.lets_go(id);
                 }
             }
             Some(event::Body::Changed(session::Changed { segment_id, .. })) => {
@@ -551,7 +568,10 @@ impl Machine {
             Some(Record::Segment(row)) => Some(row),
             _ => None,
         };
+        let first = files.first().and_then(|(id, _)| self.files.get(id));
+        let tag = first.and_then(|file| file.group);
         Ok(Held {
+            tag,
             access: granted.access(),
             incarnation: segment.incarnation,
             pieces,
@@ -594,6 +614,13 @@ fn mapped(
         mapped.push((backing, mapping));
     }
     Ok(mapped)
+}
+
+/// The place in a domain that somebody is given.
+fn slot_of(granted: &session::Granted) -> Option<coherence::Slot> {
+    let slot = u8::try_from(granted.slot).ok();
+    let slot = slot.and_then(coherence::Slot::new);
+    slot.filter(|slot| *slot != coherence::Slot::DAEMON)
 }
 
 /// Whether a client is of another tenant than a segment is.

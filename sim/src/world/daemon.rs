@@ -14,7 +14,9 @@ use pool_proto::common::v1::Pages;
 use pool_proto::session::v1::reply;
 
 use super::World;
+use super::groups::Voice;
 use super::heap::Heap;
+use super::lines::PRIVATE;
 use super::machine::{Loss, Order, Transfer, commit, rows};
 use super::plans;
 use crate::broken::{Checked, broken, holds};
@@ -115,6 +117,13 @@ impl World {
         if asks {
             self.refusals_change_nothing(h, &effects)?;
         }
+        if planted!("sim.destroys_before_the_commit") {
+            for action in &effects.actions {
+                if let Action::Destroy { backing } = action {
+                    self.is_to_go(h, *backing)?;
+                }
+            }
+        }
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
         let machine = &self.machines[h];
@@ -158,6 +167,9 @@ impl World {
             }
         };
         machine.books.commit(&machine.durable, records, known)?;
+        if self.groups.commit(h, &machine.durable, records)? {
+            self.trace.reached("a group is joined");
+        }
         let deaf = planted!("sim.drops_a_record");
         let mut ended = Vec::new();
         for record in records {
@@ -254,15 +266,13 @@ impl World {
                 };
                 return self.ordered(h, order);
             }
-            // No device of a plan has groups.
-            Action::Group { .. } | Action::Destroy { .. } => {
-                return broken("there are no groups", "something is done about one");
-            }
+            Action::Group { ask, .. } => return self.group_asked(h, ask),
+            Action::Destroy { backing } => return self.is_to_go(h, backing),
             Action::Withdrawn { runs, .. } => {
                 machine.books.withdrawn(&runs);
                 let now = machine.clock.says(self.now);
-                if let Some((steward, _)) = &mut machine.steward {
-                    steward.withdrawn(now, runs);
+                if let Some(voice) = &mut machine.steward {
+                    voice.steward.withdrawn(now, runs);
                 }
                 self.trace.reached("memory is given back to the fabric");
             }
@@ -338,18 +348,23 @@ impl World {
             if !machine.acts() {
                 return Ok(());
             }
-            let (Some((steward, device)), Some(engine)) = (&mut machine.steward, &machine.engine)
-            else {
+            let (Some(voice), Some(engine)) = (&mut machine.steward, &machine.engine) else {
                 return Ok(());
             };
-            let device = *device;
+            let (device, groups) = (voice.own, voice.groups);
             let Some(demand) = engine.demand(device) else {
                 return Ok(());
             };
-            let next = steward.next(now, &demand);
+            let next = voice.steward.next(now, &demand);
             let answer = match next {
                 Do::Rest(_) => return Ok(()),
-                Do::Say(Whose::Groups, _) => continue, // No region has groups here.
+                Do::Say(Whose::Groups, change) => {
+                    self.trace.note("said", [h as u64, said(&change), 0, 1]);
+                    if let Some(device) = groups {
+                        self.tell(h, Command::Capacity { device, change })?;
+                    }
+                    continue;
+                }
                 Do::Say(Whose::Own, change) => {
                     machine.books.told(&change);
                     self.trace.note("said", [h as u64, said(&change), 0, 0]);
@@ -363,23 +378,28 @@ impl World {
                     continue;
                 }
                 Do::Mailbox(request) => {
-                    if let Request::ReleaseDc(list) = &request {
-                        machine.books.gives_back(device, &list.extents)?;
-                    }
-                    self.lines.ask_device(h, &request)
+                    self.asks_device(h, &request)?;
+                    let answer = self.lines.ask_device(h, &request);
+                    self.asked_about_groups(&request, &answer)?;
+                    answer
                 }
                 Do::Manager(_) if self.rng.once_in(4) && !self.heals => {
                     Err(Unanswered::Refused(ReturnCode::ResourcesExhausted))
                 }
                 Do::Manager(request) => {
-                    self.trace.reached("more memory is asked for");
-                    self.lines.ask_manager(&request)
+                    self.asks_manager(h, &request)?;
+                    if matches!(request, Request::InitiateAdd(_)) {
+                        self.trace.reached("more memory is asked for");
+                    }
+                    let answer = self.lines.ask_manager(&request);
+                    self.asked_about_groups(&request, &answer)?;
+                    answer
                 }
             };
             self.hear_of_lost();
-            if let Some((steward, _)) = &mut self.machines[h].steward {
+            if let Some(voice) = &mut self.machines[h].steward {
                 let answer = answer.as_ref().map_err(|&unanswered| unanswered);
-                steward.answered(now, answer);
+                voice.steward.answered(now, answer);
             }
         }
         broken("a steward rests", format_args!("that of host {h} does not"))
@@ -430,6 +450,8 @@ impl World {
         machine.awaited.clear();
         machine.watched.clear();
         machine.heap.iter_mut().for_each(Heap::outlives);
+        machine.leaving_files.clear();
+        self.groups.daemon_dies(h);
         for process in machine.processes.values_mut() {
             process.connected = false;
         }
@@ -490,10 +512,16 @@ impl World {
             }
             Err(error) => return broken("a daemon starts from its journal", error),
         }
-        let is_dynamic = |(_, name): &(_, &str)| *name == "p0" && !self.mix.shipped;
-        let dynamic = engine.device_ids().find(is_dynamic);
-        let dynamic = dynamic.map(|(device, _)| device);
-        machine.steward = dynamic.map(|device| (Steward::new(plans::terms(h)), device));
+        let named = |name| {
+            let mut ids = engine.device_ids();
+            ids.find(|(_, it)| *it == name).map(|(id, _)| id)
+        };
+        let own = named("p0").filter(|_| !self.mix.shipped);
+        machine.steward = own.map(|own| Voice {
+            steward: Steward::new(plans::terms(&self.mix, &machine.plan, h)),
+            own,
+            groups: named("g0"),
+        });
         machine.books.begins_a_life();
         machine.engine = Some(engine);
         self.commit(h, &effects.records)?;
@@ -546,21 +574,28 @@ impl World {
         let runs = order.runs.iter();
         let extents: Vec<u32> = runs.flat_map(|run| run.first..run.end()).collect();
         let pooled = self.is_pooled(h, order.device);
+        let is_group = self.is_of_groups(h, order.device);
         // A fabric cuts no file out of what is another file still.
         let files = self.machines[h].files.values();
         let mut cut = files
-            .filter(|file| file.pooled)
+            .filter(|file| file.pooled == pooled && file.group.is_some() == is_group)
             .flat_map(|file| &file.extents);
-        if pooled && (cut.any(|extent| extents.contains(extent)) || !self.zero(h, &extents)) {
+        let is_cut = (pooled || is_group) && cut.any(|extent| extents.contains(extent));
+        if is_cut || pooled && !self.zero(h, (PRIVATE, &extents)) {
+            return Ok(Err(()));
+        }
+        let group = is_group.then(|| self.build_group(h, &extents));
+        if group == Some(None) {
             return Ok(Err(()));
         }
         let machine = &mut self.machines[h];
         let lines = extents.len() * super::memory::LINES as usize;
         let file = super::machine::File {
             pooled,
+            group: group.flatten(),
             shareable: order.shareable,
             kept: true,
-            ddr: vec![0; if pooled { 0 } else { lines }],
+            ddr: vec![0; if pooled || is_group { 0 } else { lines }],
             extents,
         };
         let before = machine.files.insert(id, file);
@@ -621,6 +656,8 @@ impl World {
                 self.build(h, 0)?;
             } else if !machine.copying.is_empty() {
                 self.copy(h)?;
+            } else if !machine.leaving_files.is_empty() {
+                self.destroy(h)?;
             } else if !self.work_on_words(h)? {
                 return Ok(());
             }

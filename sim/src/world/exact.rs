@@ -131,6 +131,7 @@ impl Machine {
             awaited,
             words,
             watched,
+            leaving_files,
             armed,
             spared,
             failing_builds,
@@ -144,10 +145,10 @@ impl Machine {
         write!(text, "{engine:?}{steward:?}{alive}{paused}{mapped}{boot}")?;
         write!(text, "{durable:?}{files:?}{processes:?}{building:?}")?;
         write!(text, "{copying:?}{work:?}{given:?}{awaited:?}{words:?}")?;
-        write!(text, "{watched:?}{armed:?} {spared} {failing_builds}")?;
+        write!(text, "{watched:?}{leaving_files:?}{armed:?} {spared}")?;
         write!(
             text,
-            " {failing_copies}{books:?}{contents:?}{eras:?}{heap:?}{is_refused}"
+            " {failing_builds} {failing_copies}{books:?}{contents:?}{eras:?}{heap:?}{is_refused}"
         )
     }
 }
@@ -267,7 +268,7 @@ impl World {
 
     /// All of it but for its lines.
     fn write_state(&self, text: &mut String) -> std::fmt::Result {
-        // Its mix is the same for all worlds that are compared.
+        // Its mix is the same for all worlds that are compared, and has no groups.
         let Self {
             mix: _,
             trace: _,
@@ -276,6 +277,8 @@ impl World {
             lines: _,
             machines,
             shared,
+            groups: _,
+            told_tags: _,
             marks,
             pids,
             is_device_gone,

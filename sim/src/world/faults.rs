@@ -5,7 +5,7 @@ use pool_core::units::LINE_BYTES;
 
 use super::World;
 use super::lines::{PRIVATE, address};
-use super::machine::{Loss, Process};
+use super::machine::{File, Loss, Process};
 use super::memory::LINES;
 use crate::broken::Checked;
 use crate::op::{Kind, Op};
@@ -65,6 +65,7 @@ impl World {
             Kind::Fence => self.condemn(h, 1),
             Kind::ClockJumps => self.clock_jumps(h, c),
             Kind::ClockStepsBack => self.clock_steps_back(h),
+            Kind::TakeGroup => return self.take_group(h, (c, d)),
             Kind::Two => return self.two(h, op),
             _ => self.fault_of_fabric(h, op),
         }
@@ -79,9 +80,11 @@ impl World {
                 self.lines.link(h, false);
             }
             Kind::Poison if c.is_multiple_of(2) => self.poison_shared(h, d),
+            Kind::Poison if c.is_multiple_of(3) => self.poison_group(h, d),
             Kind::Poison => self.poison_private(h, d),
             Kind::DeviceVanishes if self.lines.device(false) => {
                 self.trace.fault("device-vanishing", [0; 4]);
+                self.groups.device_is_lost(self.machines.len());
                 self.is_device_gone = true;
             }
             Kind::TakeBack if self.lines.want_back(h, c, true) => {
@@ -153,8 +156,10 @@ impl World {
             self.daemon_dies(h)?;
         }
         let machine = &mut self.machines[h];
-        machine.files.retain(|_, file| file.pooled && file.kept);
+        let outlives = |file: &File| file.pooled || file.group.is_some();
+        machine.files.retain(|_, file| outlives(file) && file.kept);
         machine.words.clear();
+        self.groups.host_dies(h);
         if machine.contents.all_unsettled() && lost > 0 {
             self.trace.reached("a line is lost with its host");
         }
@@ -206,7 +211,7 @@ impl World {
                 self.lines.link(h, true);
                 self.map_private(h);
             }
-            Kind::DeviceReturns => self.device_returns(),
+            Kind::DeviceReturns => return self.device_returns(),
             _ => {}
         }
         Ok(())
@@ -247,10 +252,11 @@ impl World {
 
     /// The device of all hosts' private memory is there again, and empty: nobody knows what is in
     /// the segments that lay there.
-    fn device_returns(&mut self) {
+    fn device_returns(&mut self) -> Checked {
         if !self.is_device_gone || !self.lines.device(true) {
-            return;
+            return Ok(());
         }
+        self.groups.device_is_lost(self.machines.len());
         self.is_device_gone = false;
         self.trace.reached("a device returns empty");
         self.trace.note("device-returns", [0; 4]);
@@ -261,5 +267,6 @@ impl World {
             machine.contents.emptied(emptied);
             self.map_private(h);
         }
+        self.look_at_groups()
     }
 }

@@ -42,6 +42,7 @@ impl World {
             self.end_all(h)?;
         }
         self.come_to_rest()?;
+        self.groups_end()?;
         self.shared.at_rest()?;
         self.lines.check()
     }
@@ -82,6 +83,17 @@ impl World {
         let waits = waiting.find(|(_, process)| process.connected && !process.is_answered);
         holds(waits.is_none(), "all are answered", || {
             format!("a process waits on host {h}: {waits:?}")
+        })
+    }
+
+    /// Of a group that nobody has nothing is left in the fabric.
+    fn groups_end(&mut self) -> Checked {
+        for _ in 0..8 {
+            self.pass(50_000_000)?;
+        }
+        let left = self.lines.all_groups();
+        holds(left.is_empty(), "nothing is left of groups", || {
+            format!("{left:?}")
         })
     }
 

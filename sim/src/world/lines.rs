@@ -10,6 +10,7 @@
 //! address of a host   1 << 40  its own pooled memory, extent after extent, from the first of its
 //!                              region on where a steward speaks for it
 //!                     2 << 40  what is shared, extent after extent
+//!                     3 << 40  groups, as the region of groups of its logical device has them
 //! ```
 
 use fabric_emu::cci::dcd::{DpaExtent, UpdatedExtent, UpdatedExtentList};
@@ -38,7 +39,14 @@ pub(crate) const PRIVATE: u64 = 1 << 40;
 /// Where it has what is shared.
 pub(crate) const SHARED: u64 = 2 << 40;
 
+/// Where it has groups.
+pub(crate) const GROUPS: u64 = 3 << 40;
+
+mod groups;
+
 const SHARED_TAG: Tag = Tag([0x5a; 16]);
+/// The region of groups, of the device of what is a host's own.
+pub(crate) const GROUP_REGION: u8 = 1;
 const SWITCH: SwitchId = SwitchId(0);
 /// Commands that a host is answered at most while it reads its log.
 const READS_MAX: usize = 16;
@@ -57,6 +65,8 @@ pub(crate) struct Lines {
     shared_bytes: u64,
     /// The region of each host's own memory, where a steward speaks for it.
     region: Option<u64>,
+    /// Where the region of groups begins behind it, in worlds that have any.
+    groups: Option<u64>,
     now: Picos,
     lost: Vec<(usize, u64)>,
 }
@@ -74,11 +84,11 @@ const fn tag_of(host: HostId) -> Tag {
 
 /// A few hosts, a switch, a device for what is their own and one for what is shared; both in small
 /// blocks.
-fn small(hosts: u8) -> Topology {
+fn small(hosts: u8, has_groups: bool) -> Topology {
     let mut topology = shapes::switched(hosts, hosts);
     let mut shared = topology.memdevs[0].clone();
-    for region in &mut topology.memdevs[0].regions {
-        region.is_sharable = false;
+    for (number, region) in topology.memdevs[0].regions.iter_mut().enumerate() {
+        region.is_sharable = has_groups && number == usize::from(GROUP_REGION);
     }
     for memdev in [&mut topology.memdevs[0], &mut shared] {
         memdev.dynamic = Bytes::new(u64::from(hosts) * GIB);
@@ -113,7 +123,7 @@ impl Lines {
                 Err(error) => return broken("the shipped topology is one", error),
             }
         } else {
-            (small(mix.hosts), 2)
+            (small(mix.hosts, mix.group_extents > 0), 2)
         };
         let mut topology = topology;
         for host in &mut topology.hosts {
@@ -131,6 +141,7 @@ impl Lines {
         let mut lines = Self {
             fabric,
             region,
+            groups: region.filter(|_| mix.group_extents > 0),
             private: MemdevId(0),
             shared: MemdevId(u16::from(memdevs) - 1),
             private_bytes: whole(mix.pooled_extents),
@@ -292,6 +303,16 @@ impl Lines {
                 self.place(h, memdev, tag).ok_or(NotNow)?
             }
         };
+        self.map_span(h, memdev, start, behind)
+    }
+
+    fn map_span(
+        &mut self,
+        h: usize,
+        memdev: MemdevId,
+        start: u64,
+        behind: Span,
+    ) -> Result<(), NotNow> {
         let span = Span::new(start, behind.bytes).ok_or(NotNow)?;
         let effects = self.step(&Event::Map {
             host: host(h),
@@ -308,7 +329,8 @@ impl Lines {
 
     /// The host maps its own pooled memory.
     pub(crate) fn map_private(&mut self, h: usize) -> Result<(), NotNow> {
-        self.map(h, self.private, PRIVATE, tag_of(host(h)))
+        self.map(h, self.private, PRIVATE, tag_of(host(h)))?;
+        self.map_groups(h)
     }
 
     /// The host is given what is shared, where it does not have it, and maps it.
@@ -383,9 +405,9 @@ impl Lines {
     pub(crate) fn want_back(&mut self, h: usize, pick: u16, forced_removal: bool) -> bool {
         let capacity = self.fabric.memdev(self.private).map(Memdev::capacity);
         let extents = capacity.and_then(|it| it.extents(LdId(host(h).0)).ok());
-        let extents = extents
-            .filter(|_| self.region.is_some())
-            .unwrap_or_default();
+        let region = self.region.unwrap_or(0);
+        let mut extents = extents.unwrap_or_default();
+        extents.retain(|extent| extent.span.start < region);
         let place = usize::from(pick).checked_rem(extents.len());
         let Some(extent) = place.and_then(|place| extents.get(place)) else {
             return false;
@@ -472,13 +494,16 @@ impl Lines {
 
     /// Loses the line behind an address of a host. False where there is none.
     pub(crate) fn poison(&mut self, h: usize, address: u64) -> bool {
-        let (memdev, tag, base) = if address >= SHARED {
+        let (memdev, tag, base) = if address >= GROUPS {
+            (self.private, tag_of(host(h)), GROUPS)
+        } else if address >= SHARED {
             (self.shared, SHARED_TAG, SHARED)
         } else {
             (self.private, tag_of(host(h)), PRIVATE)
         };
         let first = match self.region {
             Some(_) if base == PRIVATE => Some(0),
+            Some(_) if base == GROUPS => self.groups,
             _ => self.place(h, memdev, tag).map(|span| span.start),
         };
         let Some(dpa) = first.map(|first| first + (address - base)) else {

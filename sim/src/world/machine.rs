@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coherence::Slot;
-use pool_core::{BackingId, ClientId, DeviceId, Nanos, PoolAddr, SegmentId};
+use pool_core::{BackingId, ClientId, DeviceId, GroupTag, Nanos, PoolAddr, SegmentId};
 use pool_daemon::engine::Engine;
 use pool_daemon::engine::Run;
 use pool_daemon::engine::command::PeerIdentity;
 use pool_daemon::engine::effect::Action;
 use pool_daemon::engine::plan::Plan;
 use pool_daemon::journal::{Record, Rows, Table};
-use pool_daemon::steward::Steward;
 use pool_proto::common::v1::Access;
 use pool_proto::session::v1::request;
 
 use super::clocks::Clock;
+use super::groups::Voice;
 use super::heap::hand::Hand;
 use super::heap::{Heap, Part, Wish};
 use super::words::{Leased, Words};
@@ -41,6 +41,8 @@ pub(crate) enum Loss {
 pub(crate) struct File {
     /// It lies in pooled memory; otherwise in the host's DDR.
     pub(crate) pooled: bool,
+    /// It is of a group that hosts share, and lies in none of both.
+    pub(crate) group: Option<GroupTag>,
     /// Other tenants may come to map it.
     pub(crate) shareable: bool,
     /// The daemon has a descriptor of it.
@@ -83,6 +85,15 @@ pub(crate) struct Held {
     pub(crate) writers: u64,
     /// What it is of a heap.
     pub(crate) part: Option<Part>,
+    /// It is a group that hosts share.
+    pub(crate) tag: Option<GroupTag>,
+}
+
+impl Held {
+    /// It is a group that its holder may write, and so may seal.
+    pub(crate) fn may_be_sealed(&self) -> bool {
+        self.tag.is_some() && self.access == Access::ReadWrite
+    }
 }
 
 /// Where a process has a file mapped.
@@ -116,6 +127,8 @@ pub(crate) struct Process {
     /// What it has of the heap of its host, and what it wants the daemon to do for it.
     pub(crate) hand: Option<Hand>,
     pub(crate) wishes: VecDeque<Wish>,
+    /// Groups that it was told to let go: it is to say that it has.
+    pub(crate) owes: BTreeSet<SegmentId>,
 }
 
 impl Process {
@@ -135,6 +148,7 @@ impl Process {
             leased: BTreeMap::new(),
             hand: None,
             wishes: VecDeque::new(),
+            owes: BTreeSet::new(),
         }
     }
 
@@ -146,6 +160,32 @@ impl Process {
     /// It can send a request, and waits for none.
     pub(crate) fn is_idle(&self) -> bool {
         self.connected && self.session.is_some() && self.is_answered
+    }
+
+    /// It is told to let go of the segment. Of a group it has to say that it has.
+    pub(crate) fn lets_go(&mut self, segment: SegmentId) {
+        if self
+            .held
+            .get(&segment)
+            .is_some_and(|held| held.tag.is_some())
+        {
+            self.owes.insert(segment);
+        }
+        self.unmap(segment);
+    }
+
+    /// Of groups nobody proves that they are mapped no more: who asks that one ends, or ends
+    /// itself, has let go before.
+    pub(crate) fn lets_go_before(&mut self, body: &request::Body) {
+        let ends = |id: &SegmentId| match body {
+            request::Body::Free(ask) => id.number() == ask.segment_id,
+            request::Body::Detach(_) => true,
+            _ => false,
+        };
+        let held = self.held.iter();
+        let groups = held.filter(|(id, held)| held.tag.is_some() && ends(id));
+        let groups: Vec<_> = groups.map(|(id, _)| *id).collect();
+        groups.into_iter().for_each(|id| self.lets_go(id));
     }
 
     /// It holds the segment no more.
@@ -181,6 +221,7 @@ impl Process {
         self.leased.clear();
         self.hand = None;
         self.wishes.clear();
+        self.owes.clear();
         if self.tidy {
             self.mapped.clear();
         }
@@ -196,8 +237,8 @@ pub(crate) struct Machine {
     pub(crate) told_time: Nanos,
     /// `None` while the daemon is dead.
     pub(crate) engine: Option<Engine>,
-    /// Who speaks for the pooled device, where its memory comes and goes, and what that is.
-    pub(crate) steward: Option<(Steward, DeviceId)>,
+    /// Who speaks for the pooled device, where its memory comes and goes, and for groups.
+    pub(crate) steward: Option<Voice>,
     pub(crate) alive: bool,
     /// It does nothing, and does not know it.
     pub(crate) paused: bool,
@@ -217,6 +258,8 @@ pub(crate) struct Machine {
     pub(crate) awaited: Vec<(SegmentId, Slot, u32)>,
     pub(crate) words: BTreeMap<BackingId, Words>,
     pub(crate) watched: BTreeSet<BackingId>,
+    /// Files of groups that are to go.
+    pub(crate) leaving_files: VecDeque<BackingId>,
     /// How the next step of the daemon ends.
     pub(crate) armed: Option<Loss>,
     /// It goes through so many steps before that one.
@@ -254,6 +297,7 @@ impl Machine {
             awaited: Vec::new(),
             words: BTreeMap::new(),
             watched: BTreeSet::new(),
+            leaving_files: VecDeque::new(),
             armed: None,
             spared: 0,
             failing_builds: 0,
@@ -280,6 +324,12 @@ impl Machine {
     pub(crate) fn is_mapped(&self, backing: BackingId) -> bool {
         let maps = |process: &Process| process.mapped.contains_key(&backing);
         self.processes.values().any(maps)
+    }
+
+    /// The session of a process, as far as it knows of one, is over for the daemon.
+    pub(crate) fn gave_up(&self, pid: u32) -> bool {
+        let client = self.processes.get(&pid).and_then(Process::client);
+        client.is_none_or(|id| !self.durable.contains_key(&(Table::Clients, id.number())))
     }
 
     /// The process that is this client.
@@ -351,6 +401,17 @@ impl Machine {
             Some(Record::Segment(row)) if !row.freed => Some(row),
             _ => None,
         }
+    }
+}
+
+/// The row of a file.
+pub(crate) fn row_of_backing(
+    durable: &Durable,
+    backing: BackingId,
+) -> Option<&pool_proto::journal::v1::BackingRow> {
+    match durable.get(&(Table::Backings, backing.number())) {
+        Some(Record::Backing(row)) => Some(row),
+        _ => None,
     }
 }
 

@@ -3,14 +3,16 @@
 use fabric_emu::fabric::AccessError;
 use fabric_emu::span::Span;
 use pool_core::units::LINE_BYTES;
-use pool_core::{BackingId, DeviceId, SegmentId, planted};
+use pool_core::{BackingId, DeviceId, GroupTag, SegmentId, planted};
 use pool_daemon::journal::{Record, Table};
 
 use super::World;
-use super::lines::{PRIVATE, address, line_at};
+use super::groups::line_key;
+use super::lines::{GROUPS, PRIVATE, address, line_at};
 use super::machine::{Held, Machine, Transfer};
 use crate::broken::Checked;
 use crate::oracle::contents::Spot;
+use crate::oracle::groups::has;
 
 /// Lines of an extent that anybody writes.
 pub(crate) const LINES: u32 = 2;
@@ -37,6 +39,8 @@ pub(crate) fn mark_of(line: &[u8; 64]) -> Option<u64> {
 pub(crate) enum Place {
     Ddr(BackingId, usize),
     Pooled(u64),
+    /// At an address, if that is of the group of a tag still.
+    Group(u64, GroupTag),
 }
 
 impl Machine {
@@ -75,7 +79,9 @@ impl Machine {
     pub(crate) fn place(&self, backing: BackingId, extent: u32, line: u32) -> Option<Place> {
         let file = self.files.get(&backing)?;
         let of_device = *file.extents.get(usize::try_from(extent).ok()?)?;
-        Some(if file.pooled {
+        Some(if let Some(tag) = file.group {
+            Place::Group(address(GROUPS, of_device, line), tag)
+        } else if file.pooled {
             Place::Pooled(address(PRIVATE, of_device, line))
         } else {
             Place::Ddr(backing, usize::try_from(extent * LINES + line).ok()?)
@@ -110,6 +116,11 @@ impl World {
             .durable
             .get(&(Table::Devices, device.number().into()));
         matches!(row, Some(Record::Device(row)) if row.tier == "pooled")
+    }
+
+    pub(super) fn is_of_groups(&self, h: usize, device: DeviceId) -> bool {
+        let voice = self.machines[h].steward.as_ref();
+        voice.is_some_and(|voice| voice.groups == Some(device))
     }
 
     /// Lines of a host that were written and not written back, by address.
@@ -151,7 +162,10 @@ impl World {
                 }
                 Ok(())
             }
-            Place::Pooled(at) => {
+            Place::Group(at, tag) if !self.lines.is_of_group(h, at, tag) => {
+                Err(AccessError::Unreachable)
+            }
+            Place::Pooled(at) | Place::Group(at, _) => {
                 let done = self.lines.store(h, at, line_of(mark));
                 self.hear_of_lost();
                 if done == Err(AccessError::Unreachable) {
@@ -169,7 +183,10 @@ impl World {
                 let file = self.machines[h].files.get(&backing);
                 Ok(file.and_then(|file| file.ddr.get(line)).copied())
             }
-            Place::Pooled(at) => {
+            Place::Group(at, tag) if !self.lines.is_of_group(h, at, tag) => {
+                Err(AccessError::Unreachable)
+            }
+            Place::Pooled(at) | Place::Group(at, _) => {
                 let loaded = self.lines.load(h, at);
                 self.hear_of_lost();
                 if loaded == Err(AccessError::Unreachable) {
@@ -188,6 +205,10 @@ impl World {
             if let Some(span) = Span::new(at, LINE_BYTES) {
                 self.lines.write_back(h, span, true);
             }
+            if at >= GROUPS {
+                self.groups.lost(h, at);
+                continue;
+            }
             if let Some((extent, _)) = line_at(super::lines::SHARED, at) {
                 self.line_lost(h, extent);
                 continue;
@@ -201,14 +222,14 @@ impl World {
         }
     }
 
-    /// Zeroes extents of a host's pooled memory, through its caches. False where one cannot be.
-    pub(super) fn zero(&mut self, h: usize, extents: &[u32]) -> bool {
+    /// Zeroes extents behind an address of a host, through its caches. False where one cannot be.
+    pub(super) fn zero(&mut self, h: usize, (base, extents): (u64, &[u32])) -> bool {
         if planted!("sim.hands_out_what_was_there") {
             return true;
         }
         for &extent in extents {
             for line in 0..LINES {
-                let at = address(PRIVATE, extent, line);
+                let at = address(base, extent, line);
                 if self.store(h, Place::Pooled(at), 0).is_err() {
                     return false;
                 }
@@ -278,10 +299,21 @@ impl World {
         if held.access != pool_proto::common::v1::Access::ReadWrite || held.slot.is_some() {
             return Ok(());
         }
+        // As for a stale mapping: whose session was given up is trusted to write no group any more,
+        // which somebody else of its tenant may have sealed meanwhile.
+        if matches!(place, Place::Group(..)) && self.machines[h].gave_up(pid) {
+            return Ok(());
+        }
         let mark = self.mark();
         self.trace
             .note("stored", [h as u64, pid.into(), spot.0.number(), mark]);
         let stored = self.store(h, place, mark);
+        if let Place::Group(at, tag) = place {
+            return match self.groups.spot(tag, spot.1, spot.2) {
+                Some(spot) if stored.is_ok() => self.groups.stored((h, at), tag, spot, mark),
+                _ => Ok(()),
+            };
+        }
         let machine = &mut self.machines[h];
         if stored.is_ok() && machine.is_current(spot, &held) {
             machine.contents.stored(spot, mark);
@@ -297,6 +329,9 @@ impl World {
         let Some((spot, place, held)) = self.choose_line(h, pid, pick, choice) else {
             return Ok(());
         };
+        if let Place::Group(_, tag) = place {
+            return self.read_group(h, (tag, place), spot);
+        }
         let machine = &self.machines[h];
         if held.slot.is_some() || !machine.is_current(spot, &held) {
             return Ok(());
@@ -320,6 +355,42 @@ impl World {
             self.trace.reached("a line is read after its host died");
         }
         Ok(())
+    }
+
+    /// A holder reads a line of a group.
+    fn read_group(&mut self, h: usize, (tag, place): (GroupTag, Place), spot: Spot) -> Checked {
+        let Some(spot) = self.groups.spot(tag, spot.1, spot.2) else {
+            return Ok(());
+        };
+        let found = match self.load(h, place) {
+            Ok(found) => found,
+            Err(AccessError::Poisoned) => {
+                self.trace.reached("a line of a group is poisoned and told");
+                return self.groups.contents.told_poisoned(line_key(spot));
+            }
+            Err(_) => return Ok(()),
+        };
+        let numbers = [
+            h as u64,
+            spot.0.number(),
+            u64::from(spot.2),
+            found.unwrap_or(0),
+        ];
+        self.trace.note("group-load", numbers);
+        let Some(maker) = self.groups.maker(tag).filter(|maker| *maker != h) else {
+            return self.groups.contents.read(spot, found).map(drop);
+        };
+        if found.is_some_and(|found| found != 0) {
+            self.trace.reached("a group is read on another host");
+        }
+        if !self.machines[maker].alive {
+            self.trace.reached("a group is read whose maker is dead");
+        }
+        if !has(&self.machines[maker].durable, tag) {
+            self.trace
+                .reached("a group is read that its maker has no more");
+        }
+        self.groups.contents.read(spot, found).map(drop)
     }
 
     /// A line of a segment that a process holds.
@@ -358,7 +429,14 @@ impl World {
             Some(Record::Backing(row)) => row.charged_tenant_id != 0,
             _ => true,
         };
-        let stale: Vec<BackingId> = process.mapped.keys().copied().filter(stale).collect();
+        // Of a group nobody here proves that it is gone: its tenant is trusted to write it no more.
+        let is_group = |id: &BackingId| {
+            let file = machine.files.get(id);
+            file.is_some_and(|file| file.group.is_some())
+        };
+        let mapped = process.mapped.keys().copied();
+        let stale = mapped.filter(|id| stale(id) && !is_group(id));
+        let stale: Vec<BackingId> = stale.collect();
         let place = usize::from(pick).checked_rem(stale.len());
         let Some(backing) = place.and_then(|place| stale.get(place)) else {
             return Ok(());
@@ -384,12 +462,18 @@ impl World {
                 let machine = &self.machines[h];
                 let found = machine.find(&held, extent);
                 let place = found.and_then(|(id, at)| machine.place(id, at, line));
-                let Some(Place::Pooled(at)) = place else {
-                    continue;
+                let (at, tag) = match place {
+                    Some(Place::Pooled(at)) => (at, None),
+                    Some(Place::Group(at, tag)) => (at, Some(tag)),
+                    _ => continue,
                 };
                 if let Some(span) = Span::new(at, LINE_BYTES) {
                     self.lines.write_back(h, span, false);
                     self.hear_of_lost();
+                }
+                if let Some(spot) = tag.and_then(|tag| self.groups.spot(tag, extent, line)) {
+                    self.groups.contents.written_back(spot);
+                    continue;
                 }
                 let machine = &mut self.machines[h];
                 machine.contents.written_back((first.0, extent, line));

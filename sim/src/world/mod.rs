@@ -4,16 +4,20 @@
 //! [`lines`]: the fabric. [`machine`]: a host. [`clocks`]: which time it has. [`daemon`]: how it
 //! steps, commits, performs, dies and starts. [`clients`], [`requests`]: processes, and what they
 //! ask. [`memory`]: what they read and write. [`words`], [`members`]: domains. [`heap`]: the heap
-//! of a host. [`shared`]: extents of several hosts. [`faults`]: what goes wrong. [`heal`]: what
-//! must come of it once nothing does. [`exact`]: worlds in which everything is tried.
+//! of a host. [`shared`]: extents of several hosts. [`groups`]: groups that hosts share.
+//! [`faults`]: what goes wrong. [`heal`]: what must come of it once nothing does. [`exact`]: worlds
+//! in which everything is tried.
 
-use pool_core::Nanos;
+use std::collections::VecDeque;
+
 use pool_core::rng::Rng;
+use pool_core::{GroupTag, Nanos};
 use pool_daemon::engine::command::Operation;
 
 use crate::broken::Checked;
 use crate::mix::Mix;
 use crate::op::{Group, Kind, Op};
+use crate::oracle::groups::Groups;
 use crate::trace::Trace;
 
 mod clients;
@@ -21,6 +25,7 @@ mod clocks;
 mod daemon;
 mod exact;
 mod faults;
+mod groups;
 mod heal;
 pub(crate) mod heap;
 pub(crate) mod lines;
@@ -36,7 +41,7 @@ use clocks::Clock;
 use exact::Doomed;
 pub(crate) use exact::{Noted, Start};
 use lines::Lines;
-use machine::{Machine, Process};
+use machine::{Held, Machine, Process};
 use shared::Shared;
 
 /// After how many ops the whole fabric is looked at.
@@ -52,6 +57,9 @@ pub(crate) struct World {
     lines: Lines,
     machines: Vec<Machine>,
     shared: Shared,
+    groups: Groups,
+    /// Tags that somebody was told.
+    told_tags: VecDeque<GroupTag>,
     marks: u64,
     pids: u32,
     is_device_gone: bool,
@@ -73,9 +81,9 @@ impl World {
     pub(crate) fn over(lines: Lines, mix: Mix, kept: usize) -> Checked<Self> {
         let mut machines = Vec::new();
         let mut rng = Rng::new(mix.seed);
-        for _ in 0..mix.hosts {
+        for h in 0..mix.hosts {
             let clock = Clock::boots(&mut rng, &mix, Nanos::ZERO);
-            machines.push(Machine::new(plans::plan(&mix)?, clock));
+            machines.push(Machine::new(plans::plan(&mix, h)?, clock));
         }
         let mut world = Self {
             trace: Trace::new(kept),
@@ -84,6 +92,8 @@ impl World {
             lines,
             machines,
             shared: Shared::new(mix.hosts, mix.shared_extents),
+            groups: Groups::default(),
+            told_tags: VecDeque::new(),
             marks: 0,
             pids: 100,
             is_device_gone: false,
@@ -135,7 +145,10 @@ impl World {
             Kind::Build => machine.acts() && !machine.building.is_empty(),
             Kind::Copy => machine.acts() && !machine.copying.is_empty(),
             Kind::Words => machine.acts() && machine.has_words_to_do(),
-            Kind::Prove => machine.acts() && !machine.watched.is_empty(),
+            Kind::Prove => {
+                let waits = !machine.watched.is_empty() || !machine.leaving_files.is_empty();
+                machine.acts() && waits
+            }
             Kind::DaemonStarts => machine.acts() && machine.engine.is_none(),
             Kind::HostStarts => !machine.alive,
             Kind::HeapDies => machine.heap.as_ref().is_some_and(heap::Heap::is_there),
@@ -170,15 +183,23 @@ impl World {
         Ok(())
     }
 
+    fn prove_or_destroy(&mut self, h: usize, pick: u16) -> Checked {
+        self.destroy(h)?;
+        self.prove(h, pick)
+    }
+
     fn work(&mut self, h: usize, op: &Op) -> Checked {
         let [_, b, c, d] = op.picks;
+        if op.kind.is_of_groups() && self.mix.group_extents == 0 {
+            return Ok(());
+        }
         match op.kind {
             Kind::Spawn => return self.spawn(h, b, !c.is_multiple_of(5)),
             Kind::Build => return self.build(h, b),
             Kind::Copy => return self.copy(h),
             Kind::Words => return self.work_on_words(h).map(drop),
             Kind::Settle => return self.settle(h),
-            Kind::Prove => return self.prove(h, b),
+            Kind::Prove => return self.prove_or_destroy(h, b),
             Kind::Operate => return self.operate_by(h, op),
             Kind::Pass => {
                 let millis = self.rng.below(if c.is_multiple_of(8) { 4_000 } else { 40 });
@@ -210,6 +231,7 @@ impl World {
             Kind::Repeat => self.repeat(h, pid),
             Kind::Write => self.write(h, pid, c, d),
             Kind::Read => self.read(h, pid, c, d),
+            Kind::WriteGroup | Kind::ReadGroup => self.use_group(h, pid, op),
             Kind::WriteBack => self.write_back(h, pid, c),
             Kind::WriteStale => self.write_stale(h, pid, c),
             Kind::Lease => {
@@ -247,6 +269,9 @@ impl World {
             Kind::HeapUse | Kind::HeapTidy => process.hand.is_some(),
             Kind::Lease => held.any(|held| held.slot.is_some() && held.part.is_none()),
             Kind::Use | Kind::LetGo => !process.leased.is_empty(),
+            Kind::WriteGroup => held.any(Held::may_be_sealed),
+            Kind::SealGroup => process.is_idle() && held.any(Held::may_be_sealed),
+            Kind::ReadGroup => held.any(|held| held.tag.is_some()),
             Kind::Write | Kind::Read | Kind::WriteBack => {
                 held.any(|held| held.slot.is_none() && held.part.is_none())
             }
@@ -259,11 +284,12 @@ impl World {
 
     fn operate_by(&mut self, h: usize, op: &Op) -> Checked {
         let [_, _, c, d] = op.picks;
-        let devices = plans::DEVICES.len() - usize::from(self.mix.heap_chunks == 0);
-        let device = plans::DEVICES[usize::from(c) % devices].to_owned();
-        let most = match usize::from(c) % devices {
-            2 => self.mix.pooled_extents,
-            3 => plans::CHUNK_EXTENTS * self.mix.heap_chunks,
+        let devices = plans::devices(&self.mix);
+        let device = devices[usize::from(c) % devices.len()].to_owned();
+        let most = match device.as_str() {
+            "p0" => self.mix.pooled_extents,
+            "g0" => self.mix.group_extents,
+            "h0" => plans::CHUNK_EXTENTS * self.mix.heap_chunks,
             _ => self.mix.ddr_extents,
         };
         let operation = match d % 8 {

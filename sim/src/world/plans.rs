@@ -7,6 +7,7 @@ use pool_core::{Bytes, Extents, Nanos, PoolAddr, WindowRange};
 use pool_daemon::engine::plan::{Amount, DevicePlan, Plan, Quota, Tenancy, TenantPlan, TierPlan};
 use pool_daemon::steward::Terms;
 
+use super::lines::GROUP_REGION;
 use crate::broken::{Checked, broken};
 use crate::mix::Mix;
 
@@ -22,10 +23,21 @@ pub(crate) const USERS: [(u32, &str); 5] = [
 pub(crate) const TENANTS: [&str; 5] = ["alpha", "beta", "gamma", "uid-2000", "uid-2000/x"];
 /// The tiers.
 pub(crate) const TIERS: [&str; 2] = ["ddr", "pooled"];
+/// The tier of groups, in worlds that have any.
+pub(crate) const GROUP_TIER: &str = "common";
 /// The tier of the chunks of heaps, where hosts have any.
 pub(crate) const HEAP_TIER: &str = "hbm";
-/// The devices; the last one where hosts have heaps.
-pub(crate) const DEVICES: [&str; 4] = ["d0", "d1", "p0", "h0"];
+
+/// The devices of each host.
+pub(crate) fn devices(mix: &Mix) -> Vec<&'static str> {
+    let groups = (mix.group_extents > 0).then_some("g0");
+    let heap = (mix.heap_chunks > 0).then_some("h0");
+    ["d0", "d1", "p0"]
+        .into_iter()
+        .chain(groups)
+        .chain(heap)
+        .collect()
+}
 /// Names of segments; the first is that of one without.
 pub(crate) const NAMES: [&str; 4] = ["", "a", "b", "c"];
 
@@ -46,36 +58,38 @@ fn quota(request: u32, limit: u32) -> Quota {
 }
 
 /// How the steward of a host behaves.
-pub(crate) fn terms(h: usize) -> Terms {
+pub(crate) fn terms(mix: &Mix, plan: &Plan, h: usize) -> Terms {
     Terms {
         ld: LdId(u16::try_from(h).unwrap_or(u16::MAX)),
         region: Some(0),
-        groups: None,
-        makes: None,
+        groups: (mix.group_extents > 0).then_some(GROUP_REGION),
+        makes: u8::try_from(h).ok().map(|part| (plan.window, part)),
         step: Extents::new(2),
         low: Extents::new(2),
         high: Extents::new(5),
         idle: Nanos::from_millis(60),
         poll: Nanos::from_millis(4),
         retry: Nanos::from_millis(15),
-        patience: Nanos::from_millis(150),
+        // A group is looked for during 300 ms.
+        patience: Nanos::from_millis(if mix.group_extents > 0 { 450 } else { 150 }),
     }
 }
 
-/// Where segments have their addresses.
+/// Where segments have their addresses; as many for groups, where there are any.
 fn window(mix: &Mix) -> Checked<WindowRange> {
     let base = PoolAddr::new(0x2000_0000_0000 + bytes(5));
     // Chunks have addresses of their own, also those that somebody has not let go of.
-    let extents = match mix.heap_chunks {
+    let own = match mix.heap_chunks {
         0 => 96,
         chunks => 96 + CHUNK_EXTENTS * (chunks + 3),
     };
+    let extents = if mix.group_extents > 0 { 2 * own } else { own };
     WindowRange::new(base, Bytes::new(bytes(extents)))
         .or_else(|_| broken("the window is one", base))
 }
 
 /// The plan of a host.
-pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
+pub(crate) fn plan(mix: &Mix, h: u8) -> Checked<Plan> {
     let device = |name: &str, tier: &str, count| DevicePlan {
         name: name.to_owned(),
         tier: tier.to_owned(),
@@ -103,9 +117,8 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         request: Amount::Percent(10),
         limit: Amount::Percent(50),
     };
-    let window = window(mix)?;
     let mut plan = Plan {
-        window,
+        window: window(mix)?,
         tiers: TIERS.map(|name| TierPlan { name: name.into() }).to_vec(),
         devices: vec![
             device("d0", "ddr", ddr - ddr / 3),
@@ -136,6 +149,9 @@ pub(crate) fn plan(mix: &Mix) -> Checked<Plan> {
         pressure_deadline: Nanos::from_millis(1_000),
         reattach_grace: Nanos::from_millis(5_000),
     };
+    if mix.group_extents > 0 {
+        add_groups(&mut plan, mix, h);
+    }
     if mix.heap_chunks > 0 {
         let all = CHUNK_EXTENTS * mix.heap_chunks;
         plan.devices.push(device("h0", HEAP_TIER, all));
@@ -151,5 +167,23 @@ fn tier_of_heaps(plan: &mut Plan, all: u32, but_one: bool) {
     let most = all - CHUNK_EXTENTS * u32::from(but_one);
     if let Some(alpha) = plan.tenancy.tenants.first_mut() {
         alpha.quotas.insert(name, quota(0, most));
+    }
+}
+
+/// A tier of groups, and a device of it that is beside the other one of the fabric.
+fn add_groups(plan: &mut Plan, mix: &Mix, h: u8) {
+    let name = GROUP_TIER.to_owned();
+    plan.tiers.push(TierPlan { name: name.clone() });
+    let own = plan.devices.last().cloned();
+    plan.devices.extend(own.map(|own| DevicePlan {
+        name: "g0".to_owned(),
+        tier: name.clone(),
+        extents: Extents::new(mix.group_extents),
+        shared: Some(h),
+        ..own
+    }));
+    for (tenant, limit) in plan.tenancy.tenants.iter_mut().zip([1, 2, 3]) {
+        let limit = quota(0, mix.group_extents / limit);
+        tenant.quotas.insert(name.clone(), limit);
     }
 }

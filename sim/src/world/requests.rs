@@ -25,6 +25,8 @@ impl World {
         Some(match op.kind {
             Kind::Create => Body::Create(self.create(c, d)),
             Kind::CreateDomain => Body::Create(self.create_domain(c, d)),
+            Kind::MakeGroup => Body::Create(self.make_group(c, d)?),
+            Kind::Join => Body::Join(self.join_group(h, c, d)?),
             Kind::Open => {
                 let name = NAMES[1 + usize::from(c) % (NAMES.len() - 1)];
                 let name = match d % 4 {
@@ -35,7 +37,11 @@ impl World {
                 Body::Open(session::Open { name, access })
             }
             Kind::Refresh => Body::Refresh(session::Refresh { segment_id }),
-            Kind::Close => Body::Close(session::Close { segment_id }),
+            Kind::Close => {
+                let owes = self.machines[h].processes.get(&pid)?.owes.first();
+                let segment_id = owes.map_or(segment_id, |id| id.number());
+                Body::Close(session::Close { segment_id })
+            }
             Kind::Free => {
                 let force = d.is_multiple_of(2);
                 Body::Free(session::Free { segment_id, force })
@@ -57,13 +63,10 @@ impl World {
                 let tier = TIERS[usize::from(d) % TIERS.len()].to_owned();
                 Body::Relocate(session::Relocate { segment_id, tier })
             }
-            Kind::Seal => {
-                let known = self.writers_of(h, pid, segment_id);
-                let writers = known ^ u64::from(d.is_multiple_of(4));
-                Body::Seal(session::Seal {
-                    segment_id,
-                    writers,
-                })
+            Kind::Seal => Body::Seal(self.seal(h, pid, segment_id, d)),
+            Kind::SealGroup => {
+                let segment_id = self.group_to_seal(h, pid)?;
+                Body::Seal(self.seal(h, pid, segment_id, d))
             }
             Kind::Recall => {
                 let waits = self.wait_for_unit(h, pid, d);
@@ -74,6 +77,16 @@ impl World {
             Kind::Detach => Body::Detach(session::Detach {}),
             _ => return None,
         })
+    }
+
+    /// Now and then it is not known who wrote.
+    fn seal(&self, h: usize, pid: u32, segment_id: u64, d: u16) -> session::Seal {
+        let known = self.writers_of(h, pid, segment_id);
+        let writers = known ^ u64::from(d.is_multiple_of(8));
+        session::Seal {
+            segment_id,
+            writers,
+        }
     }
 
     fn create(&mut self, c: u16, d: u16) -> session::Create {
@@ -156,6 +169,13 @@ impl World {
         let segments: Vec<_> = segments.collect();
         let place = usize::from(pick / 8) % (segments.len() + 1);
         segments.get(place).copied().unwrap_or(u64::from(pick))
+    }
+
+    /// A group that a process may write.
+    fn group_to_seal(&self, h: usize, pid: u32) -> Option<u64> {
+        let mut held = self.machines[h].processes.get(&pid)?.held.iter();
+        let (id, _) = held.find(|(_, held)| held.may_be_sealed())?;
+        Some(id.number())
     }
 
     fn writers_of(&self, h: usize, pid: u32, segment: u64) -> u64 {
