@@ -245,6 +245,8 @@ impl Device {
             first: 0,
             count: self.index_space,
         });
+        // What is bad has lost a line; that all of it is lost is still to be told when it leaves.
+        let known = self.gone.minus(&self.bad);
         // Where one that left comes anew, nothing is known of it.
         self.bad = self.bad.common(present);
         let good = if planted!("capacity.grants_what_is_bad") {
@@ -260,7 +262,7 @@ impl Device {
         self.retired.add(&left)?;
         let in_use = all.minus(&self.free).minus(&self.retired);
         // What is bad is there: whoever has it may have the rest of it.
-        let lost = in_use.minus(&present.common(&all)).minus(&self.gone);
+        let lost = in_use.minus(&present.common(&all)).minus(&known);
         self.gone = in_use.minus(&good);
         Ok(Come {
             fresh: Extents::new(fresh.count()),
@@ -471,6 +473,18 @@ mod tests {
         assert_eq!(come, Come::default(), "it is there, and bad");
         d.give_back(&held).unwrap();
         assert_eq!((d.total().get(), d.free().get()), (6, 6));
+    }
+
+    #[test]
+    fn a_bad_extent_that_leaves_is_lost_like_any_other_and_told_once() {
+        let mut d = dynamic(8);
+        d.come(&runs(&[(0, 8)])).unwrap();
+        d.carve(Extents::new(4)).unwrap();
+        assert_eq!(d.spoil(&runs(&[(3, 1)])), Ok(runs(&[(3, 1)])));
+        let come = d.come(&runs(&[(4, 4)])).unwrap();
+        assert_eq!(come.lost, runs(&[(0, 4)]), "the bad one is among them");
+        let again = d.come(&runs(&[(4, 4)])).unwrap();
+        assert_eq!(again, Come::default());
     }
 
     #[test]
