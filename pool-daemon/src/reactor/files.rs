@@ -74,14 +74,22 @@ impl Files {
     /// Takes a file over that the store does not have yet.
     ///
     /// A store that fails costs nothing but what it is for: until it is filled anew, the file is
-    /// kept by the daemon and its clients alone. Whether there is a store that works.
-    pub(super) fn add(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) -> bool {
+    /// kept by the daemon and its clients alone. Who needs more asks [`Files::is_kept`].
+    pub(super) fn add(&mut self, backing: BackingId, device: DeviceId, file: OwnedFd) {
         crash_point!("store.before-put");
         let put = self.store.put(backing, file.as_fd());
         crash_point!("store.after-put");
         self.take_over(backing, device, file);
         self.refill_after(put, backing);
-        self.refill_at.is_none()
+    }
+
+    /// Whether the store has the file for certain: it works, has a place for it, and has answered.
+    pub(super) fn is_kept(&mut self, backing: BackingId) -> bool {
+        if self.refill_at.is_none() {
+            let settled = self.store.settle();
+            self.refill_after(settled, backing);
+        }
+        self.refill_at.is_none() && !self.left_out.contains(&backing)
     }
 
     fn refill_after(&mut self, outcome: Result<(), StoreError>, backing: BackingId) {
@@ -333,6 +341,7 @@ mod tests {
         }
         let kept = || lock(&store.0).ids.iter().copied().collect::<Vec<_>>();
         assert_eq!((kept(), files.refill_at()), (ids[..2].to_vec(), None));
+        assert_eq!(ids.map(|id| files.is_kept(id)), [true, true, false, false]);
         // One that never was in the store leaves no place, one that was does.
         files.discard(ids[2]);
         files.forget(ids[2]);

@@ -218,7 +218,7 @@ impl Reactor {
             return Err(judged.err().unwrap_or(Refusal::UnknownClient));
         };
         // Where the store fails it is filled anew, and whoever brought the file has it as well.
-        let _is_kept = self.files.add(backing, device, master);
+        self.files.add(backing, device, master);
         Ok(backing)
     }
 

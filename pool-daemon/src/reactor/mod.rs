@@ -363,14 +363,13 @@ impl Reactor {
         Ok(())
     }
 
-    /// Fills a store that failed; whether it works.
-    fn refill_store(&mut self, now: Nanos) -> bool {
+    /// Fills a store that failed.
+    fn refill_store(&mut self, now: Nanos) {
         self.files.refill(now);
         if let Err(error) = self.watch_store() {
             // Its end is then noticed with the next descriptor.
             tracing::warn!(%error, "the descriptor store cannot be waited for");
         }
-        self.files.refill_at().is_none()
     }
 
     /// Waits for the end of the store; one that is closed is not waited for any more.

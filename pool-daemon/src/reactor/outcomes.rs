@@ -57,9 +57,8 @@ impl Reactor {
                     pages: file.pages,
                     identity: file.identity,
                 };
-                let is_kept = self.files.add(backing, device, file.file);
-                let needs_no_store = is_kept || !self.engine.builds_for_contents(backing);
-                if needs_no_store || self.refill_store(clock::now()) {
+                self.files.add(backing, device, file.file);
+                if !self.engine.builds_for_contents(backing) || self.is_kept(backing) {
                     Ok(built)
                 } else {
                     // Contents that somebody has would be in a file, or end before one, that would
@@ -76,6 +75,16 @@ impl Reactor {
             Err(error) => Err(error),
         };
         self.step(Command::Built { backing, result });
+    }
+
+    /// Whether a file outlives this daemon, as far as its store goes. A store that has failed is
+    /// filled anew first, once in a while and not for each file: who waits for it waits for long.
+    fn is_kept(&mut self, backing: BackingId) -> bool {
+        let now = clock::now();
+        if self.files.refill_at().is_some_and(|at| at <= now) {
+            self.refill_store(now);
+        }
+        self.files.is_kept(backing)
     }
 
     /// Destroys what is proven to be nobody else's.

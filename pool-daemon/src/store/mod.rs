@@ -30,11 +30,19 @@ pub trait DescriptorStore: Send + std::fmt::Debug {
     /// Where the store does not answer.
     fn recover(&mut self) -> Result<Vec<(BackingId, OwnedFd)>, StoreError>;
 
-    /// Keeps a duplicate of `file`. When it returns, the death of the daemon does not lose it.
+    /// Keeps a duplicate of `file`. Once it is settled, the death of the daemon does not lose it.
     ///
     /// # Errors
     /// Where the store does not answer, or is full: that is no failure, and it keeps what it has.
     fn put(&mut self, backing: BackingId, file: BorrowedFd<'_>) -> Result<(), StoreError>;
+
+    /// Waits until all that was put before is kept for certain.
+    ///
+    /// # Errors
+    /// Where the store does not answer, or has lost something of it: fill it anew.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// After a failure: connects anew where that is needed, and keeps exactly `files`, but for
     /// those that there is no place for, which it tells. What it has is not sent again.

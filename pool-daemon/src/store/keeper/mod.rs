@@ -159,6 +159,10 @@ impl DescriptorStore for Keeper {
         self.with_link(|link| link.put(backing, file))
     }
 
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.with_link(|link| link.settle(0))
+    }
+
     /// Starts a new keeper where the old one is gone.
     fn refill(
         &mut self,
