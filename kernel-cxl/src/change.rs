@@ -123,6 +123,17 @@ pub enum ChangeError {
         /// How many.
         online: usize,
     },
+    /// A block was put online for what cannot be moved as well, by another one or at the start of
+    /// the machine: its memory may never come back. Have it put online as movable, after a start.
+    #[error("{block} of {device} is online in {zones:?} and not as movable memory alone")]
+    Unmovable {
+        /// The dax device.
+        device: String,
+        /// The block.
+        block: String,
+        /// The kernel's zones that it is in.
+        zones: String,
+    },
     /// The kernel has no such driver now. Load its module.
     #[error("the kernel has no driver {0} for dax devices: load its module")]
     NoDriver(&'static str),

@@ -19,6 +19,8 @@ use crate::change::ChangeError;
 use crate::region::DaxDevice;
 use crate::sysfs::{Folder, Sysfs, names, parse};
 
+/// Where memory is that can be moved, as a block that is online says it.
+const MOVABLE: &str = "Movable";
 /// How long the kernel may need for a device that it was told to make.
 const PATIENCE: Nanos = Nanos::from_millis(10_000);
 
@@ -185,11 +187,21 @@ impl Sysfs {
     /// Puts the memory of a dax device that `kmem` has online, where all of it can be moved.
     ///
     /// # Errors
-    /// What the kernel refuses. Blocks before that one are online.
+    /// What the kernel refuses. Blocks before that one are online. [`ChangeError::Unmovable`] where
+    /// one was online before, for what cannot be moved as well.
     pub fn put_online(&self, device: &str) -> Result<(), ChangeError> {
         for block in self.blocks_of(device)? {
             if !block.is_online {
                 block.folder.write("state", "online_movable")?;
+            }
+            let zones = block.folder.text("valid_zones")?.unwrap_or_default();
+            if zones != MOVABLE {
+                let (device, block) = (device.to_owned(), block.folder.name());
+                return Err(ChangeError::Unmovable {
+                    device,
+                    block,
+                    zones,
+                });
             }
         }
         Ok(())

@@ -153,6 +153,13 @@ fn dax_region(region: &Folder) -> Result<Option<DaxRegion>, SysfsError> {
 }
 
 impl DaxDevice {
+    /// Its number among those of its region. The first one, 0, is there for as long as the region
+    /// is, with memory or without; all others were cut.
+    #[must_use]
+    pub fn index(&self) -> Option<u64> {
+        in_order(&self.name).1.get(1).copied()
+    }
+
     /// One of them; `None` where it is gone.
     pub(crate) fn read(name: &str, folder: &Folder) -> Result<Option<Self>, SysfsError> {
         let Some(bytes) = folder.number("size")? else {

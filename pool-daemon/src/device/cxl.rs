@@ -21,6 +21,8 @@ use super::{Device, SetupError};
 use crate::config::{CxlMode, CxlSource};
 use crate::engine::command::WorldError;
 
+/// The sort of memory that is volatile, as the kernel names it.
+const RAM: &str = "ram";
 /// By how many bytes a region of several devices is interleaved.
 const GRANULARITY: u32 = 256;
 
@@ -31,13 +33,14 @@ const GRANULARITY: u32 = 256;
 pub fn open(source: &CxlSource) -> Result<Arc<dyn Device>, SetupError> {
     let sysfs = Sysfs::here();
     let (region, is_new) = find_or_make(&sysfs, source)?;
+    let claim = claim(&sysfs, &region)?;
     match source.mode {
-        CxlMode::DevDax => Ok(Arc::new(DaxDevice::open(sysfs, &region, is_new)?)),
+        CxlMode::DevDax => Ok(Arc::new(DaxDevice::open(sysfs, &region, is_new, claim)?)),
         CxlMode::Kmem => {
             let node = put_online(&sysfs, &region)?;
             // All of the node is the pool's: nothing is kept for others.
             let node = MemfdDevice::new(PagePolicy::Collapsed, Some(node), Bytes::ZERO)?;
-            Ok(Arc::new(node))
+            Ok(Arc::new(node.keeping(claim)))
         }
     }
 }
@@ -52,6 +55,11 @@ fn find_or_make(sysfs: &Sysfs, source: &CxlSource) -> Result<(String, bool), Set
     let wanted = Some(source.serials.clone());
     let mut found = topology.regions.iter();
     if let Some(region) = found.find(|region| wanted == serials_of(region)) {
+        if region.mode != RAM || !region.is_committed || !region.is_enabled {
+            return Err(SetupError::RegionUnusable {
+                region: region.name.clone(),
+            });
+        }
         if region.bytes() != source.size {
             return Err(SetupError::RegionSize {
                 region: region.name.clone(),
@@ -108,7 +116,7 @@ pub(super) fn in_use(region: &str, slice: &Slice) -> SetupError {
 }
 
 /// Keeps a region this daemon's, for as long as the value lives.
-pub(super) fn claim(sysfs: &Sysfs, region: &str) -> Result<Flock<OwnedFd>, SetupError> {
+fn claim(sysfs: &Sysfs, region: &str) -> Result<Flock<OwnedFd>, SetupError> {
     let folder = sysfs.region_folder(region);
     let folder = File::open(&folder).map_err(|error| crate::sys::failed("open", &error))?;
     Flock::lock(OwnedFd::from(folder), FlockArg::LockExclusiveNonblock).map_err(|_| {

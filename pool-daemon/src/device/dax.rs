@@ -6,8 +6,8 @@
 //! mapping, by the kernel, so that a device that vanishes meanwhile is an answer and not a signal.
 //!
 //! # How it ends
-//! The driver is taken away: the kernel ends each mapping, and waits for pages that somebody has
-//! pinned for I/O. What a stale holder has of the file leads nowhere from then on, also once
+//! The driver is taken away: the kernel ends each mapping. Whether it waits for pages that somebody
+//! has pinned for I/O depends on the kernel, and is not shown: see `docs/cxl.md`. What a stale holder has of the file leads nowhere from then on, also once
 //! its extents are in another slice: the kernel numbers a device anew while an old file of it is
 //! open. Since that may wait, a worker of its own does it ([`Device::asks_others`]). While honest
 //! holders have it, [`super::proof`] says so, and it does not come to that.
@@ -30,7 +30,7 @@ use pool_core::sync::{Mutex, lock};
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
-use super::cxl::{claim, identity, in_use, region, slices, told};
+use super::cxl::{identity, in_use, region, slices, told};
 use super::{Device, NewFile, Place, SetupError};
 use crate::engine::Run;
 use crate::engine::command::{FileIdentity, WorldError};
@@ -53,13 +53,19 @@ impl DaxDevice {
     ///
     /// # Errors
     /// Where the region is another daemon's, or a part of it is in use that no daemon cut.
-    pub fn open(sysfs: Sysfs, name: &str, is_new: bool) -> Result<Self, SetupError> {
-        let claim = claim(&sysfs, name)?;
+    pub fn open(
+        sysfs: Sysfs,
+        name: &str,
+        is_new: bool,
+        claim: Flock<OwnedFd>,
+    ) -> Result<Self, SetupError> {
         let found = region(&sysfs, name)?;
-        let whole = found.bytes();
         for slice in found.dax.iter().flat_map(|cut| &cut.devices) {
             let is_kmem = slice.driver.as_deref() == Some(DaxDriver::Kmem.name());
-            if slice.bytes == whole {
+            if is_first(slice) {
+                if slice.bytes == Bytes::ZERO {
+                    continue;
+                }
                 if slice.driver.is_some() && !is_new {
                     return Err(in_use(name, slice));
                 }
@@ -175,8 +181,7 @@ impl Device for DaxDevice {
     ) -> Result<usize, WorldError> {
         let mut removed = 0;
         for slice in self.slices()? {
-            // The first one of a region stays, without memory.
-            if slice.bytes == Bytes::ZERO {
+            if is_first(&slice) {
                 continue;
             }
             let is_known =
@@ -192,14 +197,20 @@ impl Device for DaxDevice {
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
         let numbers = sys::status(file)?.stands_for;
         let slices = self.slices()?;
-        let slice = slices.iter().find(|it| it.file == numbers && is_file(it));
         // Its numbers are nobody else's while this file of it is open: where there is none, it is
-        // gone already.
+        // gone already. One that lost its driver in a try that failed is still there.
+        let mut slices = slices.iter();
+        let slice = slices.find(|it| numbers.is_some() && it.file == numbers);
         match slice {
             Some(slice) => self.take_away(&slice.name).map_err(|error| told(&error)),
             None => Ok(()),
         }
     }
+}
+
+/// Whether it is the one that a region always has, which is no slice.
+fn is_first(slice: &Slice) -> bool {
+    slice.index() == Some(0)
 }
 
 fn is_file(slice: &Slice) -> bool {

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{Flock, OFlag};
 use nix::sys::memfd::MFdFlags;
 use pool_core::room::Room;
 use pool_core::units::{MIB, PAGE_BYTES};
@@ -61,6 +61,8 @@ pub struct MemfdDevice {
     room: Room,
     /// Whether files of hugetlb pages may be built.
     hugetlb: bool,
+    /// What keeps its memory this daemon's.
+    claim: Option<Flock<OwnedFd>>,
 }
 
 impl MemfdDevice {
@@ -89,7 +91,14 @@ impl MemfdDevice {
             floor,
             room: Room::here(),
             hugetlb,
+            claim: None,
         })
+    }
+
+    /// The same, which has a claim for as long as it lives.
+    pub(super) fn keeping(mut self, claim: Flock<OwnedFd>) -> Self {
+        self.claim = Some(claim);
+        self
     }
 
     fn build_huge(&self, bytes: Bytes) -> Result<NewFile, WorldError> {

@@ -226,6 +226,15 @@ pub enum SetupError {
         /// What is configured.
         wanted: Bytes,
     },
+    /// The region on these devices is none of volatile memory that is in use: whoever made it died
+    /// amid that, or wants it otherwise. Destroy it.
+    #[error(
+        "{region} lies on these devices and is not volatile, committed and enabled: destroy it"
+    )]
+    RegionUnusable {
+        /// Which.
+        region: String,
+    },
     /// Somebody else has made something of the region: the file of a dax device, or memory of a
     /// node. Take it from there first.
     #[error("{device} of {region} is in use by {driver}: take it from there first")]

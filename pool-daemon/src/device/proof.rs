@@ -19,8 +19,8 @@
 //! away has a lock of its own upon it, shared with all others (`flock`): the kernel keeps it for as
 //! long as the description is open or mapped by anybody, and refuses an exclusive one until then.
 //! A holder may take the lock off, and hides so. That gains it nothing: a dax device is
-//! destroyed by taking its driver away, which ends each mapping and waits for pages that are
-//! pinned, and its file leads nowhere from then on.
+//! destroyed by taking its driver away, which ends each mapping, and its file leads nowhere from
+//! then on. Pages that it has pinned are another matter: see `docs/cxl.md`.
 //!
 //! # What is relied on, and is therefore tried when a device is set up
 //! - The daemon owns the file: the kernel grants leases to the owner.

@@ -99,6 +99,8 @@ pub(super) fn run() -> anyhow::Result<()> {
     for (segment, _) in segments {
         segment.free(Force::Yes)?;
     }
+    daemon.is_at_rest()?;
+    let daemon = whole_device(&pool, daemon)?;
     drop(pool);
     daemon.is_at_rest()?;
     let left = eventually(Deadline::after(PATIENCE), || {
@@ -107,6 +109,20 @@ pub(super) fn run() -> anyhow::Result<()> {
     ensure!(left.is_ok(), "a dax device is left");
     say::told("all memory is free again, and the accounting balances");
     Ok(())
+}
+
+/// One segment that is all of the device, which the next daemon knows for one.
+fn whole_device(pool: &Pool, daemon: Daemon) -> anyhow::Result<Daemon> {
+    let create = Create::new("pooled", Bytes::new(512 * MIB)).name("all");
+    let segment = pool.create(&create.persistent())?;
+    write(&segment, 9)?;
+    daemon.kill()?;
+    let daemon = Daemon::start(DEVICES)?;
+    holds(&segment, 9)?;
+    another_reads("all", 9, &segment)?;
+    segment.free(Force::Yes)?;
+    say::told("a segment of the whole device outlives a daemon");
+    Ok(daemon)
 }
 
 /// The other process: opens a segment by name, and has to find what was written at the address
@@ -197,7 +213,7 @@ fn holds(segment: &Segment, seed: u64) -> anyhow::Result<()> {
 fn slices() -> anyhow::Result<Bytes> {
     let topology = Topology::read(&Sysfs::here())?;
     let files = topology.dax_devices();
-    let files = files.filter(|it| it.driver.as_deref() == Some("device_dax"));
+    let files = files.filter(|it| it.index() != Some(0));
     Ok(Bytes::new(files.map(|it| it.bytes.get()).sum()))
 }
 
