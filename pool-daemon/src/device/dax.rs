@@ -7,10 +7,11 @@
 //!
 //! # How it ends
 //! The driver is taken away: the kernel ends each mapping. Whether it waits for pages that somebody
-//! has pinned for I/O depends on the kernel, and is not shown: see `docs/cxl.md`. What a stale holder has of the file leads nowhere from then on, also once
-//! its extents are in another slice: the kernel numbers a device anew while an old file of it is
-//! open. Since that may wait, a worker of its own does it ([`Device::asks_others`]). While honest
-//! holders have it, [`super::proof`] says so, and it does not come to that.
+//! has pinned for I/O depends on the kernel, and is not shown: see `docs/cxl.md`. What a stale
+//! holder has of the file leads nowhere from then on, also once its extents are in another slice:
+//! the kernel numbers a device anew while an old file of it is open. Since it may wait, a worker
+//! of its own does it ([`Device::asks_others`]). While honest holders have it, [`super::proof`]
+//! says so, and it does not come to that.
 //!
 //! # After a death of the daemon
 //! Slices stay. One is known by the inode of its file, which the journal has; one that no row names
