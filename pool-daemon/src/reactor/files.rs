@@ -50,6 +50,8 @@ pub(super) struct Files {
     left_out: BTreeSet<BackingId>,
     /// Set while the store has failed: when it is filled anew.
     refill_at: Option<Nanos>,
+    /// It was filled anew since it worked, and failed again: from then on after a pause.
+    has_failed_again: bool,
 }
 
 impl Files {
@@ -60,6 +62,7 @@ impl Files {
             store,
             left_out: BTreeSet::new(),
             refill_at: None,
+            has_failed_again: false,
         }
     }
 
@@ -148,12 +151,15 @@ impl Files {
         self.refill_at = match self.store.refill(&files) {
             Ok(left_out) => {
                 self.left_out = left_out.into_iter().collect();
+                self.has_failed_again = false;
                 None
             }
             Err(error) => {
                 tracing::error!(%error, files = files.len(), "descriptors would not survive the \
                  daemon alone");
-                Some(now.saturating_add(REFILL_PAUSE))
+                let is_first = !std::mem::replace(&mut self.has_failed_again, true);
+                let pause = if is_first { Nanos::ZERO } else { REFILL_PAUSE };
+                Some(now.saturating_add(pause))
             }
         };
     }

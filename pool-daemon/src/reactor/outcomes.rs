@@ -80,8 +80,14 @@ impl Reactor {
     /// Whether a file outlives this daemon, as far as its store goes. A store that has failed is
     /// filled anew first, once in a while and not for each file: who waits for it waits for long.
     fn is_kept(&mut self, backing: BackingId) -> bool {
-        let now = clock::now();
-        if self.files.refill_at().is_some_and(|at| at <= now) {
+        for _ in 0..2 {
+            if self.files.is_kept(backing) {
+                return true;
+            }
+            let now = clock::now();
+            if self.files.refill_at().is_none_or(|at| at > now) {
+                return false;
+            }
             self.refill_store(now);
         }
         self.files.is_kept(backing)
