@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use pool_core::clock::{Deadline, eventually};
 use pool_core::{Bytes, Nanos};
 
-use crate::change::ChangeError;
+use crate::change_error::ChangeError;
 use crate::region::DaxDevice;
 use crate::sysfs::{Folder, Sysfs, names, parse};
 
@@ -58,8 +58,7 @@ impl Sysfs {
     /// # Errors
     /// Where it does not come within ten seconds.
     pub fn await_dax(&self, region: &str) -> Result<String, ChangeError> {
-        let folder = self.folder("sys/bus/cxl/devices").at(region);
-        let folder = folder.at(&region.replace("region", "dax_region"));
+        let folder = self.dax_region(region);
         let is_device = |name: &String| name.starts_with("dax") && name.contains('.');
         let came = eventually(Deadline::after(PATIENCE), || match names(&folder.path) {
             Ok(names) => names.into_iter().find(is_device).map(Ok),
@@ -277,8 +276,7 @@ impl Sysfs {
     }
 
     fn dax_region(&self, region: &str) -> Folder {
-        let folder = self.folder("sys/bus/cxl/devices").at(region);
-        folder.at(&region.replace("region", "dax_region"))
+        self.folder("sys/bus/cxl/devices").at(region).dax()
     }
 
     fn driver(&self, name: &str) -> Folder {

@@ -53,13 +53,7 @@ pub struct Decoder {
 
 impl Decoder {
     pub(crate) fn all(sysfs: &Sysfs) -> Result<Vec<Self>, SysfsError> {
-        let mut found = Vec::new();
-        for (name, folder) in sysfs.devices("cxl")? {
-            if name.starts_with("decoder") {
-                found.extend(Self::read(name, &folder)?);
-            }
-        }
-        Ok(found)
+        sysfs.each("decoder", Self::read)
     }
 
     /// How much it maps.

@@ -16,24 +16,24 @@
 
 #![forbid(unsafe_code)]
 
-mod change;
+mod change_error;
 mod dax;
 mod decoder;
-mod make;
 mod memdev;
 mod node;
 mod port;
 mod region;
+mod region_plan;
 mod sysfs;
 mod topology;
 
-pub use change::ChangeError;
+pub use change_error::ChangeError;
 pub use dax::DaxDriver;
 pub use decoder::{Decoder, DecoderKind};
-pub use make::{NewRegion, REGION_UNIT, RegionPlan};
 pub use memdev::Memdev;
 pub use node::{Node, Performance};
 pub use port::{Dport, Port, PortKind};
 pub use region::{DaxDevice, DaxMapping, DaxRegion, Region};
+pub use region_plan::{NewRegion, REGION_UNIT, RegionPlan};
 pub use sysfs::{Sysfs, SysfsError};
 pub use topology::Topology;

@@ -30,13 +30,7 @@ pub struct Memdev {
 
 impl Memdev {
     pub(crate) fn all(sysfs: &Sysfs) -> Result<Vec<Self>, SysfsError> {
-        let mut found = Vec::new();
-        for (name, folder) in sysfs.devices("cxl")? {
-            if name.starts_with("mem") {
-                found.extend(Self::read(name, &folder)?);
-            }
-        }
-        Ok(found)
+        sysfs.each("mem", Self::read)
     }
 
     /// One of them; `None` where it is gone.

@@ -48,14 +48,12 @@ pub struct Dport {
 impl Port {
     pub(crate) fn all(sysfs: &Sysfs) -> Result<Vec<Self>, SysfsError> {
         let mut found = Vec::new();
-        for (name, folder) in sysfs.devices("cxl")? {
-            let kind = match in_order(&name).0 {
-                "root" => PortKind::Root,
-                "port" => PortKind::Switch,
-                "endpoint" => PortKind::Endpoint,
-                _ => continue,
-            };
-            found.extend(Self::read(name, kind, &folder)?);
+        for (word, kind) in [
+            ("endpoint", PortKind::Endpoint),
+            ("port", PortKind::Switch),
+            ("root", PortKind::Root),
+        ] {
+            found.extend(sysfs.each(word, |name, folder| Self::read(name, kind, folder))?);
         }
         Ok(found)
     }

@@ -83,13 +83,7 @@ pub struct DaxMapping {
 
 impl Region {
     pub(crate) fn all(sysfs: &Sysfs) -> Result<Vec<Self>, SysfsError> {
-        let mut found = Vec::new();
-        for (name, folder) in sysfs.devices("cxl")? {
-            if in_order(&name).0 == "region" {
-                found.extend(Self::read(name, &folder)?);
-            }
-        }
-        Ok(found)
+        sysfs.each("region", Self::read)
     }
 
     /// How large it is.
@@ -131,8 +125,7 @@ impl Region {
 }
 
 fn dax_region(region: &Folder) -> Result<Option<DaxRegion>, SysfsError> {
-    let name = region.name().replace("region", "dax_region");
-    let folder = region.at(&name);
+    let folder = region.dax();
     let own = folder.at("dax_region");
     let Some(id) = own.small("id")? else {
         return Ok(None);

@@ -76,6 +76,22 @@ impl Sysfs {
         }
     }
 
+    /// What `read` makes of each device of the CXL bus whose name is `word` and a number; without
+    /// those that went meanwhile.
+    pub(crate) fn each<T>(
+        &self,
+        word: &str,
+        read: impl Fn(String, &Folder) -> Result<Option<T>, SysfsError>,
+    ) -> Result<Vec<T>, SysfsError> {
+        let mut found = Vec::new();
+        for (name, folder) in self.devices("cxl")? {
+            if in_order(&name).0 == word {
+                found.extend(read(name, &folder)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The devices of a bus, each at the place where it really lies, by name; none where the
     /// kernel has no such bus.
     pub(crate) fn devices(&self, bus: &str) -> Result<Vec<(String, Folder)>, SysfsError> {
@@ -134,6 +150,11 @@ pub(crate) fn in_order(name: &str) -> (&str, Vec<u64>) {
 impl Folder {
     pub(crate) fn name(&self) -> String {
         last(&self.path)
+    }
+
+    /// Of a region: where its dax devices lie.
+    pub(crate) fn dax(&self) -> Self {
+        self.at(&self.name().replace("region", "dax_region"))
     }
 
     /// The folder that it lies in.

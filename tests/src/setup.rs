@@ -1,7 +1,7 @@
 //! How a test wants its daemon: a small pool, and what differs from it.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::EXTENT;
 
@@ -61,6 +61,30 @@ pub struct Setup {
     pub tenants: String,
     /// Variables of the daemon's environment.
     pub environment: Vec<(&'static str, String)>,
+}
+
+/// Whether the machine has nodes that memory can be bound to.
+#[must_use]
+pub fn has_nodes() -> bool {
+    Path::new("/sys/devices/system/node/node0").exists()
+}
+
+impl Setup {
+    /// A small pool of two tiers whose memory is bound to a node, where there are any: binding is a
+    /// call of its own.
+    #[must_use]
+    pub fn of_two_tiers() -> Self {
+        let device = |name, tier| DeviceSetup {
+            name,
+            tier,
+            mib: 16,
+        };
+        Self {
+            devices: vec![device("ddr0", "ddr"), device("pooled0", "pooled")],
+            numa_node: has_nodes().then_some(0),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Setup {

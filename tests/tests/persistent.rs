@@ -23,10 +23,10 @@ mod operators;
 mod round;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use pool_core::fault::Call;
 use round::{Figures, Pool};
+use tierpool_tests::setup::has_nodes;
 use tierpool_tests::{campaign, skipped};
 
 /// Of so many calls each is the first to fail.
@@ -35,10 +35,6 @@ const EACH: usize = 16;
 const STEP: usize = 12;
 /// No kind of call is made more often than this in one round.
 const CALLS_MAX: usize = 4_000;
-
-fn has_nodes() -> bool {
-    Path::new("/sys/devices/system/node/node0").exists()
-}
 
 /// Which calls are the first to fail.
 fn firsts() -> impl Iterator<Item = usize> {

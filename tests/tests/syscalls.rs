@@ -12,13 +12,11 @@ mod calls;
 #[path = "syscalls/scenario.rs"]
 mod scenario;
 
-use std::path::Path;
-
 use pool_core::fault::{Call, FAILURE_TOLD};
 use tierpool_tests::client::Session;
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::rest::await_rest;
-use tierpool_tests::setup::{DeviceSetup, Setup};
+use tierpool_tests::setup::{Setup, has_nodes};
 use tierpool_tests::{campaign, skipped, until};
 
 /// No kind of call is made more often than this while the pool is gone through once.
@@ -27,24 +25,12 @@ const CALLS_MAX: u64 = 2_000;
 /// How a daemon ends that cannot start, or cannot go on: see the list of exit codes in its manual.
 const ENDS_IN_ORDER: [i32; 2] = [1, 2];
 
-fn has_nodes() -> bool {
-    Path::new("/sys/devices/system/node/node0").exists()
-}
-
 fn setup() -> Setup {
-    let device = |name, tier| DeviceSetup {
-        name,
-        tier,
-        mib: 16,
-    };
     Setup {
-        devices: vec![device("ddr0", "ddr"), device("pooled0", "pooled")],
-        // Binding is a call of its own, where there are nodes to bind to.
-        numa_node: has_nodes().then_some(0),
         // Longer than a client needs to come back; a session that was made and never told of ends
         // with it.
         grace_ms: 3_000,
-        ..Setup::default()
+        ..Setup::of_two_tiers()
     }
 }
 

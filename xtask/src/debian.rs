@@ -20,15 +20,28 @@ pub(crate) fn unpack(folder: &Path, packages: &[&str]) -> anyhow::Result<PathBuf
     let mut download = Command::new("apt-get");
     download.args(["download", "--quiet"]).args(packages);
     output(download.current_dir(folder).stdin(Stdio::null()))?;
-    // A folder that is half full is never taken for the whole.
-    let fresh = folder.join("fresh");
-    for package in packages {
-        let mut unpack = Command::new("dpkg-deb");
-        unpack.arg("-x").arg(archive(folder, package)?).arg(&fresh);
-        output(&mut unpack)?;
-    }
-    fs::rename(&fresh, &root)?;
+    let archives = packages.iter().map(|package| archive(folder, package));
+    lay_out(
+        &archives.collect::<anyhow::Result<Vec<_>>>()?,
+        folder,
+        &root,
+    )?;
     Ok(root)
+}
+
+/// Unpacks archives together into `root`, by a folder within `folder`: one that is half full is
+/// never taken for the whole.
+pub(crate) fn lay_out(archives: &[PathBuf], folder: &Path, root: &Path) -> anyhow::Result<()> {
+    let fresh = folder.join("fresh");
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh)?;
+    }
+    fs::create_dir_all(&fresh)?;
+    for archive in archives {
+        let mut unpack = Command::new("dpkg-deb");
+        output(unpack.arg("-x").arg(archive).arg(&fresh))?;
+    }
+    Ok(fs::rename(&fresh, root)?)
 }
 
 /// The version of a package that was unpacked below `folder`.

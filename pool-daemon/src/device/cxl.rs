@@ -5,7 +5,7 @@
 //! its clients go on; whoever wants it gone destroys it with the daemon stopped.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use kernel_cxl::{
@@ -143,11 +143,4 @@ fn of_file(path: &Path) -> &'static str {
     let mut files = FILES.into_iter();
     let found = files.find(|name| path.ends_with(name));
     found.unwrap_or("sysfs")
-}
-
-/// What tells a file from all others.
-pub(super) fn identity(
-    file: BorrowedFd<'_>,
-) -> Result<crate::engine::command::FileIdentity, WorldError> {
-    Ok(crate::sys::status(file.as_fd())?.identity)
 }

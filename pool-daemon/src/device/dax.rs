@@ -31,7 +31,7 @@ use pool_core::sync::{Mutex, lock};
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
-use super::cxl::{identity, in_use, region, slices, told};
+use super::cxl::{in_use, region, slices, told};
 use super::{Device, NewFile, Place, SetupError};
 use crate::engine::Run;
 use crate::engine::command::{FileIdentity, WorldError};
@@ -124,7 +124,7 @@ impl DaxDevice {
     fn file_of(&self, name: &str, bytes: Bytes) -> Result<NewFile, WorldError> {
         let file = open_slice(name)?;
         Mapping::of(file.as_fd(), bytes)?.zero()?;
-        let identity = identity(file.as_fd())?;
+        let identity = sys::status(file.as_fd())?.identity;
         Ok(NewFile {
             file,
             pages: Pages::Dax,
@@ -168,7 +168,7 @@ impl Device for DaxDevice {
     ) -> Result<Option<OwnedFd>, WorldError> {
         for slice in self.slices()?.iter().filter(|it| is_file(it)) {
             let file = open_slice(&slice.name)?;
-            if identity(file.as_fd())? == expected {
+            if sys::status(file.as_fd())?.identity == expected {
                 return Ok(Some(file));
             }
         }
@@ -185,8 +185,8 @@ impl Device for DaxDevice {
             if is_first(&slice) {
                 continue;
             }
-            let is_known =
-                is_file(&slice) && files.contains(&identity(open_slice(&slice.name)?.as_fd())?);
+            let is_known = is_file(&slice)
+                && files.contains(&sys::status(open_slice(&slice.name)?.as_fd())?.identity);
             if !is_known {
                 self.take_away(&slice.name).map_err(|error| told(&error))?;
                 removed += 1;

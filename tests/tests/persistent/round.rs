@@ -9,10 +9,9 @@ use pool_core::fault::{Call, FAILURE_TOLD};
 use tierpool_tests::asker::{Asker, Order, Tally};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::rest::await_rest;
-use tierpool_tests::setup::{DeviceSetup, Setup};
+use tierpool_tests::setup::Setup;
 
 use super::growth::Size;
-use super::has_nodes;
 use super::operators::Operators;
 
 /// How a daemon ends that cannot start, and one that cannot go on: see the list of exit codes in
@@ -24,19 +23,11 @@ const CONFIGURATION: i32 = 2;
 const PRESSES: u64 = 64;
 
 fn setup(store: &'static str) -> Setup {
-    let device = |name, tier| DeviceSetup {
-        name,
-        tier,
-        mib: 16,
-    };
     Setup {
-        devices: vec![device("ddr0", "ddr"), device("pooled0", "pooled")],
-        // Binding is a call of its own, where there are nodes to bind to.
-        numa_node: has_nodes().then_some(0),
         store,
         // Longer than any round: nobody is given up who is there.
         grace_ms: 120_000,
-        ..Setup::default()
+        ..Setup::of_two_tiers()
     }
 }
 

@@ -30,7 +30,7 @@ use serde_json::Value;
 use crate::command::{cargo, output, run as run_command, target_directory};
 use console::Verdict;
 use machine::{Image, Machine};
-use packages::{Roots, Unavailable};
+use packages::{Missing, Roots};
 use scenarios::Scenario;
 
 /// What the guests are built for: with a target of its own, what is built for this machine (as
@@ -71,7 +71,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let pins = pins::Pins::read(root)?;
     let roots = match packages::fetch(&folder, &pins) {
         Ok(roots) => roots,
-        Err(Unavailable(why)) => {
+        Err(Missing::Failed(why)) => return Err(why),
+        Err(Missing::Unavailable(why)) => {
             writeln!(io::stdout(), "skipped: cxl-vm: {why:#}")?;
             return Ok(());
         }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::pins::{Part, Pins};
 use crate::command::output;
+use crate::debian::lay_out;
 
 /// Where the parts lie, unpacked.
 #[derive(Debug)]
@@ -26,44 +27,39 @@ pub(super) struct Roots {
     pub(super) tools: PathBuf,
 }
 
-/// Why the packages are not to be had. It is no fault of what is tested.
+/// Why there are no machines.
 #[derive(Debug)]
-pub(super) struct Unavailable(pub(super) anyhow::Error);
-
-/// Unpacks what is pinned below `folder`, unless it is there.
-pub(super) fn fetch(folder: &Path, pins: &Pins) -> Result<Roots, Unavailable> {
-    let root = |name: &str, part: &Part| fetch_part(folder, name, part);
-    let roots = || {
-        Ok(Roots {
-            machine: root("machine", &pins.machine)?,
-            kernel: root("kernel", &pins.kernel)?,
-            tools: root("tools", &pins.tools)?,
-        })
-    };
-    roots().map_err(Unavailable)
+pub(super) enum Missing {
+    /// The packages are not to be had here: no fault of what is tested.
+    Unavailable(anyhow::Error),
+    /// They are, and something of ours went wrong.
+    Failed(anyhow::Error),
 }
 
-fn fetch_part(folder: &Path, name: &str, part: &Part) -> anyhow::Result<PathBuf> {
-    let root = folder.join(name).join(part.key());
+/// Unpacks what is pinned below `folder`, unless it is there.
+pub(super) fn fetch(folder: &Path, pins: &Pins) -> Result<Roots, Missing> {
+    let root = |name: &str, part: &Part| fetch_part(folder, name, part);
+    Ok(Roots {
+        machine: root("machine", &pins.machine)?,
+        kernel: root("kernel", &pins.kernel)?,
+        tools: root("tools", &pins.tools)?,
+    })
+}
+
+fn fetch_part(folder: &Path, name: &str, part: &Part) -> Result<PathBuf, Missing> {
+    let at = folder.join(name);
+    let root = at.join(part.key());
     if root.is_dir() {
         return Ok(root);
     }
-    let apt = Apt::new(&folder.join("apt"))?;
+    let archive = archive().map_err(Missing::Unavailable)?;
+    let apt = Apt::new(&folder.join("apt"), archive).map_err(Missing::Failed)?;
     let archives = folder.join("archives").join(name);
+    apt.update().map_err(Missing::Unavailable)?;
     apt.download(&archives, part)?;
-    // A folder that is half full is never taken for the whole.
-    let fresh = folder.join(name).join("fresh");
-    if fresh.exists() {
-        fs::remove_dir_all(&fresh)?;
-    }
-    fs::create_dir_all(&fresh)?;
-    for archive in files(&archives)? {
-        if archive.extension().is_some_and(|it| it == "deb") {
-            let mut unpack = Command::new("dpkg-deb");
-            output(unpack.arg("-x").arg(&archive).arg(&fresh))?;
-        }
-    }
-    fs::rename(&fresh, &root)?;
+    let mut found = files(&archives).map_err(Missing::Failed)?;
+    found.retain(|path| path.extension().is_some_and(|it| it == "deb"));
+    lay_out(&found, &at, &root).map_err(Missing::Failed)?;
     Ok(root)
 }
 
@@ -81,6 +77,8 @@ pub(super) fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 #[derive(Debug)]
 struct Apt {
     configuration: PathBuf,
+    /// Written when the lists have been read.
+    read: PathBuf,
 }
 
 /// Where the machine's own packages come from.
@@ -91,12 +89,10 @@ struct Archive {
 }
 
 impl Apt {
-    /// Lists of the suites, read anew once an hour at most.
-    fn new(folder: &Path) -> anyhow::Result<Self> {
+    fn new(folder: &Path, archive: Archive) -> anyhow::Result<Self> {
         for part in ["lists/partial", "cache/archives/partial", "sources"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        let archive = archive()?;
         let keys = archive.keys.map(|keys| format!("Signed-By: {keys}\n"));
         let keys = keys.unwrap_or_default();
         let source = format!(
@@ -107,18 +103,25 @@ impl Apt {
         fs::write(folder.join("installed"), "")?;
         let configuration = folder.join("apt.conf");
         fs::write(&configuration, Self::options(folder))?;
-        let apt = Self { configuration };
         let read = folder.join("lists/read");
-        let age = fs::metadata(&read).and_then(|it| it.modified());
+        Ok(Self {
+            configuration,
+            read,
+        })
+    }
+
+    /// Reads the lists of the suites, once an hour at most.
+    fn update(&self) -> anyhow::Result<()> {
+        let age = fs::metadata(&self.read).and_then(|it| it.modified());
         let age = age.ok().and_then(|at| at.elapsed().ok());
         if age.is_none_or(|age| age.as_secs() > 3_600) {
             // An archive that cannot be reached is an error, not a warning.
             let words = ["--quiet", "-o", "APT::Update::Error-Mode=any", "update"];
-            apt.run(&words, None)
+            self.run(&words, None)
                 .context("Debian's archive is not to be reached")?;
-            fs::write(read, "")?;
+            fs::write(&self.read, "")?;
         }
-        Ok(apt)
+        Ok(())
     }
 
     fn options(folder: &Path) -> String {
@@ -151,11 +154,14 @@ impl Apt {
     }
 
     /// Fetches the packages of a part into a folder, and what they need unless they come alone.
-    fn download(&self, folder: &Path, part: &Part) -> anyhow::Result<()> {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
-        fs::create_dir_all(folder.join("partial"))?;
+    fn download(&self, folder: &Path, part: &Part) -> Result<(), Missing> {
+        let make = || {
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+            Ok(fs::create_dir_all(folder.join("partial"))?)
+        };
+        make().map_err(Missing::Failed)?;
         let packages = part.packages.iter().map(String::as_str);
         let told = || {
             format!(
@@ -187,8 +193,8 @@ impl Apt {
                 .chain(packages)
                 .collect()
         };
-        self.run(&words, Some(folder)).with_context(told)?;
-        Ok(())
+        let done = self.run(&words, Some(folder)).with_context(told);
+        done.map(drop).map_err(Missing::Unavailable)
     }
 }
 

@@ -152,6 +152,10 @@ fn world() -> World {
     world
 }
 
+const fn leave(tag: GroupTag, is_ours: bool) -> GroupAsk {
+    GroupAsk::Leave { tag, is_ours }
+}
+
 #[test]
 fn a_group_lies_in_the_makers_part_of_the_addresses_and_is_published_when_it_is_sealed() {
     let mut world = world();
@@ -216,15 +220,15 @@ fn what_is_freed_is_left() {
     world.send(alpha, ask::free(segment.segment_id, true));
     assert!(world.wishes().is_empty(), "somebody has it mapped");
     world.send(reader, ask::close(segment.segment_id));
-    assert_eq!(world.wishes(), [GroupAsk::Leave { tag, is_ours: true }]);
+    assert_eq!(world.wishes(), [leave(tag, true)]);
     world.has(&[], None);
     let theirs = foreign(3, 2);
     world.has(&[(theirs, run(0, 2))], None);
-    let left = GroupAsk::Leave {
-        tag: theirs,
-        is_ours: false,
-    };
-    assert_eq!(world.wishes(), [left], "nobody wants what is there");
+    assert_eq!(
+        world.wishes(),
+        [leave(theirs, false)],
+        "nobody wants what is there"
+    );
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn a_group_that_comes_for_nobody_is_left_again() {
     world.kill(alpha);
     let tag = GroupTag::new([1; 8], addr, extents).unwrap();
     world.has(&[(tag, run(0, 2))], Some(segment));
-    assert_eq!(world.wishes(), [GroupAsk::Leave { tag, is_ours: true }]);
+    assert_eq!(world.wishes(), [leave(tag, true)]);
     assert!(world.engine.check().balanced);
 }
 
@@ -290,13 +294,7 @@ fn a_group_whose_length_is_not_that_of_its_tag_is_not_granted() {
     world.has(&[(tag, run(4, 2))], Some(segment));
     let refused = world.refused_last(alpha);
     assert_eq!(refused.reason(), ErrorReason::NotPermitted);
-    assert_eq!(
-        world.wishes(),
-        [GroupAsk::Leave {
-            tag,
-            is_ours: false
-        }]
-    );
+    assert_eq!(world.wishes(), [leave(tag, false)]);
 }
 
 #[test]
@@ -319,13 +317,7 @@ fn a_group_beyond_the_size_of_the_device_is_refused_and_left() {
     let segment = world.joins(alpha, tag);
     world.has(&[(tag, run(15, 3))], Some(segment));
     assert_eq!(world.refused_last(alpha).reason(), ErrorReason::TierFull);
-    assert_eq!(
-        world.wishes(),
-        [GroupAsk::Leave {
-            tag,
-            is_ours: false
-        }]
-    );
+    assert_eq!(world.wishes(), [leave(tag, false)]);
 }
 
 #[test]
@@ -377,10 +369,9 @@ fn a_group_that_left_is_lost_here_and_its_holders_are_told() {
     });
     assert_eq!(world.processes[&alpha].events, [lost]);
     world.send(alpha, ask::close(segment.segment_id));
-    let leave = GroupAsk::Leave { tag, is_ours: true };
     assert_eq!(
         world.wishes(),
-        [leave],
+        [leave(tag, true)],
         "nobody is to join what its maker has lost"
     );
     assert!(world.engine.segments.is_empty() && world.engine.check().balanced);

@@ -19,7 +19,7 @@ use core::fmt;
 use pool_core::Bytes;
 use pool_core::units::MIB;
 
-use crate::change::ChangeError;
+use crate::change_error::ChangeError;
 use crate::dax::DaxDriver;
 use crate::decoder::{Decoder, DecoderKind};
 use crate::memdev::Memdev;
@@ -263,7 +263,11 @@ impl Sysfs {
         }
         let devices = self.folder("sys/bus/cxl/devices");
         let window = devices.at(&plan.window);
-        let name = window.text("create_ram_region")?.unwrap_or_default();
+        let name = window.text("create_ram_region")?;
+        // Nothing that could be told to the file: a window that is gone, or takes none.
+        let name = name.filter(|name| !name.is_empty());
+        let name =
+            name.ok_or_else(|| ChangeError::DidNotCome("the name of a region".to_owned()))?;
         window.write("create_ram_region", &name)?;
         let done = self.fill_region(plan, &devices, &name);
         if let Err(why) = done {
