@@ -470,6 +470,7 @@ pub fn is_gone(error: PacketError) -> bool {
 /// The bodies of requests.
 pub mod ask {
     use super::{Access, Lifetime, request::Body, session};
+    use crate::EXTENT;
 
     /// So many bytes of a tier, for this client alone.
     #[must_use]
@@ -487,6 +488,20 @@ pub mod ask {
     #[must_use]
     pub fn create_persistent(tier: &str, bytes: u64, name: &str) -> Body {
         named(tier, bytes, name, Lifetime::Persistent)
+    }
+
+    /// A segment of two extents, each a piece of its own, that may become one of three.
+    #[must_use]
+    pub fn create_in_pieces(tier: &str, name: &str) -> Body {
+        Body::Create(session::Create {
+            tier: tier.to_owned(),
+            bytes: 2 * EXTENT,
+            capacity_bytes: 3 * EXTENT,
+            piece_bytes: EXTENT,
+            name: name.to_owned(),
+            lifetime: Lifetime::Held.into(),
+            ..session::Create::default()
+        })
     }
 
     fn named(tier: &str, bytes: u64, name: &str, lifetime: Lifetime) -> Body {

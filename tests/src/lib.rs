@@ -18,7 +18,7 @@
 //! - [`lessee`]: a member of a domain in a process of its own.
 //! - [`points`]: the crash points that the sources name.
 //! - [`stepped`]: a process that goes on instruction by instruction.
-//! - [`rest`]: a daemon at rest, as it was before anybody came.
+//! - [`at_rest`]: a daemon at rest, as it was before anybody came.
 //! - [`rooted`]: a member of a heap that does everything at random.
 //! - [`slot`]: contents that are whole whenever their writer is killed.
 //!
@@ -36,6 +36,7 @@ use pool_core::clock::{Deadline, eventually};
 
 pub mod admin;
 pub mod asker;
+pub mod at_rest;
 pub mod attempt;
 pub mod blocks;
 pub mod chain;
@@ -53,7 +54,6 @@ pub mod pattern;
 pub mod points;
 pub mod puppet;
 pub mod random;
-pub mod rest;
 pub mod rooted;
 pub mod setup;
 pub mod slot;

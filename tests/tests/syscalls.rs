@@ -13,9 +13,9 @@ mod calls;
 mod scenario;
 
 use pool_core::fault::{Call, FAILURE_TOLD};
+use tierpool_tests::at_rest::await_rest;
 use tierpool_tests::client::Session;
 use tierpool_tests::daemon::Daemon;
-use tierpool_tests::rest::await_rest;
 use tierpool_tests::setup::{Setup, has_nodes};
 use tierpool_tests::{campaign, skipped, until};
 

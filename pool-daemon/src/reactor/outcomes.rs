@@ -78,7 +78,8 @@ impl Reactor {
     }
 
     /// Whether a file outlives this daemon, as far as its store goes. A store that has failed is
-    /// filled anew first, once in a while and not for each file: who waits for it waits for long.
+    /// filled anew first: at once, once more at once, and after that once in a while and not for
+    /// each file, since everybody waits meanwhile.
     fn is_kept(&mut self, backing: BackingId) -> bool {
         for _ in 0..2 {
             if self.files.is_kept(backing) {

@@ -95,6 +95,26 @@ struct Awaited {
     is_shared: bool,
 }
 
+/// A look through all tags for what this host made and nobody knows of any more.
+#[derive(Debug)]
+struct Sweep {
+    window: WindowRange,
+    /// In which part of its addresses this host makes its own.
+    part: u8,
+    /// What the engine has said is to be published.
+    published: BTreeSet<GroupTag>,
+}
+
+impl Sweep {
+    const fn new((window, part): (WindowRange, u8)) -> Self {
+        Self {
+            window,
+            part,
+            published: BTreeSet::new(),
+        }
+    }
+}
+
 /// How long a group is looked for that is not published.
 const LOOKS_FOR: Nanos = Nanos::from_millis(300);
 
@@ -140,10 +160,8 @@ pub(super) struct Groups {
     bad: RunSet,
     pub(super) found_bad: Vec<Run>,
     retry_at: Nanos,
-    /// Where this host makes its own, as long as they are to be looked through.
-    sweeps: Option<(WindowRange, u8)>,
-    /// What the engine has said is to be published.
-    published: BTreeSet<GroupTag>,
+    /// As long as all tags are to be looked through.
+    sweep: Option<Sweep>,
 }
 
 fn runs_of(groups: &Had) -> RunSet {
@@ -162,20 +180,19 @@ impl Groups {
             bad: RunSet::default(),
             found_bad: Vec::new(),
             retry_at: Nanos::ZERO,
-            sweeps: makes,
-            published: BTreeSet::new(),
+            sweep: makes.map(Sweep::new),
         }
     }
 
     /// Something is to be done now.
     pub(super) fn are_wanted(&self, now: Nanos) -> bool {
-        let has_more = !self.wishes.is_empty() || self.sweeps.is_some();
+        let has_more = !self.wishes.is_empty() || self.sweep.is_some();
         has_more && now >= self.retry_at
     }
 
     /// What is still to be done now is not tried again before that.
     pub(super) fn rest(&mut self, until: Nanos) {
-        if !self.wishes.is_empty() || self.sweeps.is_some() {
+        if !self.wishes.is_empty() || self.sweep.is_some() {
             self.retry_at = self.retry_at.max(until);
         }
     }
@@ -349,8 +366,9 @@ impl Steward {
             };
             groups.awaited.insert(tag, awaited);
         }
-        if let GroupWish::Publish(tag) = wish {
-            groups.published.insert(tag);
+        // What is said later was not known to nobody when the tags were looked through.
+        if let (GroupWish::Publish(tag), Some(sweep)) = (wish, &mut groups.sweep) {
+            sweep.published.insert(tag);
         }
         // What is waited for was not told of: it was something of before that was to be left.
         let is_late = |tag| groups.awaited.contains_key(&tag);
@@ -383,7 +401,7 @@ impl Steward {
         };
         let unit = groups.region.map_or(1, |region| region.unit);
         let wish = (now >= groups.retry_at).then(|| groups.wishes.pop_front());
-        let sweeps = groups.sweeps.is_some() && now >= groups.retry_at;
+        let sweeps = groups.sweep.is_some() && now >= groups.retry_at;
         let step = match wish.flatten() {
             None => sweeps.then(|| GroupStep::Sweep(Looked::default())),
             Some(GroupWish::Make(segment, tag)) => {
@@ -538,17 +556,17 @@ impl Steward {
     fn swept(&mut self, was: Looked, list: &ListTagsResponse) {
         let (looked, has_more) = was.read(list);
         self.step = Step::Decide;
-        let Some((groups, (window, part))) = self.groups.as_mut().and_then(|it| {
-            let makes = it.sweeps?;
-            Some((it, makes))
-        }) else {
+        let Some(groups) = &mut self.groups else {
+            return;
+        };
+        let Some(sweep) = &groups.sweep else {
             return;
         };
         let published = list.tags.iter().filter(|it| is_published(it));
         let tags = published.filter_map(|it| GroupTag::from_bytes(it.tag.0).ok());
         let stale = tags.filter(|tag| {
-            is_made_in(window, part, *tag)
-                && !groups.published.contains(tag)
+            is_made_in(sweep.window, sweep.part, *tag)
+                && !sweep.published.contains(tag)
                 && !planted!("group.stays_published_for_nobody")
         });
         // One that is freed here and not gone yet is left when it is.
@@ -557,7 +575,7 @@ impl Steward {
         if has_more && looked.parts < MOST_PARTS {
             return self.step = Step::Group(GroupStep::Sweep(looked));
         }
-        groups.sweeps = None;
+        groups.sweep = None;
     }
 
     /// It is looked for once more, or is none.

@@ -45,9 +45,10 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    fn memfd(policy: PagePolicy, node: Option<u32>, pages: &'static [Pages]) -> Self {
+    /// A device of sealed files that have a length and no names.
+    fn of(device: Arc<dyn Device>, pages: &'static [Pages]) -> Self {
         Self {
-            device: Arc::new(MemfdDevice::new(policy, node, FLOOR).unwrap()),
+            device,
             pages,
             sealed: true,
             named: false,
@@ -55,6 +56,11 @@ impl Subject {
             _directory: None,
             _huge: None,
         }
+    }
+
+    fn memfd(policy: PagePolicy, node: Option<u32>, pages: &'static [Pages]) -> Self {
+        let device = MemfdDevice::new(policy, node, FLOOR).unwrap();
+        Self::of(Arc::new(device), pages)
     }
 
     pub(crate) fn base() -> Option<Self> {
@@ -92,14 +98,12 @@ impl Subject {
 
     pub(crate) fn file() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
+        let device = FileDevice::open(&directory.path().join("device")).unwrap();
         Some(Self {
-            device: Arc::new(FileDevice::open(&directory.path().join("device")).unwrap()),
-            pages: &[Pages::File],
             sealed: false,
             named: true,
-            measured: true,
             _directory: Some(directory),
-            _huge: None,
+            ..Self::of(Arc::new(device), &[Pages::File])
         })
     }
 
@@ -107,14 +111,11 @@ impl Subject {
     pub(crate) fn devdax() -> Option<Self> {
         static DEVICE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
         let open = || cxl_device("TIERPOOL_DEVDAX_SERIAL", CxlMode::DevDax);
+        let device = DEVICE.get_or_init(open).clone()?;
         Some(Self {
-            device: DEVICE.get_or_init(open).clone()?,
-            pages: &[Pages::Dax],
-            sealed: true,
             named: true,
             measured: false,
-            _directory: None,
-            _huge: None,
+            ..Self::of(device, &[Pages::Dax])
         })
     }
 
@@ -122,15 +123,8 @@ impl Subject {
     pub(crate) fn kmem() -> Option<Self> {
         static DEVICE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
         let open = || cxl_device("TIERPOOL_KMEM_SERIAL", CxlMode::Kmem);
-        Some(Self {
-            device: DEVICE.get_or_init(open).clone()?,
-            pages: &[Pages::Collapsed, Pages::Base],
-            sealed: true,
-            named: false,
-            measured: true,
-            _directory: None,
-            _huge: None,
-        })
+        let device = DEVICE.get_or_init(open).clone()?;
+        Some(Self::of(device, &[Pages::Collapsed, Pages::Base]))
     }
 
     /// A file of a few extents that may not be shared, under the number `number`.

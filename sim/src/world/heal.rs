@@ -63,12 +63,7 @@ impl World {
 
     /// Whoever comes back and waits is answered.
     fn answer_all(&mut self, h: usize) -> Checked {
-        for pid in self.machines[h]
-            .processes
-            .keys()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for pid in self.machines[h].pids() {
             self.reattach(h, pid)?;
         }
         // Past every deadline of a daemon: pressure, grace, recalls of domains.
@@ -122,12 +117,7 @@ impl World {
 
     /// After everybody has ended, everything is free.
     fn end_all(&mut self, h: usize) -> Checked {
-        for pid in self.machines[h]
-            .processes
-            .keys()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for pid in self.machines[h].pids() {
             self.kill(h, pid)?;
         }
         let engine = self.machines[h].engine.as_ref();

@@ -346,6 +346,11 @@ impl Machine {
         process.into_iter().for_each(Process::forget);
     }
 
+    /// All of its processes, which may come and go while the list is gone through.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.processes.keys().copied().collect()
+    }
+
     /// A process by a number, modulo how many there are that fit.
     pub(crate) fn pick(&self, pick: u16, fits: impl Fn(u32, &Process) -> bool) -> Option<u32> {
         let fitting = || self.processes.iter().filter(|(pid, p)| fits(**pid, p));

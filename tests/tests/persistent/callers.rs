@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 
 use pool_core::fault::{Call, FAILURE_TOLD};
 use tierpool_tests::asker::Tally;
+use tierpool_tests::at_rest::await_rest;
 use tierpool_tests::campaign;
 use tierpool_tests::daemon::Daemon;
-use tierpool_tests::rest::await_rest;
 use tierpool_tests::setup::{DeviceSetup, Setup};
 
 use super::{CALLS_MAX, firsts};

@@ -4,8 +4,8 @@ use std::fs;
 
 use pool_core::Nanos;
 use pool_core::clock::{Deadline, eventually};
+use tierpool_tests::at_rest::stock_max;
 use tierpool_tests::daemon::Daemon;
-use tierpool_tests::rest::stock_max;
 
 /// Sockets, and what else comes and goes.
 const DESCRIPTORS_BETWEEN: usize = 6;

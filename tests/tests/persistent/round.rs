@@ -7,8 +7,8 @@ use std::process::ExitStatus;
 
 use pool_core::fault::{Call, FAILURE_TOLD};
 use tierpool_tests::asker::{Asker, Order, Tally};
+use tierpool_tests::at_rest::await_rest;
 use tierpool_tests::daemon::Daemon;
-use tierpool_tests::rest::await_rest;
 use tierpool_tests::setup::Setup;
 
 use super::growth::Size;

@@ -1,8 +1,7 @@
 //! All that clients and operators do to a pool, once each, with what must be true after it.
 
 use pool_proto::admin::v1 as admin;
-use pool_proto::common::v1::{Access, Lifetime};
-use pool_proto::session::v1::{self as session, request};
+use pool_proto::common::v1::Access;
 use tierpool_tests::EXTENT;
 use tierpool_tests::client::{Held, ask};
 use tierpool_tests::daemon::Daemon;
@@ -26,15 +25,7 @@ pub(crate) fn play(daemon: &Daemon) {
 
 /// A segment is made, grows and shrinks.
 fn sizes(owner: &mut Client) -> Held {
-    let create = request::Body::Create(session::Create {
-        tier: "ddr".to_owned(),
-        bytes: 2 * EXTENT,
-        capacity_bytes: 3 * EXTENT,
-        piece_bytes: EXTENT,
-        name: "common".to_owned(),
-        lifetime: Lifetime::Held.into(),
-        ..session::Create::default()
-    });
+    let create = ask::create_in_pieces("ddr", "common");
     let held = owner.granted(&create);
     assert!(held.is_zero());
     held.write(1);

@@ -129,12 +129,7 @@ impl World {
             return Ok(());
         }
         // Whoever has it dies, and one that comes has it alone.
-        for pid in self.machines[h]
-            .processes
-            .keys()
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for pid in self.machines[h].pids() {
             self.kill(h, pid)?;
         }
         self.settle(h)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pool_core::Nanos;
 use pool_proto::common::v1::{Access, ErrorClass, ErrorReason, Lifetime, OnDeath, Segment};
-use pool_proto::session::v1::{self as session, reply, request};
+use pool_proto::session::v1::{reply, request};
 use tierpool_tests::asker::Tally;
 use tierpool_tests::client::{Answer, Session, Unanswered, ask, granted};
 use tierpool_tests::{EXTENT, domain};
@@ -311,15 +311,7 @@ impl Script {
 
     /// A segment of three sizes, which another tenant sees for a while, and which moves.
     fn sizes_and_shares(&mut self) {
-        let create = request::Body::Create(session::Create {
-            tier: "ddr".to_owned(),
-            bytes: 2 * EXTENT,
-            capacity_bytes: 3 * EXTENT,
-            piece_bytes: EXTENT,
-            name: "common".to_owned(),
-            lifetime: Lifetime::Held.into(),
-            ..session::Create::default()
-        });
+        let create = ask::create_in_pieces("ddr", "common");
         let Some(id) = self.create("common", create) else {
             return;
         };
