@@ -269,6 +269,15 @@ impl Sysfs {
         found.ok_or_else(|| ChangeError::NoDax(device.to_owned()))
     }
 
+    /// Whether a region is committed and its driver has it: its addresses lead to memory. Of one
+    /// whose devices were pulled the kernel leaves at most an empty name.
+    #[must_use]
+    pub fn is_live(&self, region: &str) -> bool {
+        let folder = self.folder("sys/bus/cxl/devices").at(region);
+        let is_committed = folder.flag("commit").unwrap_or(false);
+        is_committed && folder.link("driver").is_ok_and(|driver| driver.is_some())
+    }
+
     /// Where a region lies among the kernel's files.
     #[must_use]
     pub fn region_folder(&self, region: &str) -> PathBuf {

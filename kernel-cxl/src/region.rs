@@ -153,6 +153,12 @@ impl DaxDevice {
         in_order(&self.name).1.get(1).copied()
     }
 
+    /// Whether it is the one that a region always has.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.index() == Some(0)
+    }
+
     /// One of them; `None` where it is gone.
     pub(crate) fn read(name: &str, folder: &Folder) -> Result<Option<Self>, SysfsError> {
         let Some(bytes) = folder.number("size")? else {

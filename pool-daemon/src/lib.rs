@@ -16,6 +16,7 @@ pub mod discover;
 pub mod doctor;
 pub mod engine;
 pub mod journal;
+pub mod plug;
 #[cfg(feature = "server")]
 pub mod reactor;
 #[cfg(feature = "server")]

@@ -20,7 +20,7 @@ use crate::config::{Config, DescriptorStoreChoice, DeviceSpec, LogFormat, OnStop
 use crate::device::Device;
 use crate::device::builder::STOCK_TARGET;
 use crate::device::claim::{ClaimError, Claims, this_daemon};
-use crate::device::cxl;
+use crate::device::cxl::{self, CxlRegion};
 use crate::device::fabric::FabricDevice;
 use crate::device::file::FileDevice;
 use crate::device::memfd::MemfdDevice;
@@ -83,11 +83,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     let mut journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
     let (plan, specs) = config.plan_again(machine, &sizes(&journal.load()?))?;
     let claims = claim_hosts(&specs, config)?;
-    let mut devices = BTreeMap::new();
-    for (device, spec) in plan.devices.iter().zip(&specs) {
-        let back_end = back_end(spec, config).with_context(|| format!("device {}", device.name))?;
-        devices.insert(device.name.clone(), back_end);
-    }
+    let BackEnds { devices, regions } = back_ends(&plan.devices, &specs, config)?;
     let fabric = |(device, spec): (&DevicePlan, &DeviceSpec)| match spec {
         DeviceSpec::Fabric(source) => Some((device.name.clone(), source.clone())),
         DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } | DeviceSpec::Cxl(_) => None,
@@ -109,6 +105,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         plan,
         devices,
         fabrics,
+        regions,
         stock: STOCK_TARGET,
         journal: Box::new(journal),
         boot_id: machine.boot_id.clone(),
@@ -169,19 +166,43 @@ fn claim_hosts(specs: &[DeviceSpec], config: &Config) -> Result<Claims, ClaimErr
     Claims::take(sources, &this_daemon(&config.daemon.runtime_dir))
 }
 
-fn back_end(spec: &DeviceSpec, config: &Config) -> anyhow::Result<Arc<dyn Device>> {
-    Ok(match spec {
-        DeviceSpec::Memfd {
-            pages, numa_node, ..
-        } => Arc::new(MemfdDevice::new(
-            *pages,
-            *numa_node,
-            config.daemon.memory_floor,
-        )?),
-        DeviceSpec::File { directory, .. } => Arc::new(FileDevice::open(directory)?),
-        DeviceSpec::Fabric(source) => Arc::new(FabricDevice::new(source.clone())),
-        DeviceSpec::Cxl(source) => cxl::open(source)?,
-    })
+/// What devices are made of, by the devices' names.
+#[derive(Default)]
+struct BackEnds {
+    devices: BTreeMap<String, Arc<dyn Device>>,
+    regions: BTreeMap<String, Arc<CxlRegion>>,
+}
+
+fn back_ends(
+    plans: &[DevicePlan],
+    specs: &[DeviceSpec],
+    config: &Config,
+) -> anyhow::Result<BackEnds> {
+    let mut all = BackEnds::default();
+    for (plan, spec) in plans.iter().zip(specs) {
+        let name = || plan.name.clone();
+        let of_device = || format!("device {}", plan.name);
+        let device: Arc<dyn Device> = match spec {
+            DeviceSpec::Memfd {
+                pages, numa_node, ..
+            } => {
+                let floor = config.daemon.memory_floor;
+                let device = MemfdDevice::new(*pages, *numa_node, floor);
+                Arc::new(device.with_context(of_device)?)
+            }
+            DeviceSpec::File { directory, .. } => {
+                Arc::new(FileDevice::open(directory).with_context(of_device)?)
+            }
+            DeviceSpec::Fabric(source) => Arc::new(FabricDevice::new(source.clone())),
+            DeviceSpec::Cxl(source) => {
+                let (device, region) = cxl::open(source).with_context(of_device)?;
+                all.regions.insert(name(), region);
+                device
+            }
+        };
+        all.devices.insert(name(), device);
+    }
+    Ok(all)
 }
 
 fn descriptor_store(config: &Config) -> anyhow::Result<Box<dyn DescriptorStore>> {

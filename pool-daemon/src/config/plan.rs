@@ -82,7 +82,7 @@ fn device_plan(device: &Device) -> DevicePlan {
         sealed: !is_file,
         persistent: is_file,
         numa_node,
-        dynamic: matches!(device.kind, DeviceKind::Fabric(_)),
+        dynamic: matches!(device.kind, DeviceKind::Fabric(_) | DeviceKind::Cxl(_)),
         shared,
     }
 }

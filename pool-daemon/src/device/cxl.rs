@@ -1,87 +1,334 @@
-//! The regions of CXL memory that a configuration names, and what becomes of them.
+//! The region of CXL memory that a device of the pool is, for as long as its hardware is there.
 //!
 //! A region is found by the serial numbers of the devices that it lies on: names are others after
 //! each start of the machine. Where there is none it is made. It stays when the daemon ends, since
-//! its clients go on; whoever wants it gone destroys it with the daemon stopped.
+//! its clients go on. It is [given back](Hardware::give_back) once an operator has taken the device
+//! out of the pool: then it is destroyed, and the hardware may be pulled.
+//!
+//! # Who calls what
+//! As [`Hardware`] it speaks with the kernel, which may last; one thread does so, that which starts
+//! the daemon and then the one that speaks for the device ([`crate::plug`]). Whoever builds or
+//! destroys a file asks what is [taken](CxlRegion::taken), which waits for nobody.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use kernel_cxl::{
     ChangeError, DaxDevice as Slice, DaxDriver, NewRegion, Region, RegionPlan, Sysfs, Topology,
 };
 use nix::fcntl::{Flock, FlockArg};
-use pool_core::Bytes;
-use pool_core::sync::Arc;
+use pool_core::sync::{Arc, Mutex, lock};
+use pool_core::{Bytes, Extents};
 
 use super::dax::DaxDevice;
+use super::kmem::KmemDevice;
 use super::memfd::{MemfdDevice, PagePolicy};
 use super::{Device, SetupError};
 use crate::config::{CxlMode, CxlSource};
+use crate::engine::Run;
 use crate::engine::command::WorldError;
+use crate::plug::Hardware;
+use crate::sys;
 
 /// The sort of memory that is volatile, as the kernel names it.
 const RAM: &str = "ram";
 /// By how many bytes a region of several devices is interleaved.
 const GRANULARITY: u32 = 256;
 
-/// Takes a region over, which is made where there is none, and makes of it what it is to be.
+/// See the module.
+#[derive(Debug)]
+pub struct CxlRegion {
+    sysfs: Sysfs,
+    source: CxlSource,
+    taken: Mutex<Option<Arc<Taken>>>,
+}
+
+/// A region that is this daemon's.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Its name.
+    pub(super) name: String,
+    /// Where it begins, physically.
+    pub(super) first: u64,
+    /// Files of its node, where it is one.
+    pub(super) node: Option<MemfdDevice>,
+    claim: Flock<OwnedFd>,
+}
+
+/// A device of files for a region, and the region.
 ///
 /// # Errors
-/// Where the kernel cannot, or somebody else has it. What was there before is there still.
-pub fn open(source: &CxlSource) -> Result<Arc<dyn Device>, SetupError> {
-    let sysfs = Sysfs::here();
-    let (region, is_new) = find_or_make(&sysfs, source)?;
-    let claim = claim(&sysfs, &region)?;
-    match source.mode {
-        CxlMode::DevDax => Ok(Arc::new(DaxDevice::open(sysfs, &region, is_new, claim)?)),
-        CxlMode::Kmem => {
-            let node = put_online(&sysfs, &region)?;
-            // All of the node is the pool's: nothing is kept for others.
-            let node = MemfdDevice::new(PagePolicy::Collapsed, Some(node), Bytes::ZERO)?;
-            Ok(Arc::new(node.keeping(claim)))
-        }
+/// Where the kernel cannot make of it what it is to be, or somebody else has it. That the hardware
+/// is not there is none: it may come.
+pub fn open(source: &CxlSource) -> Result<(Arc<dyn Device>, Arc<CxlRegion>), SetupError> {
+    let region = Arc::new(CxlRegion {
+        sysfs: Sysfs::here(),
+        source: source.clone(),
+        taken: Mutex::new(None),
+    });
+    match region.take_with(Slices::AsTheyAre) {
+        Err(error) if !error.is_absence() => return Err(error),
+        Err(error) => tracing::warn!(%error, "a device of the pool is not there"),
+        Ok(()) => {}
+    }
+    let shared = Arc::clone(&region);
+    let device: Arc<dyn Device> = match source.mode {
+        CxlMode::DevDax => Arc::new(DaxDevice::of(shared)),
+        CxlMode::Kmem => Arc::new(KmemDevice::of(shared)),
+    };
+    Ok((device, region))
+}
+
+/// What a region that is found may be cut into already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slices {
+    /// Anything: the journal, which is read later, knows what is whose.
+    AsTheyAre,
+    /// Nothing: what this daemon had is gone.
+    None,
+}
+
+impl SetupError {
+    /// Whether it says that hardware is not there, or not in use by its driver yet.
+    pub(crate) fn is_absence(&self) -> bool {
+        let Self::Cxl(why) = self else { return false };
+        matches!(
+            **why,
+            ChangeError::NoMemdev(_) | ChangeError::NotReady { .. }
+        )
     }
 }
 
-/// The name of the region on these devices, and whether it was made just now.
-fn find_or_make(sysfs: &Sysfs, source: &CxlSource) -> Result<(String, bool), SetupError> {
-    let topology = Topology::read(sysfs)?;
-    let serials_of = |region: &Region| {
-        let behind = region.targets.iter().map(|it| topology.memdev_behind(it));
-        behind.map(|memdev| memdev.map(|it| it.serial)).collect()
-    };
-    let wanted = Some(source.serials.clone());
-    let mut found = topology.regions.iter();
-    if let Some(region) = found.find(|region| wanted == serials_of(region)) {
-        if region.mode != RAM || !region.is_committed || !region.is_enabled {
-            return Err(SetupError::RegionUnusable {
-                region: region.name.clone(),
-            });
-        }
-        if region.bytes() != source.size {
-            return Err(SetupError::RegionSize {
-                region: region.name.clone(),
-                found: region.bytes(),
-                wanted: source.size,
-            });
-        }
-        return Ok((region.name.clone(), false));
+impl CxlRegion {
+    /// What the kernel's files are asked by.
+    pub(super) const fn sysfs(&self) -> &Sysfs {
+        &self.sysfs
     }
-    let new = NewRegion {
-        serials: source.serials.clone(),
-        bytes: Some(source.size),
-        granularity: GRANULARITY,
-    };
-    let name = sysfs.create_region(&RegionPlan::new(&topology, &new)?)?;
-    sysfs.await_dax(&name)?;
-    tracing::info!(region = %name, size = %source.size, "a region of CXL memory is made");
-    Ok((name, true))
+
+    /// What is had of it now; nothing while its hardware is not there.
+    pub(super) fn taken(&self) -> Option<Arc<Taken>> {
+        lock(&self.taken).clone()
+    }
+
+    /// How large it is while it is there.
+    #[must_use]
+    pub fn extents(&self) -> Extents {
+        // Whole extents, fewer than 2^32 of them, since it was read.
+        Extents::holding(self.source.size).unwrap_or(Extents::new(u32::MAX))
+    }
+
+    /// Its name while it is there.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        self.taken().map(|taken| taken.name.clone())
+    }
+
+    /// Takes the region, which is made where there is none. Where it is had already nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// [`SetupError::Cxl`] where the hardware is not there, or the kernel cannot; others where
+    /// somebody else has it. What was there before is there still.
+    fn take_with(&self, slices: Slices) -> Result<(), SetupError> {
+        if self.taken().is_some() {
+            return Ok(());
+        }
+        let (name, is_new) = self.find_or_make()?;
+        let claim = self.claim(&name)?;
+        let region = region(&self.sysfs, &name)?;
+        let node = match self.source.mode {
+            CxlMode::DevDax => {
+                self.make_ready_to_cut(&region, (is_new, slices))?;
+                None
+            }
+            CxlMode::Kmem => {
+                let node = self.put_online(&name)?;
+                // All of the node is the pool's: nothing is kept for others.
+                Some(MemfdDevice::new(
+                    PagePolicy::Collapsed,
+                    Some(node),
+                    Bytes::ZERO,
+                )?)
+            }
+        };
+        *lock(&self.taken) = Some(Arc::new(Taken {
+            name,
+            first: region.addresses.start,
+            node,
+            claim,
+        }));
+        Ok(())
+    }
+
+    fn sweep(&self, name: &str) -> Result<(), ChangeError> {
+        let topology = Topology::read(&self.sysfs)?;
+        if topology.regions.iter().all(|region| region.name != name) {
+            return Ok(());
+        }
+        self.sysfs.destroy_region(&topology, name)
+    }
+
+    /// The name of the region on these devices, and whether it was made just now.
+    fn find_or_make(&self) -> Result<(String, bool), SetupError> {
+        let (sysfs, source) = (&self.sysfs, &self.source);
+        let topology = Topology::read(sysfs)?;
+        let serials_of = |region: &Region| {
+            let behind = region.targets.iter().map(|it| topology.memdev_behind(it));
+            behind.map(|memdev| memdev.map(|it| it.serial)).collect()
+        };
+        let wanted = Some(source.serials.clone());
+        let mut found = topology.regions.iter();
+        if let Some(region) = found.find(|region| wanted == serials_of(region)) {
+            if region.mode != RAM || !region.is_committed || !region.is_enabled {
+                return Err(SetupError::RegionUnusable {
+                    region: region.name.clone(),
+                });
+            }
+            if region.bytes() != source.size {
+                return Err(SetupError::RegionSize {
+                    region: region.name.clone(),
+                    found: region.bytes(),
+                    wanted: source.size,
+                });
+            }
+            return Ok((region.name.clone(), false));
+        }
+        let new = NewRegion {
+            serials: source.serials.clone(),
+            bytes: Some(source.size),
+            granularity: GRANULARITY,
+        };
+        let name = sysfs.create_region(&RegionPlan::new(&topology, &new)?)?;
+        sysfs.await_dax(&name)?;
+        tracing::info!(region = %name, size = %source.size, "a region of CXL memory is made");
+        Ok((name, true))
+    }
+
+    /// Keeps a region this daemon's, for as long as the value lives.
+    fn claim(&self, region: &str) -> Result<Flock<OwnedFd>, SetupError> {
+        let folder = self.sysfs.region_folder(region);
+        let folder = File::open(&folder).map_err(|error| sys::failed("open", &error))?;
+        Flock::lock(OwnedFd::from(folder), FlockArg::LockExclusiveNonblock).map_err(|_| {
+            SetupError::RegionTaken {
+                region: region.to_owned(),
+            }
+        })
+    }
+
+    /// Takes the device that a region always has from whoever the kernel gave it to by itself, and
+    /// its memory from it.
+    fn make_ready_to_cut(
+        &self,
+        region: &Region,
+        (is_new, allowed): (bool, Slices),
+    ) -> Result<(), SetupError> {
+        for slice in region.dax.iter().flat_map(|cut| &cut.devices) {
+            let is_kmem = slice.driver.as_deref() == Some(DaxDriver::Kmem.name());
+            if !slice.is_first() {
+                if is_kmem || allowed == Slices::None {
+                    return Err(in_use(&region.name, slice));
+                }
+                continue;
+            }
+            if slice.bytes == Bytes::ZERO {
+                continue;
+            }
+            if slice.driver.is_some() && !is_new {
+                return Err(in_use(&region.name, slice));
+            }
+            if is_kmem {
+                self.sysfs.take_offline(&slice.name)?;
+            }
+            self.sysfs.drive(&slice.name, None)?;
+            self.sysfs.empty(&slice.name)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a region memory of a node, all of which can be moved, and tells which node.
+    fn put_online(&self, region: &str) -> Result<u32, SetupError> {
+        let mut node = None;
+        for slice in slices(&self.sysfs, region)? {
+            if slice.driver.as_deref() == Some(DaxDriver::DeviceDax.name()) {
+                return Err(in_use(region, &slice));
+            }
+            self.sysfs.drive(&slice.name, Some(DaxDriver::Kmem))?;
+            self.sysfs.put_online(&slice.name)?;
+            node = slice.target_node;
+        }
+        node.ok_or_else(|| ChangeError::DidNotCome(format!("a node of {region}")).into())
+    }
+
+    /// Has a region be memory of a node no more; where the kernel cannot move all that lies there
+    /// it is online again, as it was.
+    fn take_offline(&self, region: &str) -> Result<(), SetupError> {
+        for slice in slices(&self.sysfs, region)? {
+            if let Err(why) = self.sysfs.take_offline(&slice.name) {
+                self.sysfs.put_online(&slice.name)?;
+                return Err(why.into());
+            }
+            self.sysfs.drive(&slice.name, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Hardware for CxlRegion {
+    fn take(&self) -> Result<(), SetupError> {
+        self.take_with(Slices::None)
+    }
+
+    fn is_there(&self) -> bool {
+        let Some(taken) = self.taken() else {
+            return false;
+        };
+        let claimed = sys::status(taken.claim.as_fd()).map(|status| status.identity.inode);
+        let found = fs::metadata(self.sysfs.region_folder(&taken.name)).map(|it| it.ino());
+        let is_same = matches!((claimed, found), (Ok(ours), Ok(now)) if ours == now);
+        is_same && self.sysfs.is_live(&taken.name)
+    }
+
+    /// What the kernel has left of it, which would keep its addresses, is swept away.
+    fn forget(&self) {
+        let Some(taken) = lock(&self.taken).take() else {
+            return;
+        };
+        if let Err(error) = self.sweep(&taken.name) {
+            let region = &taken.name;
+            tracing::warn!(%region, %error, "the kernel keeps what is left of a region");
+        }
+    }
+
+    fn give_back(&self) -> Result<(), SetupError> {
+        let Some(taken) = self.taken() else {
+            return Ok(());
+        };
+        if taken.node.is_some() {
+            self.take_offline(&taken.name)?;
+        }
+        let destroyed = Topology::read(&self.sysfs)
+            .map_err(ChangeError::from)
+            .and_then(|topology| self.sysfs.destroy_region(&topology, &taken.name));
+        if let Err(why) = destroyed {
+            if taken.node.is_some() {
+                self.put_online(&taken.name)?;
+            }
+            return Err(why.into());
+        }
+        tracing::info!(region = %taken.name, "a region of CXL memory is destroyed: pull it");
+        *lock(&self.taken) = None;
+        Ok(())
+    }
+
+    fn damaged(&self) -> Vec<Run> {
+        Vec::new()
+    }
 }
 
 /// A region as it is now.
-pub(super) fn region(sysfs: &Sysfs, name: &str) -> Result<Region, ChangeError> {
+fn region(sysfs: &Sysfs, name: &str) -> Result<Region, ChangeError> {
     let regions = Topology::read(sysfs)?.regions;
     let found = regions.into_iter().find(|region| region.name == name);
     found.ok_or_else(|| ChangeError::NoRegion(name.to_owned()))
@@ -93,37 +340,12 @@ pub(super) fn slices(sysfs: &Sysfs, name: &str) -> Result<Vec<Slice>, ChangeErro
     Ok(cut.map_or_else(Vec::new, |cut| cut.devices))
 }
 
-/// Makes a region memory of a node, all of which can be moved, and tells which node.
-fn put_online(sysfs: &Sysfs, region: &str) -> Result<u32, SetupError> {
-    let mut node = None;
-    for slice in slices(sysfs, region)? {
-        if slice.driver.as_deref() == Some(DaxDriver::DeviceDax.name()) {
-            return Err(in_use(region, &slice));
-        }
-        sysfs.drive(&slice.name, Some(DaxDriver::Kmem))?;
-        sysfs.put_online(&slice.name)?;
-        node = slice.target_node;
-    }
-    node.ok_or_else(|| ChangeError::DidNotCome(format!("a node of {region}")).into())
-}
-
-pub(super) fn in_use(region: &str, slice: &Slice) -> SetupError {
+fn in_use(region: &str, slice: &Slice) -> SetupError {
     SetupError::RegionInUse {
         region: region.to_owned(),
         device: slice.name.clone(),
         driver: slice.driver.clone().unwrap_or_default(),
     }
-}
-
-/// Keeps a region this daemon's, for as long as the value lives.
-fn claim(sysfs: &Sysfs, region: &str) -> Result<Flock<OwnedFd>, SetupError> {
-    let folder = sysfs.region_folder(region);
-    let folder = File::open(&folder).map_err(|error| crate::sys::failed("open", &error))?;
-    Flock::lock(OwnedFd::from(folder), FlockArg::LockExclusiveNonblock).map_err(|_| {
-        SetupError::RegionTaken {
-            region: region.to_owned(),
-        }
-    })
 }
 
 /// What the kernel refused, as it is told of a file.

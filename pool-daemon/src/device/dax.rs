@@ -13,6 +13,10 @@
 //! of its own does it ([`Device::asks_others`]). While honest holders have it, [`super::proof`]
 //! says so, and it does not come to that.
 //!
+//! # When the hardware is pulled
+//! The kernel ends each mapping, and the slices with their region: files of it lead nowhere, and
+//! there is nothing left to be taken away.
+//!
 //! # After a death of the daemon
 //! Slices stay. One is known by the inode of its file, which the journal has; one that no row names
 //! is taken away at the next start.
@@ -23,101 +27,70 @@ use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use kernel_cxl::{ChangeError, DaxDevice as Slice, DaxDriver, Sysfs};
+use kernel_cxl::{ChangeError, DaxDevice as Slice, DaxDriver};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use pool_core::sync::{Mutex, lock};
+use pool_core::sync::{Arc, Mutex, lock};
 use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
-use super::cxl::{in_use, region, slices, told};
-use super::{Device, NewFile, Place, SetupError};
+use super::cxl::{CxlRegion, Taken, slices, told};
+use super::{Device, NewFile, Place};
 use crate::engine::Run;
 use crate::engine::command::{FileIdentity, WorldError};
+use crate::plug::Hardware as _;
 use crate::sys::{self, Mapping};
 
 /// See the module.
 #[derive(Debug)]
 pub struct DaxDevice {
-    sysfs: Sysfs,
-    region: String,
-    /// Where it begins, physically.
-    first: u64,
+    region: Arc<CxlRegion>,
     /// Two at once would take each other's name for theirs.
     cutting: Mutex<()>,
-    _claim: Flock<OwnedFd>,
+}
+
+/// A region, and what it is cut into.
+struct Cut {
+    taken: Arc<Taken>,
+    slices: Vec<Slice>,
 }
 
 impl DaxDevice {
-    /// A device that cuts files from a region; what the kernel made of one that is new is undone.
-    ///
-    /// # Errors
-    /// Where the region is another daemon's, or a part of it is in use that no daemon cut.
-    pub fn open(
-        sysfs: Sysfs,
-        name: &str,
-        is_new: bool,
-        claim: Flock<OwnedFd>,
-    ) -> Result<Self, SetupError> {
-        let found = region(&sysfs, name)?;
-        for slice in found.dax.iter().flat_map(|cut| &cut.devices) {
-            let is_kmem = slice.driver.as_deref() == Some(DaxDriver::Kmem.name());
-            if is_first(slice) {
-                if slice.bytes == Bytes::ZERO {
-                    continue;
-                }
-                if slice.driver.is_some() && !is_new {
-                    return Err(in_use(name, slice));
-                }
-                if is_kmem {
-                    sysfs.take_offline(&slice.name)?;
-                }
-                sysfs.drive(&slice.name, None)?;
-                sysfs.empty(&slice.name)?;
-            } else if is_kmem {
-                return Err(in_use(name, slice));
-            }
-        }
-        Ok(Self {
-            sysfs,
-            region: name.to_owned(),
-            first: found.addresses.start,
+    /// A device that cuts files from a region.
+    #[must_use]
+    pub(super) const fn of(region: Arc<CxlRegion>) -> Self {
+        Self {
+            region,
             cutting: Mutex::new(()),
-            _claim: claim,
-        })
-    }
-
-    /// The physical addresses of extents, neighbours together.
-    fn addresses(&self, runs: &[Run]) -> Vec<Range<u64>> {
-        let mut parts: Vec<Range<u64>> = Vec::new();
-        for run in runs {
-            let at = |index: u32| self.first + u64::from(index) * EXTENT_BYTES;
-            let part = at(run.first)..at(run.end());
-            match parts.last_mut().filter(|last| last.end == part.start) {
-                Some(last) => last.end = part.end,
-                None => parts.push(part),
-            }
         }
-        parts
     }
 
-    fn cut(&self, runs: &[Run]) -> Result<String, ChangeError> {
+    fn cut(&self, taken: &Taken, runs: &[Run]) -> Result<String, ChangeError> {
+        let sysfs = self.region.sysfs();
         let _one_at_a_time = lock(&self.cutting);
-        let name = self.sysfs.slice(&self.region, &self.addresses(runs))?;
-        match self.sysfs.drive(&name, Some(DaxDriver::DeviceDax)) {
+        let name = sysfs.slice(&taken.name, &addresses(taken.first, runs))?;
+        match sysfs.drive(&name, Some(DaxDriver::DeviceDax)) {
             Ok(()) => Ok(name),
             Err(why) => {
-                self.take_away(&name)?;
+                self.take_away(taken, &name)?;
                 Err(why)
             }
         }
     }
 
     /// Ends a slice, whoever maps it.
-    fn take_away(&self, name: &str) -> Result<(), ChangeError> {
-        self.sysfs.drive(name, None)?;
-        self.sysfs.unslice(&self.region, name)
+    fn take_away(&self, taken: &Taken, name: &str) -> Result<(), ChangeError> {
+        self.region.sysfs().drive(name, None)?;
+        self.region.sysfs().unslice(&taken.name, name)
+    }
+
+    /// What the kernel refused: that the hardware is gone, where it is.
+    fn told(&self, error: &ChangeError) -> WorldError {
+        if self.region.is_there() {
+            return told(error);
+        }
+        WorldError::Withdrawn
     }
 
     /// The file of a slice, zeroed.
@@ -132,9 +105,32 @@ impl DaxDevice {
         })
     }
 
-    fn slices(&self) -> Result<Vec<Slice>, WorldError> {
-        slices(&self.sysfs, &self.region).map_err(|error| told(&error))
+    /// The region while it is there, and its slices: none where it is not, since they ended with
+    /// it.
+    fn slices(&self) -> Result<Option<Cut>, WorldError> {
+        let Some(taken) = self.region.taken() else {
+            return Ok(None);
+        };
+        match slices(self.region.sysfs(), &taken.name) {
+            Ok(slices) => Ok(Some(Cut { taken, slices })),
+            Err(_) if !self.region.is_there() => Ok(None),
+            Err(error) => Err(told(&error)),
+        }
     }
+}
+
+/// The physical addresses of extents of a region that begins at `first`, neighbours together.
+fn addresses(first: u64, runs: &[Run]) -> Vec<Range<u64>> {
+    let mut parts: Vec<Range<u64>> = Vec::new();
+    for run in runs {
+        let at = |index: u32| first + u64::from(index) * EXTENT_BYTES;
+        let part = at(run.first)..at(run.end());
+        match parts.last_mut().filter(|last| last.end == part.start) {
+            Some(last) => last.end = part.end,
+            None => parts.push(part),
+        }
+    }
+    parts
 }
 
 impl Device for DaxDevice {
@@ -148,10 +144,13 @@ impl Device for DaxDevice {
         place: Place<'_>,
         _shareable: bool,
     ) -> Result<NewFile, WorldError> {
-        let name = self.cut(place.runs).map_err(|error| told(&error))?;
+        let taken = self.region.taken().ok_or(WorldError::Withdrawn)?;
+        let name = self.cut(&taken, place.runs);
+        let name = name.map_err(|error| self.told(&error))?;
         let made = self.file_of(&name, place.bytes);
         if made.is_err() {
-            self.take_away(&name).map_err(|error| told(&error))?;
+            let gone = self.take_away(&taken, &name);
+            gone.map_err(|error| self.told(&error))?;
         }
         made
     }
@@ -166,7 +165,8 @@ impl Device for DaxDevice {
         _backing: BackingId,
         expected: FileIdentity,
     ) -> Result<Option<OwnedFd>, WorldError> {
-        for slice in self.slices()?.iter().filter(|it| is_file(it)) {
+        let slices = self.slices()?.into_iter().flat_map(|cut| cut.slices);
+        for slice in slices.filter(is_file) {
             let file = open_slice(&slice.name)?;
             if sys::status(file.as_fd())?.identity == expected {
                 return Ok(Some(file));
@@ -181,14 +181,18 @@ impl Device for DaxDevice {
         files: &BTreeSet<FileIdentity>,
     ) -> Result<usize, WorldError> {
         let mut removed = 0;
-        for slice in self.slices()? {
-            if is_first(&slice) {
+        let Some(Cut { taken, slices }) = self.slices()? else {
+            return Ok(removed);
+        };
+        for slice in slices {
+            if slice.is_first() {
                 continue;
             }
             let is_known = is_file(&slice)
                 && files.contains(&sys::status(open_slice(&slice.name)?.as_fd())?.identity);
             if !is_known {
-                self.take_away(&slice.name).map_err(|error| told(&error))?;
+                let gone = self.take_away(&taken, &slice.name);
+                gone.map_err(|error| self.told(&error))?;
                 removed += 1;
             }
         }
@@ -197,21 +201,21 @@ impl Device for DaxDevice {
 
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
         let numbers = sys::status(file)?.stands_for;
-        let slices = self.slices()?;
+        let Some(Cut { taken, slices }) = self.slices()? else {
+            return Ok(());
+        };
         // Its numbers are nobody else's while this file of it is open: where there is none, it is
         // gone already. One that lost its driver in a try that failed is still there.
         let mut slices = slices.iter();
         let slice = slices.find(|it| numbers.is_some() && it.file == numbers);
         match slice {
-            Some(slice) => self.take_away(&slice.name).map_err(|error| told(&error)),
+            Some(slice) => {
+                let gone = self.take_away(&taken, &slice.name);
+                gone.map_err(|error| self.told(&error))
+            }
             None => Ok(()),
         }
     }
-}
-
-/// Whether it is the one that a region always has, which is no slice.
-fn is_first(slice: &Slice) -> bool {
-    slice.index() == Some(0)
 }
 
 fn is_file(slice: &Slice) -> bool {

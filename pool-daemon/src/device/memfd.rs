@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::memfd::MFdFlags;
 use pool_core::room::Room;
 use pool_core::units::{MIB, PAGE_BYTES};
@@ -61,8 +61,6 @@ pub struct MemfdDevice {
     room: Room,
     /// Whether files of hugetlb pages may be built.
     hugetlb: bool,
-    /// What keeps its memory this daemon's.
-    claim: Option<Flock<OwnedFd>>,
 }
 
 impl MemfdDevice {
@@ -91,14 +89,7 @@ impl MemfdDevice {
             floor,
             room: Room::here(),
             hugetlb,
-            claim: None,
         })
-    }
-
-    /// The same, which has a claim for as long as it lives.
-    pub(super) fn keeping(mut self, claim: Flock<OwnedFd>) -> Self {
-        self.claim = Some(claim);
-        self
     }
 
     fn build_huge(&self, bytes: Bytes) -> Result<NewFile, WorldError> {
@@ -186,12 +177,17 @@ impl Device for MemfdDevice {
     /// Empties the file before anybody closes it, so that a descriptor that does not count in the
     /// proof keeps no pages.
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
-        let bytes = sys::status(file)?.bytes;
-        sys::punch(file, 0, bytes)?;
-        match sys::status(file)?.allocated_bytes {
-            0 => Ok(()),
-            _ => Err(contradiction("fallocate")),
-        }
+        empty(file)
+    }
+}
+
+/// Gives all pages of a file back to the kernel.
+pub(super) fn empty(file: BorrowedFd<'_>) -> Result<(), WorldError> {
+    let bytes = sys::status(file)?.bytes;
+    sys::punch(file, 0, bytes)?;
+    match sys::status(file)?.allocated_bytes {
+        0 => Ok(()),
+        _ => Err(contradiction("fallocate")),
     }
 }
 

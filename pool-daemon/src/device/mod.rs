@@ -41,6 +41,7 @@ pub mod dax;
 pub mod fabric;
 pub mod file;
 pub mod identity;
+pub mod kmem;
 pub mod memfd;
 pub mod proof;
 pub mod stock;

@@ -43,6 +43,8 @@ pub struct Demand {
     pub wanted: Extents,
     /// It is to grant nothing more.
     pub draining: bool,
+    /// An operator has taken it out of the pool: nothing of it is in use.
+    pub removed: bool,
 }
 
 impl Engine {
@@ -58,6 +60,7 @@ impl Engine {
             most: device.most(),
             wanted,
             draining,
+            removed: device.removed,
         })
     }
 

@@ -42,6 +42,7 @@ use super::watchdog::Watchdog;
 use super::{Batch, Reactor, ReactorError, process};
 use crate::config::FabricSource;
 use crate::device::builder::Builder;
+use crate::device::cxl::CxlRegion;
 use crate::device::identity::{adopt, verify};
 use crate::device::{Device, SetupError};
 use crate::engine::command::{Command, FileIdentity};
@@ -81,8 +82,10 @@ pub struct Setup {
     pub plan: Plan,
     /// A back end for each device of the plan, by its name.
     pub devices: BTreeMap<String, Arc<dyn Device>>,
-    /// Where the devices of the plan that are dynamic get their memory from, by their names.
+    /// Where devices of the plan get their memory from that a fabric gives it, by their names.
     pub fabrics: BTreeMap<String, FabricSource>,
+    /// The regions that others of them are while their hardware is there, by their names.
+    pub regions: BTreeMap<String, Arc<CxlRegion>>,
     /// Ready files kept of each kind on each device.
     pub stock: usize,
     /// The journal, opened.
@@ -136,14 +139,10 @@ impl Reactor {
         };
         let (engine, mut effects) =
             Engine::recover(setup.plan.clone(), rows, &found, clock::now())?;
-        let devices = engine
-            .device_ids()
-            .filter_map(|(id, name)| Some((id, Arc::clone(setup.devices.get(name)?))));
-        let builder = Builder::new(devices.collect(), 0)?;
-        let sources = engine
-            .device_ids()
-            .filter_map(|(id, name)| Some((id, setup.fabrics.get(name)?.clone())));
-        let (sources, window): (Vec<_>, _) = (sources.collect(), engine.window());
+        let builder = Builder::new(by_id(&engine, &setup.devices).collect(), 0)?;
+        let fabrics: Vec<_> = by_id(&engine, &setup.fabrics).collect();
+        let regions: Vec<_> = by_id(&engine, &setup.regions).collect();
+        let window = engine.window();
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
         let can_refuse = refuse_descriptors(&listener);
         let records = [adopted.found_anew, std::mem::take(&mut effects.records)];
@@ -166,7 +165,7 @@ impl Reactor {
             destroyed: BTreeSet::new(),
             copying: BTreeMap::new(),
             domains: Domains::default(),
-            stewards: Stewards::start(sources.into_iter(), window)?,
+            stewards: Stewards::start(fabrics, regions, window)?,
             sessions: Sessions::default(),
             closer: Closer::default(),
             lingering: Vec::new(),
@@ -329,6 +328,15 @@ fn pool_id(rows: &Rows) -> Result<String, ReactorError> {
     }
     let random = sys::random_token()?;
     Ok(random.map(|byte| format!("{byte:02x}")).concat())
+}
+
+/// What devices have, by the devices' ids instead of their names.
+fn by_id<'e, T: Clone>(
+    engine: &'e Engine,
+    by_name: &'e BTreeMap<String, T>,
+) -> impl Iterator<Item = (DeviceId, T)> {
+    let devices = engine.device_ids();
+    devices.filter_map(|(id, name)| Some((id, by_name.get(name)?.clone())))
 }
 
 /// The rows of backings that have an id.

@@ -1,18 +1,20 @@
-//! The threads that speak with fabrics, so that the reactor never waits for one: a thread for each
-//! mailbox, whose device gives this host memory of its own, groups that hosts share, or both.
+//! The threads that speak for devices whose memory comes and goes, so that the reactor never waits
+//! for one: a thread for each mailbox of a fabric, whose device gives this host memory of its own,
+//! groups that hosts share, or both; and one for each device that may be plugged in and pulled.
 //!
 //! # Protocol
-//! A thread does what its [`Steward`] wants done. A word to the engine is put down here; the
-//! reactor takes it up as a command of its next batch, and says so once the batch is done, with the
-//! demand as it is then. Until then the thread waits: a steward never decides by a demand that its
-//! own words have not reached. What the engine has let go of comes back after its commit.
+//! A thread does what its [`Steward`] or its [`Plug`] wants done. A word to the engine is put down
+//! here; the reactor takes it up as a command of its next batch, and says so once the batch is
+//! done, with the demand as it is then. Until then the thread waits: nobody decides by a demand
+//! that its own words have not reached. What the engine has let go of comes back after its commit.
 //!
-//! When the journal has failed, words that were put down are thrown away, and the steward begins
+//! When the journal has failed, words that were put down are thrown away, and who said them begins
 //! anew: the engine of after is told everything.
 //!
 //! # Invariants
-//! 1. The engine hears the words of a device in their order, each once, or the steward begins anew.
-//! 2. Nothing waits for a fabric under a lock.
+//! 1. The engine hears the words of a device in their order, each once, or their speaker begins
+//!    anew.
+//! 2. Nothing waits for a fabric, or for the kernel's drivers, under a lock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,10 +35,12 @@ use pool_core::{DeviceId, Extents, GroupTag, Nanos, SegmentId, WindowRange, cloc
 
 use super::ReactorError;
 use crate::config::FabricSource;
+use crate::device::cxl::CxlRegion;
 use crate::device::fabric::mailbox;
 use crate::engine::command::{Capacity, Command, NoGroup};
 use crate::engine::effect::GroupAsk;
 use crate::engine::{Demand, Engine, Run, is_made_in};
+use crate::plug::{self, Plug};
 use crate::steward::{self, Do, GroupWish, Steward, Terms, Unanswered, Whose};
 use crate::sys;
 
@@ -63,7 +67,7 @@ struct Voice {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// The devices that one mailbox speaks for.
+/// The devices that one thread speaks for.
 #[derive(Debug, Default, Clone, Copy)]
 struct Devices {
     own: Option<DeviceId>,
@@ -97,6 +101,7 @@ const NO_DEMAND: Demand = Demand {
     most: Extents::ZERO,
     wanted: Extents::ZERO,
     draining: true,
+    removed: false,
 };
 
 #[derive(Debug, Default)]
@@ -119,31 +124,61 @@ struct State {
     ends: bool,
 }
 
+/// What is news since the last one.
+#[derive(Debug)]
+struct Turn {
+    /// The engine is another one, which has heard nothing.
+    begins_anew: bool,
+    demand: Demand,
+    withdrawn: Option<Vec<Run>>,
+    wishes: VecDeque<GroupWish>,
+}
+
 impl Stewards {
-    /// Starts a thread for each mailbox.
+    /// Starts a thread for each mailbox of these fabrics, and for each device of these regions.
     pub(super) fn start(
-        sources: impl Iterator<Item = (DeviceId, FabricSource)>,
+        fabrics: Vec<(DeviceId, FabricSource)>,
+        regions: Vec<(DeviceId, Arc<CxlRegion>)>,
         window: WindowRange,
     ) -> Result<Self, ReactorError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_value_and_flags(0, flags)
             .map_err(|errno| ReactorError::os("eventfd", errno))?;
-        let (mut all, event) = (Vec::new(), Arc::new(event));
-        for (devices, mailbox) in by_mailbox(sources) {
-            let shared = Arc::new(Shared::default());
-            let theirs = (Arc::clone(&shared), Arc::clone(&event));
-            let thread = thread::Builder::new()
-                .name("steward".to_owned())
-                .spawn(move || speak(&mailbox, (devices, window), &theirs.0, &theirs.1))
-                .map_err(|_| ReactorError::os("clone", Errno::EAGAIN))?;
-            all.push(Voice {
-                devices,
-                shared,
-                taken: 0,
-                thread: Some(thread),
-            });
+        let (all, event) = (Vec::new(), Arc::new(event));
+        let mut stewards = Self { all, event };
+        for (devices, mailbox) in by_mailbox(fabrics.into_iter()) {
+            stewards.add("steward", devices, move |shared, event| {
+                speak(&mailbox, (devices, window), shared, event);
+            })?;
         }
-        Ok(Self { all, event })
+        for (device, region) in regions {
+            let (own, groups) = (Some(device), None);
+            stewards.add("plug", Devices { own, groups }, move |shared, event| {
+                attend(&region, device, shared, event);
+            })?;
+        }
+        Ok(stewards)
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        devices: Devices,
+        body: impl FnOnce(&Shared, &EventFd) + Send + 'static,
+    ) -> Result<(), ReactorError> {
+        let shared = Arc::new(Shared::default());
+        let theirs = (Arc::clone(&shared), Arc::clone(&self.event));
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || body(&theirs.0, &theirs.1))
+            .map_err(|_| ReactorError::os("clone", Errno::EAGAIN))?;
+        self.all.push(Voice {
+            devices,
+            shared,
+            taken: 0,
+            thread: Some(thread),
+        });
+        Ok(())
     }
 
     /// Readable where words were put down.
@@ -244,25 +279,20 @@ impl Drop for Stewards {
 }
 
 impl Shared {
-    /// The demand, once there is one, and what was withdrawn since; `None` at the end.
-    fn turn(&self, steward: &mut Steward, terms: Terms) -> Option<Demand> {
+    /// What is news, once there is a demand; `None` at the end.
+    fn turn(&self) -> Option<Turn> {
         let mut state = lock(&self.state);
         loop {
             if state.ends {
                 return None;
             }
-            if std::mem::take(&mut state.begins_anew) {
-                *steward = Steward::new(terms);
-            }
             if let Some(demand) = state.demand {
-                if let Some(runs) = state.withdrawn.take() {
-                    steward.withdrawn(clock::now(), runs);
-                }
-                let wishes = std::mem::take(&mut state.wishes);
-                wishes
-                    .into_iter()
-                    .for_each(|wish| steward.wish(clock::now(), wish));
-                return Some(demand);
+                return Some(Turn {
+                    begins_anew: std::mem::take(&mut state.begins_anew),
+                    demand,
+                    withdrawn: state.withdrawn.take(),
+                    wishes: std::mem::take(&mut state.wishes),
+                });
             }
             state = self
                 .changed
@@ -370,7 +400,17 @@ fn speak(
     let door = |cci| source.directory.join(Door::Cci(cci).to_string());
     let mut device = Line::to(door(self::mailbox(source)));
     let mut manager = Line::to(door(Cci::Memdev(MemdevId(source.memdev))));
-    while let Some(demand) = shared.turn(&mut steward, terms) {
+    while let Some(turn) = shared.turn() {
+        if turn.begins_anew {
+            steward = Steward::new(terms);
+        }
+        if let Some(runs) = turn.withdrawn {
+            steward.withdrawn(clock::now(), runs);
+        }
+        for wish in turn.wishes {
+            steward.wish(clock::now(), wish);
+        }
+        let demand = turn.demand;
         match steward.next(clock::now(), &demand) {
             Do::Mailbox(request) => answer(&mut steward, &mut device, &request),
             Do::Manager(request) => answer(&mut steward, &mut manager, &request),
@@ -381,6 +421,22 @@ fn speak(
                 }
             }
             Do::Rest(until) => shared.rest(until, &demand),
+        }
+    }
+}
+
+fn attend(region: &CxlRegion, device: DeviceId, shared: &Shared, event: &EventFd) {
+    let mut plug = Plug::new(region.extents());
+    while let Some(turn) = shared.turn() {
+        if turn.begins_anew {
+            plug = Plug::new(region.extents());
+        }
+        if let Some(runs) = turn.withdrawn {
+            plug.withdrawn(runs);
+        }
+        match plug.next(clock::now(), &turn.demand, region) {
+            plug::Do::Say(word) => shared.say(device, word, event),
+            plug::Do::Rest(until) => shared.rest(until, &turn.demand),
         }
     }
 }

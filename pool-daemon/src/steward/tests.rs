@@ -90,6 +90,7 @@ impl Pool {
             most: Extents::new(self.most),
             wanted: Extents::new(self.wanted),
             draining: self.is_draining,
+            removed: false,
         }
     }
 }

@@ -169,7 +169,7 @@ fn cxl_device(variable: &str, mode: CxlMode) -> Option<Arc<dyn Device>> {
         mode,
         size: Bytes::new(512 << 20),
     };
-    Some(cxl::open(&source).unwrap())
+    Some(cxl::open(&source).unwrap().0)
 }
 
 pub(crate) fn backing(number: u64) -> BackingId {

@@ -33,6 +33,7 @@ impl Alone {
                 most: Extents::new(most),
                 wanted: Extents::ZERO,
                 draining: false,
+                removed: false,
             },
             now: Nanos::from_millis(1_000),
             said: Vec::new(),

@@ -103,6 +103,7 @@ impl Two {
             most: Extents::ZERO,
             wanted: Extents::ZERO,
             draining: true,
+            removed: false,
         };
         let id = u16::try_from(number).unwrap();
         let mailbox = Cci::Mailbox {
