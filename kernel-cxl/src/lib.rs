@@ -19,6 +19,7 @@
 mod change_error;
 mod dax;
 mod decoder;
+mod media;
 mod memdev;
 mod node;
 mod port;
@@ -30,6 +31,7 @@ mod topology;
 pub use change_error::ChangeError;
 pub use dax::DaxDriver;
 pub use decoder::{Decoder, DecoderKind};
+pub use media::{LostLines, MediaLog, MediaNews};
 pub use memdev::Memdev;
 pub use node::{Node, Performance};
 pub use port::{Dport, Port, PortKind};

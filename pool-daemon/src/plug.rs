@@ -54,7 +54,7 @@ pub trait Hardware {
     /// Where somebody uses it still. It is had as before.
     fn give_back(&self) -> Result<(), SetupError>;
 
-    /// The extents that hold a line whose content was lost, and that were not told before.
+    /// All extents that hold a line whose content was lost.
     fn damaged(&self) -> Vec<Run>;
 }
 
@@ -83,6 +83,8 @@ pub struct Plug {
     state: State,
     /// Why nothing of it is there, as the engine has heard it.
     told_absent: Option<String>,
+    /// What is damaged, as the engine has heard it.
+    told_damaged: Vec<Run>,
     /// To be said first, in order.
     says: VecDeque<Capacity>,
     /// The hardware is not looked at before.
@@ -100,6 +102,7 @@ impl Plug {
             extents,
             state: State::Absent,
             told_absent: None,
+            told_damaged: Vec::new(),
             says: VecDeque::new(),
             look_at: Nanos::ZERO,
             try_at: Nanos::ZERO,
@@ -175,10 +178,7 @@ impl Plug {
     }
 
     fn stay(&mut self, now: Nanos, demand: &Demand, hardware: &dyn Hardware) {
-        let damaged = hardware.damaged();
-        if !damaged.is_empty() {
-            self.says.push_back(Capacity::Poisoned(damaged));
-        }
+        self.tell_damage(hardware);
         if demand.removed && now >= self.try_at {
             self.ask_to_let_go();
         }
@@ -190,12 +190,18 @@ impl Plug {
         (self.withdrawn, self.told_absent) = (None, None);
         let all = self.all();
         self.says.push_back(Capacity::Present(all));
-        let damaged = hardware.damaged();
-        if !damaged.is_empty() {
-            self.says.push_back(Capacity::Poisoned(damaged));
-        }
+        self.told_damaged.clear();
+        self.tell_damage(hardware);
         self.says.push_back(Capacity::Reached(true));
         self.says.push_back(Capacity::Noted(String::new()));
+    }
+
+    fn tell_damage(&mut self, hardware: &dyn Hardware) {
+        let damaged = hardware.damaged();
+        if damaged != self.told_damaged && !planted!("plug.keeps_damage_to_itself") {
+            self.told_damaged.clone_from(&damaged);
+            self.says.push_back(Capacity::Poisoned(damaged));
+        }
     }
 
     /// Nothing of it is there, which is said once for each reason.

@@ -20,10 +20,11 @@ use kernel_cxl::{
 };
 use nix::fcntl::{Flock, FlockArg};
 use pool_core::sync::{Arc, Mutex, lock};
-use pool_core::{Bytes, Extents};
+use pool_core::{Bytes, Extents, clock};
 
 use super::dax::DaxDevice;
 use super::kmem::KmemDevice;
+use super::media::Media;
 use super::memfd::{MemfdDevice, PagePolicy};
 use super::{Device, SetupError};
 use crate::config::{CxlMode, CxlSource};
@@ -54,6 +55,8 @@ pub(super) struct Taken {
     pub(super) first: u64,
     /// Files of its node, where it is one.
     pub(super) node: Option<MemfdDevice>,
+    /// What is reported of its media; nothing where the kernel's trace cannot be had.
+    media: Mutex<Option<Media>>,
     claim: Flock<OwnedFd>,
 }
 
@@ -157,9 +160,20 @@ impl CxlRegion {
             name,
             first: region.addresses.start,
             node,
+            media: Mutex::new(self.listen(&region)),
             claim,
         }));
         Ok(())
+    }
+
+    /// Hears from now on what is reported of the media of a region.
+    fn listen(&self, region: &Region) -> Option<Media> {
+        let opened = Media::open(&self.sysfs, &self.source.serials, region);
+        if let Err(error) = &opened {
+            let region = &region.name;
+            tracing::warn!(%region, %error, "errors of the media are not heard");
+        }
+        opened.ok()
     }
 
     fn sweep(&self, name: &str) -> Result<(), ChangeError> {
@@ -323,7 +337,23 @@ impl Hardware for CxlRegion {
     }
 
     fn damaged(&self) -> Vec<Run> {
-        Vec::new()
+        let Some(taken) = self.taken() else {
+            return Vec::new();
+        };
+        let mut media = lock(&taken.media);
+        let Some(media) = media.as_mut() else {
+            return Vec::new();
+        };
+        if let Err(error) = media.look(&self.sysfs, clock::now())
+            && self.is_there()
+        {
+            tracing::warn!(region = %taken.name, %error, "reports of the media are not read");
+        }
+        if taken.node.is_some() {
+            // Which file has a page of a node, only the kernel knows: it deals with it.
+            return Vec::new();
+        }
+        media.bad()
     }
 }
 

@@ -12,8 +12,8 @@
 //!    as they are: it is sealed, where it can be, against all but writing.
 //! 3. What a build leaves behind where it fails is nothing.
 //!
-//! Who does what: [`memfd`], [`file`](mod@file), [`fabric`] and [`dax`] are the devices, and
-//! [`cxl`] has the regions of the last; [`builder`] runs them on threads of its own and keeps a
+//! Who does what: [`memfd`], [`file`](mod@file), [`fabric`], [`dax`] and [`kmem`] are the devices,
+//! and [`cxl`] has the regions of the last two, `media` what is reported of them; [`builder`] runs them on threads of its own and keeps a
 //! [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes
 //! back; `claim` keeps a host of a fabric one daemon's.
 
@@ -42,6 +42,7 @@ pub mod fabric;
 pub mod file;
 pub mod identity;
 pub mod kmem;
+mod media;
 pub mod memfd;
 pub mod proof;
 pub mod stock;

@@ -53,7 +53,7 @@ impl Hardware for Board {
     }
 
     fn damaged(&self) -> Vec<Run> {
-        self.damaged.take()
+        self.damaged.borrow().clone()
     }
 }
 
@@ -185,9 +185,10 @@ fn what_is_damaged_is_told_before_any_of_it_is_granted_and_later_as_it_comes() {
         ]
     );
     assert_eq!(said[2], Capacity::Reached(true));
-    bench.board.damaged.replace(vec![later]);
+    assert_eq!(bench.round(demand(7, false)), [], "it is told once");
+    bench.board.damaged.replace(vec![first, later]);
     let said = bench.round(demand(7, false));
-    assert_eq!(said, [Capacity::Poisoned(vec![later])]);
+    assert_eq!(said, [Capacity::Poisoned(vec![first, later])]);
 }
 
 #[test]
@@ -254,10 +255,15 @@ fn hardware_of_a_device_that_is_out_of_the_pool_is_left_alone() {
 }
 
 /// Catches: plug.keeps_what_was_pulled, plug.gives_back_what_is_in_use
+/// Catches: plug.keeps_damage_to_itself
 #[cfg(feature = "fault")]
 #[test]
 fn a_bug_of_the_plug_breaks_its_law() {
-    let laws: [(&str, fn()); 2] = [
+    let laws: [(&str, fn()); 3] = [
+        (
+            "plug.keeps_damage_to_itself",
+            what_is_damaged_is_told_before_any_of_it_is_granted_and_later_as_it_comes,
+        ),
         (
             "plug.keeps_what_was_pulled",
             hardware_that_is_pulled_is_gone_before_it_is_had_again,
