@@ -4,8 +4,8 @@
 //! One daemon is the [`Home`]: that of the host which manages the device. Each host that uses the
 //! device, the home's own in slot 0 included, runs a [`Peer`]. Both are pure state machines:
 //! `step(now, input)` returns what must be done outside, in order. They read no clock, do no I/O
-//! and hold no float; equal inputs give equal outputs. A simulator drives them now, a network
-//! later.
+//! and hold no float; equal inputs give equal outputs. A simulator drives them, and
+//! over the memory that the hosts share a [`board::Station`] does.
 //!
 //! # Words
 //! - **Right**: nothing, shared (read) or exclusive (read and write), of a host to an extent.
@@ -106,6 +106,7 @@
 //! and sees that all are answered. It also runs many hosts at random, and finds every bug that is
 //! planted here.
 
+pub mod board;
 mod home;
 mod message;
 mod peer;

@@ -1,0 +1,403 @@
+//! The board: all of the directory between hosts that lies in the memory that they share. So hosts
+//! need no network to agree who owns what, and whoever survives finds all that it needs to go on.
+//!
+//! On it hosts [post](Station) what a home and its peers tell each other, the home keeps its
+//! journal, and whoever manages the fabric says which host has the home and which lives of hosts
+//! write no more. The [`Station`] of a host runs its peer, and the home where that is here.
+//!
+//! # Layout
+//! Blocks of whole lines of 64 bytes, for `H` hosts, `E` extents and [`PLACES`] messages on each
+//! way from one host to another. A row is two blocks, of `L` lines each where it is an extent's:
+//! as many as `5 + H` words take.
+//!
+//! | lines | what | written by |
+//! |---|---|---|
+//! | 1 | what this is: magic, layout, `H`, `E` | who makes the board, once |
+//! | 2 | which host has the home | the fabric's manager |
+//! | 2 `H` | of each host, up to which life it is fenced | the fabric's manager |
+//! | 2 `H` | of each host, which life it is in | that host |
+//! | 2 | the journal: the term | the home's host |
+//! | 2 `H` | the journal: each host | the home's host |
+//! | 2 `L E` | the journal: each extent | the home's host |
+//! | `PLACES H H` | the way from each host to each other one | the host it leads from |
+//!
+//! A block is words of eight bytes: a number that rises, the contents, a seal. The seal is a hash
+//! of the other words and of the place. So what is torn, stale in part, or garbage is known for
+//! that, whatever the order in which words of it reached memory. It tells accidents, no forgery:
+//! hosts of one board trust each other, and each value is checked before it is used all the same.
+//!
+//! # Who writes
+//! **Each line has one writer.** No word is exchanged or added to, so that memory without atomic
+//! operations among hosts will do, and no host ever writes back what another one has written. The
+//! home's host changes, and with it who writes the journal: only after the host that had it is
+//! fenced.
+//!
+//! # Rows
+//! The two blocks of a row are written in turn, under ever higher numbers: the older one while the
+//! newer one stays as it is. A writer may die at any store: what it left is the row as it was, or
+//! as it was to be. Of two whole blocks the numbers are neighbours; anything else is damage, an
+//! error, and never served.
+//!
+//! # Ways
+//! The message with the number `n` lies at place `n` modulo [`PLACES`], over what was there before.
+//! The writer waits for nobody: a reader that is late or dead, or a burst of more than a way holds,
+//! costs the oldest messages, which is allowed: they are sent again after a while. Numbers begin
+//! with the life of the host, so a host that lives again goes on above all that it ever sent. A
+//! reader looks for the highest number first, and then takes all that is above what it had: those
+//! were written before, so it finds each that is there still.
+//!
+//! # Order
+//! All that a host stored before it writes a block is seen by whoever has read that block: a
+//! release fence goes before its words and an acquire fence after them. Where hosts do not keep
+//! their caches the same, [`Caches`] says what it takes: a block is written back, and fenced,
+//! before anything after it; and it is dropped before it is read. **A machine whose memory is
+//! always coherent (QEMU's) cannot show that any of this is missing**; `tests/host_board` does it
+//! with caches that lose lines.
+//!
+//! # Fencing
+//! A life that is fenced writes no more: it is dead, or cut off from the device. Only the manager
+//! says so, [`Board::fence`], after it was made so. Each station looks at its own fence in each
+//! turn, but that is a courtesy: a host that sleeps between that look and a store is stopped by the
+//! fabric, or by nobody.
+//!
+//! # Invariants
+//! 1. Each line is written by one host, or by the manager.
+//! 2. What was written last of a row, or a row as it was before, is read; never a mix, never
+//!    anything older.
+//! 3. What is read and not sound is an error, or counted, and used for nothing.
+//! 4. A read or a write takes a bounded time, whatever the memory holds.
+//!
+//! # How it is checked
+//! `tests/host_board`: two hosts exchange extents, one dies at each single store in turn, and the
+//! other goes on; the same with caches of their own that lose lines, and with planted bugs.
+//! `tests/loom_board.rs`: a row under every schedule, with what was stored before it. And
+//! `cargo xtask cxl-vm --only two-hosts`: two machines on the kernel's driver.
+
+use core::fmt;
+
+use pool_core::Bytes;
+use pool_core::planted;
+use pool_core::sync::atomic::Ordering::{Acquire, Release};
+use pool_core::sync::atomic::fence;
+use pool_core::units::LINE_BYTES;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::message::SLOTS;
+use crate::cache::Caches;
+use crate::simulated::Backing;
+
+mod encoding;
+mod journal;
+mod row;
+mod shape;
+mod station;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+mod way;
+
+pub use shape::{PLACES, Shape};
+pub use station::{Station, StationError, Told};
+
+use row::Pair;
+
+/// Words of a line.
+const WORDS: u64 = LINE_BYTES / 8;
+/// Words of the largest block.
+const BLOCK_WORDS: usize = 40;
+const _: () = assert!(BLOCK_WORDS as u64 >= 5 + SLOTS as u64);
+const _: () = assert!((BLOCK_WORDS as u64).is_multiple_of(WORDS));
+/// In the first block.
+const MAGIC: u64 = u64::from_le_bytes(*b"tierbord");
+const LAYOUT: u64 = 1;
+
+/// No life of a host has a higher number: the numbers of messages begin with it.
+pub const LIFE_MAX: u64 = (1 << 30) - 1;
+
+/// What lies on the board is not what a board has, or the board is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    /// A board has 2 to 32 hosts and at least one extent. The caller is wrong.
+    #[error("a board for {hosts} hosts and {extents} extents: 2 to 32 hosts, and an extent")]
+    Shape {
+        /// How many hosts it was to have.
+        hosts: u8,
+        /// How many extents.
+        extents: u32,
+    },
+    /// The memory is smaller than the board. Give it more, or open the right one.
+    #[error("the board takes {needed}, and there are {given}")]
+    TooSmall {
+        /// How much it takes.
+        needed: Bytes,
+        /// How much there is.
+        given: Bytes,
+    },
+    /// There is no board of this layout. Whoever manages the fabric makes it; or the memory was
+    /// taken away from this process.
+    #[error("there is no board here")]
+    None,
+    /// A row is neither what was written last nor what was written before. Have every host fenced
+    /// and make the board anew.
+    #[error("the row at line {line} of the board is damaged")]
+    Damaged {
+        /// Where it lies.
+        line: u64,
+    },
+    /// A slot that no host of this board has, or a life that none can be in. The caller is wrong.
+    #[error("no host of this board has slot {slot} and life {life}")]
+    NoSuchHost {
+        /// The slot.
+        slot: u8,
+        /// The life.
+        life: u64,
+    },
+}
+
+/// A board in memory, as one host or the manager has it.
+pub struct Board<M, C> {
+    memory: M,
+    caches: C,
+    shape: Shape,
+}
+
+/// What a block was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Nothing was ever written there.
+    Empty,
+    /// What was written under this number.
+    Whole(u64),
+    /// Anything else.
+    Broken,
+}
+
+impl<M: Backing, C: Caches> Board<M, C> {
+    /// Makes a board in memory that nobody uses: all that was there is gone. For the manager.
+    ///
+    /// # Errors
+    /// [`BoardError::TooSmall`].
+    pub fn create(memory: M, caches: C, shape: Shape) -> Result<Self, BoardError> {
+        let board = Self::cut(memory, caches, shape)?;
+        for word in 0..shape.lines() * WORDS {
+            board.memory.store_word(word, 0);
+        }
+        board.caches.write_back(0, shape.bytes().get());
+        board.caches.fence_stores();
+        let (hosts, extents) = (u64::from(shape.hosts()), u64::from(shape.extents()));
+        let mut header = [0; 8];
+        header[1..5].copy_from_slice(&[MAGIC, LAYOUT, hosts, extents]);
+        board.write(0, 1, &mut header);
+        Ok(board)
+    }
+
+    /// Opens the board that somebody made at the beginning of `memory`.
+    ///
+    /// # Errors
+    /// [`BoardError::None`], [`BoardError::Shape`], [`BoardError::TooSmall`].
+    pub fn open(memory: M, caches: C) -> Result<Self, BoardError> {
+        let smallest = Shape::new(2, 1)?;
+        let mut board = Self::cut(memory, caches, smallest)?;
+        let [hosts, extents] = board.header()?;
+        let shape = Shape::new(
+            u8::try_from(hosts).unwrap_or(u8::MAX),
+            u32::try_from(extents).unwrap_or(u32::MAX),
+        )?;
+        board.shape = shape;
+        board.has_room()?;
+        Ok(board)
+    }
+
+    fn cut(memory: M, caches: C, shape: Shape) -> Result<Self, BoardError> {
+        let board = Self {
+            memory,
+            caches,
+            shape,
+        };
+        board.has_room()?;
+        Ok(board)
+    }
+
+    fn has_room(&self) -> Result<(), BoardError> {
+        let needed = self.shape.bytes();
+        let given = Bytes::new(self.memory.words().saturating_mul(8));
+        if given < needed {
+            return Err(BoardError::TooSmall { needed, given });
+        }
+        Ok(())
+    }
+
+    /// How many hosts and extents the header says.
+    fn header(&self) -> Result<[u64; 2], BoardError> {
+        let mut header = [0; 8];
+        match self.read(0, &mut header) {
+            Seen::Whole(1) if header[1..3] == [MAGIC, LAYOUT] => Ok([header[3], header[4]]),
+            _ => Err(BoardError::None),
+        }
+    }
+
+    /// # Errors
+    /// [`BoardError::None`] where the memory was taken away since.
+    fn is_there(&self) -> Result<(), BoardError> {
+        self.header().map(drop)
+    }
+
+    /// For how many hosts and extents it is.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Says that this host has the home from now on; for the manager. The host that had it before,
+    /// if that is another, is fenced by then.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchHost`], [`BoardError::Damaged`].
+    pub fn appoint(&self, slot: u8) -> Result<(), BoardError> {
+        self.check(slot, 0)?;
+        self.set(self.shape.seat(), u64::from(slot) + 1)
+    }
+
+    /// Says that no life of the host up to this one writes any more; for the manager, once it is
+    /// so.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchHost`], [`BoardError::Damaged`].
+    pub fn fence(&self, slot: u8, life: u64) -> Result<(), BoardError> {
+        self.check(slot, life)?;
+        let fenced = self.fenced(slot)?.max(life);
+        self.set(self.shape.fence(slot), fenced)
+    }
+
+    /// Which host has the home, where one was appointed.
+    ///
+    /// # Errors
+    /// [`BoardError::Damaged`].
+    pub fn home(&self) -> Result<Option<u8>, BoardError> {
+        let at = self.shape.seat();
+        let Some(slot) = self.get(at)?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let slot = u8::try_from(slot)
+            .ok()
+            .filter(|it| *it < self.shape.hosts());
+        slot.map(Some).ok_or(BoardError::Damaged { line: at.line })
+    }
+
+    /// Up to which life a host is fenced; 0 where it never was.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchHost`], [`BoardError::Damaged`].
+    pub fn fenced(&self, slot: u8) -> Result<u64, BoardError> {
+        self.check(slot, 0)?;
+        self.get_life(self.shape.fence(slot))
+    }
+
+    /// Which life a host is in, or was in last; 0 where it never lived.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchHost`], [`BoardError::Damaged`].
+    pub fn life(&self, slot: u8) -> Result<u64, BoardError> {
+        self.check(slot, 0)?;
+        self.get_life(self.shape.life(slot))
+    }
+
+    /// Begins a life of a host that was never used before, and is not fenced.
+    fn begin_life(&self, slot: u8, above: u64) -> Result<u64, BoardError> {
+        let before = self.life(slot)?.max(self.fenced(slot)?).max(above);
+        let life = before.saturating_add(1);
+        self.check(slot, life)?;
+        self.set(self.shape.life(slot), life)?;
+        Ok(life)
+    }
+
+    fn check(&self, slot: u8, life: u64) -> Result<(), BoardError> {
+        if slot >= self.shape.hosts() || life > LIFE_MAX {
+            return Err(BoardError::NoSuchHost { slot, life });
+        }
+        Ok(())
+    }
+
+    fn get_life(&self, at: Pair) -> Result<u64, BoardError> {
+        let life = self.get(at)?;
+        if life > LIFE_MAX {
+            return Err(BoardError::Damaged { line: at.line });
+        }
+        Ok(life)
+    }
+
+    /// Reads a block into `words`, the number first and the seal last.
+    fn read(&self, line: u64, words: &mut [u64]) -> Seen {
+        let first = line * WORDS;
+        self.drop_stale(line, words.len() as u64 * 8);
+        for (index, word) in (first..).zip(words.iter_mut()) {
+            *word = self.memory.load_word(index);
+        }
+        if !planted!("board.reads_without_order") {
+            // Pairs with the release in `write`: what was stored before this block is seen.
+            fence(Acquire);
+        }
+        let is_sealed = words.last() == Some(&seal(line, words));
+        if is_sealed || planted!("board.seal_is_not_looked_at") && words[0] != 0 {
+            return Seen::Whole(words[0]);
+        }
+        if words.iter().all(|word| *word == 0) {
+            Seen::Empty
+        } else {
+            Seen::Broken
+        }
+    }
+
+    /// The number that a block has, whether it is whole or not.
+    fn number(&self, line: u64) -> u64 {
+        self.drop_stale(line, 8);
+        self.memory.load_word(line * WORDS)
+    }
+
+    /// What is loaded next is what memory has.
+    fn drop_stale(&self, line: u64, bytes: u64) {
+        if !planted!("board.reads_stale_lines") {
+            self.caches.invalidate(line * LINE_BYTES, bytes);
+            self.caches.fence_all();
+        }
+    }
+
+    /// Writes a block, the number first and the seal last.
+    fn write(&self, line: u64, number: u64, words: &mut [u64]) {
+        words[0] = number;
+        let sealed = seal(line, words);
+        if let Some(last) = words.last_mut() {
+            *last = sealed;
+        }
+        if !planted!("board.writes_without_order") {
+            // Pairs with the acquire in `read`.
+            fence(Release);
+        }
+        for (index, word) in (line * WORDS..).zip(words.iter()) {
+            self.memory.store_word(index, *word);
+        }
+        if !planted!("board.block_is_not_written_back") {
+            self.caches
+                .write_back(line * LINE_BYTES, words.len() as u64 * 8);
+            self.caches.fence_stores();
+        }
+    }
+}
+
+/// The last word of a block at a line that has these others.
+fn seal(line: u64, words: &[u64]) -> u64 {
+    let mut bytes = [0; 8 * BLOCK_WORDS];
+    let count = words.len();
+    let contents = std::iter::once(&line).chain(words.iter().take(count.saturating_sub(1)));
+    for (to, word) in bytes.chunks_exact_mut(8).zip(contents) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    xxh3_64(&bytes[..8 * count])
+}
+
+impl<M, C> fmt::Debug for Board<M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Board({:?})", self.shape)
+    }
+}
