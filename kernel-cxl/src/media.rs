@@ -2,8 +2,8 @@
 //!
 //! The kernel tells it as trace events, each a line of text: `cxl_general_media` and `cxl_dram` for
 //! what a device reports by itself, `cxl_poison` for each entry of a device's list of poison, once
-//! that list is [asked for](Sysfs::list_poison). A [`MediaLog`] is an instance of the kernel's trace
-//! with just these, so that nobody else's reading takes any of it away.
+//! that list is [asked for](Sysfs::list_poison). A [`MediaLog`] is an instance of the kernel's
+//! trace with just these, so that nobody else's reading takes any of it away.
 //!
 //! The names of events and of their fields are those of `drivers/cxl/core/trace.h`, Linux 6.12.
 

@@ -38,7 +38,8 @@
 //!    only those are handed out; those to `writable` may be written as long.
 //!
 //! A file shorter than its mapping would raise `SIGBUS`. The length is checked when it is mapped;
-//! that it stays is for the daemon to see to (sealed files, [`FileMap`]s of its own files).
+//! that it stays is for the daemon to see to (sealed files, [`FileMap`]s of its own files). Where
+//! hardware is pulled it does not stay: see [`survive_pulled`].
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -52,6 +53,7 @@ mod error;
 mod file_map;
 mod own_word;
 mod plain;
+mod pulled;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -62,6 +64,7 @@ pub use error::{BoundsError, MapError};
 pub use file_map::FileMap;
 pub use own_word::OwnWord;
 pub use plain::Plain;
+pub use pulled::{PULLED, survive_pulled};
 pub use view::{View, WriteView};
 pub use window::{Region, Window};
 

@@ -75,6 +75,7 @@ pub fn durability(config: &Config) -> Durability {
 pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     start_log(config)?;
     raise_descriptor_limit();
+    pool_core::mem::survive_pulled().context("memory that is pulled would end the daemon")?;
     // The one provider of cryptography in the tree; a second call finds it there.
     drop(rustls::crypto::ring::default_provider().install_default());
     config.daemon.make_directories()?;

@@ -201,3 +201,17 @@ fn a_word_that_no_change_leads_to_is_corrupt() {
     }
     assert!(of(1, 2, CROWDED).is_ok());
 }
+
+/// What the daemon reads of memory that was pulled from under it: `pool_core::mem::PULLED`.
+#[cfg(not(loom))]
+#[test]
+fn a_word_of_nothing_but_ones_is_none() {
+    let pulled = u64::from_ne_bytes([pool_core::mem::PULLED; 8]);
+    assert_eq!(
+        Own::judge(pulled),
+        Err(CorruptWord {
+            word: pulled,
+            invariant: 0
+        })
+    );
+}

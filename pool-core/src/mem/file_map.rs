@@ -9,6 +9,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid};
 
+use super::pulled::Listed;
 use super::sys::{self, Span};
 use super::{Access, MapError, Mapped};
 use crate::addr::PoolAddr;
@@ -20,6 +21,8 @@ use crate::units::Bytes;
 /// A forked child does not inherit it: to access the bytes of an inherited value ends the child.
 pub struct FileMap {
     map: ManuallyDrop<MmapRaw>,
+    /// Taken out of the list before the mapping ends.
+    listed: ManuallyDrop<Listed>,
     owner: Pid,
     span: Span,
     access: Access,
@@ -64,9 +67,11 @@ impl FileMap {
         let start = NonNull::new(map.as_mut_ptr());
         let start = start.ok_or_else(|| refused("mmap")(Errno::EFAULT.into()))?;
         let map = ManuallyDrop::new(map);
+        let span = Span::new(start, size);
         Ok(Self {
-            span: Span::new(start, size),
+            span,
             map,
+            listed: ManuallyDrop::new(Listed::new(span)),
             owner: getpid(),
             access,
         })
@@ -83,6 +88,8 @@ impl FileMap {
 
 impl Drop for FileMap {
     fn drop(&mut self) {
+        // SAFETY: dropped here only, and not used after.
+        unsafe { ManuallyDrop::drop(&mut self.listed) };
         // In a forked child something else may lie at these addresses by now.
         if self.owner == getpid() {
             // SAFETY: dropped here only, and not used after.

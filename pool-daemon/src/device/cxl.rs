@@ -115,6 +115,11 @@ impl CxlRegion {
         lock(&self.taken).clone()
     }
 
+    /// The devices that it lies on.
+    pub(super) fn serials(&self) -> &[u64] {
+        &self.source.serials
+    }
+
     /// How large it is while it is there.
     #[must_use]
     pub fn extents(&self) -> Extents {

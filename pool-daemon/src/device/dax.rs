@@ -36,7 +36,8 @@ use pool_core::{BackingId, Bytes, EXTENT_BYTES};
 use pool_proto::common::v1::Pages;
 
 use super::cxl::{CxlRegion, Taken, slices, told};
-use super::{Device, NewFile, Place};
+use super::owner::Owner;
+use super::{Device, NewFile, Place, SetupError};
 use crate::engine::Run;
 use crate::engine::command::{FileIdentity, WorldError};
 use crate::plug::Hardware as _;
@@ -46,6 +47,7 @@ use crate::sys::{self, Mapping};
 #[derive(Debug)]
 pub struct DaxDevice {
     region: Arc<CxlRegion>,
+    owner: Owner,
     /// Two at once would take each other's name for theirs.
     cutting: Mutex<()>,
 }
@@ -59,8 +61,9 @@ struct Cut {
 impl DaxDevice {
     /// A device that cuts files from a region.
     #[must_use]
-    pub(super) const fn of(region: Arc<CxlRegion>) -> Self {
+    pub(super) fn of(region: Arc<CxlRegion>) -> Self {
         Self {
+            owner: Owner::of(region.serials()),
             region,
             cutting: Mutex::new(()),
         }
@@ -83,6 +86,28 @@ impl DaxDevice {
     fn take_away(&self, taken: &Taken, name: &str) -> Result<(), ChangeError> {
         self.region.sysfs().drive(name, None)?;
         self.region.sysfs().unslice(&taken.name, name)
+    }
+
+    /// Takes away all slices but those whose files are to stay; tells how many.
+    fn remove(
+        &self,
+        is_to_stay: impl Fn(Option<BorrowedFd<'_>>) -> Result<bool, WorldError>,
+    ) -> Result<usize, WorldError> {
+        let mut removed = 0;
+        let Some(Cut { taken, slices }) = self.slices()? else {
+            return Ok(removed);
+        };
+        for slice in slices.iter().filter(|it| is_cut(it)) {
+            let file = is_file(slice).then(|| open_slice(&slice.name));
+            let file = file.transpose()?;
+            if is_to_stay(file.as_ref().map(OwnedFd::as_fd))? {
+                continue;
+            }
+            let gone = self.take_away(&taken, &slice.name);
+            gone.map_err(|error| self.told(&error))?;
+            removed += 1;
+        }
+        Ok(removed)
     }
 
     /// What the kernel refused: that the hardware is gone, where it is.
@@ -138,6 +163,31 @@ impl Device for DaxDevice {
         true
     }
 
+    fn check_owner(&self, pool: &str, _in_use: bool) -> Result<(), SetupError> {
+        let Some(taken) = self.region.taken() else {
+            return Ok(());
+        };
+        let slices = slices(self.region.sysfs(), &taken.name)?;
+        if !slices.iter().any(is_cut) {
+            // Nothing lies here: what this pool had has ended with the machine.
+            return Ok(());
+        }
+        let found = self.owner.read()?;
+        if found.as_deref() == Some(pool) {
+            return Ok(());
+        }
+        Err(SetupError::SlicesOfAnother {
+            region: taken.name.clone(),
+            found,
+            pool: pool.to_owned(),
+            path: self.owner.path(),
+        })
+    }
+
+    fn claim(&self, pool: &str) -> Result<(), SetupError> {
+        Ok(self.owner.write(pool)?)
+    }
+
     fn build(
         &self,
         _backing: BackingId,
@@ -180,23 +230,18 @@ impl Device for DaxDevice {
         _known: &BTreeSet<BackingId>,
         files: &BTreeSet<FileIdentity>,
     ) -> Result<usize, WorldError> {
-        let mut removed = 0;
-        let Some(Cut { taken, slices }) = self.slices()? else {
-            return Ok(removed);
-        };
-        for slice in slices {
-            if slice.is_first() {
-                continue;
-            }
-            let is_known = is_file(&slice)
-                && files.contains(&sys::status(open_slice(&slice.name)?.as_fd())?.identity);
-            if !is_known {
-                let gone = self.take_away(&taken, &slice.name);
-                gone.map_err(|error| self.told(&error))?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
+        self.remove(|file| match file {
+            Some(file) => Ok(files.contains(&sys::status(file)?.identity)),
+            None => Ok(false),
+        })
+    }
+
+    /// A slice is not unlinked, as a file is: to remove it would take it from who has it mapped.
+    fn release(&self) -> Result<usize, WorldError> {
+        self.remove(|file| match file {
+            Some(file) => Ok(sys::has_holder(file)?),
+            None => Ok(false),
+        })
     }
 
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {
@@ -216,6 +261,11 @@ impl Device for DaxDevice {
             None => Ok(()),
         }
     }
+}
+
+/// Whether it is a slice, with memory or still without.
+fn is_cut(slice: &Slice) -> bool {
+    !slice.is_first()
 }
 
 fn is_file(slice: &Slice) -> bool {

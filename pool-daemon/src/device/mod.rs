@@ -13,9 +13,10 @@
 //! 3. What a build leaves behind where it fails is nothing.
 //!
 //! Who does what: [`memfd`], [`file`](mod@file), [`fabric`], [`dax`] and [`kmem`] are the devices,
-//! and [`cxl`] has the regions of the last two, `media` what is reported of them; [`builder`] runs them on threads of its own and keeps a
-//! [`stock`]; [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes
-//! back; `claim` keeps a host of a fabric one daemon's.
+//! [`cxl`] has the regions of the last two, `media` what is reported of them, and `owner` whose
+//! they are; [`builder`] runs the devices on threads of its own and keeps a [`stock`];
+//! [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes back; `claim`
+//! keeps a host of a fabric one daemon's.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -44,6 +45,7 @@ pub mod identity;
 pub mod kmem;
 mod media;
 pub mod memfd;
+mod owner;
 pub mod proof;
 pub mod stock;
 
@@ -143,6 +145,14 @@ pub trait Device: Send + Sync + std::fmt::Debug {
         known: &BTreeSet<BackingId>,
         files: &BTreeSet<FileIdentity>,
     ) -> Result<usize, WorldError>;
+
+    /// Removes all files, since the pool ends; those that somebody has stay theirs. Tells how many.
+    ///
+    /// # Errors
+    /// Where a system call failed.
+    fn release(&self) -> Result<usize, WorldError> {
+        self.remove_leftovers(&BTreeSet::new(), &BTreeSet::new())
+    }
 
     /// Frees the pages of a file that nobody else has open or mapped, and forgets it.
     ///
@@ -254,6 +264,25 @@ pub enum SetupError {
         /// Which.
         region: String,
     },
+    /// The region is cut into slices that are not this pool's: its clients may be using them.
+    /// Start with the `state_dir` of that pool; or, to end what lies there, write this pool's id
+    /// into the file.
+    #[error(
+        "{region} has memory of {}, and this is the pool {pool}: start with the state_dir of that \
+         pool, or, to end what lies there, write {pool} into {}",
+        whose(found.as_deref()),
+        path.display()
+    )]
+    SlicesOfAnother {
+        /// Which.
+        region: String,
+        /// Whose it is, where somebody said so.
+        found: Option<String>,
+        /// This pool.
+        pool: String,
+        /// Where it is written.
+        path: PathBuf,
+    },
     /// The kernel does not make of CXL memory what was asked for.
     #[error(transparent)]
     Cxl(#[from] Arc<ChangeError>),
@@ -308,6 +337,13 @@ pub fn open_for(file: BorrowedFd<'_>, access: Access) -> Result<OwnedFd, WorldEr
         sys::note_holder(given.as_fd())?;
     }
     Ok(given)
+}
+
+fn whose(pool: Option<&str>) -> String {
+    pool.map_or_else(
+        || "nobody knows whom".to_owned(),
+        |pool| format!("the pool {pool}"),
+    )
 }
 
 /// What else can be done about a directory of nobody.

@@ -288,8 +288,7 @@ impl Reactor {
                 self.files.forget(backing);
             }
             for device in devices {
-                let none = BTreeSet::new();
-                if let Err(error) = device.remove_leftovers(&none, &BTreeSet::new()) {
+                if let Err(error) = device.release() {
                     tracing::warn!(%error, "files of a device are not removed");
                 }
             }

@@ -8,6 +8,12 @@ pub(crate) fn told(what: &str) {
     println!("{MARK}{what}");
 }
 
+/// Asks whoever started the machine for something that its hardware is to do; see
+/// `xtask/src/cxl_vm/monitor.rs`. That it is done is seen here.
+pub(crate) fn asks(what: &str) {
+    told(&format!("asks {what}"));
+}
+
 /// The machine did what it was started for.
 pub(crate) fn passed() {
     told("passed");

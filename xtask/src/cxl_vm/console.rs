@@ -5,6 +5,8 @@
 
 /// What the lines begin with that are meant for us.
 const MARK: &str = "cxl-vm: ";
+/// What a line begins with then by which a guest asks for something.
+const ASKS: &str = "asks ";
 /// How many lines are shown of a guest that did not say how it ended.
 const LAST: usize = 25;
 
@@ -32,6 +34,13 @@ pub(super) fn verdict(said: &str) -> Verdict {
     end.unwrap_or_else(|| Verdict::Failed(unfinished(said)))
 }
 
+/// What the guest has asked for, in order: the rest of each line that is whole.
+pub(super) fn asked(said: &str) -> impl Iterator<Item = &str> {
+    let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let told = whole.lines().filter_map(told);
+    told.filter_map(|line| line.strip_prefix(ASKS))
+}
+
 const fn is_failure(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Failed(_))
 }
@@ -55,6 +64,13 @@ pub(super) fn unfinished(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_asked_in_a_whole_line() {
+        let said = "cxl-vm: asks plug a1\r\ncxl-vm: asks pull a1\r\ncxl-vm: asks poi";
+        let asked: Vec<&str> = asked(said).collect();
+        assert_eq!(asked, ["plug a1", "pull a1"]);
+    }
 
     #[test]
     fn the_first_failure_of_a_guest_is_its_verdict_and_silence_is_one() {

@@ -15,6 +15,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
+use super::console;
+use super::monitor::{Monitor, Wish};
 use super::packages::Roots;
 
 /// Memory of the machine's own, of its first node and of one without processors.
@@ -27,6 +29,8 @@ pub(super) struct Expander {
     pub(super) serial: u64,
     /// How much memory it has.
     pub(super) mib: u64,
+    /// It is in its slot from the start; else its guest asks for it.
+    pub(super) is_plugged: bool,
 }
 
 /// The devices of a machine.
@@ -49,8 +53,24 @@ pub(super) struct Image {
 #[derive(Debug)]
 pub(super) struct Machine {
     child: Child,
+    expanders: &'static [Expander],
+    /// Where what devices hold lies.
+    memory: PathBuf,
+    /// Where its emulator is told things.
+    socket: PathBuf,
+    /// Once something was told.
+    monitor: Option<Monitor>,
+    /// Wishes of its guest that were fulfilled.
+    fulfilled: usize,
     /// What it said.
     pub(super) log: PathBuf,
+}
+
+impl Expander {
+    /// Where what it holds lies, in a folder.
+    pub(super) fn file(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("memory-{:x}", self.serial))
+    }
 }
 
 impl Topology {
@@ -94,15 +114,6 @@ impl Topology {
         }
         for (index, expander) in self.expanders().iter().enumerate() {
             let (bridge, serial) = (self.bridge_of(index), expander.serial);
-            let file = folder.join(format!("memory-{serial:x}"));
-            add(
-                "-object",
-                format!(
-                    "memory-backend-file,id=cm{index},share=on,size={}M,mem-path={}",
-                    expander.mib,
-                    file.display()
-                ),
-            );
             add(
                 "-device",
                 format!(
@@ -110,12 +121,23 @@ impl Topology {
                     index + 2
                 ),
             );
-            add(
-                "-device",
-                format!(
-                    "cxl-type3,bus=rp{index},volatile-memdev=cm{index},id=mem{index},sn={serial:#x}"
-                ),
-            );
+            if expander.is_plugged {
+                add(
+                    "-object",
+                    format!(
+                        "memory-backend-file,id=cm{index},share=on,size={}M,mem-path={}",
+                        expander.mib,
+                        expander.file(folder).display()
+                    ),
+                );
+                add(
+                    "-device",
+                    format!(
+                        "cxl-type3,bus=rp{index},volatile-memdev=cm{index},id=mem{index},\
+                         sn={serial:#x}"
+                    ),
+                );
+            }
         }
         add("-M", machine);
         arguments
@@ -182,16 +204,41 @@ impl Machine {
         command.arg("-append").arg(format!(
             "console=ttyS0 panic=-1 quiet loglevel=4 scenario={scenario} name={name}"
         ));
+        let socket = folder.join("monitor");
+        command.arg("-qmp");
+        command.arg(format!("unix:{},server=on,wait=off", socket.display()));
         command.stdin(Stdio::null());
         let out = File::create(&log)?;
         command.stderr(out.try_clone()?).stdout(out);
         let child = command.spawn().context("the emulator does not start")?;
-        Ok(Self { child, log })
+        Ok(Self {
+            child,
+            expanders: topology.expanders(),
+            memory: memory.to_owned(),
+            socket,
+            monitor: None,
+            fulfilled: 0,
+            log,
+        })
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has ended by itself; until then what its guest asks for is done.
     pub(super) fn has_ended(&mut self) -> anyhow::Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
+        if self.child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        let said = fs::read(&self.log)?;
+        let said = String::from_utf8_lossy(&said);
+        for words in console::asked(&said).skip(self.fulfilled) {
+            let wish = Wish::read(words)?;
+            let monitor = match &mut self.monitor {
+                Some(monitor) => monitor,
+                none => none.insert(Monitor::connect(&self.socket)?),
+            };
+            monitor.fulfil(wish, self.expanders, &self.memory)?;
+            self.fulfilled += 1;
+        }
+        Ok(false)
     }
 }
 

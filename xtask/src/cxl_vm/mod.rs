@@ -9,10 +9,12 @@
 //!
 //! [`pins`]: which packages. [`packages`]: how they are had. [`image`]: what a guest starts from.
 //! [`machine`]: how it is started. [`scenarios`]: what is run. [`console`]: what a guest says.
+//! [`monitor`]: what it may ask of the hardware around it.
 
 mod console;
 mod image;
 mod machine;
+mod monitor;
 mod packages;
 mod pins;
 mod scenarios;

@@ -15,7 +15,22 @@ pub(super) struct Scenario {
 }
 
 const fn expander(serial: u64, mib: u64) -> Expander {
-    Expander { serial, mib }
+    let is_plugged = true;
+    Expander {
+        serial,
+        mib,
+        is_plugged,
+    }
+}
+
+/// One whose slot is empty at the start.
+const fn later(serial: u64, mib: u64) -> Expander {
+    let is_plugged = false;
+    Expander {
+        serial,
+        mib,
+        is_plugged,
+    }
 }
 
 /// All of them, in the order in which they run.
@@ -44,5 +59,20 @@ pub(super) const ALL: &[Scenario] = &[
         name: "pool",
         law: "a pool's tier is CXL memory in both modes, for processes at the same address",
         topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),
+    },
+    Scenario {
+        name: "pins",
+        law: "a page that is pinned for I/O is nobody else's until it is let go of",
+        topology: Topology::Bridges(&[expander(0xa0, 512)]),
+    },
+    Scenario {
+        name: "moves",
+        law: "a thousand extents move between DRAM and CXL memory under readers and writers",
+        topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),
+    },
+    Scenario {
+        name: "hotplug",
+        law: "devices join, leave and vanish, lines go bad, and it costs what was promised",
+        topology: Topology::Bridges(&[expander(0xa0, 512), later(0xa1, 512)]),
     },
 ];

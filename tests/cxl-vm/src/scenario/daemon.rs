@@ -13,6 +13,8 @@ use super::tool;
 
 /// Where everything of the daemon's lies.
 const FOLDER: &str = "/run/pool";
+/// Where everything of another pool lies.
+const ANOTHER: &str = "/run/another";
 /// How long anything may take here that is not waited for by itself: the machine is slow.
 pub(super) const PATIENCE: Nanos = Nanos::from_millis(60_000);
 
@@ -25,17 +27,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts one with these devices, a configuration's text. Returns when it answers.
     pub(super) fn start(devices: &str) -> anyhow::Result<Self> {
-        fs::create_dir_all(FOLDER)?;
-        let config = Path::new(FOLDER).join("pool.toml");
-        fs::write(&config, devices)?;
-        let mut command = Command::new("/bin/pool-daemon");
-        command.arg("run").arg("--config").arg(&config);
-        command
-            .arg("--runtime-dir")
-            .arg(Path::new(FOLDER).join("run"));
-        command
-            .arg("--state-dir")
-            .arg(Path::new(FOLDER).join("state"));
+        let mut command = command(Path::new(FOLDER), devices)?;
         let child = command.spawn().context("the daemon does not start")?;
         let mut daemon = Self { child };
         let pid = daemon.child.id();
@@ -53,6 +45,14 @@ impl Daemon {
         }
     }
 
+    /// What a daemon of another pool says that is given these devices and does not start.
+    pub(super) fn refusal_of_another(devices: &str) -> anyhow::Result<String> {
+        let output = command(Path::new(ANOTHER), devices)?.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success(), "it has started: {said}");
+        Ok(said)
+    }
+
     /// Where clients attach.
     pub(super) fn socket() -> String {
         format!("{FOLDER}/run/session.sock")
@@ -67,10 +67,15 @@ impl Daemon {
 
     /// What `poolctl QUESTION --json` answers.
     pub(super) fn ask(&self, question: &str) -> anyhow::Result<Value> {
-        let admin = format!("{FOLDER}/run/admin.sock");
-        let words = ["--socket", &admin, "--json", question];
-        let answer = tool::run("poolctl", &words)?;
+        let answer = self.tell(&["--json", question])?;
         serde_json::from_str(&answer).with_context(|| format!("poolctl {question}: {answer}"))
+    }
+
+    /// Has `poolctl WORDS` do something.
+    pub(super) fn tell(&self, words: &[&str]) -> anyhow::Result<String> {
+        let admin = format!("{FOLDER}/run/admin.sock");
+        let all = [&["--socket", admin.as_str()], words].concat();
+        tool::run("poolctl", &all)
     }
 
     /// Fails unless, in the end, nobody has anything and the accounting balances.
@@ -87,6 +92,18 @@ impl Daemon {
         ensure!(check["balanced"] == true, "{check}");
         Ok(())
     }
+}
+
+/// A daemon whose everything lies in a folder.
+fn command(folder: &Path, devices: &str) -> anyhow::Result<Command> {
+    fs::create_dir_all(folder)?;
+    let config = folder.join("pool.toml");
+    fs::write(&config, devices)?;
+    let mut command = Command::new("/bin/pool-daemon");
+    command.arg("run").arg("--config").arg(&config);
+    command.arg("--runtime-dir").arg(folder.join("run"));
+    command.arg("--state-dir").arg(folder.join("state"));
+    Ok(command)
 }
 
 impl Drop for Daemon {

@@ -3,6 +3,9 @@
 mod conformance;
 mod daemon;
 mod discovery;
+mod hotplug;
+mod moves;
+mod pins;
 mod pool;
 mod regions;
 mod tool;
@@ -14,10 +17,16 @@ pub(crate) fn run(name: &str, words: &[String]) -> anyhow::Result<()> {
     match name {
         "reader" => pool::reader(words),
         "counter" => pool::counter(words),
+        "looker" => hotplug::looker(),
+        "moves-reader" => moves::reader(),
+        "pinner" => pins::pinner(),
         "conformance" => conformance::run(),
         "discovery" => discovery::run(),
         "regions" => regions::run(),
         "pool" => pool::run(),
+        "hotplug" => hotplug::run(),
+        "moves" => moves::run(),
+        "pins" => pins::run(),
         "interleave" => regions::interleave(),
         _ => bail!("this guest knows no scenario {name:?}"),
     }

@@ -18,7 +18,7 @@ use super::regions::RULE;
 use crate::boot;
 use crate::say;
 
-const DEVICES: &str = r#"
+pub(super) const DEVICES: &str = r#"
 [daemon]
 memory_floor = "16 MiB"
 
@@ -90,6 +90,9 @@ pub(super) fn run() -> anyhow::Result<()> {
     for (segment, seed) in &segments {
         holds(segment, *seed).context("without a daemon")?;
     }
+    let other = Daemon::refusal_of_another(DEVICES)?;
+    ensure!(other.contains("has memory of the pool"), "{other}");
+    say::told("a daemon of another pool does not start on what lies there");
     let daemon = Daemon::start(DEVICES)?;
     for (segment, seed) in &segments {
         holds(segment, *seed).context("with the next daemon")?;

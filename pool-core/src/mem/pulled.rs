@@ -1,0 +1,249 @@
+//! Memory that vanishes under a mapping, because the hardware behind it is pulled.
+//!
+//! The kernel ends whoever touches it then, by `SIGBUS`. A process that has to go on [says
+//! so](survive_pulled), once. From then on, where an access of a [`FileMap`](super::FileMap) meets
+//! such a hole, memory of the process's own is put there, each byte of which is [`PULLED`]. A word
+//! of nothing but ones is none that any protocol of the pool writes, so whoever judges what it
+//! reads finds it corrupt, and tells nobody anything of it.
+//!
+//! This is the last resort. Whoever copies contents has the kernel do it, which answers with an
+//! error; and that the hardware is gone is told by those who look after it.
+//!
+//! # Invariants
+//! 1. An entry of the list is a live mapping: entered once it is there, and taken out before it
+//!    ends. Who faults in one borrows it, so it stays until the handler has returned.
+//! 2. The handler calls nothing but `mmap` and writes bytes that only it knows of; neither takes a
+//!    lock.
+//! 3. Entries are used again and never freed: who walks the list meets no hole.
+
+use core::num::NonZeroUsize;
+use core::ptr;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::libc::{c_int, c_void, siginfo_t};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use super::MapError;
+use super::sys::Span;
+use crate::addr::PoolAddr;
+use crate::sync::atomic::AtomicPtr;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use crate::units::{Bytes, EXTENT_BYTES};
+
+/// What each byte is of memory that vanished.
+pub const PULLED: u8 = 0xff;
+
+/// What handled the signal before.
+static BEFORE: OnceLock<SigAction> = OnceLock::new();
+/// The list of mappings.
+static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
+
+/// One mapping; no bytes where the entry is free, one where it is being filled in.
+struct Entry {
+    start: AtomicUsize,
+    len: AtomicUsize,
+    next: AtomicPtr<Self>,
+}
+
+const FREE: usize = 0;
+const TAKEN: usize = 1;
+
+/// From now on this process outlives the memory of its [`FileMap`](super::FileMap)s.
+///
+/// # Errors
+/// [`MapError::Os`] where the handler cannot be set. Once it is, nothing happens.
+pub fn survive_pulled() -> Result<(), MapError> {
+    if BEFORE.get().is_some() {
+        return Ok(());
+    }
+    let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
+    let action = SigAction::new(SigHandler::SigAction(on_bus_error), flags, SigSet::empty());
+    // SAFETY: the handler keeps to what one may do (invariant 2).
+    let before = unsafe { sigaction(Signal::SIGBUS, &action) };
+    let before = before.map_err(|errno| MapError::Os {
+        call: "sigaction",
+        at: PoolAddr::new(0),
+        len: Bytes::ZERO,
+        errno,
+    })?;
+    // Where two threads say so at once, the second one has found our own handler.
+    let _first = BEFORE.set(before);
+    Ok(())
+}
+
+/// An entry of the list, for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct Listed(&'static Entry);
+
+impl core::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:#x}", self.start.load(Acquire))
+    }
+}
+
+impl Listed {
+    /// Enters a mapping that is there.
+    pub(super) fn new(span: Span) -> Self {
+        let free = entries().find(|entry| {
+            let taken = entry.len.compare_exchange(FREE, TAKEN, AcqRel, Acquire);
+            taken.is_ok()
+        });
+        let entry = free.unwrap_or_else(add);
+        entry.start.store(span.start().addr(), Release);
+        entry.len.store(span.len(), Release);
+        Self(entry)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.0.len.store(FREE, Release);
+    }
+}
+
+/// A new entry, which nobody has filled in.
+fn add() -> &'static Entry {
+    let mut first = FIRST.load(Acquire);
+    let entry = Box::leak(Box::new(Entry {
+        start: AtomicUsize::new(0),
+        len: AtomicUsize::new(TAKEN),
+        next: AtomicPtr::new(first),
+    }));
+    loop {
+        entry.next.store(first, Release);
+        match FIRST.compare_exchange(first, entry, AcqRel, Acquire) {
+            Ok(_) => return entry,
+            Err(other) => first = other,
+        }
+    }
+}
+
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    // SAFETY: an entry is never freed, and complete before it is in the list (invariant 3).
+    let at = |entry: *const Entry| unsafe { entry.as_ref() };
+    core::iter::successors(at(FIRST.load(Acquire)), move |entry| {
+        at(entry.next.load(Acquire))
+    })
+}
+
+/// The part of a mapping that has this address which is replaced at once: an extent, since one of
+/// huge pages is cut at those only.
+fn part_with(at: usize) -> Option<(usize, usize)> {
+    let extent = usize::try_from(EXTENT_BYTES).ok()?;
+    let found = entries().find_map(|entry| {
+        let (start, len) = (entry.start.load(Acquire), entry.len.load(Acquire));
+        let end = start.checked_add(len)?;
+        (len > TAKEN && (start..end).contains(&at)).then_some((start, end))
+    })?;
+    let first = (at / extent * extent).max(found.0);
+    let last = (at / extent * extent).saturating_add(extent).min(found.1);
+    Some((first, last - first))
+}
+
+/// Puts memory where there is none any more; `None` where it is not ours to.
+fn fill(at: usize) -> Option<()> {
+    let (first, len) = part_with(at)?;
+    let (first, size) = (NonZeroUsize::new(first)?, NonZeroUsize::new(len)?);
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+    // SAFETY: what is mapped over is a part of a mapping of ours that leads nowhere any more
+    // (invariant 1), and all that is there is accessed atomically.
+    let put = unsafe { mmap_anonymous(Some(first), size, protection, flags) };
+    let put = put.ok()?;
+    // SAFETY: these bytes were just mapped, to be written. Another thread may have met the same
+    // hole and be ahead: it has written the same.
+    unsafe { ptr::write_bytes(put.as_ptr().cast::<u8>(), PULLED, len) };
+    Some(())
+}
+
+extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let errno = Errno::last_raw();
+    // SAFETY: the kernel passes what it says of the fault, and nobody else has it.
+    let info_of_fault = unsafe { &*info };
+    // SAFETY: of a bus error it says the address.
+    let at = unsafe { info_of_fault.si_addr() }.addr();
+    if fill(at).is_none() {
+        pass_on(signal, info, context);
+    }
+    Errno::set_raw(errno);
+}
+
+/// Does what would have been done without us.
+fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    match BEFORE.get().map(SigAction::handler) {
+        Some(SigHandler::SigAction(handler)) => handler(signal, info, context),
+        Some(SigHandler::Handler(handler)) => handler(signal),
+        _ => {
+            let (flags, none) = (SaFlags::empty(), SigSet::empty());
+            let action = SigAction::new(SigHandler::SigDfl, flags, none);
+            // SAFETY: the default is no code of ours. The access is made again, and ends us.
+            let _ends_now = unsafe { sigaction(Signal::SIGBUS, &action) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd as _, OwnedFd};
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use nix::unistd::ftruncate;
+
+    use super::super::{Access, FileMap};
+    use super::*;
+
+    const LEN: Bytes = Bytes::new(4 * EXTENT_BYTES);
+
+    fn file(bytes: u64) -> OwnedFd {
+        let file = memfd_create("pulled", MFdFlags::MFD_CLOEXEC).unwrap();
+        ftruncate(&file, i64::try_from(bytes).unwrap()).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_vanishes_under_a_mapping_is_ones_and_nothing_else_changes() {
+        survive_pulled().unwrap();
+        let (pulled, kept) = (file(LEN.get()), file(LEN.get()));
+        let map = |file: &OwnedFd| {
+            FileMap::new(file.as_fd(), Bytes::ZERO, LEN, Access::ReadWrite).unwrap()
+        };
+        let (map, other) = (map(&pulled), map(&kept));
+        let words = |map: &FileMap| {
+            let view = map.mapped().view::<u64>(Bytes::ZERO, 4).unwrap();
+            view.iter().collect::<Vec<_>>()
+        };
+        map.mapped()
+            .atomic_u64(Bytes::ZERO)
+            .unwrap()
+            .store(7, Release);
+        other
+            .mapped()
+            .atomic_u64(Bytes::ZERO)
+            .unwrap()
+            .store(9, Release);
+        ftruncate(&pulled, 0).unwrap();
+        assert_eq!(words(&map), [u64::MAX; 4]);
+        let far = map
+            .mapped()
+            .atomic_u64(Bytes::new(3 * EXTENT_BYTES))
+            .unwrap();
+        assert_eq!(far.fetch_add(1, AcqRel), u64::MAX, "each extent on its own");
+        assert_eq!(words(&other), [9, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_entry_is_used_again() {
+        let map = |file: &OwnedFd| {
+            FileMap::new(file.as_fd(), Bytes::ZERO, LEN, Access::ReadOnly).unwrap()
+        };
+        let file = file(LEN.get());
+        for _ in 0..1_000 {
+            drop(map(&file));
+        }
+        // Other tests map files meanwhile.
+        assert!(entries().count() < 500, "{} entries", entries().count());
+    }
+}
