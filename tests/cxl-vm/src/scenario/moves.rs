@@ -26,7 +26,7 @@ const OWNERS: u64 = 5;
 const BYTES: Bytes = Bytes::new(8 * MIB);
 const WORDS: usize = 1 << 20;
 /// How often each is moved.
-const MOVES: u64 = 100;
+const MOVES: u64 = 50;
 /// Where to, in turn.
 const TIERS: [&str; 3] = ["pooled", "node", "ddr"];
 /// Processes that read all of them.
