@@ -44,7 +44,7 @@ mod simulated;
 #[cfg(loom)]
 mod stop;
 #[cfg(any(loom, feature = "fault"))]
-pub use bug::{plant, planted};
+pub use bug::{PlantedHere, plant, plant_here, planted};
 #[cfg(all(feature = "fault", not(loom)))]
 pub(crate) use lines::dropped;
 #[cfg(all(feature = "fault", not(loom)))]
