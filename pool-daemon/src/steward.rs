@@ -48,7 +48,7 @@ use fabric_emu::cci::generic::{Empty, Timestamp};
 use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode};
 use fabric_emu::id::LdId;
 use fabric_emu::span::Span;
-use pool_core::{Extents, Nanos, WindowRange, planted};
+use pool_core::{Extents, Nanos, planted};
 
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
@@ -71,7 +71,7 @@ use log::{News, Offer};
 use notes::Note;
 use offers::NOTHING;
 #[cfg(feature = "server")]
-pub(crate) use parting::{give_all_back, groups_there};
+pub(crate) use parting::give_all_back;
 pub(crate) use region::Region;
 
 /// Extents in one answer: a list that is longer is asked for in parts.
@@ -96,8 +96,6 @@ pub struct Terms {
     pub region: Option<u8>,
     /// The region that groups are of.
     pub groups: Option<u8>,
-    /// The window, and the part of its addresses in which this host makes its groups.
-    pub makes: Option<(WindowRange, u8)>,
     /// So much is asked for at once, or more where more is wanted.
     pub step: Extents,
     /// More is asked for where less is free.
@@ -229,7 +227,7 @@ impl Steward {
         Self {
             terms,
             region: None,
-            groups: terms.groups.map(|number| Groups::new(number, terms.makes)),
+            groups: terms.groups.map(Groups::new),
             step: Step::Configure,
             says: VecDeque::new(),
             offers: VecDeque::new(),

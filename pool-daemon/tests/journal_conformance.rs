@@ -374,6 +374,7 @@ fn device(device_id: u32, number: u32) -> Record {
         draining: number.is_multiple_of(2),
         configured_extents: number ^ 1,
         removed: number.is_multiple_of(3),
+        ending_tags: vec![vec![3; 16]; usize::try_from(number % 3).unwrap()],
     })
 }
 
@@ -438,6 +439,7 @@ fn segment(segment_id: u64, number: u64) -> Record {
             ended: number.is_multiple_of(2),
         }),
         tag: number.to_be_bytes().to_vec(),
+        joined: number.is_multiple_of(7),
     })
 }
 

@@ -123,6 +123,7 @@ impl Engine {
             Capacity::Poisoned(runs) => self.poisoned(id, runs.into_iter().collect()),
             Capacity::Groups(groups) => self.groups_are(id, groups),
             Capacity::NoGroup { segment, why } => self.no_group(segment, why),
+            Capacity::Unpublished(tag) => self.unpublished(id, tag),
             Capacity::Reached(reached) => self.reach(id, reached),
             Capacity::Noted(note) => self.noted(id, note),
         }

@@ -197,6 +197,8 @@ pub enum Capacity {
         /// Why not.
         why: NoGroup,
     },
+    /// Nobody joins this group any more.
+    Unpublished(GroupTag),
     /// All of it is reached, or nothing is at the moment. Nothing is granted where it is not, nor
     /// before this is said first.
     Reached(bool),

@@ -7,9 +7,9 @@
 //! 3. `segments` counts the backings on the device by their segments.
 //! 4. `gone` are extents of backings, and so are not free: they are retired when they come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pool_core::{DeviceId, Extents, SegmentId, planted};
+use pool_core::{DeviceId, Extents, GroupTag, SegmentId, planted};
 
 use super::plan::DevicePlan;
 use super::runs::{Misfit, Run, RunSet};
@@ -36,6 +36,8 @@ pub(super) struct Device {
     pub(super) removed: bool,
     /// Its memory is reached at the moment; that of a dynamic one is when that is said.
     pub(super) reached: bool,
+    /// Groups that were made here and sealed, and are no more, until nobody can join them.
+    pub(super) ending: BTreeSet<GroupTag>,
     /// Why a dynamic device does not get what it should; empty where nothing is in the way.
     pub(super) note: String,
 }
@@ -85,8 +87,16 @@ impl Device {
             draining: false,
             removed: false,
             reached,
+            ending: BTreeSet::new(),
             note: String::new(),
         }
+    }
+
+    /// As the journal keeps them; none where a bug is planted.
+    pub(super) fn ending_rows(&self) -> Vec<Vec<u8>> {
+        let forgets = planted!("group.forgets_what_it_published");
+        let tags = self.ending.iter().filter(|_| !forgets);
+        tags.map(|tag| tag.bytes().to_vec()).collect()
     }
 
     /// A device of the journal: all but the retired extents free; the backings claim theirs after.

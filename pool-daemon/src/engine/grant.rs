@@ -259,6 +259,7 @@ impl Engine {
                 .map(|(layout, terms)| Domain::new(layout, terms)),
             is_group: self.device_of_groups(wanted.tier).is_some(),
             tag: None,
+            is_joined: false,
         };
         if !segment.name.is_empty() {
             self.names

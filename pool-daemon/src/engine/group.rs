@@ -13,13 +13,17 @@
 //! proven gone, or nobody wants it, or it is one of before a crash that the journal does not know.
 //!
 //! What was sealed is published after the commit, and again at each start of the daemon, for it may
-//! have died in between.
+//! have died in between. What was published and is forgotten is in the row of its device, by the
+//! same commit, until the steward has said that nobody joins it any more; each start asks for it.
 //!
 //! # Invariants
 //! 1. The extents of a group are a backing's, all of them, or nobody's and about to be left.
 //! 2. What is not sealed is not published: no host can join it.
 //! 3. The addresses of groups are apart from all others, and each host makes its groups in its own
 //!    part of them: so no two hosts take the same.
+//! 4. What is published is ended for nobody but its maker, and the journal alone says who that is:
+//!    a host that begins with a new one may have the device, the address and the groups of before,
+//!    and others rely on what was published then. It lets go of what is there, and of nothing else.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +36,6 @@ use super::command::{HadGroup, NoGroup, WorldError};
 use super::effect::{Action, GroupAsk};
 use super::grant::Wanted;
 use super::job::{Job, Purpose};
-use super::place::is_made_in;
 use super::runs::{Run, RunSet};
 use super::segment::{Backing, Segment, Stage};
 use super::{Engine, Refusal, sum, take_id};
@@ -124,6 +127,7 @@ impl Engine {
         self.begin_segment(id, incarnation, range, &wanted, &[]);
         if let Some(segment) = self.segments.get_mut(&id) {
             (segment.tag, segment.sealed) = (Some(tag), true);
+            segment.is_joined = !planted!("group.takes_what_it_joined_for_its_own");
         }
         let join = GroupAsk::Join { segment: id, tag };
         self.await_group((client, request_id), on, id, join);
@@ -276,12 +280,6 @@ impl Engine {
             "the group has addresses that are none of groups here: all hosts of a fabric need the \
              same [window]",
         ))
-    }
-
-    /// Whether this host has made the group, or an earlier life of it has.
-    fn is_ours(&self, on: DeviceId, tag: GroupTag) -> bool {
-        let part = self.devices.get(&on).and_then(|it| it.plan.shared);
-        part.is_some_and(|part| is_made_in(self.plan.window, part, tag))
     }
 
     /// A steward has said which groups this host has.
@@ -446,34 +444,70 @@ impl Engine {
             }
             self.touch_device(on);
             self.publish_device("device-resized", on);
-            let is_ours = self.is_ours(on, tag) && !planted!("group.stays_published");
+            let ending = self.devices.get(&on).map(|device| &device.ending);
+            let is_ours = ending.is_some_and(|tags| tags.contains(&tag))
+                && !planted!("group.stays_published")
+                || planted!("group.ends_what_it_does_not_know");
             let ask = GroupAsk::Leave { tag, is_ours };
             self.actions.push(Action::Group { device: on, ask });
         }
     }
 
-    /// What every life begins with: what is sealed is published, or was already.
-    pub(super) fn publish_groups(&mut self) {
+    /// What every life begins with: what is sealed is published, or was already, and what was
+    /// forgotten is joined by nobody any more.
+    pub(super) fn begin_groups(&mut self) {
+        for (&device, it) in &self.devices {
+            let is_ours = true;
+            let asks = it.ending.iter().map(|&tag| Action::Group {
+                device,
+                ask: GroupAsk::Leave { tag, is_ours },
+            });
+            self.actions.extend(asks);
+        }
         let live = self.segments.values().filter(|s| s.stage == Stage::Live);
         let groups: Vec<_> = live.filter(|s| s.tag.is_some()).map(|s| s.id).collect();
         groups.into_iter().for_each(|id| self.publish_group(id));
     }
 
-    /// A segment is forgotten. Where it was a group of ours that has left already, nobody else
-    /// would end that it is published.
+    /// A segment is forgotten. Where it was a group of ours that may be published, the row of its
+    /// device says so from the same commit on; where it has left already, nobody else would end it.
     pub(super) fn end_of_group(&mut self, segment: &Segment) {
         let Some((tag, on)) = segment.tag.zip(self.device_of_groups(segment.tier)) else {
             return;
         };
+        if segment.is_joined || !segment.sealed {
+            return;
+        }
+        if let Some(device) = self.devices.get_mut(&on) {
+            device.ending.insert(tag);
+            self.touch_device(on);
+        }
         let is_here = self
             .groups
             .get(&on)
             .is_some_and(|all| all.contains_key(&tag));
-        if !is_here && self.is_ours(on, tag) {
+        if !is_here {
             let is_ours = true;
             let ask = GroupAsk::Leave { tag, is_ours };
             self.actions.push(Action::Group { device: on, ask });
         }
+    }
+
+    /// Nobody joins a group of ours any more.
+    pub(super) fn unpublished(&mut self, on: DeviceId, tag: GroupTag) {
+        let device = self.devices.get_mut(&on);
+        if device.is_some_and(|device| device.ending.remove(&tag)) {
+            self.touch_device(on);
+        }
+    }
+
+    /// The groups that this host has made and sealed, or has forgotten since.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub(crate) fn published_groups(&self) -> BTreeSet<GroupTag> {
+        let own = self.segments.values().filter(|s| s.sealed && !s.is_joined);
+        let ending = self.devices.values().flat_map(|device| &device.ending);
+        own.filter_map(|s| s.tag).chain(ending.copied()).collect()
     }
 
     /// Groups that are freed, and not gone yet.
@@ -487,8 +521,9 @@ impl Engine {
     pub(super) fn publish_group(&mut self, id: SegmentId) {
         let segment = self.segments.get(&id);
         let segment = segment.filter(|s| s.sealed || planted!("group.is_published_unsealed"));
+        let segment = segment.filter(|s| !s.is_joined);
         let group = segment.and_then(|s| Some((s.tag?, self.device_of_groups(s.tier)?)));
-        let Some((tag, on)) = group.filter(|&(tag, on)| self.is_ours(on, tag)) else {
+        let Some((tag, on)) = group else {
             return;
         };
         let ask = GroupAsk::Publish(tag);
@@ -510,4 +545,10 @@ pub(super) fn tag_of(bytes: &[u8]) -> Result<Option<GroupTag>, NoTag> {
     }
     let bytes = bytes.try_into().map_err(|_| NoTag)?;
     GroupTag::from_bytes(bytes).map(Some)
+}
+
+/// The tags of a device's row.
+pub(super) fn ending_of(rows: &[Vec<u8>]) -> Result<BTreeSet<GroupTag>, NoTag> {
+    let tags = rows.iter().map(|bytes| tag_of(bytes));
+    tags.map(|tag| tag?.ok_or(NoTag)).collect()
 }

@@ -72,7 +72,6 @@ mod tests;
 pub use capacity::Demand;
 pub use check::Account;
 pub use domain::{DomainView, Payload};
-pub(crate) use place::is_made_in;
 pub use recover::{Found, RecoverError};
 pub use refusal::Refusal;
 pub use runs::{Misfit, Run, RunSet};

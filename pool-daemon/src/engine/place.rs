@@ -8,7 +8,7 @@
 //! other files there, and is found there after a restart by its row in the journal. So what it was
 //! aligned to is remembered nowhere.
 
-use pool_core::{Bytes, DeviceId, EXTENT_BYTES, Extents, GroupTag, WindowRange, planted};
+use pool_core::{Bytes, DeviceId, EXTENT_BYTES, Extents, WindowRange, planted};
 
 use super::plan::{GROUP_PARTS, Plan};
 use super::runs::{Misfit, Run, RunSet};
@@ -55,14 +55,6 @@ fn group_part(window: WindowRange, part: u8) -> Option<Run> {
         first: places.first + part * count,
         count,
     })
-}
-
-/// Whether a group was made by the host of a part.
-pub(crate) fn is_made_in(window: WindowRange, part: u8, tag: GroupTag) -> bool {
-    let offset = tag.addr().checked_offset_from(window.base());
-    let first = offset.and_then(Extents::holding).map(Extents::get);
-    let part = group_part(window, part).zip(first);
-    part.is_some_and(|(part, first)| (part.first..part.end()).contains(&first))
 }
 
 impl Engine {

@@ -236,7 +236,7 @@ impl Engine {
             self.end_segment(segment);
         }
         self.begin_domains();
-        self.publish_groups();
+        self.begin_groups();
         let to_move = self.segments.values();
         let to_move = to_move.filter(|s| s.is_idle() && self.is_leaving_a_device(s));
         self.to_move = to_move.map(|segment| segment.id).collect();

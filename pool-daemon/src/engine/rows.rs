@@ -56,6 +56,7 @@ impl Engine {
             draining: device.draining,
             configured_extents: device.plan.extents.get(),
             removed: device.removed,
+            ending_tags: device.ending_rows(),
         }))
     }
 
@@ -144,6 +145,7 @@ impl Engine {
             tag: segment
                 .tag
                 .map_or_else(Vec::new, |tag| tag.bytes().to_vec()),
+            joined: segment.is_joined,
         }
     }
 

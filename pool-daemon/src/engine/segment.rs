@@ -76,6 +76,8 @@ pub(super) struct Segment {
     pub(super) is_group: bool,
     /// Of a group, once it is there.
     pub(super) tag: Option<GroupTag>,
+    /// The group was joined, and is not published by this host.
+    pub(super) is_joined: bool,
 }
 
 impl Segment {

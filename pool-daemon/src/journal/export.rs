@@ -79,7 +79,7 @@ fields!(DeviceRow {
     draining,
     configured_extents,
     removed
-});
+} secret { ending_tags });
 fields!(TenantRow { tenant_id, name });
 fields!(ClientRow {
     client_id, tenant_id, pid, started_ticks, uid, name, last_request_id, last_granted_segment_id
@@ -104,7 +104,8 @@ fields!(SegmentRow {
     departed,
     sealed,
     writers,
-    eviction
+    eviction,
+    joined
 } secret { tag });
 fields!(BackingRow {
     backing_id,

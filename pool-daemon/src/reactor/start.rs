@@ -142,7 +142,6 @@ impl Reactor {
         let builder = Builder::new(by_id(&engine, &setup.devices).collect(), 0)?;
         let fabrics: Vec<_> = by_id(&engine, &setup.fabrics).collect();
         let regions: Vec<_> = by_id(&engine, &setup.regions).collect();
-        let window = engine.window();
         let listener = open_socket(&setup.session_socket, setup.session_mode)?;
         let can_refuse = refuse_descriptors(&listener);
         let records = [adopted.found_anew, std::mem::take(&mut effects.records)];
@@ -165,7 +164,7 @@ impl Reactor {
             destroyed: BTreeSet::new(),
             copying: BTreeMap::new(),
             domains: Domains::default(),
-            stewards: Stewards::start(fabrics, regions, window)?,
+            stewards: Stewards::start(fabrics, regions)?,
             sessions: Sessions::default(),
             closer: Closer::default(),
             lingering: Vec::new(),
@@ -292,8 +291,9 @@ impl Reactor {
                     tracing::warn!(%error, "files of a device are not removed");
                 }
             }
+            let published = self.engine.published_groups();
             for fabric in fabrics {
-                give_all_back(fabric, self.engine.window());
+                give_all_back(fabric, &published);
             }
             let journal = journal.clone();
             drop(self.journal);

@@ -16,7 +16,7 @@
 //!    anew.
 //! 2. Nothing waits for a fabric, or for the kernel's drivers, under a lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -31,7 +31,7 @@ use fabric_emu::serve::{AskError, Remote};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pool_core::sync::{Arc, Condvar, Mutex, lock, thread};
-use pool_core::{DeviceId, Extents, GroupTag, Nanos, SegmentId, WindowRange, clock};
+use pool_core::{DeviceId, Extents, GroupTag, Nanos, SegmentId, clock};
 
 use super::ReactorError;
 use crate::config::FabricSource;
@@ -39,7 +39,7 @@ use crate::device::cxl::CxlRegion;
 use crate::device::fabric::mailbox;
 use crate::engine::command::{Capacity, Command, NoGroup};
 use crate::engine::effect::GroupAsk;
-use crate::engine::{Demand, Engine, Run, is_made_in};
+use crate::engine::{Demand, Engine, Run};
 use crate::plug::{self, Plug};
 use crate::steward::{self, Do, GroupWish, Steward, Terms, Unanswered, Whose};
 use crate::sys;
@@ -139,7 +139,6 @@ impl Stewards {
     pub(super) fn start(
         fabrics: Vec<(DeviceId, FabricSource)>,
         regions: Vec<(DeviceId, Arc<CxlRegion>)>,
-        window: WindowRange,
     ) -> Result<Self, ReactorError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = EventFd::from_value_and_flags(0, flags)
@@ -148,7 +147,7 @@ impl Stewards {
         let mut stewards = Self { all, event };
         for (devices, mailbox) in by_mailbox(fabrics.into_iter()) {
             stewards.add("steward", devices, move |shared, event| {
-                speak(&mailbox, (devices, window), shared, event);
+                speak(&mailbox, devices, shared, event);
             })?;
         }
         for (device, region) in regions {
@@ -387,13 +386,8 @@ fn wish(ask: GroupAsk) -> Result<GroupWish, SegmentId> {
     })
 }
 
-fn speak(
-    mailbox: &Mailbox,
-    (devices, window): (Devices, WindowRange),
-    shared: &Shared,
-    event: &EventFd,
-) {
-    let Some((source, terms)) = terms(mailbox, window) else {
+fn speak(mailbox: &Mailbox, devices: Devices, shared: &Shared, event: &EventFd) {
+    let Some((source, terms)) = terms(mailbox) else {
         return;
     };
     let mut steward = Steward::new(terms);
@@ -447,12 +441,7 @@ fn answer(steward: &mut Steward, line: &mut Line, request: &Request) {
     steward.answered(now, answer.as_ref().map_err(|&unanswered| unanswered));
 }
 
-/// The part of the addresses of groups in which a host makes its own.
-fn part_of(source: &FabricSource) -> u8 {
-    u8::try_from(source.ld).unwrap_or(u8::MAX)
-}
-
-fn terms(mailbox: &Mailbox, window: WindowRange) -> Option<(&FabricSource, Terms)> {
+fn terms(mailbox: &Mailbox) -> Option<(&FabricSource, Terms)> {
     let source = mailbox.own.as_ref().or(mailbox.groups.as_ref())?;
     // Whole extents, fewer than 2^32 of them, since they were read.
     let extents = |bytes| Extents::holding(bytes).unwrap_or(Extents::new(u32::MAX));
@@ -460,10 +449,6 @@ fn terms(mailbox: &Mailbox, window: WindowRange) -> Option<(&FabricSource, Terms
         ld: LdId(source.ld),
         region: mailbox.own.as_ref().map(|own| own.region),
         groups: mailbox.groups.as_ref().map(|groups| groups.region),
-        makes: mailbox
-            .groups
-            .as_ref()
-            .map(|groups| (window, part_of(groups))),
         step: extents(source.step),
         low: extents(source.low),
         high: extents(source.high),
@@ -475,16 +460,17 @@ fn terms(mailbox: &Mailbox, window: WindowRange) -> Option<(&FabricSource, Terms
     Some((source, terms))
 }
 
-/// Gives back what the host of a device has of it, now that nobody has any of it in use. What
-/// cannot be given back stays the host's, until a manager takes it.
-pub(super) fn give_all_back(source: &FabricSource, window: WindowRange) {
+/// Gives back what the host of a device has of it, now that nobody has any of it in use, and has
+/// nobody join what this pool has `published`. What cannot be given back stays the host's, until a
+/// manager takes it.
+pub(super) fn give_all_back(source: &FabricSource, published: &BTreeSet<GroupTag>) {
     let path = source
         .directory
         .join(Door::Cci(mailbox(source)).to_string());
     let mut line = Line::to(path.clone());
     let path = path.display();
     if source.shared
-        && let Err(why) = unpublish_all(source, window, &mut line)
+        && let Err(why) = unpublish_all(source, published)
     {
         tracing::warn!(%path, ?why, "groups of this host stay published: a manager can end that");
     }
@@ -499,19 +485,11 @@ pub(super) fn give_all_back(source: &FabricSource, window: WindowRange) {
 /// How often a manager is asked that is busy.
 const UNPUBLISH_TRIES: usize = 16;
 
-/// Has nobody join a group that this host has made: who has one keeps it.
-fn unpublish_all(
-    source: &FabricSource,
-    window: WindowRange,
-    device: &mut Line,
-) -> Result<(), Unanswered> {
-    let part = part_of(source);
+/// Has nobody join these groups: who has one keeps it.
+fn unpublish_all(source: &FabricSource, published: &BTreeSet<GroupTag>) -> Result<(), Unanswered> {
     let door = Door::Cci(Cci::Memdev(MemdevId(source.memdev)));
     let mut manager = Line::to(source.directory.join(door.to_string()));
-    for tag in steward::groups_there(|request| device.ask(request))? {
-        if !is_made_in(window, part, tag) {
-            continue;
-        }
+    for tag in published {
         let asked = ReferenceRequest {
             tag: Tag(tag.bytes()),
         };
@@ -525,7 +503,7 @@ fn unpublish_all(
         };
         let mut answers = std::iter::repeat_with(ask).take(UNPUBLISH_TRIES);
         match answers.find(|answer| !is_later(answer)) {
-            // One that was not sealed is not published.
+            // It was not yet, or is of another device.
             Some(Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput))) => {}
             Some(Err(why)) => return Err(why),
             None => return Err(Unanswered::Refused(ReturnCode::Busy)),

@@ -6,9 +6,13 @@
 //! group is looked for among the tags (5608h) before it is joined, and one without a reference is
 //! not there for anybody.
 //!
-//! One that begins may find that what this host has published is known to nobody here: the segment
-//! was forgotten, and the daemon died before it said so. So it looks once through all tags, and
-//! ends the references of those that were made here and that the engine did not say are published.
+//! What ends a reference is a wish of the engine, whose journal knows what this host has published,
+//! and the engine is told when it is done. What is published here that the engine does not wish to
+//! end may be of an earlier pool of this host, and others rely on it: it is left alone.
+//!
+//! A device that was reset holds zeros, and may hold its references still. So those of what was
+//! published before are ended, and what was there before is not published, however late the wish
+//! for it comes.
 //!
 //! What the host has of groups is read from the same list, log and poison list as all else of its
 //! logical device; here is what is different of it: an offer is taken as a whole or not at all, and
@@ -23,13 +27,13 @@ use fabric_emu::cci::dcd_management::{
 };
 use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
 use fabric_emu::span::Span;
-use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, WindowRange, planted};
+use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, planted};
 
 use super::offers::list_of;
 use super::region::piece_of;
 use super::{MOST_PARTS, Region, Step, Steward, Unanswered, Whose};
 use crate::engine::command::{Capacity, HadGroup, NoGroup};
-use crate::engine::{Run, RunSet, is_made_in};
+use crate::engine::{Run, RunSet};
 
 /// Tags in one answer: a list that is longer is asked for in parts.
 const TAGS_AT_ONCE: u32 = 256;
@@ -43,9 +47,9 @@ pub enum GroupWish {
     Join(SegmentId, GroupTag),
     /// Other hosts may join it.
     Publish(GroupTag),
-    /// It is not wanted any more: the tag, and whether this host has made it.
+    /// It is not wanted any more: the tag, and whether this host may have published it.
     Leave(GroupTag, bool),
-    /// It is known to nobody here and was made here: no other host joins it any more.
+    /// What was in it is lost: no other host joins it any more.
     Unpublish(GroupTag),
 }
 
@@ -64,8 +68,6 @@ impl GroupWish {
 /// How far a wish has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GroupStep {
-    /// All tags are looked through.
-    Sweep(Looked),
     /// Looked for among the tags, from this one on, of a list of this generation, in so many parts
     /// so far.
     Look(GroupTag, Looked),
@@ -93,26 +95,6 @@ struct Awaited {
     looks_until: Nanos,
     /// It is another host's, and this one is given it.
     is_shared: bool,
-}
-
-/// A look through all tags for what this host made and nobody knows of any more.
-#[derive(Debug)]
-struct Sweep {
-    window: WindowRange,
-    /// In which part of its addresses this host makes its own.
-    part: u8,
-    /// What the engine has said is to be published.
-    published: BTreeSet<GroupTag>,
-}
-
-impl Sweep {
-    const fn new((window, part): (WindowRange, u8)) -> Self {
-        Self {
-            window,
-            part,
-            published: BTreeSet::new(),
-        }
-    }
 }
 
 /// How long a group is looked for that is not published.
@@ -160,8 +142,10 @@ pub(super) struct Groups {
     bad: RunSet,
     pub(super) found_bad: Vec<Run>,
     retry_at: Nanos,
-    /// As long as all tags are to be looked through.
-    sweep: Option<Sweep>,
+    /// What was wished to be published, and not to be published no more.
+    published: BTreeSet<GroupTag>,
+    /// What the engine was told to be lost with all else, and has not said that it leaves.
+    lost: BTreeSet<GroupTag>,
 }
 
 fn runs_of(groups: &Had) -> RunSet {
@@ -169,7 +153,7 @@ fn runs_of(groups: &Had) -> RunSet {
 }
 
 impl Groups {
-    pub(super) fn new(number: u8, makes: Option<(WindowRange, u8)>) -> Self {
+    pub(super) fn new(number: u8) -> Self {
         Self {
             number,
             region: None,
@@ -180,19 +164,19 @@ impl Groups {
             bad: RunSet::default(),
             found_bad: Vec::new(),
             retry_at: Nanos::ZERO,
-            sweep: makes.map(Sweep::new),
+            published: BTreeSet::new(),
+            lost: BTreeSet::new(),
         }
     }
 
     /// Something is to be done now.
     pub(super) fn are_wanted(&self, now: Nanos) -> bool {
-        let has_more = !self.wishes.is_empty() || self.sweep.is_some();
-        has_more && now >= self.retry_at
+        !self.wishes.is_empty() && now >= self.retry_at
     }
 
     /// What is still to be done now is not tried again before that.
     pub(super) fn rest(&mut self, until: Nanos) {
-        if !self.wishes.is_empty() || self.sweep.is_some() {
+        if !self.wishes.is_empty() {
             self.retry_at = self.retry_at.max(until);
         }
     }
@@ -236,18 +220,22 @@ impl Groups {
     pub(super) fn forget_all(&mut self) -> Option<Capacity> {
         self.bad = RunSet::default();
         let before = self.held.replace(Had::new());
+        self.lost.extend(before.iter().flat_map(BTreeMap::keys));
         let told = before.is_some_and(|held| held.is_empty());
         (!told).then(|| Capacity::Groups(Vec::new()))
     }
 
     /// The device was reset: what others sealed is of zeros now. What of it was to be had is not,
-    /// and what this host has sealed is published no more.
+    /// and what this host has sealed is published no more, even where the device has kept that.
     pub(super) fn was_reset(&mut self) -> Vec<Capacity> {
         if planted!("group.serves_what_was_reset") {
             return Vec::new();
         }
         let is_publishing = |wish: &GroupWish| matches!(wish, GroupWish::Publish(_));
         self.wishes.retain(|wish| !is_publishing(wish));
+        let ends = std::mem::take(&mut self.published).into_iter();
+        let ends = ends.filter(|_| !planted!("group.stays_published_after_a_reset"));
+        self.wishes.extend(ends.map(GroupWish::Unpublish));
         let shared = self.awaited.iter().filter(|(_, it)| it.is_shared);
         let shared: Vec<_> = shared.map(|(&tag, it)| (tag, it.segment)).collect();
         let why = NoGroup::NotThere;
@@ -256,6 +244,27 @@ impl Groups {
             Capacity::NoGroup { segment, why }
         });
         words.collect()
+    }
+
+    /// Whether a wish is one still. What the engine was told is lost, or is about to be, is
+    /// published by no wish of before: there may be zeros in it.
+    fn heeds(&mut self, wish: GroupWish) -> bool {
+        match wish {
+            GroupWish::Publish(tag) => {
+                if self.lost.contains(&tag) && !planted!("group.publishes_what_it_has_lost") {
+                    return false;
+                }
+                self.published.insert(tag);
+            }
+            GroupWish::Leave(tag, is_ours) => {
+                self.lost.remove(&tag);
+                if is_ours {
+                    self.published.remove(&tag);
+                }
+            }
+            GroupWish::Make(..) | GroupWish::Join(..) | GroupWish::Unpublish(_) => {}
+        }
+        true
     }
 
     /// Whether an offer under this tag is taken: how many extents it is.
@@ -366,9 +375,8 @@ impl Steward {
             };
             groups.awaited.insert(tag, awaited);
         }
-        // What is said later was not known to nobody when the tags were looked through.
-        if let (GroupWish::Publish(tag), Some(sweep)) = (wish, &mut groups.sweep) {
-            sweep.published.insert(tag);
+        if !groups.heeds(wish) {
+            return;
         }
         // What is waited for was not told of: it was something of before that was to be left.
         let is_late = |tag| groups.awaited.contains_key(&tag);
@@ -401,9 +409,8 @@ impl Steward {
         };
         let unit = groups.region.map_or(1, |region| region.unit);
         let wish = (now >= groups.retry_at).then(|| groups.wishes.pop_front());
-        let sweeps = groups.sweep.is_some() && now >= groups.retry_at;
         let step = match wish.flatten() {
-            None => sweeps.then(|| GroupStep::Sweep(Looked::default())),
+            None => None,
             Some(GroupWish::Make(segment, tag)) => {
                 if tag.extents().get().is_multiple_of(unit) {
                     Some(GroupStep::Add(tag, SelectionPolicy::Free))
@@ -435,7 +442,7 @@ impl Steward {
         match step {
             GroupStep::Add(tag, _) | GroupStep::Look(tag, _) => groups.awaited.contains_key(&tag),
             GroupStep::GiveBack(tag) => !groups.spans(tag).is_empty(),
-            GroupStep::Sweep(_) | GroupStep::Publish(_) | GroupStep::Unpublish(..) => true,
+            GroupStep::Publish(_) | GroupStep::Unpublish(..) => true,
         }
     }
 
@@ -443,7 +450,7 @@ impl Steward {
     pub(super) fn group_request(&self, step: GroupStep) -> (Request, bool) {
         let tag = |tag: GroupTag| Tag(tag.bytes());
         match step {
-            GroupStep::Look(_, looked) | GroupStep::Sweep(looked) => {
+            GroupStep::Look(_, looked) => {
                 let asked = ListTagsRequest {
                     starting_index: looked.next,
                     max_tags: TAGS_AT_ONCE,
@@ -488,7 +495,6 @@ impl Steward {
             (GroupStep::Look(tag, looked), Ok(Response::ListTags(list))) => {
                 self.looked(now, (tag, looked), list);
             }
-            (GroupStep::Sweep(looked), Ok(Response::ListTags(list))) => self.swept(looked, list),
             // The offer is in the log by now.
             (GroupStep::Add(tag, policy), Ok(_)) => {
                 let awaited = self.groups.as_mut().and_then(|it| it.awaited.get_mut(&tag));
@@ -503,6 +509,7 @@ impl Steward {
                 Ok(_) | Err(Unanswered::Refused(ReturnCode::InvalidInput)),
             ) => {
                 self.step = Step::Decide;
+                self.say(Whose::Groups, Capacity::Unpublished(tag));
                 if gives_back {
                     self.go_on(GroupStep::GiveBack(tag));
                 }
@@ -550,32 +557,6 @@ impl Steward {
             None if has_more => self.try_again(now, GroupStep::Look(tag, looked)),
             _ => self.is_not_there(now, tag),
         }
-    }
-
-    /// What was made here, is published, and is known to nobody here, is published no more.
-    fn swept(&mut self, was: Looked, list: &ListTagsResponse) {
-        let (looked, has_more) = was.read(list);
-        self.step = Step::Decide;
-        let Some(groups) = &mut self.groups else {
-            return;
-        };
-        let Some(sweep) = &groups.sweep else {
-            return;
-        };
-        let published = list.tags.iter().filter(|it| is_published(it));
-        let tags = published.filter_map(|it| GroupTag::from_bytes(it.tag.0).ok());
-        let stale = tags.filter(|tag| {
-            is_made_in(sweep.window, sweep.part, *tag)
-                && !sweep.published.contains(tag)
-                && !planted!("group.stays_published_for_nobody")
-        });
-        // One that is freed here and not gone yet is left when it is.
-        let stale: Vec<_> = stale.map(GroupWish::Unpublish).collect();
-        groups.wishes.extend(stale);
-        if has_more && looked.parts < MOST_PARTS {
-            return self.step = Step::Group(GroupStep::Sweep(looked));
-        }
-        groups.sweep = None;
     }
 
     /// It is looked for once more, or is none.
@@ -630,7 +611,6 @@ impl Steward {
                 segment(tag).map(|segment| GroupWish::Join(segment, tag))
             }
             GroupStep::Add(tag, _) => segment(tag).map(|segment| GroupWish::Make(segment, tag)),
-            GroupStep::Sweep(_) => None, // It is begun again.
             GroupStep::Publish(tag) => Some(GroupWish::Publish(tag)),
             GroupStep::Unpublish(tag, true) => Some(GroupWish::Leave(tag, true)),
             GroupStep::Unpublish(tag, false) => Some(GroupWish::Unpublish(tag)),

@@ -4,12 +4,10 @@
 //! what the list says is there is released, as it lies in the list, until the list has nothing: the
 //! manager may take some of it meanwhile, which has a release refused and the list read anew.
 
-use std::collections::BTreeSet;
-
 use fabric_emu::cci::dcd::{GetDcConfigRequest, GetDcExtentListRequest};
 use fabric_emu::cci::{DpaExtent, Request, Response};
 use fabric_emu::span::Span;
-use pool_core::{Bytes, GroupTag};
+use pool_core::Bytes;
 
 use super::offers::{NOTHING, list_of};
 use super::region::piece_of;
@@ -65,27 +63,6 @@ pub(crate) fn give_all_back(
         }
     }
     Err(refused)
-}
-
-/// The groups that are there.
-///
-/// # Errors
-/// Where the device does not answer.
-pub(crate) fn groups_there(
-    mut ask: impl FnMut(&Request) -> Result<Response, Unanswered>,
-) -> Result<BTreeSet<GroupTag>, Unanswered> {
-    let mut tries = 0..TRIES;
-    let there = loop {
-        match listed(&mut ask)? {
-            (there, true) => break there,
-            _ if tries.next().is_none() => return Err(Unanswered::Unreached),
-            _ => {}
-        }
-    };
-    let tags = there
-        .iter()
-        .filter_map(|it| GroupTag::from_bytes(it.tag.0).ok());
-    Ok(tags.collect())
 }
 
 /// What is there, as much of it as was read before the list was another one; and whether that is

@@ -58,7 +58,6 @@ fn terms(ld: LdId) -> Terms {
         ld,
         region: Some(0),
         groups: None,
-        makes: None,
         step: Extents::new(8),
         low: Extents::new(4),
         high: Extents::new(16),
@@ -159,7 +158,10 @@ impl Rig {
                 self.pool.used = self.pool.used.common(&self.pool.there);
             }
             Capacity::Reached(reached) => self.pool.is_reached = *reached,
-            Capacity::Groups(_) | Capacity::NoGroup { .. } | Capacity::Noted(_) => {}
+            Capacity::Groups(_)
+            | Capacity::NoGroup { .. }
+            | Capacity::Unpublished(_)
+            | Capacity::Noted(_) => {}
             Capacity::Poisoned(runs) => self.pool.bad = runs.iter().copied().collect(),
             &Capacity::Withdraw {
                 unit,

@@ -316,6 +316,7 @@ impl Books {
             | Capacity::Reached(_)
             | Capacity::Noted(_)
             | Capacity::Groups(_)
+            | Capacity::Unpublished(_)
             | Capacity::NoGroup { .. } => {}
         }
     }

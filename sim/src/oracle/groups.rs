@@ -7,7 +7,8 @@
 //!   was sealed.
 //! - *what has ended is joined by nobody*: whoever asks for a group that the fabric has no more, or
 //!   never had, or whose contents were lost, gets none.
-//! - *what is not sealed is not published*, and a reference ends after its maker's segment.
+//! - *what is not sealed is not published*, and a reference ends after its maker's segment, or when
+//!   what was in it is lost.
 //! - *a group stays while somebody has it*: it ends in the fabric only when no host has a row of it
 //!   that lives, but for those from which it was taken.
 //! - What a reader finds is what [`Contents`] says: the last store before the seal, on every host.
@@ -97,12 +98,15 @@ impl Groups {
         Ok(())
     }
 
+    /// Whether there is such a group, and its contents.
+    pub(crate) fn stands(&self, tag: GroupTag) -> bool {
+        let group = self.all.get(&tag);
+        group.is_some_and(|group| !group.is_ended && !group.is_lost)
+    }
+
     /// A host asks for a group, for a segment. Whether there is one.
     pub(crate) fn asked(&mut self, h: usize, segment: u64, tag: GroupTag) -> bool {
-        let is_there = self
-            .all
-            .get(&tag)
-            .is_some_and(|group| !group.is_ended && !group.is_lost);
+        let is_there = self.stands(tag);
         if !is_there {
             self.hopeless.insert((h, segment));
         }

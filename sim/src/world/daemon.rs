@@ -89,6 +89,7 @@ fn said(change: &Capacity) -> u64 {
         Capacity::Noted(note) => 5_000 + u64::from(note.is_empty()),
         Capacity::Groups(groups) => 6_000 + groups.len() as u64,
         Capacity::NoGroup { segment, .. } => 7_000 + segment.number(),
+        Capacity::Unpublished(tag) => 8_000 + tag.addr().get(),
     }
 }
 
@@ -518,7 +519,7 @@ impl World {
         };
         let own = named("p0").filter(|_| !self.mix.shipped);
         machine.steward = own.map(|own| Voice {
-            steward: Steward::new(plans::terms(&self.mix, &machine.plan, h)),
+            steward: Steward::new(plans::terms(&self.mix, h)),
             own,
             groups: named("g0"),
         });

@@ -101,6 +101,7 @@ impl World {
             Request::RemoveReference(asked) => {
                 let has = |tag| has(&self.machines[h].durable, tag);
                 let theirs = tag(asked.tag.0).filter(|tag| has(*tag));
+                let theirs = theirs.filter(|tag| self.groups.stands(*tag));
                 holds(
                     theirs.is_none(),
                     "a reference ends after its segment",

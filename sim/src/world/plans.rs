@@ -58,12 +58,11 @@ fn quota(request: u32, limit: u32) -> Quota {
 }
 
 /// How the steward of a host behaves.
-pub(crate) fn terms(mix: &Mix, plan: &Plan, h: usize) -> Terms {
+pub(crate) fn terms(mix: &Mix, h: usize) -> Terms {
     Terms {
         ld: LdId(u16::try_from(h).unwrap_or(u16::MAX)),
         region: Some(0),
         groups: (mix.group_extents > 0).then_some(GROUP_REGION),
-        makes: u8::try_from(h).ok().map(|part| (plan.window, part)),
         step: Extents::new(2),
         low: Extents::new(2),
         high: Extents::new(5),

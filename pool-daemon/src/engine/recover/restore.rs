@@ -66,6 +66,8 @@ impl Engine {
             let mut device = Device::restored(id, plan, tier, row.extents, &runs_in(&row.retired))
                 .map_err(|_| damaged(Table::Devices, key, "its retired extents overlap"))?;
             (device.draining, device.removed) = (row.draining, row.removed);
+            device.ending = group::ending_of(&row.ending_tags)
+                .map_err(|_| damaged(Table::Devices, key, "a tag of it is none"))?;
             self.devices.insert(id, device);
         }
         for plan in self.plan.devices.clone() {
@@ -186,6 +188,7 @@ impl Engine {
             domain: Domain::restored(row).map_err(bad)?,
             is_group: tag.is_some(),
             tag,
+            is_joined: row.joined,
         };
         self.restore_shares(&mut segment, row)?;
         self.restore_holders(&mut segment, row)?;

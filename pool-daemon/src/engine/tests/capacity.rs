@@ -66,7 +66,8 @@ impl World {
             | Capacity::Reached(_)
             | Capacity::Noted(_)
             | Capacity::Groups(_)
-            | Capacity::NoGroup { .. } => {}
+            | Capacity::NoGroup { .. }
+            | Capacity::Unpublished(_) => {}
         }
         let device = self.dynamic_device();
         self.step(Command::Capacity { device, change });

@@ -144,6 +144,14 @@ impl World {
         self.has(&[(tag, run(0, count))], Some(segment));
         (self.granted_last(pid), tag)
     }
+
+    /// The same, which is sealed, and so published.
+    fn sealed(&mut self, pid: Pid, count: u32) -> (Segment, GroupTag) {
+        let (segment, tag) = self.made(pid, count);
+        self.granted(pid, ask::seal(segment.segment_id, 1));
+        assert_eq!(self.wishes(), [GroupAsk::Publish(tag)]);
+        (segment, tag)
+    }
 }
 
 fn world() -> World {
@@ -214,7 +222,7 @@ fn a_group_is_left_when_nobody_here_has_it_and_is_no_more_published_where_it_was
 fn what_is_freed_is_left() {
     let mut world = world();
     let alpha = world.attach(ALPHA);
-    let (segment, tag) = world.made(alpha, 2);
+    let (segment, tag) = world.sealed(alpha, 2);
     let reader = world.attach(ALPHA);
     world.granted(reader, ask::open("g", Access::ReadOnly));
     world.send(alpha, ask::free(segment.segment_id, true));
@@ -250,7 +258,11 @@ fn a_group_that_comes_for_nobody_is_left_again() {
     world.kill(alpha);
     let tag = GroupTag::new([1; 8], addr, extents).unwrap();
     world.has(&[(tag, run(0, 2))], Some(segment));
-    assert_eq!(world.wishes(), [leave(tag, true)]);
+    assert_eq!(
+        world.wishes(),
+        [leave(tag, false)],
+        "it was published never"
+    );
     assert!(world.engine.check().balanced);
 }
 
@@ -362,7 +374,7 @@ fn another_tenant_that_has_a_share_is_not_told_the_tag() {
 fn a_group_that_left_is_lost_here_and_its_holders_are_told() {
     let mut world = world();
     let alpha = world.attach(ALPHA);
-    let (segment, tag) = world.made(alpha, 2);
+    let (segment, tag) = world.sealed(alpha, 2);
     world.has(&[], None);
     let lost = event::Body::Lost(session::Lost {
         segment_id: segment.segment_id,
@@ -381,9 +393,7 @@ fn a_group_that_left_is_lost_here_and_its_holders_are_told() {
 fn a_new_life_has_the_groups_of_before_and_publishes_what_is_sealed_again() {
     let mut world = world();
     let alpha = world.attach(ALPHA);
-    let (segment, tag) = world.made(alpha, 2);
-    world.granted(alpha, ask::seal(segment.segment_id, 1));
-    world.wishes();
+    let (segment, tag) = world.sealed(alpha, 2);
     world.restart(|_| true);
     assert_eq!(world.wishes(), [GroupAsk::Publish(tag)]);
     world.has(&[(tag, run(0, 2))], None);
@@ -427,7 +437,72 @@ fn what_is_not_sealed_is_not_published() {
     assert_eq!(world.wishes(), []);
 }
 
+/// A group of this host's own addresses, which its journal does not know: it has a new one.
+fn what_is_of_an_earlier_pool_is_left_alone() {
+    let mut world = world();
+    let places = u64::from(96 / 2 / GROUP_PARTS);
+    let first = group_plan().window.base().get() + (48 + places) * pool_core::EXTENT_BYTES;
+    let tag = GroupTag::new([9; 8], PoolAddr::new(first), Extents::new(2)).unwrap();
+    world.has(&[(tag, run(0, 2))], None);
+    let left = leave(tag, false);
+    assert_eq!(world.wishes(), [left], "others may rely on it");
+    let alpha = world.attach(ALPHA);
+    world.has(&[], None);
+    let segment = world.joins(alpha, tag);
+    world.has(&[(tag, run(0, 2))], Some(segment));
+    let joined = world.granted_last(alpha);
+    world.restart(|_| true);
+    assert_eq!(world.wishes(), [], "this pool has not published it");
+    world.has(&[(tag, run(0, 2))], None);
+    world.send(alpha, ask::close(joined.segment_id));
+    assert_eq!(world.wishes(), [left], "nor ends that");
+    world.restart(|_| true);
+    assert_eq!(world.wishes(), []);
+}
+
+#[test]
+fn what_the_journal_does_not_know_is_published_by_somebody_else() {
+    what_is_of_an_earlier_pool_is_left_alone();
+}
+
+/// A daemon that dies between the end of a group and what the fabric hears of it.
+fn what_was_published_is_ended_by_the_next_life() {
+    for is_here in [true, false] {
+        let mut world = world();
+        let alpha = world.attach(ALPHA);
+        let (segment, tag) = world.sealed(alpha, 2);
+        if is_here {
+            let reader = world.attach(ALPHA);
+            world.granted(reader, ask::open("g", Access::ReadOnly));
+            world.send(alpha, ask::free(segment.segment_id, true));
+            world.send(reader, ask::close(segment.segment_id));
+        } else {
+            world.has(&[], None);
+            world.send(alpha, ask::close(segment.segment_id));
+        }
+        assert_eq!(world.wishes(), [leave(tag, true)]);
+        for _ in 0..2 {
+            world.restart(|_| true);
+            assert_eq!(
+                world.wishes(),
+                [leave(tag, true)],
+                "nobody has said that it is done"
+            );
+        }
+        world.says_of_groups(Capacity::Unpublished(tag));
+        world.restart(|_| true);
+        assert_eq!(world.wishes(), [], "it is done");
+    }
+}
+
+#[test]
+fn what_was_published_and_is_forgotten_is_ended_in_any_life() {
+    what_was_published_is_ended_by_the_next_life();
+}
+
 /// Catches: group.claims_in_memory_alone, group.is_published_unsealed, group.stays_published
+/// Catches: group.ends_what_it_does_not_know, group.takes_what_it_joined_for_its_own
+/// Catches: group.forgets_what_it_published
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
@@ -438,14 +513,26 @@ fn planted_bugs_of_groups_are_found() {
         ),
         ("group.stays_published", what_is_freed_is_left),
         (
+            "group.ends_what_it_does_not_know",
+            what_is_of_an_earlier_pool_is_left_alone,
+        ),
+        (
+            "group.takes_what_it_joined_for_its_own",
+            what_is_of_an_earlier_pool_is_left_alone,
+        ),
+        (
+            "group.forgets_what_it_published",
+            what_was_published_is_ended_by_the_next_life,
+        ),
+        (
             "group.claims_in_memory_alone",
             what_is_all_bad_is_had_in_a_new_life,
         ),
     ] {
         law();
-        pool_core::fault::plant(Some(bug));
+        let planted = pool_core::fault::plant_here(bug);
         let broken = std::panic::catch_unwind(law).is_err();
-        pool_core::fault::plant(None);
+        drop(planted);
         assert!(broken, "{bug} is not found");
     }
 }

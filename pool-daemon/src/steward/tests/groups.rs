@@ -1,10 +1,12 @@
 //! Two hosts whose stewards have groups of one region, on a real fabric.
 
 use fabric_emu::cci::dcd_management::ListTagsRequest;
-use pool_core::{Bytes, GroupTag, PoolAddr, SegmentId};
+use pool_core::{GroupTag, PoolAddr, SegmentId};
 
 use super::*;
 use crate::engine::command::{HadGroup, NoGroup};
+
+mod references;
 
 const SHARED: &str = r#"
 name = "shared"
@@ -57,19 +59,12 @@ fn host(number: u16) -> Host {
     let terms = Terms {
         region: None,
         groups: Some(1),
-        makes: Some((window(), u8::try_from(number).unwrap())),
         ..terms(LdId(number))
     };
     Host {
         steward: Steward::new(terms),
         said: Vec::new(),
     }
-}
-
-/// Its upper half has four extents for each host.
-fn window() -> WindowRange {
-    let base = PoolAddr::new((1 << 40) - 64 * EXTENT_BYTES);
-    WindowRange::new(base, Bytes::new(128 * EXTENT_BYTES)).unwrap()
 }
 
 fn tag(number: u8, extents: u32) -> GroupTag {
@@ -340,7 +335,7 @@ fn what_a_manager_refuses_for_a_while_is_done_later() {
 
 #[test]
 fn a_group_that_is_listed_twice_or_in_part_is_none() {
-    let mut groups = super::super::groups::Groups::new(1, None);
+    let mut groups = super::super::groups::Groups::new(1);
     groups.region = Some(Region::with(64));
     let piece = |start: u64, extents: u64| DpaExtent {
         start_dpa: start * EXTENT_BYTES,
@@ -497,55 +492,17 @@ fn a_group_that_is_half_joined_is_lost_with_its_device() {
     what_is_half_joined_is_lost_with_a_reset();
 }
 
-/// What a daemon that died has published, and has forgotten since.
-fn what_is_published_for_nobody_is_left() {
-    let mut two = Two::new();
-    let (gone, kept) = (tag(1, 4), tag(2, 4));
-    for (number, tag) in [(1, gone), (2, kept)] {
-        two.wish(0, GroupWish::Make(segment(number), tag));
-        two.wish(0, GroupWish::Publish(tag));
-    }
-    // It has none of them any more, for they were taken from it.
-    for tag in [gone, kept] {
-        two.wish(0, GroupWish::Leave(tag, false));
-    }
-    assert_eq!((two.really(), two.tags()), ([0, 0], 2));
-    // That of another host is none of its business.
-    two.hosts[1] = host(1);
-    two.pass(200);
-    assert_eq!(two.tags(), 2);
-    two.hosts[0] = host(0);
-    two.hosts[0].steward.wish(two.now, GroupWish::Publish(kept));
-    two.is_deaf = true;
-    two.pass(50);
-    two.is_deaf = false;
-    two.pass(200);
-    assert_eq!(two.tags(), 1);
-    two.wish(1, GroupWish::Join(segment(3), kept));
-    assert_eq!(two.really(), [0, 4], "what is known is published still");
-}
-
-#[test]
-fn what_this_host_has_published_and_nobody_here_knows_is_published_no_more() {
-    what_is_published_for_nobody_is_left();
-}
-
 /// Catches: group.joins_what_is_not_published, group.takes_any_offer
-/// Catches: group.serves_what_was_reset, group.stays_published_for_nobody
-/// Catches: group.tells_what_is_to_be_left
+/// Catches: group.serves_what_was_reset, group.tells_what_is_to_be_left
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
-    for (bug, law) in [
+    are_found(&[
         (
             "group.joins_what_is_not_published",
             a_group_goes_its_way as fn(),
         ),
         ("group.takes_any_offer", offers_of_others_are_declined),
-        (
-            "group.stays_published_for_nobody",
-            what_is_published_for_nobody_is_left,
-        ),
         (
             "group.serves_what_was_reset",
             what_is_half_joined_is_lost_with_a_reset,
@@ -554,11 +511,17 @@ fn planted_bugs_of_groups_are_found() {
             "group.tells_what_is_to_be_left",
             what_is_joined_again_is_not_what_is_left,
         ),
-    ] {
+    ]);
+}
+
+/// Each bug breaks the law beside it.
+#[cfg(feature = "fault")]
+fn are_found(bugs: &[(&'static str, fn())]) {
+    for &(bug, law) in bugs {
         law();
-        pool_core::fault::plant(Some(bug));
+        let planted = pool_core::fault::plant_here(bug);
         let broken = std::panic::catch_unwind(law).is_err();
-        pool_core::fault::plant(None);
+        drop(planted);
         assert!(broken, "{bug} is not found");
     }
 }
