@@ -14,7 +14,7 @@ use super::poller::{Interest, Token};
 use super::{Reactor, ReactorError, process};
 use crate::device::identity::{WrongFile, adopt};
 use crate::engine::Refusal;
-use crate::engine::command::{Command, ConnectionId};
+use crate::engine::command::{Command, ConnectionId, WorldError};
 use crate::sys;
 
 /// Connections accepted in one round, so that a crowd of them does not starve the sessions.
@@ -336,7 +336,30 @@ fn kind(body: &request::Body) -> &'static str {
     }
 }
 
+/// Whoever brings the right file is not to blame where the machine cannot look at it now.
 fn wrong_file(wrong: &WrongFile) -> Refusal {
+    if let &WrongFile::Os { call, errno } = wrong {
+        tracing::warn!(%wrong, "what a client brought back cannot be looked at");
+        return Refusal::World(WorldError::Os { call, errno });
+    }
     tracing::warn!(%wrong, "a client brought back a descriptor of another file");
     Refusal::Malformed("the descriptor is not of the file that backs it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_brings_a_file_is_blamed_for_a_wrong_one_and_not_for_a_call_that_fails() {
+        let reason = |wrong: &WrongFile| Error::from(&wrong_file(wrong)).reason();
+        let (call, errno) = ("open", 24);
+        let failed = reason(&WrongFile::Os { call, errno });
+        assert_eq!(failed, ErrorReason::DeviceFailed);
+        let short = WrongFile::Length {
+            found_bytes: 1,
+            expected_bytes: 2,
+        };
+        assert_eq!(reason(&short), ErrorReason::Malformed);
+    }
 }

@@ -43,7 +43,7 @@ use super::{Batch, Reactor, ReactorError, process};
 use crate::config::FabricSource;
 use crate::device::builder::Builder;
 use crate::device::cxl::CxlRegion;
-use crate::device::identity::{adopt, verify};
+use crate::device::identity::{WrongFile, adopt, verify};
 use crate::device::{Device, SetupError};
 use crate::engine::command::{Command, FileIdentity};
 use crate::engine::effect::Effects;
@@ -471,6 +471,10 @@ fn adopt_files(
                 if row.file_device != before {
                     adopted.found_anew.push(Record::Backing(row.clone()));
                 }
+            }
+            // It may be the right one: the next start can look at it.
+            Err(WrongFile::Os { call, errno }) => {
+                return Err(ReactorError::os(call, Errno::from_raw(errno)));
             }
             Err(wrong) => {
                 tracing::error!(%backing, %wrong, "a file under its name is not the one that was \
