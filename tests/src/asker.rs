@@ -3,13 +3,14 @@
 //!
 //! The test writes [`Order`]s to its standard input, a line each, and it answers each with a
 //! [`Tally`]. It knows what was acknowledged and what is in doubt, and panics where an answer is
-//! wrong; [`Asker::order`] panics then too. It ends with its input, so none outlives its test.
+//! wrong; [`Asker::order`] panics then too, with what it said. It ends with its input, so none
+//! outlives its test.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::ops::AddAssign;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -72,6 +73,8 @@ pub struct Asker {
     child: Child,
     orders: ChildStdin,
     tallies: BufReader<ChildStdout>,
+    /// It says nothing there before it panics.
+    errors: ChildStderr,
 }
 
 impl Asker {
@@ -85,13 +88,16 @@ impl Asker {
             .arg(socket)
             .arg(if keeps { "keeps" } else { "trusts" });
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().expect("an asker starts");
         let orders = child.stdin.take().expect("its input");
         let tallies = BufReader::new(child.stdout.take().expect("its output"));
+        let errors = child.stderr.take().expect("its errors");
         Self {
             child,
             orders,
             tallies,
+            errors,
         }
     }
 
@@ -102,10 +108,11 @@ impl Asker {
         self.orders.write_all(&line).expect("the asker lives");
         let mut line = String::new();
         self.tallies.read_line(&mut line).expect("it answers");
-        assert!(
-            !line.is_empty(),
-            "{order:?}: the asker has ended; its standard error tells why"
-        );
+        if line.is_empty() {
+            let mut why = String::new();
+            let told = self.errors.read_to_string(&mut why);
+            panic!("{order:?}: the asker has ended ({told:?}): {why}");
+        }
         serde_json::from_str(&line).expect("a tally is JSON")
     }
 

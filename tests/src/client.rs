@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use pool_core::clock::Deadline;
 use pool_core::limits::MESSAGE_BYTES_MAX;
 use pool_core::mem::{Access as MapAccess, FileMap, Mapped};
@@ -68,13 +70,15 @@ impl Connection {
         Self::open_within(path, PATIENCE)
     }
 
-    /// Connects, and waits for an answer no longer than `patience`.
+    /// Connects, and waits for that and for an answer no longer than `patience`.
     ///
     /// # Errors
-    /// As the kernel says.
+    /// As the kernel says: `EAGAIN` where too many wait to be let in.
     pub fn open_within(path: &Path, patience: Nanos) -> nix::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        let micros = i64::try_from(patience.get() / 1_000).unwrap_or(i64::MAX);
+        setsockopt(&socket, SendTimeout, &TimeVal::microseconds(micros))?;
         connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
         Ok(Self { socket, patience })
     }
@@ -289,9 +293,10 @@ impl Session {
         Ok(reattached)
     }
 
-    /// Waits no longer than `patience` for answers, on each connection from the next one on.
+    /// Waits no longer than `patience` for answers from now on.
     pub fn set_patience(&mut self, patience: Nanos) {
         self.patience = patience;
+        self.connection.patience = patience;
     }
 
     /// What the daemon said when the session was made.
@@ -421,7 +426,10 @@ pub fn granted(answer: Answer) -> Held {
 
 fn connected(socket: &Path, patience: Nanos) -> Result<Connection, Unanswered> {
     let call = "connect";
-    let gone = |errno| Unanswered::Gone(PacketError::Os { call, errno });
+    let gone = |errno| match errno {
+        Errno::EAGAIN => Unanswered::Gone(PacketError::TimedOut),
+        _ => Unanswered::Gone(PacketError::Os { call, errno }),
+    };
     Connection::open_within(socket, patience).map_err(gone)
 }
 

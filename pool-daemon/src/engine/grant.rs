@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coherence::Layout;
 use pool_core::{
     BackingId, Bytes, ClientId, EXTENT_BYTES, Extents, Incarnation, SegmentId, TenantId, limits,
+    planted,
 };
 use pool_proto::common::v1::{Access, Coherence, Lifetime};
 use pool_proto::session::v1::{self as session, event};
@@ -357,7 +358,10 @@ impl Engine {
             client.leaving.remove(&id);
         }
         self.join(client, id);
-        self.touch_segment(id);
+        let all = self.segments.get(&id).map_or(0, |it| it.holders.len());
+        if all <= 1 || !planted!("open.is_not_journaled") {
+            self.touch_segment(id);
+        }
         self.tell_of_damage(client, id);
     }
 

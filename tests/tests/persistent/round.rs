@@ -1,8 +1,6 @@
 //! One round: a pool in use, a daemon whose calls fail, and one whose calls do not.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 use std::process::ExitStatus;
 
 use pool_core::fault::{Call, FAILURE_TOLD};
@@ -13,6 +11,7 @@ use tierpool_tests::setup::Setup;
 
 use super::growth::Size;
 use super::operators::Operators;
+use super::rest::Rest;
 
 /// How a daemon ends that cannot start, and one that cannot go on: see the list of exit codes in
 /// its manual.
@@ -22,7 +21,7 @@ const CONFIGURATION: i32 = 2;
 /// How often everything is tried that takes descriptors, mappings or memory.
 const PRESSES: u64 = 64;
 
-fn setup(store: &'static str) -> Setup {
+pub(crate) fn setup(store: &'static str) -> Setup {
     Setup {
         store,
         // Longer than any round: nobody is given up who is there.
@@ -97,8 +96,9 @@ fn ended_in_order(status: ExitStatus, codes: &[i32], log: &str, plan: &str) {
     );
 }
 
-/// Daemons that fail while they make a new pool, until one starts.
-pub(crate) fn on_new_pools(call: Call, errno: &str, figures: &mut Figures) {
+/// Daemons that fail while they make a new pool, until one starts. The next one has no more at rest
+/// than `rest`.
+pub(crate) fn on_new_pools(call: Call, errno: &str, rest: &Rest, figures: &mut Figures) {
     for nth in 1.. {
         let plan = plan(call, nth, errno);
         let armed = setup("keeper").with("TIERPOOL_FAIL", &*plan);
@@ -114,47 +114,30 @@ pub(crate) fn on_new_pools(call: Call, errno: &str, figures: &mut Figures) {
         // What it started fails as it does, and keeps nothing.
         daemon.kill_keeper();
         daemon.restart_as(&setup("keeper"));
-        serves(&mut daemon, "keeper", usize::MAX);
+        serves(&mut daemon, "keeper", rest.descriptors);
+        rest.is_that_of(&mut daemon, &plan);
     }
 }
 
-/// The files that a daemon has under names.
-fn files(daemon: &Daemon) -> BTreeSet<String> {
-    let names = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).expect("the daemon has a folder");
-        let names = entries.flatten().map(|entry| entry.path());
-        names
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
-    };
-    let folders = ["state", "run"].map(|name| names(&daemon.path(name)));
-    folders.into_iter().flatten().collect()
-}
-
-/// A pool that daemons follow each other on.
+/// A pool that daemons follow each other on. Between two rounds none runs.
 pub(crate) struct Pool {
     store: &'static str,
     /// One that the daemons have whose calls fail.
     bug: Option<&'static str>,
     daemon: Daemon,
-    /// What it has at rest.
-    descriptors: usize,
-    files: BTreeSet<String>,
-    keepers: usize,
+    pub(crate) rest: Rest,
 }
 
 impl Pool {
     pub(crate) fn new(store: &'static str) -> Self {
         let mut daemon = Daemon::start(env!("CARGO_BIN_EXE_daemon"), &setup(store));
         let descriptors = serves(&mut daemon, store, usize::MAX);
-        let (files, keepers) = (files(&daemon), daemon.keepers().len());
+        let rest = Rest::of(&mut daemon, descriptors);
         Self {
             store,
             bug: None,
             daemon,
-            descriptors,
-            files,
-            keepers,
+            rest,
         }
     }
 
@@ -177,6 +160,7 @@ impl Pool {
         let plan = plan(call, nth, errno);
         let program = env!("CARGO_BIN_EXE_asker");
         let keeps = self.store == "clients";
+        self.daemon.restart_as(&setup(self.store));
         let mut asker = Asker::start(program, &self.daemon.session_socket(), keeps);
         asker.order(Order::Prepare);
         assert!(self.daemon.stop().success(), "{}", self.daemon.log());
@@ -201,6 +185,7 @@ impl Pool {
         let log = log_since(&self.daemon, from);
         assert!(!log.contains("panicked"), "{plan}\n{log}");
         self.healed(call, asker, &operators, figures);
+        self.rest.is_that_of(&mut self.daemon, &plan);
         reached
     }
 
@@ -258,9 +243,9 @@ impl Pool {
         self.daemon.restart_as(&setup(self.store));
         operators.are_obeyed(&self.daemon);
         let settled = asker.order(Order::Settle);
-        // Where clients alone keep descriptors, and nothing can be sent to them, what was moved to
-        // new files ends with the daemon: SPECIFICATION.md, F6.
-        let may_end = call == Call::Send && self.store == "clients";
+        // Where clients alone keep descriptors, and nothing can be sent to them, or nothing opened
+        // to be sent, what was moved to new files ends with the daemon: SPECIFICATION.md, F6.
+        let may_end = [Call::Send, Call::Open].contains(&call) && self.store == "clients";
         assert!(settled.refused() == 0 || may_end, "{settled:?}");
         figures.moved_in_vain += settled.refused();
         let pid = asker.pid();
@@ -273,10 +258,8 @@ impl Pool {
             grace_ms,
             ..setup(self.store)
         });
-        await_rest(&mut self.daemon, pid, self.descriptors);
-        serves(&mut self.daemon, self.store, self.descriptors);
-        assert_eq!(files(&self.daemon), self.files);
-        assert_eq!(self.daemon.keepers().len(), self.keepers);
+        await_rest(&mut self.daemon, pid, self.rest.descriptors);
+        serves(&mut self.daemon, self.store, self.rest.descriptors);
     }
 }
 

@@ -61,6 +61,10 @@ pub(crate) struct Mine {
     pub(crate) may_have_moved: bool,
     /// It was to be closed or freed, and nobody has said that it was.
     pub(crate) may_be_gone: bool,
+    /// Whether it is sealed: both where an answer is missing.
+    pub(crate) seals: BTreeSet<bool>,
+    /// Whether the guest may open it: both where an answer is missing.
+    pub(crate) shares: BTreeSet<bool>,
 }
 
 impl Mine {
@@ -73,6 +77,8 @@ impl Mine {
             is_held: true,
             may_have_moved: false,
             may_be_gone: false,
+            seals: BTreeSet::from([segment.sealed]),
+            shares: BTreeSet::from([false]),
             held,
         }
     }
@@ -103,6 +109,11 @@ impl Mine {
             self.sizes,
             self.tiers
         );
+        assert!(
+            self.seals.contains(&told.sealed),
+            "{told:?} is sealed or not, and should be {:?}",
+            self.seals
+        );
     }
 
     /// A grant of it takes the place of the one before, and every doubt away.
@@ -110,6 +121,7 @@ impl Mine {
         self.is_right(&held);
         self.sizes = BTreeSet::from([held.segment.bytes]);
         self.tiers = BTreeSet::from([held.segment.tier.clone()]);
+        self.seals = BTreeSet::from([held.segment.sealed]);
         self.may_have_moved = false;
         self.held = held;
     }
@@ -119,6 +131,60 @@ impl Mine {
         if let Contents::Written { bytes, is_cut, .. } = &mut self.contents {
             *is_cut |= !is_sure && to < *bytes;
             *bytes = to.min(*bytes);
+        }
+    }
+}
+
+/// What a client holds that another one made.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    sure: BTreeSet<u64>,
+    /// It was to be opened, closed, taken back or freed, and nobody has said that it was.
+    doubtful: BTreeSet<u64>,
+}
+
+impl Holds {
+    pub(crate) fn is_opened(&mut self, id: u64) {
+        self.doubtful.remove(&id);
+        self.sure.insert(id);
+    }
+
+    pub(crate) fn may_be_opened(&mut self, id: u64) {
+        if !self.sure.contains(&id) {
+            self.doubtful.insert(id);
+        }
+    }
+
+    pub(crate) fn may_be_closed(&mut self, id: u64) {
+        if self.sure.remove(&id) {
+            self.doubtful.insert(id);
+        }
+    }
+
+    pub(crate) fn is_closed(&mut self, id: u64) {
+        self.sure.remove(&id);
+        self.doubtful.remove(&id);
+    }
+
+    /// What it holds, once nothing is in doubt.
+    pub(crate) fn all(&self) -> Vec<u64> {
+        self.sure.iter().copied().collect()
+    }
+
+    /// What it is told that it holds when it comes back. Where `is_final` nothing of before is on
+    /// its way any more: that is so from then on.
+    pub(crate) fn are(&mut self, told: &BTreeSet<u64>, is_final: bool) {
+        let missing: Vec<_> = self.sure.difference(told).collect();
+        assert!(
+            missing.is_empty(),
+            "held, and lost: {missing:?} of {told:?}"
+        );
+        let may = |id: &&u64| self.sure.contains(id) || self.doubtful.contains(id);
+        let others: Vec<_> = told.iter().filter(|id| !may(id)).collect();
+        assert!(others.is_empty(), "held by nobody's wish: {others:?}");
+        if is_final {
+            self.sure.clone_from(told);
+            self.doubtful.clear();
         }
     }
 }
@@ -161,6 +227,12 @@ impl Known {
         assert!(missing.is_empty(), "lost: {missing:#?} of {told:?}");
         let again: Vec<_> = self.gone.intersection(told).collect();
         assert!(again.is_empty(), "freed, and there again: {again:?}");
+        let others = told.iter().filter(|id| !self.mine.contains_key(id)).count();
+        assert!(
+            others <= self.doubtful,
+            "{others} held that nobody asked for, {} in doubt: {told:?}",
+            self.doubtful
+        );
     }
 
     /// What the tenant is told that there is: nothing acknowledged is missing, nothing is there

@@ -1,166 +1,16 @@
 //! Everything that clients ask of a daemon, once each.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use pool_core::Nanos;
-use pool_proto::common::v1::{Access, ErrorClass, ErrorReason, Lifetime, OnDeath, Segment};
+use pool_proto::common::v1::{Access, ErrorReason, Lifetime, OnDeath, Segment};
 use pool_proto::session::v1::{reply, request};
 use tierpool_tests::asker::Tally;
-use tierpool_tests::client::{Answer, Session, Unanswered, ask, granted};
+use tierpool_tests::client::{Unanswered, ask, granted};
 use tierpool_tests::{EXTENT, domain};
 
+use super::client::{Asked, Client, Manner};
 use super::known::{Contents, Known, Mine};
-use pool_core::packet::PacketError;
-
-/// How long somebody waits who takes no answer for one.
-const BRIEFLY: Nanos = Nanos::from_millis(250);
-/// How long somebody waits who must be answered.
-const LONG: Nanos = Nanos::from_millis(120_000);
-/// Who was left without an answer so often asks no more.
-const LATE_MAX: u64 = 2;
-
-/// How it went.
-enum Asked {
-    Done(Box<Answer>),
-    /// Nothing was changed.
-    Refused,
-    /// Nobody knows whether it was done.
-    InDoubt,
-    /// Nobody was asked.
-    LeftOut,
-}
-
-/// How everybody asks at the moment, and how it went so far.
-#[derive(Debug, Default)]
-struct Manner {
-    /// Everything must be done.
-    insists: bool,
-    /// Something is in doubt: who asks for it may be told that it is not there, or there already.
-    doubts: bool,
-    /// It may have got files that nobody but the daemon has, where the store failed as well: then
-    /// they are waited for in vain. Who gave the order decides whether that may be.
-    awaits: bool,
-    /// How often this daemon has not answered.
-    late: u64,
-    tally: Tally,
-}
-
-impl Manner {
-    fn patience(&self) -> Nanos {
-        if self.insists { LONG } else { BRIEFLY }
-    }
-
-    fn is_tired(&self) -> bool {
-        self.late >= LATE_MAX
-    }
-
-    fn take<T>(&mut self, what: &str, outcome: Result<T, Unanswered>) -> Option<Result<T, ()>> {
-        if let (true, Err(error)) = (self.insists, &outcome) {
-            let is_awaited = matches!(error, Unanswered::Refused(error)
-                if error.reason() == ErrorReason::Busy);
-            assert!(is_awaited && self.awaits, "{what}: {error}");
-        }
-        match outcome {
-            Ok(answer) => {
-                self.tally.done += 1;
-                Some(Ok(answer))
-            }
-            Err(Unanswered::Refused(error)) => {
-                use ErrorReason::{Busy, InUse, NameTaken, NotFound};
-                let blames = [ErrorClass::Exhausted, ErrorClass::Unreachable];
-                let follows = [NameTaken, NotFound, InUse].contains(&error.reason());
-                assert!(
-                    blames.contains(&error.class())
-                        || error.reason() == Busy
-                        || (self.doubts && follows),
-                    "{what}: {error:?}"
-                );
-                let reason = error.reason().as_str_name().to_owned();
-                *self.tally.refused.entry(reason).or_default() += 1;
-                Some(Err(()))
-            }
-            Err(Unanswered::Gone(PacketError::TimedOut)) => {
-                self.late += 1;
-                self.tally.late += 1;
-                None
-            }
-            Err(Unanswered::Gone(_)) => {
-                self.tally.ended += 1;
-                None
-            }
-        }
-    }
-}
-
-/// A client, with a connection or without.
-#[derive(Debug)]
-struct Client {
-    session: Session,
-    is_connected: bool,
-}
-
-impl Client {
-    fn attach(socket: &Path, label: &str, manner: &mut Manner) -> Option<Self> {
-        if manner.is_tired() {
-            manner.tally.left_out += 1;
-            return None;
-        }
-        let attached = Session::attach_within(socket, label, "asker", manner.patience());
-        let session = manner.take("attach", attached)?.ok()?;
-        let is_connected = true;
-        Some(Self {
-            session,
-            is_connected,
-        })
-    }
-
-    /// Comes back, where it has lost its connection, with what it holds of what the daemon misses.
-    fn is_back(&mut self, known: Option<&Known>, manner: &mut Manner) -> bool {
-        if self.is_connected {
-            return true;
-        }
-        if manner.is_tired() {
-            return false;
-        }
-        self.session.set_patience(manner.patience());
-        let back = self.session.reattach();
-        let Some(Ok(back)) = manner.take("reattach", back) else {
-            return false;
-        };
-        self.is_connected = true;
-        let Some(known) = known else {
-            return true;
-        };
-        known.are_held(&back.held.iter().map(|held| held.segment_id).collect());
-        for backing in back.missing_backings {
-            if let Some(file) = known.file(backing) {
-                let supplied = self.session.supply(backing, file);
-                if manner.take("supply", supplied).is_none() {
-                    self.is_connected = false;
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    fn ask(&mut self, body: request::Body, known: Option<&Known>, manner: &mut Manner) -> Asked {
-        if !self.is_back(known, manner) {
-            manner.tally.left_out += 1;
-            return Asked::LeftOut;
-        }
-        let what = format!("{body:?}");
-        match manner.take(&what, self.session.try_ask(body)) {
-            Some(Ok(answer)) => Asked::Done(Box::new(answer)),
-            Some(Err(())) => Asked::Refused,
-            None => {
-                self.is_connected = false;
-                Asked::InDoubt
-            }
-        }
-    }
-}
 
 /// Everybody, and what they know.
 #[derive(Debug)]
@@ -173,11 +23,15 @@ pub(crate) struct Script {
     guest: Option<Client>,
     /// Of the owner's.
     mate: Option<Client>,
+    /// Of the owner's as well, who comes when everything is asked for.
+    comer: Option<Client>,
     known: Known,
     manner: Manner,
     /// What is there before anybody asks: contents that outlive their holders, and that do not.
     base: u64,
     spare: u64,
+    /// What the guest and the mate hold.
+    shown: u64,
 }
 
 impl Script {
@@ -188,16 +42,21 @@ impl Script {
             owner: None,
             guest: None,
             mate: None,
+            comer: None,
             known: Known::default(),
             manner: Manner::default(),
             base: 0,
             spare: 0,
+            shown: 0,
         }
     }
 
     pub(crate) fn prepare(&mut self) -> Tally {
         self.begin(true);
-        self.owner = Client::attach(&self.socket, "owner", &mut self.manner);
+        let (socket, manner) = (&self.socket, &mut self.manner);
+        self.owner = Client::attach(socket, "owner", manner);
+        self.guest = Client::attach(socket, "guest", manner);
+        self.mate = Client::attach(socket, "owner", manner);
         self.lay_down();
         std::mem::take(&mut self.manner.tally)
     }
@@ -229,7 +88,13 @@ impl Script {
                 .expect("prepared")
                 .is_back(Some(known), manner)
         );
+        for other in [&mut self.guest, &mut self.mate, &mut self.comer] {
+            let is_back = other.as_mut().is_none_or(|it| it.is_back(None, manner));
+            assert!(is_back, "it is let in");
+        }
         self.look_at_all();
+        self.look_at_shares();
+        self.let_go();
         self.give_all_back();
         self.known = Known {
             gone: std::mem::take(&mut self.known.gone),
@@ -243,8 +108,11 @@ impl Script {
         self.lay_down();
         self.go_through();
         self.look_at_all();
+        self.look_at_shares();
+        self.let_go();
         self.give_all_back();
-        for client in [self.mate.take(), self.guest.take(), self.owner.take()] {
+        let others = [self.comer.take(), self.mate.take(), self.guest.take()];
+        for client in others.into_iter().chain([self.owner.take()]) {
             let mut client = client.expect("everybody is let in");
             client.ask(ask::detach(), None, &mut self.manner);
         }
@@ -254,7 +122,7 @@ impl Script {
     /// The daemon is another one than before.
     fn begin(&mut self, insists: bool) {
         let clients = [&mut self.owner, &mut self.guest, &mut self.mate];
-        for client in clients.into_iter().flatten() {
+        for client in clients.into_iter().chain([&mut self.comer]).flatten() {
             client.is_connected = false;
         }
         self.manner.insists = insists;
@@ -278,21 +146,26 @@ impl Script {
         let spare = ask::create("pooled", EXTENT);
         self.spare = self.create("spare", spare).expect("it is granted");
         self.wrote(self.spare, 8);
+        self.shown = self.lend("shown", 9).expect("it is granted");
+        self.is_seen(self.shown, "shown");
+        self.shut("closed", 10);
     }
 
     fn go_through(&mut self) {
         self.pass_by();
-        let (socket, manner) = (&self.socket, &mut self.manner);
-        if self.guest.is_none() {
-            self.guest = Client::attach(socket, "guest", manner);
+        if self.comer.is_none() {
+            self.comer = Client::attach(&self.socket, "owner", &mut self.manner);
         }
-        if self.mate.is_none() {
-            self.mate = Client::attach(socket, "owner", manner);
+        if let Some(comer) = &mut self.comer {
+            let (known, manner) = (&self.known, &mut self.manner);
+            opens(comer, "shown", known, self.shown, manner);
         }
         self.sizes_and_shares();
         self.leases();
         self.lifetimes();
         self.is_kept();
+        self.lend("lent", 4);
+        self.shut("shut", 5);
         self.refresh(self.spare);
         self.free(self.spare);
         let listed = self.listed();
@@ -319,40 +192,77 @@ impl Script {
         self.resize(id, 3 * EXTENT);
         self.resize(id, EXTENT);
         self.share(id);
+        self.is_seen(id, "common");
+        self.revoke(id);
         self.relocate(id);
         self.refresh(id);
     }
 
+    /// Lets the guest see a segment.
     fn share(&mut self, id: u64) {
+        let Some(guest) = &self.guest else {
+            return;
+        };
+        let tenant = guest.tenant();
+        let shared = self.asks(ask::share(id, &tenant, Access::ReadOnly));
+        let mine = self.known.mine.get_mut(&id).expect("granted");
+        match shared {
+            Asked::Done(_) => mine.shares = BTreeSet::from([true]),
+            Asked::InDoubt => _ = mine.shares.insert(true),
+            Asked::Refused | Asked::LeftOut => {}
+        }
+    }
+
+    /// The guest looks at it.
+    fn is_seen(&mut self, id: u64, name: &str) {
+        let (Some(owner), Some(guest)) = (&self.owner, &mut self.guest) else {
+            return;
+        };
+        let is_shown = self.known.mine[&id].shares == BTreeSet::from([true]);
+        self.manner.doubts = self.known.is_in_doubt() || !is_shown;
+        let name = format!("{}:{name}", owner.tenant());
+        opens(guest, &name, &self.known, id, &mut self.manner);
+    }
+
+    /// Takes that back: what the guest had moves away from it.
+    fn revoke(&mut self, id: u64) {
         let Some(guest) = &mut self.guest else {
             return;
         };
-        let tenant = guest.session.tenant().to_owned();
-        let shared = self.asks(ask::share(id, &tenant, Access::ReadOnly));
-        let name = self
-            .owner
-            .as_ref()
-            .expect("prepared")
-            .session
-            .tenant()
-            .to_owned();
-        let open = ask::open(&format!("{name}:common"), Access::ReadOnly);
-        self.manner.doubts = self.known.is_in_doubt() || !matches!(shared, Asked::Done(_));
-        let (guest, manner) = (self.guest.as_mut().expect("seen"), &mut self.manner);
-        let theirs = guest.ask(open, None, manner);
-        if let Asked::Done(answer) = theirs {
-            self.known.mine[&id].is_right(&granted(*answer));
-        }
-        // What is taken back moves away from those who had it.
+        let tenant = guest.tenant();
         let revoked = self.asks(ask::revoke(id, &tenant));
         let mine = self.known.mine.get_mut(&id).expect("granted");
+        let guest = self.guest.as_mut().expect("seen");
         match revoked {
             Asked::Done(answer) => {
                 mine.replace(granted(*answer));
                 mine.write(2);
+                mine.shares = BTreeSet::from([false]);
+                guest.holds.is_closed(id);
             }
-            Asked::InDoubt => mine.may_have_moved = true,
+            Asked::InDoubt => {
+                mine.may_have_moved = true;
+                mine.shares.insert(false);
+                guest.holds.may_be_closed(id);
+            }
             Asked::Refused | Asked::LeftOut => {}
+        }
+    }
+
+    /// A segment that the guest may see, and goes on to.
+    fn lend(&mut self, name: &str, seed: u64) -> Option<u64> {
+        let id = self.create(name, ask::create_named("ddr", EXTENT, name))?;
+        self.wrote(id, seed);
+        self.share(id);
+        Some(id)
+    }
+
+    /// A segment that nobody writes any more, and that stays so.
+    fn shut(&mut self, name: &str, seed: u64) {
+        let create = ask::create_persistent("pooled", EXTENT, name);
+        if let Some(id) = self.create(name, create) {
+            self.wrote(id, seed);
+            self.seal(id, name);
         }
     }
 
@@ -368,15 +278,18 @@ impl Script {
         let (known, manner) = (&self.known, &mut self.manner);
         manner.doubts = known.is_in_doubt();
         if let Some(mate) = &mut self.mate {
-            let opened = mate.ask(ask::open("leased", Access::ReadOnly), None, manner);
-            if let Asked::Done(answer) = opened {
-                known.mine[&id].is_right(&granted(*answer));
+            if opens(mate, "leased", known, id, manner) {
                 let acquired = mate.ask(domain::acquire(id, 0), None, manner);
                 if matches!(acquired, Asked::Done(_)) {
                     mate.ask(domain::release(id, 0), None, manner);
                 }
-                mate.ask(ask::close(id), None, manner);
+                match mate.ask(ask::close(id), None, manner) {
+                    Asked::Done(_) => mate.holds.is_closed(id),
+                    Asked::InDoubt => mate.holds.may_be_closed(id),
+                    Asked::Refused | Asked::LeftOut => {}
+                }
             }
+            opens(mate, "shown", known, self.shown, manner);
         }
         self.free(id);
     }
@@ -392,7 +305,7 @@ impl Script {
         self.wrote(id, 3);
         self.close(id);
         self.open(id, "kept");
-        self.seal(id);
+        self.seal(id, "kept");
         self.free(id);
     }
 
@@ -486,8 +399,8 @@ impl Script {
         }
     }
 
-    fn seal(&mut self, id: u64) {
-        let writers = match self.asks(ask::open("kept", Access::ReadWrite)) {
+    fn seal(&mut self, id: u64, name: &str) {
+        let writers = match self.asks(ask::open(name, Access::ReadWrite)) {
             Asked::Done(answer) => match answer.body {
                 reply::Body::Granted(granted) => granted.writers,
                 other => panic!("a grant was hoped for, and there came {other:?}"),
@@ -495,10 +408,17 @@ impl Script {
             _ => return,
         };
         self.known.mine.get_mut(&id).expect("granted").is_held = true;
-        if let Asked::Done(answer) = self.asks(ask::seal(id, writers)) {
-            let held = granted(*answer);
-            assert!(held.segment.sealed && held.access == Access::ReadOnly);
-            self.known.mine[&id].is_right(&held);
+        let asked = self.asks(ask::seal(id, writers));
+        let mine = self.known.mine.get_mut(&id).expect("granted");
+        match asked {
+            Asked::Done(answer) => {
+                let held = granted(*answer);
+                assert!(held.segment.sealed && held.access == Access::ReadOnly);
+                mine.seals = BTreeSet::from([true]);
+                mine.replace(held);
+            }
+            Asked::InDoubt => _ = mine.seals.insert(true),
+            Asked::Refused | Asked::LeftOut => {}
         }
     }
 
@@ -516,10 +436,17 @@ impl Script {
     }
 
     fn free(&mut self, id: u64) {
-        match self.asks(ask::free(id, true)) {
-            Asked::Done(_) => self.known.is_gone(id),
+        let asked = self.asks(ask::free(id, true));
+        let others = [&mut self.guest, &mut self.mate, &mut self.comer];
+        let others = others.into_iter().flatten();
+        match asked {
+            Asked::Done(_) => {
+                self.known.is_gone(id);
+                others.for_each(|it| it.holds.is_closed(id));
+            }
             Asked::InDoubt => {
                 self.known.mine.get_mut(&id).expect("granted").may_be_gone = true;
+                others.for_each(|it| it.holds.may_be_closed(id));
             }
             Asked::Refused | Asked::LeftOut => {}
         }
@@ -550,12 +477,63 @@ impl Script {
                 true => ask::refresh(*id),
                 false => ask::open(&name, Access::ReadOnly),
             };
+            // Where clients alone keep descriptors, what nobody held has ended with the daemon.
+            if self.keeps && !mine.is_held {
+                match owner.tries(body) {
+                    Ok(answer) => mine.replace(granted(answer)),
+                    Err(Unanswered::Refused(error)) if error.reason() == ErrorReason::Busy => {
+                        self.manner.tally.left_out += 1;
+                    }
+                    Err(error) => panic!("{name}: {error}"),
+                }
+                continue;
+            }
             self.manner.awaits = mine.may_have_moved;
             if let Asked::Done(answer) = owner.ask(body, None, &mut self.manner) {
                 mine.replace(granted(*answer));
             }
         }
         self.manner.awaits = false;
+    }
+
+    /// The guest sees what it was shown for sure, and nothing that was taken back for sure.
+    fn look_at_shares(&mut self) {
+        let listed = self.listed().expect("a list");
+        let owner = self.owner.as_ref().expect("prepared").tenant();
+        let guest = self.guest.as_mut().expect("prepared");
+        for segment in listed {
+            let (id, name) = (segment.segment_id, &segment.name);
+            let Some(mine) = self.known.mine.get(&id).filter(|_| !name.is_empty()) else {
+                continue;
+            };
+            let open = ask::open(&format!("{owner}:{name}"), Access::ReadOnly);
+            let is_shown = match guest.tries(open) {
+                Ok(answer) => {
+                    mine.is_right(&granted(answer));
+                    guest.holds.is_opened(id);
+                    true
+                }
+                Err(Unanswered::Refused(error)) => match error.reason() {
+                    ErrorReason::Busy if mine.may_have_moved => continue,
+                    ErrorReason::NotFound | ErrorReason::NotPermitted => false,
+                    _ => panic!("{name}: {error:?}"),
+                },
+                Err(gone) => panic!("{name}: {gone}"),
+            };
+            assert!(
+                mine.shares.contains(&is_shown),
+                "{name} is shared: {is_shown}, and should be {:?}",
+                mine.shares
+            );
+        }
+    }
+
+    /// What others hold is theirs until they let go of it.
+    fn let_go(&mut self) {
+        let others = [&mut self.guest, &mut self.mate, &mut self.comer];
+        for other in others.into_iter().flatten() {
+            other.lets_go(&mut self.manner);
+        }
     }
 
     fn give_all_back(&mut self) {
@@ -566,5 +544,21 @@ impl Script {
             self.known.is_gone(segment.segment_id);
         }
         assert!(self.listed().expect("a list").is_empty());
+    }
+}
+
+/// Another one than its maker opens a segment, to read it, and holds it. Whether it does for sure.
+fn opens(by: &mut Client, name: &str, known: &Known, id: u64, manner: &mut Manner) -> bool {
+    match by.ask(ask::open(name, Access::ReadOnly), None, manner) {
+        Asked::Done(answer) => {
+            known.mine[&id].is_right(&granted(*answer));
+            by.holds.is_opened(id);
+            true
+        }
+        Asked::InDoubt => {
+            by.holds.may_be_opened(id);
+            false
+        }
+        Asked::Refused | Asked::LeftOut => false,
     }
 }
