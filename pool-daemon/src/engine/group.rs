@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 
 use fabric_emu::serve::wire::SPANS_MAX;
 use pool_core::{ClientId, DeviceId, Extents, GroupTag, NoTag, SegmentId, TenantId, planted};
-use pool_proto::common::v1::Access;
+use pool_proto::common::v1::{Access, Lifetime};
 use pool_proto::session::v1 as session;
 
 use super::command::{HadGroup, NoGroup, WorldError};
@@ -105,7 +105,7 @@ impl Engine {
             Refusal::Malformed("tag is none of a group: 32 hexadecimal digits, copied as a whole")
         })?;
         if let Some(id) = self.segment_of(tag) {
-            return self.open_group(client, request_id, id);
+            return self.open_group(client, request_id, id, ask);
         }
         let wanted = self.wanted_group(client, tier, tag, ask)?;
         let range = self.group_range(tag)?;
@@ -200,12 +200,14 @@ impl Engine {
         found.map(|segment| segment.id)
     }
 
-    /// Opens a group that this host has.
+    /// Opens a group that this host has, as it is: whoever wants another name for it, or that it
+    /// outlives its holders where it does not, is refused.
     fn open_group(
         &mut self,
         client: ClientId,
         request_id: u64,
         id: SegmentId,
+        ask: &session::Join,
     ) -> Result<(), Refusal> {
         let own = self.clients.get(&client).map(|client| client.tenant);
         let segment = self.segment(id)?;
@@ -228,6 +230,19 @@ impl Engine {
         if !segment.sealed {
             return Err(Refusal::Held(format!(
                 "{id} is not sealed yet: a group is joined after that"
+            )));
+        }
+        let (name, lifetime) = (&segment.name, segment.lifetime);
+        let is_other_name = !ask.name.is_empty() && ask.name != *name;
+        let is_shorter = ask.lifetime() == Lifetime::Persistent && lifetime == Lifetime::Held;
+        if (is_other_name || is_shorter) && !planted!("group.joins_by_any_name") {
+            let ends = match lifetime {
+                Lifetime::Persistent => "outlives its holders",
+                _ => "ends with its holders",
+            };
+            return Err(Refusal::Held(format!(
+                "this host has the group as {id}, whose name is \"{name}\" and which {ends}: join \
+                 it without a name, or with that one, and not to be kept for longer"
             )));
         }
         self.open_as(client, request_id, id, Access::ReadOnly)

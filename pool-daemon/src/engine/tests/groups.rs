@@ -214,6 +214,41 @@ fn what_is_joined_is_read_only_at_its_makers_address_and_had_once() {
     assert!(world.wishes().is_empty());
 }
 
+fn what_is_joined_again_is_asked_for_as_it_is() {
+    let mut world = world();
+    let alpha = world.attach(ALPHA);
+    let tag = foreign(7, 3);
+    let named = |name: &str, lifetime: Lifetime| {
+        let Body::Join(join) = join(tag) else {
+            unreachable!("it is a join");
+        };
+        Body::Join(session::Join {
+            name: name.to_owned(),
+            lifetime: lifetime.into(),
+            ..join
+        })
+    };
+    world.send(alpha, named("mine", Lifetime::Held));
+    let wishes = world.wishes();
+    let &[GroupAsk::Join { segment, .. }] = &wishes[..] else {
+        panic!("{wishes:?}");
+    };
+    world.has(&[(tag, run(4, 3))], Some(segment));
+    let again = world.attach(ALPHA);
+    for (name, lifetime) in [("other", Lifetime::Held), ("mine", Lifetime::Persistent)] {
+        let refused = world.refused(again, named(name, lifetime));
+        assert_eq!(refused.reason(), ErrorReason::InUse, "{name} {lifetime:?}");
+    }
+    for name in ["", "mine"] {
+        world.granted(again, named(name, Lifetime::Held));
+    }
+}
+
+#[test]
+fn who_joins_what_is_here_by_another_name_or_for_longer_is_told_how_it_is_here() {
+    what_is_joined_again_is_asked_for_as_it_is();
+}
+
 #[test]
 fn a_group_is_left_when_nobody_here_has_it_and_is_no_more_published_where_it_was_made() {
     what_is_freed_is_left();
@@ -502,7 +537,7 @@ fn what_was_published_and_is_forgotten_is_ended_in_any_life() {
 
 /// Catches: group.claims_in_memory_alone, group.is_published_unsealed, group.stays_published
 /// Catches: group.ends_what_it_does_not_know, group.takes_what_it_joined_for_its_own
-/// Catches: group.forgets_what_it_published
+/// Catches: group.forgets_what_it_published, group.joins_by_any_name
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
@@ -512,6 +547,10 @@ fn planted_bugs_of_groups_are_found() {
             what_is_not_sealed_is_not_published as fn(),
         ),
         ("group.stays_published", what_is_freed_is_left),
+        (
+            "group.joins_by_any_name",
+            what_is_joined_again_is_asked_for_as_it_is,
+        ),
         (
             "group.ends_what_it_does_not_know",
             what_is_of_an_earlier_pool_is_left_alone,
