@@ -77,9 +77,17 @@ impl Carver {
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(path: &Path) -> Result<Self, ConnectError> {
+        Self::connect_within(path, PATIENCE)
+    }
+
+    /// The same, and waits no longer than `patience` to be taken in, and for each answer.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect_within(path: &Path, patience: Nanos) -> Result<Self, ConnectError> {
         Ok(Self {
-            socket: connect(path, SockType::SeqPacket, Deadline::after(PATIENCE))?,
-            patience: PATIENCE,
+            socket: connect(path, SockType::SeqPacket, Deadline::after(patience))?,
+            patience,
             is_out_of_step: false,
         })
     }

@@ -99,9 +99,17 @@ impl Remote {
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(path: &Path) -> Result<Self, ConnectError> {
+        Self::connect_within(path, PATIENCE)
+    }
+
+    /// The same, and waits no longer than `patience` to be taken in, and for each answer.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect_within(path: &Path, patience: Nanos) -> Result<Self, ConnectError> {
         Ok(Self {
-            messages: Messages::connect(path, Deadline::after(PATIENCE))?,
-            patience: PATIENCE,
+            messages: Messages::connect(path, Deadline::after(patience))?,
+            patience,
             tag: 0,
             asked: BTreeMap::new(),
             dropped: 0,

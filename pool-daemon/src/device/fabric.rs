@@ -134,8 +134,8 @@ impl FabricDevice {
     fn region(&self) -> Result<Region, WorldError> {
         let door = Door::Cci(mailbox(&self.source));
         let path = self.source.directory.join(door.to_string());
-        let remote = Remote::connect(&path).map_err(|error| unconnected(&error))?;
-        let mut remote = remote.with_patience(self.patience);
+        let remote = Remote::connect_within(&path, self.patience);
+        let mut remote = remote.map_err(|error| unconnected(&error))?;
         let request = Request::GetDcConfig(GetDcConfigRequest {
             region_count: 8,
             starting_region_index: 0,
@@ -162,7 +162,8 @@ impl FabricDevice {
                 let path = self.source.directory.join(door.to_string());
                 // Another emulator, perhaps, whose numbers are others.
                 speaker.carvings.clear();
-                Carver::connect(&path).map_err(|error| unconnected(&error))?
+                let carver = Carver::connect_within(&path, self.patience);
+                carver.map_err(|error| unconnected(&error))?
             }
         };
         let filling = Nanos::new(bytes.saturating_mul(FILL_NS));
@@ -393,6 +394,7 @@ mod tests {
     use nix::sys::socket::{
         AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
     };
+    use pool_core::clock::{Deadline, eventually};
     use pool_core::{EXTENT_BYTES, Extents};
 
     use std::os::fd::AsRawFd as _;
@@ -544,6 +546,28 @@ mod tests {
         let device = fabric.device();
         destroy(&device).unwrap();
         build(&device, 4, 2).unwrap();
+    }
+
+    #[test]
+    fn who_waits_to_be_taken_in_waits_no_longer_than_for_an_answer() {
+        let full = tempfile::tempdir().unwrap();
+        let door = full.path().join(Door::Memory(HostId(0)).to_string());
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&door).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let hardly = Nanos::from_millis(1);
+        let others = std::iter::from_fn(|| Carver::connect_within(&door, hardly).ok());
+        let others: Vec<_> = others.collect();
+        assert!(!others.is_empty(), "they wait to be taken in");
+        let mut device = FabricDevice::new(source(full.path()));
+        device.patience = Nanos::from_millis(20);
+        let asks = move || device.list(&mut lock(&device.speaker)).is_err();
+        let asked = pool_core::sync::thread::spawn(asks);
+        let end = Deadline::after(Nanos::from_millis(30_000));
+        let ended = eventually(end, || asked.is_finished().then_some(()));
+        assert!(ended.is_ok(), "it waits for longer");
+        assert!(asked.join().unwrap());
     }
 
     #[test]

@@ -532,9 +532,9 @@ impl Line {
     fn ask(&mut self, request: &Request) -> Result<Response, Unanswered> {
         let mut remote = match self.remote.take() {
             Some(remote) => remote,
-            None => Remote::connect(&self.path)
-                .map_err(|_| Unanswered::Unreached)?
-                .with_patience(PATIENCE),
+            None => {
+                Remote::connect_within(&self.path, PATIENCE).map_err(|_| Unanswered::Unreached)?
+            }
         };
         let answer = match remote.ask(request) {
             Ok(response) => Ok(response),
