@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 /// Runs it; fails where a rule is broken, a bug is not found or something rare is not reached.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = cargo(root);
-    command.args(["run", "--quiet", "--package", "sim", "--profile", "sim"]);
+    command.args(["run", "--package", "sim", "--profile", "sim"]);
     let has = |wanted| arguments.arguments.iter().any(|word| word == wanted);
     if has("--planted") || !has("--exhaustive") {
         command.args(["--features", "fault"]);
