@@ -73,19 +73,18 @@ impl Node {
             let id = name.strip_prefix("node").and_then(|id| id.parse().ok());
             if let Some(id) = id {
                 let tier = tiers.iter().find(|(nodes, _)| contains(nodes, id));
-                found.extend(Self::read(
-                    id,
-                    tier.map(|(_, tier)| *tier),
-                    &folder.at(&name),
-                )?);
+                let (tier, folder) = (tier.map(|(_, tier)| *tier), folder.at(&name));
+                found.extend(folder.whole(|| Self::read(id, tier, &folder))?);
             }
         }
         Ok(found)
     }
 
-    /// One of them; `None` where it has no memory.
+    /// One of them; `None` where it is gone, or has no memory.
     fn read(id: u32, tier: Option<u32>, folder: &Folder) -> Result<Option<Self>, SysfsError> {
-        let meminfo = folder.text("meminfo")?.unwrap_or_default();
+        let Some(meminfo) = folder.text("meminfo")? else {
+            return Ok(None);
+        };
         let total = kib_of(&meminfo, "MemTotal:");
         let form = || folder.form("meminfo", &meminfo, "the memory of a node");
         let (total, free) = total.zip(kib_of(&meminfo, "MemFree:")).ok_or_else(form)?;

@@ -126,6 +126,10 @@ impl Region {
 
 fn dax_region(region: &Folder) -> Result<Option<DaxRegion>, SysfsError> {
     let folder = region.dax();
+    folder.whole(|| read_dax_region(&folder))
+}
+
+fn read_dax_region(folder: &Folder) -> Result<Option<DaxRegion>, SysfsError> {
     let own = folder.at("dax_region");
     let Some(id) = own.small("id")? else {
         return Ok(None);
@@ -133,7 +137,8 @@ fn dax_region(region: &Folder) -> Result<Option<DaxRegion>, SysfsError> {
     let mut devices = Vec::new();
     for name in names(&folder.path)? {
         if name.starts_with("dax") && name.contains('.') {
-            devices.extend(DaxDevice::read(&name, &folder.at(&name))?);
+            let device = folder.at(&name);
+            devices.extend(device.whole(|| DaxDevice::read(&name, &device))?);
         }
     }
     Ok(Some(DaxRegion {

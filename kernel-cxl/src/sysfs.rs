@@ -1,10 +1,12 @@
 //! Files below `/sys`: one value each, and links that say what belongs to what.
 //!
 //! Devices come and go while they are read. A file that is gone is no error here but `None`; who
-//! needs it says what that means.
+//! needs it says what that means. A device whose folder goes while it is read is left out as a
+//! whole ([`Folder::whole`]): half of it would be a lie, and its failure nobody's fault.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use pool_core::Bytes;
@@ -86,7 +88,7 @@ impl Sysfs {
         let mut found = Vec::new();
         for (name, folder) in self.devices("cxl")? {
             if in_order(&name).0 == word {
-                found.extend(read(name, &folder)?);
+                found.extend(folder.whole(|| read(name, &folder))?);
             }
         }
         Ok(found)
@@ -101,7 +103,7 @@ impl Sysfs {
             match fs::canonicalize(links.join(&name)) {
                 Ok(path) => found.push((name, Folder { path })),
                 // It was unplugged since the folder was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 Err(source) => {
                     let path = links.join(&name);
                     return Err(SysfsError::Read { path, source });
@@ -120,18 +122,17 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, SysfsError> {
     };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.push(
-            entry
-                .map_err(failed)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned(),
-        );
+        match entry {
+            Ok(entry) => names.push(entry.file_name().to_string_lossy().into_owned()),
+            // It went since it was opened, and what was told of it up to here with it.
+            Err(error) if is_absent(&error) => break,
+            Err(error) => return Err(failed(error)),
+        }
     }
     names.sort_unstable_by(|a, b| in_order(a).cmp(&in_order(b)));
     Ok(names)
@@ -175,6 +176,32 @@ impl Folder {
         }
     }
 
+    /// What `read` makes of it, unless it goes meanwhile or another one takes its place: what was
+    /// read is of no device then, and there is none.
+    pub(crate) fn whole<T>(
+        &self,
+        read: impl FnOnce() -> Result<Option<T>, SysfsError>,
+    ) -> Result<Option<T>, SysfsError> {
+        let before = self.identity()?;
+        let read = read();
+        if before.is_none() || self.identity()? != before {
+            return Ok(None);
+        }
+        read
+    }
+
+    /// What tells it from any other folder; `None` where it is gone.
+    fn identity(&self) -> Result<Option<(u64, u64)>, SysfsError> {
+        match fs::metadata(&self.path) {
+            Ok(found) => Ok(Some((found.dev(), found.ino()))),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(source) => Err(SysfsError::Read {
+                path: self.path.clone(),
+                source,
+            }),
+        }
+    }
+
     /// What a file holds, without the end of its line; `None` where there is none, or its device
     /// has no such value now.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, SysfsError> {
@@ -191,7 +218,7 @@ impl Folder {
         let path = self.path.join(name);
         match fs::read_link(&path) {
             Ok(target) => Ok(Some(last(&target))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             Err(source) => Err(SysfsError::Read { path, source }),
         }
     }
@@ -248,7 +275,13 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 fn is_absent(error: &io::Error) -> bool {
     // ENXIO, ENODEV, EINVAL
     let is_of_the_device = matches!(error.raw_os_error(), Some(6 | 19 | 22));
-    error.kind() == io::ErrorKind::NotFound || is_of_the_device
+    is_gone(error) || is_of_the_device
+}
+
+/// It is not there, or what it lies in is none of the sort any more.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 fn last(path: &Path) -> String {

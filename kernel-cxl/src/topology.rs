@@ -7,8 +7,9 @@ use crate::port::{Port, PortKind};
 use crate::region::{DaxDevice, Region};
 use crate::sysfs::{Sysfs, SysfsError};
 
-/// All that there is, as the kernel showed it. Devices that came or went while it was read may be
-/// missing, or name what is missing: whoever acts on it finds out by the kernel's answer.
+/// All that there is, as the kernel showed it. Devices that came or went while it was read are left
+/// out, and others may name them: whoever acts on it finds out by the kernel's answer. Those that
+/// are told were there from the first of their files to the last.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Topology {
@@ -71,5 +72,13 @@ impl Topology {
     pub fn dax_devices(&self) -> impl Iterator<Item = &DaxDevice> {
         let regions = self.regions.iter().filter_map(|it| it.dax.as_ref());
         regions.flat_map(|dax| &dax.devices)
+    }
+}
+
+impl Sysfs {
+    /// Whether the kernel has a CXL bus, with devices or without.
+    #[must_use]
+    pub fn has_cxl(&self) -> bool {
+        self.path("sys/bus/cxl").is_dir()
     }
 }

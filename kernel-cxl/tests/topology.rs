@@ -1,47 +1,20 @@
 //! What is read of a tree of files that a kernel showed, and of trees that are broken.
 
+mod trees;
+
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 
-use kernel_cxl::{DecoderKind, PortKind, Sysfs, Topology};
-use pool_core::Bytes;
+use kernel_cxl::{DecoderKind, PortKind, Region, Sysfs, Topology};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use pool_core::clock::{Deadline, eventually};
 use pool_core::units::{GIB, MIB};
-
-/// A kernel's files: see the text itself.
-const TREE: &str = include_str!("trees/two-expanders.txt");
-
-/// One line of such a text.
-#[derive(Clone, Copy)]
-enum Line<'t> {
-    File(&'t str, &'t str),
-    Link(&'t str, &'t str),
-}
-
-fn lines(text: &str) -> Vec<Line<'_>> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let line = |line| match str::split_once(line, " -> ") {
-        Some((path, target)) => Line::Link(path, target),
-        None => {
-            let (path, value) = line.split_once('=').expect("a file and what it holds");
-            Line::File(path, value)
-        }
-    };
-    lines.map(line).collect()
-}
-
-fn lay(root: &Path, lines: &[Line<'_>]) {
-    for line in lines {
-        let (Line::File(path, _) | Line::Link(path, _)) = line;
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("within the root")).expect("a folder of ours");
-        let laid = match line {
-            Line::File(_, value) => fs::write(path, value.replace('|', "\n")),
-            Line::Link(_, target) => symlink(target, path),
-        };
-        laid.expect("a folder of ours");
-    }
-}
+use pool_core::{Bytes, Nanos};
+use trees::{Line, TREE, lay, lines};
 
 fn read(root: &Path) -> Topology {
     Topology::read(&Sysfs::at(root)).expect("what a kernel showed is read")
@@ -171,9 +144,7 @@ fn whatever_a_file_holds_or_where_it_is_gone_there_is_an_answer_that_names_it_or
         }
         fs::remove_file(&file).unwrap();
         // A device whose file is gone is going: it is left out, or known as far as it is told.
-        if !path.ends_with("meminfo") {
-            read(root.path());
-        }
+        read(root.path());
         fs::write(&file, value.replace('|', "\n")).unwrap();
     }
     assert!(refused > 100, "{refused} texts were refused");
@@ -189,4 +160,162 @@ fn whatever_a_file_holds_or_where_it_is_gone_there_is_an_answer_that_names_it_or
         fs::remove_file(&link).unwrap();
         symlink(target, &link).unwrap();
     }
+}
+
+/// One object of each kind, and the folder that is its device.
+const OBJECTS: [(&str, &str); 8] = [
+    (
+        "mem1",
+        "sys/devices/pci0000:0c/0000:0c:00.0/0000:0d:00.0/mem1",
+    ),
+    ("root0", "sys/devices/platform/ACPI0017:00/root0"),
+    ("port2", "sys/devices/platform/ACPI0017:00/root0/port2"),
+    (
+        "endpoint3",
+        "sys/devices/platform/ACPI0017:00/root0/port2/endpoint3",
+    ),
+    (
+        "decoder3.0",
+        "sys/devices/platform/ACPI0017:00/root0/port2/endpoint3/decoder3.0",
+    ),
+    (
+        "region0",
+        "sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0",
+    ),
+    (
+        "dax0.0",
+        "sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0/dax0.0",
+    ),
+    ("node3", "sys/devices/system/node/node3"),
+];
+
+/// Removes `folder` once somebody reads `pipe`, and only then lets it read `value`. Ends without it
+/// where `is_over` says that nobody will.
+fn vanish_while_read(pipe: &Path, folder: &Path, value: &str, is_over: Receiver<()>) -> bool {
+    let mut options = fs::OpenOptions::new();
+    let options = options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+    let opened = eventually(Deadline::after(Nanos::from_millis(60_000)), || {
+        // There is a reader, or the pipe cannot be opened so.
+        let opened = options.open(pipe).ok();
+        let is_over = || is_over.try_recv().is_ok().then_some(None);
+        opened.map(Some).or_else(is_over)
+    });
+    let Some(mut file) = opened.expect("it is read, or its reader ends") else {
+        return false;
+    };
+    fs::remove_dir_all(folder).expect("a folder of ours");
+    file.write_all(value.as_bytes()).expect("it has a reader");
+    true
+}
+
+/// Whether all that is told of a region is so, but for dax devices that are left out.
+fn is_region_of(whole: &Topology, told: &Region) -> bool {
+    let mut same = whole.regions.iter();
+    let Some(before) = same.find(|it| it.name == told.name) else {
+        return false;
+    };
+    let (mut before, mut told) = (before.clone(), told.clone());
+    let devices = |region: &mut Region| {
+        let cut = region.dax.as_mut();
+        cut.map_or_else(Vec::new, |cut| std::mem::take(&mut cut.devices))
+    };
+    let (all, left) = (devices(&mut before), devices(&mut told));
+    before == told && left.iter().all(|it| all.contains(it))
+}
+
+/// The tree with one object of each kind, and what those need.
+fn one_of_each() -> Vec<Line<'static>> {
+    let of_others = "decoder1 decoder4 mem0 region1 dax1 node0/ node1/ port1 endpoint4 decoder2. \
+                     decoder3.1 decoder3.2 decoder3.3";
+    let mut texts = lines(TREE);
+    texts.retain(|line| {
+        let (Line::File(path, _) | Line::Link(path, _)) = line;
+        !of_others.split(' ').any(|word| path.contains(word))
+    });
+    texts
+}
+
+/// Whether a file is that of the object in this folder, and not of one below it.
+fn is_of(folder: &str, path: &str) -> bool {
+    let own = path.strip_prefix(folder);
+    let own = own.and_then(|it| it.strip_prefix('/'));
+    let is_of_another = |own: &str| {
+        let mut others = ["port", "endpoint", "decoder", "region"].into_iter();
+        others.any(|word| own.starts_with(word) && own.contains('/'))
+    };
+    own.is_some_and(|own| !is_of_another(own))
+}
+
+/// What is read of the tree while `folder` goes at the moment that this file of it is read, and
+/// whether it went: nobody may read it.
+fn read_while_it_goes(root: &Path, folder: &str, path: &str, value: &str) -> (Topology, bool) {
+    let (pipe, folder) = (root.join(path), root.join(folder));
+    fs::remove_file(&pipe).expect("a file of ours");
+    mkfifo(&pipe, Mode::S_IRWXU).expect("a folder of ours");
+    let (over, is_over) = channel();
+    let (found, has_vanished) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| vanish_while_read(&pipe, &folder, value, is_over));
+        let found = read(root);
+        // It may have ended already.
+        over.send(()).unwrap_or_default();
+        (found, other.join().expect("it does not panic"))
+    });
+    if !has_vanished {
+        fs::remove_file(&pipe).expect("a file of ours");
+    }
+    (found, has_vanished)
+}
+
+/// Whether each object that is told is so as it was.
+fn is_part_of(whole: &Topology, found: &Topology) -> bool {
+    let memdevs = found.memdevs.iter().all(|it| whole.memdevs.contains(it));
+    let ports = found.ports.iter().all(|it| whole.ports.contains(it));
+    let mut decoders = found.decoders.iter();
+    let decoders = decoders.all(|it| whole.decoders.contains(it));
+    let regions = found.regions.iter().all(|it| is_region_of(whole, it));
+    let nodes = found.nodes.iter().all(|it| whole.nodes.contains(it));
+    memdevs && ports && decoders && regions && nodes
+}
+
+#[test]
+fn what_vanishes_while_it_is_read_is_left_out_and_all_else_is_told_as_it_was() {
+    let texts = one_of_each();
+    let root = tempfile::tempdir().unwrap();
+    lay(root.path(), &texts);
+    let whole = read(root.path());
+    let mut vanished = 0;
+    for (name, folder) in OBJECTS {
+        for line in &texts {
+            let Line::File(path, value) = *line else {
+                continue;
+            };
+            if !is_of(folder, path) {
+                continue;
+            }
+            let (found, has_vanished) = read_while_it_goes(root.path(), folder, path, value);
+            vanished += usize::from(has_vanished);
+            let is_told = told(&found).iter().any(|it| it == name);
+            assert_ne!(is_told, has_vanished, "{name} by {path}");
+            assert!(is_part_of(&whole, &found), "{name} by {path}: {found:?}");
+            let is_gone = |line: &&Line<'_>| {
+                let (Line::File(path, _) | Line::Link(path, _)) = line;
+                fs::symlink_metadata(root.path().join(path)).is_err()
+            };
+            let gone: Vec<Line<'_>> = texts.iter().filter(is_gone).copied().collect();
+            lay(root.path(), &gone);
+        }
+    }
+    assert!(vanished > 40, "{vanished} reads were cut off");
+}
+
+/// The names of all that is told.
+fn told(found: &Topology) -> Vec<String> {
+    let memdevs = found.memdevs.iter().map(|it| it.name.clone());
+    let ports = found.ports.iter().map(|it| it.name.clone());
+    let decoders = found.decoders.iter().map(|it| it.name.clone());
+    let regions = found.regions.iter().map(|it| it.name.clone());
+    let files = found.dax_devices().map(|it| it.name.clone());
+    let nodes = found.nodes.iter().map(|it| format!("node{}", it.id));
+    let all = memdevs.chain(ports).chain(decoders).chain(regions);
+    all.chain(files).chain(nodes).collect()
 }
