@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use pool_core::Bytes;
 
+use crate::dax::DaxDriver;
 use crate::sysfs::{Folder, SysfsError};
 
 /// Something was not changed, or could not be. All that is refused before a file is written has
@@ -93,7 +94,7 @@ pub enum ChangeError {
         first: String,
     },
     /// A dax device of it is driven by somebody. Take it from there first.
-    #[error("{device} of {region} is in use by {driver}: take it from there first")]
+    #[error("{device} of {region} is in use by {driver}: {}", away(device, driver))]
     InUse {
         /// The region.
         region: String,
@@ -102,6 +103,9 @@ pub enum ChangeError {
         /// Its driver.
         driver: String,
     },
+    /// Another program of this project makes or destroys a region. Try again.
+    #[error("another program makes or destroys a region just now: try again")]
+    Busy,
     /// There is no such dax device.
     #[error("there is no dax device {0}")]
     NoDax(String),
@@ -153,6 +157,16 @@ pub enum ChangeError {
     /// The kernel's files could not be read.
     #[error(transparent)]
     Sysfs(#[from] SysfsError),
+}
+
+/// How a dax device is taken from its driver.
+fn away(device: &str, driver: &str) -> String {
+    let before = if driver == DaxDriver::Kmem.name() {
+        "write offline into the state of each block of its memory (/sys/devices/system/memory)"
+    } else {
+        "end who maps it"
+    };
+    format!("{before}, then write {device} into /sys/bus/dax/drivers/{driver}/unbind")
 }
 
 fn told(serials: &[u64]) -> String {

@@ -24,7 +24,9 @@ mod memdev;
 mod node;
 mod port;
 mod region;
+mod region_end;
 mod region_plan;
+mod region_step;
 mod sysfs;
 mod topology;
 
@@ -36,6 +38,8 @@ pub use memdev::Memdev;
 pub use node::{Node, Performance};
 pub use port::{Dport, Port, PortKind};
 pub use region::{DaxDevice, DaxMapping, DaxRegion, Region};
+pub use region_end::RegionEnd;
 pub use region_plan::{NewRegion, REGION_UNIT, RegionPlan};
+pub use region_step::{RegionLock, Step, undone};
 pub use sysfs::{Sysfs, SysfsError};
 pub use topology::Topology;

@@ -1,6 +1,5 @@
-//! Making regions, and taking them away again, in the order that the kernel accepts.
+//! How a region can be made, or why it cannot, before a file is written.
 //!
-//! # Before a file is written
 //! [`RegionPlan::new`] finds a window, a decoder of each device and room for it, or says what is
 //! missing. It knows what the kernel answers with a bare error number, or half does:
 //! - A region is a multiple of 256 MiB for each device.
@@ -9,10 +8,7 @@
 //!   half-way where it is told to.
 //! - A device has as many regions as it has decoders, and takes them in order.
 //!
-//! # Then
-//! The region is made in its window; each decoder of a device is told its sort and its size; the
-//! region is told its size, which gives it addresses, and its targets; it is committed, and given
-//! to its driver. Where a step fails, what was done is undone in the other order.
+//! [`RegionPlan::steps`] is what is written then: see [`Step`].
 
 use core::fmt;
 
@@ -20,11 +16,11 @@ use pool_core::Bytes;
 use pool_core::units::MIB;
 
 use crate::change_error::ChangeError;
-use crate::dax::DaxDriver;
 use crate::decoder::{Decoder, DecoderKind};
 use crate::memdev::Memdev;
 use crate::port::{Port, PortKind};
-use crate::sysfs::{Folder, Sysfs, in_order};
+use crate::region_step::Step;
+use crate::sysfs::in_order;
 use crate::topology::Topology;
 
 /// What the memory of each device of a region is a multiple of.
@@ -34,9 +30,6 @@ pub const REGION_UNIT: Bytes = Bytes::new(256 * MIB);
 const WAYS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 /// By how many bytes.
 const GRANULARITIES: core::ops::RangeInclusive<u32> = 256..=16_384;
-
-/// What a target is told that is to be none.
-const NOTHING: &str = "\n";
 
 /// A region that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +119,46 @@ impl RegionPlan {
             granularity,
         })
     }
+
+    /// What makes it, under this name, step by step.
+    #[must_use]
+    pub fn steps(&self, name: &str) -> Vec<Step> {
+        let region = || name.to_owned();
+        let ways = u32::try_from(self.decoders.len()).unwrap_or(u32::MAX);
+        let each = Bytes::new(self.bytes.get() / u64::from(ways.max(1)));
+        let window = self.window.clone();
+        let (granularity, bytes) = (self.granularity, self.bytes);
+        let mut steps = vec![
+            Step::Make(window, region()),
+            Step::Granularity(region(), granularity),
+            Step::Ways(region(), ways),
+        ];
+        for decoder in &self.decoders {
+            steps.push(Step::Volatile(decoder.clone()));
+            steps.push(Step::Take(decoder.clone(), each));
+        }
+        steps.push(Step::Size(region(), bytes));
+        for (position, decoder) in (0..).zip(&self.decoders) {
+            steps.push(Step::Attach(region(), position, decoder.clone()));
+        }
+        steps.extend([Step::Commit(region()), Step::Enable(region())]);
+        steps
+    }
+}
+
+impl Topology {
+    /// What of a device's volatile memory no region has, above those that there are: regions of it
+    /// are a stack. Nothing where it is not in use by the driver.
+    #[must_use]
+    pub fn left_of(&self, memdev: &Memdev) -> Bytes {
+        Part::of(self, memdev.serial).map_or(Bytes::ZERO, |part| part.left())
+    }
+}
+
+/// The number of a window's way down that leads to the device of an endpoint's decoder.
+pub(crate) fn way_of(topology: &Topology, decoder: &Decoder) -> Option<u64> {
+    let endpoint = topology.ports.iter().find(|it| it.name == decoder.port)?;
+    way_to(topology, endpoint)
 }
 
 /// One device of a region.
@@ -245,129 +278,4 @@ fn longest_gap(topology: &Topology, window: &Decoder) -> Bytes {
         first.map_or(0, |first| last.saturating_sub(first))
     });
     Bytes::new(gaps.max().unwrap_or(0))
-}
-
-impl Sysfs {
-    /// Makes a region, and tells its name. Its dax device comes a little later.
-    ///
-    /// # Errors
-    /// [`ChangeError::NotMovable`] where `kmem` would take it at once and never give it back. What
-    /// the kernel refused; what was done before is undone then.
-    pub fn create_region(&self, plan: &RegionPlan) -> Result<String, ChangeError> {
-        if self
-            .path("sys/bus/dax/drivers")
-            .join(DaxDriver::Kmem.name())
-            .is_dir()
-        {
-            self.check_movable()?;
-        }
-        let devices = self.folder("sys/bus/cxl/devices");
-        let window = devices.at(&plan.window);
-        let name = window.text("create_ram_region")?;
-        // Nothing that could be told to the file: a window that is gone, or takes none.
-        let name = name.filter(|name| !name.is_empty());
-        let name =
-            name.ok_or_else(|| ChangeError::DidNotCome("the name of a region".to_owned()))?;
-        window.write("create_ram_region", &name)?;
-        let done = self.fill_region(plan, &devices, &name);
-        if let Err(why) = done {
-            self.undo(plan, &devices, &name);
-            return Err(why);
-        }
-        Ok(name)
-    }
-
-    fn fill_region(
-        &self,
-        plan: &RegionPlan,
-        devices: &Folder,
-        name: &str,
-    ) -> Result<(), ChangeError> {
-        let region = devices.at(name);
-        let ways = plan.decoders.len();
-        region.write("interleave_granularity", &plan.granularity.to_string())?;
-        region.write("interleave_ways", &ways.to_string())?;
-        let each = plan.bytes.get() / ways as u64;
-        for decoder in &plan.decoders {
-            let decoder = devices.at(decoder);
-            decoder.write("mode", "ram")?;
-            decoder.write("dpa_size", &each.to_string())?;
-        }
-        region.write("size", &plan.bytes.get().to_string())?;
-        for (position, decoder) in plan.decoders.iter().enumerate() {
-            region.write(&format!("target{position}"), decoder)?;
-        }
-        region.write("commit", "1")?;
-        self.folder("sys/bus/cxl/drivers/cxl_region")
-            .write("bind", name)
-    }
-
-    /// Takes back what was done of a region. The failure that led here is what is told: what
-    /// cannot be taken back is seen in the topology.
-    fn undo(&self, plan: &RegionPlan, devices: &Folder, name: &str) {
-        let region = devices.at(name);
-        let _not_committed = region.write("commit", "0");
-        for position in 0..plan.decoders.len() {
-            let _had_none = region.write(&format!("target{position}"), NOTHING);
-        }
-        for decoder in plan.decoders.iter().rev() {
-            let _had_none = devices.at(decoder).write("dpa_size", "0");
-        }
-        let _stays = devices.at(&plan.window).write("delete_region", name);
-    }
-
-    /// Takes a region away whose memory nobody has any more, and gives its devices' back.
-    ///
-    /// # Errors
-    /// Why it cannot go now; nothing has changed then. Or what the kernel refused half-way.
-    pub fn destroy_region(&self, topology: &Topology, name: &str) -> Result<(), ChangeError> {
-        let region = topology.regions.iter().find(|it| it.name == name);
-        let region = region.ok_or_else(|| ChangeError::NoRegion(name.to_owned()))?;
-        for device in region.dax.iter().flat_map(|dax| &dax.devices) {
-            if let Some(driver) = &device.driver {
-                return Err(ChangeError::InUse {
-                    region: name.to_owned(),
-                    device: device.name.clone(),
-                    driver: driver.clone(),
-                });
-            }
-        }
-        for decoder in &region.targets {
-            check_last(topology, name, decoder)?;
-        }
-        let devices = self.folder("sys/bus/cxl/devices");
-        if region.is_enabled {
-            self.folder("sys/bus/cxl/drivers/cxl_region")
-                .write("unbind", name)?;
-        }
-        if region.is_committed {
-            devices.at(name).write("commit", "0")?;
-        }
-        for position in 0..region.targets.len() {
-            let target = format!("target{position}");
-            devices.at(name).write(&target, NOTHING)?;
-        }
-        for decoder in region.targets.iter().rev() {
-            devices.at(decoder).write("dpa_size", "0")?;
-        }
-        devices.at(&region.decoder).write("delete_region", name)
-    }
-}
-
-/// Whether no region lies above this one in a device.
-fn check_last(topology: &Topology, region: &str, decoder: &str) -> Result<(), ChangeError> {
-    let Some(own) = topology.decoders.iter().find(|it| it.name == decoder) else {
-        return Ok(());
-    };
-    let above = topology.decoders.iter().find(|it| {
-        let is_above = in_order(&it.name).1 > in_order(decoder).1;
-        it.port == own.port && it.dpa.is_some() && is_above
-    });
-    let Some(above) = above else { return Ok(()) };
-    let serial = topology.memdev_behind(decoder).map_or(0, |it| it.serial);
-    Err(ChangeError::NotLast {
-        region: region.to_owned(),
-        serial,
-        first: above.region.clone().unwrap_or_else(|| above.name.clone()),
-    })
 }
