@@ -109,6 +109,14 @@ fn extents(size: Bytes) -> Extents {
     Extents::holding(size).unwrap_or(Extents::new(u32::MAX))
 }
 
+/// The CXL memory devices that a device is to lie on.
+fn serials(device: &Device) -> &[u64] {
+    match &device.kind {
+        DeviceKind::Cxl(source) => &source.serials,
+        DeviceKind::Memfd { .. } | DeviceKind::File { .. } | DeviceKind::Fabric(_) => &[],
+    }
+}
+
 /// A configuration with the devices it has on this machine.
 struct Check<'c> {
     config: &'c Config,
@@ -216,21 +224,17 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// That each region of CXL memory is one device's: it is known by what it lies on.
+    /// That no CXL memory device is under two of the pool's: its memory is a stack of regions,
+    /// which come and go in their order alone, and so would the pool's devices.
     fn regions(&self) -> Result<(), ConfigError> {
         for (index, device) in self.devices.iter().enumerate() {
-            let DeviceKind::Cxl(source) = &device.kind else {
-                continue;
-            };
-            let serials = |it: &Device| match &it.kind {
-                DeviceKind::Cxl(other) => other.serials == source.serials,
-                _ => false,
-            };
+            let serials = serials(device);
+            let shares = |it: &&Device| self::serials(it).iter().any(|it| serials.contains(it));
             let mut before = self.devices[..index].iter();
-            if let Some(other) = before.find(|it| serials(it)) {
+            if let Some(other) = before.find(shares) {
                 let allowed = format!("others than device {} has", other.name);
                 let key = format!("device[{index}].serials");
-                return Err(self.refused(key, format!("{:x?}", source.serials), allowed));
+                return Err(self.refused(key, format!("{serials:x?}"), allowed));
             }
         }
         Ok(())
