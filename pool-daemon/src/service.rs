@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use kernel_cxl::Sysfs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pool_core::Extents;
 use pool_core::sync::Arc;
@@ -24,6 +25,7 @@ use crate::device::cxl::{self, CxlRegion};
 use crate::device::fabric::FabricDevice;
 use crate::device::file::FileDevice;
 use crate::device::memfd::MemfdDevice;
+use crate::device::regions::{Holder, Regions};
 use crate::discover::Machine;
 use crate::doctor;
 use crate::engine::plan::DevicePlan;
@@ -106,6 +108,7 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
         plan,
         devices,
         fabrics,
+        operated: operated(&regions),
         regions,
         stock: STOCK_TARGET,
         journal: Box::new(journal),
@@ -204,6 +207,15 @@ fn back_ends(
         all.devices.insert(name(), device);
     }
     Ok(all)
+}
+
+/// What operators see and change of CXL memory, with the devices that lie on it.
+fn operated(regions: &BTreeMap<String, Arc<CxlRegion>>) -> Regions {
+    let holder = |(name, region): (&String, &Arc<CxlRegion>)| {
+        let region: Arc<dyn Holder> = Arc::clone(region) as _;
+        (name.clone(), region)
+    };
+    Regions::new(Sysfs::here(), regions.iter().map(holder).collect())
 }
 
 fn descriptor_store(config: &Config) -> anyhow::Result<Box<dyn DescriptorStore>> {

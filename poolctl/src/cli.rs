@@ -14,7 +14,7 @@ mod fabric;
 
 /// The first screen holds everything, so the options that all commands share take few lines here;
 /// each command's own help and the man pages have them in full.
-const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
+const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
 const EVERYWHERE: &str = "\
 Options of every command (poolctl COMMAND --help says more):
   --socket PATH       the daemon's socket    [env: TIERPOOL_ADMIN_SOCKET]
@@ -94,10 +94,19 @@ pub(crate) enum Command {
     },
     /// Tiers, and how much of each is free
     Tiers,
-    /// Devices; resize, activate or remove one
+    /// Devices, or all they lie on as a tree; resize, activate or remove one
+    #[command(args_conflicts_with_subcommands = true)]
     Devices {
+        /// With CXL memory as the kernel shows it, and what of it is whose; for operators
+        #[arg(long)]
+        tree: bool,
         #[command(subcommand)]
         change: Option<DeviceChange>,
+    },
+    /// Regions of CXL memory; create or destroy one
+    Regions {
+        #[command(subcommand)]
+        change: Option<RegionChange>,
     },
     /// Segments, where they lie and who holds them; free one
     Segments {
@@ -189,6 +198,34 @@ pub(crate) enum DeviceChange {
     /// Take a drained, empty device out of the pool
     Remove {
         /// The device
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegionChange {
+    /// Make a region on one memory device, or on several in turn
+    Create {
+        /// The devices by serial number, as 0xa0 or 0xa0,0xa1; `devices --tree` shows them
+        #[arg(
+            long = "serial",
+            value_name = "SERIAL",
+            value_delimiter = ',',
+            required = true,
+            value_parser = fabric::number
+        )]
+        serials: Vec<u64>,
+        /// Its size, as "512 MiB": a multiple of 256 MiB for each device. All that each has left
+        /// unless given
+        #[arg(long, value_parser = Bytes::parse)]
+        size: Option<Bytes>,
+        /// How many bytes of each device in turn: 256 unless given
+        #[arg(long, value_name = "BYTES")]
+        granularity: Option<u32>,
+    },
+    /// Destroy a region that nobody uses, or one that was not made to its end
+    Destroy {
+        /// The region, as region0; or a decoder that has taken memory for none
         name: String,
     },
 }

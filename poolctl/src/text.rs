@@ -42,6 +42,12 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
+/// `0xa0, 0xa1`.
+pub(crate) fn serials(serials: impl Iterator<Item = u64>) -> String {
+    let serials = serials.map(|serial| format!("{serial:#x}"));
+    serials.collect::<Vec<_>>().join(", ")
+}
+
 /// Text that somebody else chose, without what a terminal would obey.
 pub(crate) fn plain(text: &str) -> String {
     let escape = |character: char| match character {

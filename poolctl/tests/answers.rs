@@ -16,16 +16,25 @@ use pool_core::Nanos;
 use pool_core::clock::{Deadline, eventually};
 use pool_daemon::engine::command::Operation;
 use pool_daemon::server::handle::{Answer as Said, Query};
-use pool_proto::admin::v1::{CheckReport, PoolEvent};
+use pool_proto::admin::v1::{CheckReport, CreateRegionRequest, PoolEvent, Topology};
 use serde_json::Value;
 use support::{Answer, ask, program};
 
 /// Each command that asks and does not listen, and the name of its golden file.
-const QUESTIONS: [(&str, &[&str]); 16] = [
+const QUESTIONS: [(&str, &[&str]); 20] = [
     ("status", &["status"]),
     ("top", &["top", "--once"]),
     ("tiers", &["tiers"]),
     ("devices", &["devices"]),
+    ("devices-tree", &["devices", "--tree"]),
+    ("regions", &["regions"]),
+    (
+        "regions-create",
+        &[
+            "regions", "create", "--serial", "0xa0,161", "--size", "512 MiB",
+        ],
+    ),
+    ("regions-destroy", &["regions", "destroy", "region0"]),
     ("devices-resize", &["devices", "resize", "ddr0", "1 GiB"]),
     ("devices-activate", &["devices", "activate", "ddr0"]),
     ("devices-remove", &["devices", "remove", "ddr0"]),
@@ -109,6 +118,75 @@ fn a_change_is_asked_for_as_it_was_typed() {
         free(8, true),
     ];
     assert_eq!(asked, typed.map(Query::Operate));
+}
+
+#[test]
+fn a_region_is_asked_for_as_it_was_typed() {
+    let fake = Fake::start();
+    for arguments in [
+        &["regions", "create", "--serial", "0xa0"][..],
+        &[
+            "regions", "create", "--serial", "160", "--serial", "0xA1", "--size", "1GiB",
+        ],
+        &[
+            "regions",
+            "create",
+            "--serial",
+            "1,2",
+            "--granularity",
+            "1024",
+        ],
+        &["regions", "destroy", "decoder3.1"],
+    ] {
+        let answer = ask(&fake.config.admin_socket, arguments);
+        assert_eq!(answer.code, 0, "{arguments:?}: {answer:?}");
+    }
+    let asked: Vec<_> = fake.asked().into_iter().map(|(_, query)| query).collect();
+    let create = |serials: &[u64], bytes, granularity_bytes| {
+        Query::CreateRegion(CreateRegionRequest {
+            serials: serials.to_vec(),
+            bytes,
+            granularity_bytes,
+        })
+    };
+    let typed = [
+        create(&[0xa0], 0, 0),
+        create(&[0xa0, 0xa1], 1 << 30, 0),
+        create(&[1, 2], 0, 1024),
+        Query::DestroyRegion("decoder3.1".to_owned()),
+    ];
+    assert_eq!(asked, typed);
+}
+
+#[test]
+fn a_machine_without_cxl_says_so_and_shows_the_devices_of_the_pool() {
+    let plain = |caller, query: &Query| {
+        let Said::Topology(mut topology) = small_pool(caller, query)? else {
+            panic!("another question");
+        };
+        topology.devices.iter_mut().for_each(|it| it.region.clear());
+        Ok(Said::Topology(Topology {
+            devices: topology.devices,
+            ..Topology::default()
+        }))
+    };
+    let fake = Fake::with(Box::new(plain), |_| {});
+    let tree = ask(&fake.config.admin_socket, &["devices", "--tree"]);
+    assert_eq!((tree.code, tree.err.as_str()), (0, ""), "{tree:?}");
+    assert!(
+        tree.out
+            .starts_with("CXL: none; this kernel shows no CXL bus\n"),
+        "{tree:?}"
+    );
+    assert!(
+        tree.out.contains("device hbm0 (emulated): memfd"),
+        "{tree:?}"
+    );
+    let regions = ask(&fake.config.admin_socket, &["regions"]);
+    assert_eq!(
+        regions.out,
+        "this kernel shows no CXL bus: there are no regions\n"
+    );
 }
 
 #[test]

@@ -28,6 +28,11 @@ fn the_daemons_refusal_is_told_in_its_own_words() {
     refused.assert_refused(1, "there is no device none; list what there is");
     let refused = ask(&fake.config.admin_socket, &["segments", "free", "404"]);
     refused.assert_refused(1, "there is no segment 404");
+    let refused = ask(&fake.config.admin_socket, &["regions", "destroy", "none"]);
+    refused.assert_refused(1, "there is no region none");
+    let create = ["regions", "create", "--serial", "404"];
+    let refused = ask(&fake.config.admin_socket, &create);
+    refused.assert_refused(1, "there is no memory device 0x194");
 }
 
 #[test]
@@ -63,6 +68,11 @@ fn a_command_line_that_makes_no_sense_is_refused_before_anything_is_asked() {
         &["events", "--follow", "--count", "3"],
         &["events", "--count", "0"],
         &["segments", "free", "seven"],
+        &["regions", "create"],
+        &["regions", "create", "--serial", "mem0"],
+        &["regions", "create", "--serial", "0xa0", "--size", "1.5 GB"],
+        &["regions", "destroy"],
+        &["devices", "--tree", "activate", "ddr0"],
         &["status", "--address", "http://localhost:1"],
         &["status", "--address", "https://localhost:1"],
         &["status", "--ca", "x"],
@@ -253,6 +263,10 @@ fn another_user_sees_its_own_tenant_and_changes_nothing() {
         &["drain", "ddr0"][..],
         &["devices", "remove", "ddr0"],
         &["segments", "free", "7", "--force"],
+        &["devices", "--tree"],
+        &["regions"],
+        &["regions", "create", "--serial", "0xa0"],
+        &["regions", "destroy", "region0"],
         &["check"],
     ] {
         run(arguments).assert_refused(1, "user 65534 is no operator");

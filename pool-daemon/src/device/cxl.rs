@@ -26,6 +26,7 @@ use super::dax::DaxDevice;
 use super::kmem::KmemDevice;
 use super::media::Media;
 use super::memfd::{MemfdDevice, PagePolicy};
+use super::regions::Holder;
 use super::{Device, SetupError};
 use crate::config::{CxlMode, CxlSource};
 use crate::engine::Run;
@@ -36,7 +37,7 @@ use crate::sys;
 /// The sort of memory that is volatile, as the kernel names it.
 const RAM: &str = "ram";
 /// By how many bytes a region of several devices is interleaved.
-const GRANULARITY: u32 = 256;
+pub(super) const GRANULARITY: u32 = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -143,8 +144,10 @@ impl CxlRegion {
         if self.taken().is_some() {
             return Ok(());
         }
+        let locked = self.sysfs.lock_regions()?;
         let (name, is_new) = self.find_or_make()?;
-        let claim = self.claim(&name)?;
+        let claim = claim(&self.sysfs, &name)?;
+        drop(locked);
         let region = region(&self.sysfs, &name)?;
         let node = match self.source.mode {
             CxlMode::DevDax => {
@@ -182,6 +185,7 @@ impl CxlRegion {
     }
 
     fn sweep(&self, name: &str) -> Result<(), ChangeError> {
+        let _locked = self.sysfs.lock_regions()?;
         let topology = Topology::read(&self.sysfs)?;
         if topology.regions.iter().all(|region| region.name != name) {
             return Ok(());
@@ -193,13 +197,9 @@ impl CxlRegion {
     fn find_or_make(&self) -> Result<(String, bool), SetupError> {
         let (sysfs, source) = (&self.sysfs, &self.source);
         let topology = Topology::read(sysfs)?;
-        let serials_of = |region: &Region| {
-            let behind = region.targets.iter().map(|it| topology.memdev_behind(it));
-            behind.map(|memdev| memdev.map(|it| it.serial)).collect()
-        };
         let wanted = Some(source.serials.clone());
         let mut found = topology.regions.iter();
-        if let Some(region) = found.find(|region| wanted == serials_of(region)) {
+        if let Some(region) = found.find(|region| wanted == serials_of(&topology, region)) {
             if region.mode != RAM || !region.is_committed || !region.is_enabled {
                 return Err(SetupError::RegionUnusable {
                     region: region.name.clone(),
@@ -219,21 +219,11 @@ impl CxlRegion {
             bytes: Some(source.size),
             granularity: GRANULARITY,
         };
-        let name = sysfs.create_region(&RegionPlan::new(&topology, &new)?)?;
+        let plan = RegionPlan::new(&topology, &new);
+        let name = sysfs.create_region(&plan.map_err(|why| in_the_way(&topology, why))?)?;
         sysfs.await_dax(&name)?;
         tracing::info!(region = %name, size = %source.size, "a region of CXL memory is made");
         Ok((name, true))
-    }
-
-    /// Keeps a region this daemon's, for as long as the value lives.
-    fn claim(&self, region: &str) -> Result<Flock<OwnedFd>, SetupError> {
-        let folder = self.sysfs.region_folder(region);
-        let folder = File::open(&folder).map_err(|error| sys::failed("open", &error))?;
-        Flock::lock(OwnedFd::from(folder), FlockArg::LockExclusiveNonblock).map_err(|_| {
-            SetupError::RegionTaken {
-                region: region.to_owned(),
-            }
-        })
     }
 
     /// Takes the device that a region always has from whoever the kernel gave it to by itself, and
@@ -294,6 +284,16 @@ impl CxlRegion {
     }
 }
 
+impl Holder for CxlRegion {
+    fn serials(&self) -> &[u64] {
+        &self.source.serials
+    }
+
+    fn region(&self) -> Option<String> {
+        self.name()
+    }
+}
+
 impl Hardware for CxlRegion {
     fn take(&self) -> Result<(), SetupError> {
         self.take_with(Slices::None)
@@ -327,9 +327,11 @@ impl Hardware for CxlRegion {
         if taken.node.is_some() {
             self.take_offline(&taken.name)?;
         }
+        let locked = self.sysfs.lock_regions()?;
         let destroyed = Topology::read(&self.sysfs)
             .map_err(ChangeError::from)
             .and_then(|topology| self.sysfs.destroy_region(&topology, &taken.name));
+        drop(locked);
         if let Err(why) = destroyed {
             if taken.node.is_some() {
                 self.put_online(&taken.name)?;
@@ -360,6 +362,38 @@ impl Hardware for CxlRegion {
         }
         media.bad()
     }
+}
+
+/// Why there is no room on a device: a region that somebody did not make to its end, where there is
+/// one.
+fn in_the_way(topology: &Topology, why: ChangeError) -> SetupError {
+    let mut half_made = topology.regions.iter().filter(|it| it.is_half_made());
+    match (&why, half_made.next()) {
+        (ChangeError::DeviceFull { .. } | ChangeError::NoDecoder(_), Some(region)) => {
+            SetupError::RegionHalfMade {
+                region: region.name.clone(),
+                why: Arc::new(why),
+            }
+        }
+        _ => why.into(),
+    }
+}
+
+/// Keeps a region this daemon's, for as long as the value lives.
+pub(super) fn claim(sysfs: &Sysfs, region: &str) -> Result<Flock<OwnedFd>, SetupError> {
+    let folder = sysfs.region_folder(region);
+    let folder = File::open(&folder).map_err(|error| sys::failed("open", &error))?;
+    Flock::lock(OwnedFd::from(folder), FlockArg::LockExclusiveNonblock).map_err(|_| {
+        SetupError::RegionTaken {
+            region: region.to_owned(),
+        }
+    })
+}
+
+/// The devices that a region lies on, in turn; `None` where one has gone.
+pub(super) fn serials_of(topology: &Topology, region: &Region) -> Option<Vec<u64>> {
+    let behind = region.targets.iter().map(|it| topology.memdev_behind(it));
+    behind.map(|memdev| memdev.map(|it| it.serial)).collect()
 }
 
 /// A region as it is now.

@@ -14,7 +14,8 @@
 //!
 //! Who does what: [`memfd`], [`file`](mod@file), [`fabric`], [`dax`] and [`kmem`] are the devices,
 //! [`cxl`] has the regions of the last two, `media` what is reported of them, and `owner` whose
-//! they are; [`builder`] runs the devices on threads of its own and keeps a [`stock`];
+//! they are; [`regions`] shows all regions to operators and changes them, as `topology` tells them;
+//! [`builder`] runs the devices on threads of its own and keeps a [`stock`];
 //! [`copy`](copy::copy) moves contents; [`identity`] judges a descriptor that comes back; `claim`
 //! keeps a host of a fabric one daemon's.
 
@@ -47,7 +48,9 @@ mod media;
 pub mod memfd;
 mod owner;
 pub mod proof;
+pub mod regions;
 pub mod stock;
+mod topology;
 
 /// A file just built: `bytes` zeroed bytes, every page of which exists.
 #[derive(Debug)]
@@ -246,6 +249,19 @@ pub enum SetupError {
     RegionUnusable {
         /// Which.
         region: String,
+    },
+    /// There is no room for the region, and another one is there that was not made to its end: it
+    /// may have taken what is missing. Destroy that by `poolctl regions destroy`, with a daemon
+    /// that is started without this device.
+    #[error(
+        "{why}; {region} was not made to its end and may have it: start without this device, and \
+         say `poolctl regions destroy {region}`"
+    )]
+    RegionHalfMade {
+        /// The other one.
+        region: String,
+        /// What is missing.
+        why: Arc<ChangeError>,
     },
     /// Somebody else has made something of the region: the file of a dax device, or memory of a
     /// node. Take it from there first.

@@ -26,8 +26,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pool_core::{
-    BackingId, ClientId, DeviceId, EXTENT_BYTES, Extents, GroupTag, Incarnation, Nanos, PoolAddr,
-    SegmentId, TenantId,
+    BackingId, Bytes, ClientId, DeviceId, EXTENT_BYTES, Extents, GroupTag, Incarnation, Nanos,
+    PoolAddr, SegmentId, TenantId,
 };
 use pool_proto::admin::v1::PoolEvent;
 
@@ -167,6 +167,17 @@ pub struct Counters {
     pub events: u64,
 }
 
+/// What operators are told of that the engine has no part in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The kind of the event.
+    pub kind: &'static str,
+    /// How much it is about.
+    pub bytes: Bytes,
+    /// What happened to what, and who wanted it.
+    pub detail: String,
+}
+
 /// Hands out `$field` and moves it on; ids end after 2^64, which is refused rather than wrapped.
 macro_rules! take_id {
     ($engine:expr, $field:ident) => {{
@@ -236,6 +247,15 @@ impl Engine {
             Command::Tick => {}
         }
         self.settle();
+        self.effects()
+    }
+
+    /// Tells operators of what the engine has no part in: nothing of the pool changes.
+    pub fn tell_operators(&mut self, now: Nanos, news: News) -> Effects {
+        self.now = self.now.max(now);
+        self.publish(news.kind, |event| {
+            (event.bytes, event.detail) = (news.bytes.get(), news.detail);
+        });
         self.effects()
     }
 

@@ -56,6 +56,7 @@ mod perform;
 mod poller;
 mod process;
 mod questions;
+mod regions;
 mod sessions;
 mod start;
 mod stewards;
@@ -71,6 +72,7 @@ use files::Files;
 use gauges::Gauges;
 use liveness::Liveness;
 use poller::{Poller, Token};
+use regions::RegionDesk;
 use sessions::Sessions;
 use stewards::Stewards;
 use watchdog::Watchdog;
@@ -221,6 +223,7 @@ pub struct Reactor {
     signals: SignalFd,
     gauges: Gauges,
     doctor: Doctor,
+    regions: RegionDesk,
     batch: Batch,
     /// Where messages are received.
     buffer: Box<[u8]>,
@@ -313,6 +316,7 @@ impl Reactor {
             Token::Connection(connection) => self.read(connection),
             Token::Inbox => self.take_questions()?,
             Token::Builder => self.take_outcomes(),
+            Token::Regions => self.take_region_outcomes(),
             // They are heard in each round.
             Token::Stewards => {}
             Token::Liveness => {

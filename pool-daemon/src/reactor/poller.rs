@@ -33,6 +33,8 @@ pub(super) enum Token {
     Departed(u64),
     /// Something is said of a device whose memory comes from a fabric.
     Stewards,
+    /// A change of CXL regions has come to its end.
+    Regions,
 }
 
 const KIND_SHIFT: u32 = 56;
@@ -53,6 +55,7 @@ impl Token {
             Self::Store => (8, 0),
             Self::Departed(number) => (9, number),
             Self::Stewards => (10, 0),
+            Self::Regions => (11, 0),
         };
         (kind << KIND_SHIFT) | (number & NUMBER_MASK)
     }
@@ -71,6 +74,7 @@ impl Token {
             8 => Self::Store,
             9 => Self::Departed(number),
             10 => Self::Stewards,
+            11 => Self::Regions,
             _ => return None,
         })
     }

@@ -117,6 +117,9 @@ impl Reactor {
             }),
             Query::Check => Answer::Check(self.check()),
             Query::Doctor => return self.doctor.ask(question),
+            Query::Topology | Query::CreateRegion(_) | Query::DestroyRegion(_) => {
+                return self.ask_of_regions(question);
+            }
             Query::Operate(operation) => {
                 let (ticket, operation) = (self.next_ticket(), operation.clone());
                 self.questions.insert(ticket, question);

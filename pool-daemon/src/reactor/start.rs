@@ -36,6 +36,7 @@ use super::gauges::Gauges;
 use super::liveness::Liveness;
 use super::poller::{Interest, Poller, Token};
 use super::questions::Doctor;
+use super::regions::RegionDesk;
 use super::sessions::{Attached, Sessions};
 use super::stewards::{Stewards, give_all_back};
 use super::watchdog::Watchdog;
@@ -44,6 +45,7 @@ use crate::config::FabricSource;
 use crate::device::builder::Builder;
 use crate::device::cxl::CxlRegion;
 use crate::device::identity::{WrongFile, adopt, verify};
+use crate::device::regions::Regions;
 use crate::device::{Device, SetupError};
 use crate::engine::command::{Command, FileIdentity};
 use crate::engine::effect::Effects;
@@ -104,6 +106,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Looks at the platform.
     pub doctor: Doctor,
+    /// Looks at CXL memory for operators, and changes its regions.
+    pub operated: Regions,
     /// What a stop does.
     pub on_stop: OnStop,
 }
@@ -179,6 +183,7 @@ impl Reactor {
             signals,
             gauges: Gauges::new(setup.metrics),
             doctor: setup.doctor,
+            regions: RegionDesk::start(setup.operated)?,
             batch: Batch::default(),
             buffer: vec![0; MESSAGE_BYTES_MAX].into_boxed_slice(),
             on_stop: setup.on_stop,
@@ -262,6 +267,9 @@ impl Reactor {
         )?;
         self.poller
             .add(&self.signals, Token::Signals, Interest::Readable)?;
+        let regions = self.regions.event_fd();
+        self.poller
+            .add(regions, Token::Regions, Interest::Readable)?;
         self.poller.add(
             self.stewards.event_fd(),
             Token::Stewards,

@@ -291,6 +291,39 @@ impl Pool for Service {
         .await
     }
 
+    async fn get_topology(
+        &self,
+        request: Request<admin::GetTopologyRequest>,
+    ) -> Result<Response<admin::Topology>, Status> {
+        self.ask("get-topology", &request, Query::Topology, |it| match it {
+            Answer::Topology(topology) => Some(topology),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn create_region(
+        &self,
+        request: Request<admin::CreateRegionRequest>,
+    ) -> Result<Response<admin::Region>, Status> {
+        let query = Query::CreateRegion(request.get_ref().clone());
+        self.ask("create-region", &request, query, |it| match it {
+            Answer::Region(region) => Some(region),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn destroy_region(
+        &self,
+        request: Request<admin::DestroyRegionRequest>,
+    ) -> Result<Response<admin::DestroyRegionReply>, Status> {
+        let query = Query::DestroyRegion(request.get_ref().name.clone());
+        let is_done = |it| matches!(it, Answer::RegionDestroyed).then_some(());
+        self.ask("destroy-region", &request, query, is_done).await?;
+        Ok(Response::new(admin::DestroyRegionReply {}))
+    }
+
     async fn stream_events(
         &self,
         request: Request<admin::StreamEventsRequest>,

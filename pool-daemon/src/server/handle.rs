@@ -22,8 +22,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pool_proto::admin::v1::{
-    CheckReport, Device, DoctorReport, ListClientsReply, ListDevicesReply, ListSegmentsReply,
-    ListSegmentsRequest, ListTenantsReply, ListTiersReply, PoolEvent, Status,
+    CheckReport, CreateRegionRequest, Device, DoctorReport, ListClientsReply, ListDevicesReply,
+    ListSegmentsReply, ListSegmentsRequest, ListTenantsReply, ListTiersReply, PoolEvent, Region,
+    Status, Topology,
 };
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -81,11 +82,23 @@ pub enum Query {
     Doctor,
     /// A change. For operators only.
     Operate(Operation),
+    /// CXL memory as the kernel shows it, with addresses that it shows root alone: for operators
+    /// only.
+    Topology,
+    /// Another region of CXL memory. For operators only.
+    CreateRegion(CreateRegionRequest),
+    /// A region less, by its name. For operators only.
+    DestroyRegion(String),
 }
 
 impl Query {
     fn for_operators_only(&self) -> bool {
-        matches!(self, Self::Check | Self::Operate(_))
+        match self {
+            Self::Check | Self::Operate(_) => true,
+            Self::Topology | Self::CreateRegion(_) | Self::DestroyRegion(_) => true,
+            Self::Status | Self::Tiers | Self::Devices | Self::Doctor => false,
+            Self::Segments(_) | Self::Tenants | Self::Clients => false,
+        }
     }
 }
 
@@ -110,6 +123,12 @@ pub enum Answer {
     Doctor(DoctorReport),
     /// To [`Query::Operate`]: the device as it now is, where there is one.
     Operated(Option<Device>),
+    /// To [`Query::Topology`].
+    Topology(Topology),
+    /// To [`Query::CreateRegion`]: the region as it now is.
+    Region(Region),
+    /// To [`Query::DestroyRegion`].
+    RegionDestroyed,
 }
 
 /// One question on its way to the engine.
@@ -367,6 +386,9 @@ mod tests {
             for query in [
                 Query::Check,
                 Query::Operate(Operation::Drain("ddr0".to_owned())),
+                Query::Topology,
+                Query::CreateRegion(CreateRegionRequest::default()),
+                Query::DestroyRegion("region0".to_owned()),
             ] {
                 let refused = handle.ask(SOMEBODY, query).await.unwrap_err();
                 assert_eq!(refused.reason(), ErrorReason::NotPermitted);

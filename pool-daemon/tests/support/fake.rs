@@ -174,6 +174,10 @@ pub(crate) fn small_pool(caller: Caller, query: &Query) -> Result<Answer, common
         Query::Check => Answer::Check(check()),
         Query::Doctor => Answer::Doctor(doctor()),
         Query::Operate(operation) => Answer::Operated(operate(operation)?),
+        Query::Topology => Answer::Topology(topology()),
+        Query::CreateRegion(wanted) => Answer::Region(created(wanted)?),
+        Query::DestroyRegion(name) if name == "none" => return Err(not_found("region none")),
+        Query::DestroyRegion(_) => Answer::RegionDestroyed,
     })
 }
 
@@ -219,6 +223,158 @@ fn operate(operation: &Operation) -> Result<Option<admin::Device>, common::Error
         }),
         Operation::Free { segment: 404, .. } => Err(not_found("segment 404")),
         Operation::Free { .. } => Ok(None),
+    }
+}
+
+fn created(wanted: &admin::CreateRegionRequest) -> Result<admin::Region, common::Error> {
+    if wanted.serials.contains(&404) {
+        return Err(not_found("memory device 0x194"));
+    }
+    let target = |(number, &serial): (usize, &u64)| admin::RegionTarget {
+        decoder: format!("decoder{}.0", number + 2),
+        memdev: format!("mem{number}"),
+        serial,
+    };
+    Ok(admin::Region {
+        name: "region0".to_owned(),
+        decoder: "decoder0.0".to_owned(),
+        address: 0x5_b000_0000,
+        bytes: wanted.bytes,
+        ways: u32::try_from(wanted.serials.len()).unwrap(),
+        granularity_bytes: wanted.granularity_bytes,
+        mode: "ram".to_owned(),
+        committed: true,
+        enabled: true,
+        targets: wanted.serials.iter().enumerate().map(target).collect(),
+        performance: Some(figures(352)),
+        dax: Some(admin::DaxRegion {
+            bytes: wanted.bytes,
+            align_bytes: 2 * MIB,
+            devices: vec![admin::DaxDevice {
+                name: "dax0.0".to_owned(),
+                bytes: wanted.bytes,
+                align_bytes: 2 * MIB,
+                target_node: Some(3),
+                driver: "kmem".to_owned(),
+                ..admin::DaxDevice::default()
+            }],
+            devices_total: 1,
+            ..admin::DaxRegion::default()
+        }),
+        ..admin::Region::default()
+    })
+}
+
+fn figures(latency: u64) -> admin::Performance {
+    admin::Performance {
+        read_latency_ns: latency,
+        write_latency_ns: latency + 100,
+        read_bandwidth_mb_s: 16_000,
+        write_bandwidth_mb_s: 12_000,
+    }
+}
+
+/// Two memory devices with the region of `ddr0` on both, and one that was not made to its end.
+fn topology() -> admin::Topology {
+    let wanted = admin::CreateRegionRequest {
+        serials: vec![0xa0, 0xa1],
+        bytes: 512 * MIB,
+        granularity_bytes: 256,
+    };
+    let whole = admin::Region {
+        pool_device: "ddr0".to_owned(),
+        ..created(&wanted).unwrap_or_default()
+    };
+    let half = admin::Region {
+        name: "region1".to_owned(),
+        decoder: "decoder0.0".to_owned(),
+        half_made: true,
+        ..admin::Region::default()
+    };
+    let place = |device: admin::Device, region: &str| admin::PoolDevice {
+        serials: if region.is_empty() {
+            Vec::new()
+        } else {
+            vec![0xa0, 0xa1]
+        },
+        region: region.to_owned(),
+        device: Some(device),
+    };
+    admin::Topology {
+        has_cxl: true,
+        memdevs: vec![memdev(0, 0xa0), memdev(1, 0xa1)],
+        ports: vec![
+            port("root0", "root", "ACPI0017:00"),
+            port("endpoint2", "endpoint", "mem0"),
+        ],
+        decoders: vec![window(), stray()],
+        regions: vec![whole, half],
+        nodes: vec![node(0, true, 4, 100), node(3, false, 115, 352)],
+        devices: vec![place(device("hbm0"), ""), place(device("ddr0"), "region0")],
+        left_out: 0,
+    }
+}
+
+fn memdev(number: u64, serial: u64) -> admin::Memdev {
+    admin::Memdev {
+        name: format!("mem{number}"),
+        serial,
+        host: format!("0000:{number}d:00.0"),
+        ram_bytes: 512 * MIB,
+        ram_qos_class: Some(0),
+        firmware: "1.0".to_owned(),
+        enabled: true,
+        free_bytes: 256 * MIB,
+        ..admin::Memdev::default()
+    }
+}
+
+fn port(name: &str, kind: &str, host: &str) -> admin::Port {
+    admin::Port {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        host: host.to_owned(),
+        ..admin::Port::default()
+    }
+}
+
+fn window() -> admin::Decoder {
+    admin::Decoder {
+        name: "decoder0.0".to_owned(),
+        kind: "root".to_owned(),
+        port: "root0".to_owned(),
+        address: 0x5_b000_0000,
+        bytes: 1024 * MIB,
+        ways: 1,
+        granularity_bytes: 256,
+        targets: vec![12],
+        takes_ram: true,
+        qos_class: Some(0),
+        ..admin::Decoder::default()
+    }
+}
+
+fn stray() -> admin::Decoder {
+    admin::Decoder {
+        name: "decoder2.1".to_owned(),
+        kind: "endpoint".to_owned(),
+        port: "endpoint2".to_owned(),
+        dpa_address: Some(256 * MIB),
+        dpa_bytes: 256 * MIB,
+        mode: "ram".to_owned(),
+        stray: true,
+        ..admin::Decoder::default()
+    }
+}
+
+fn node(id: u32, has_cpus: bool, tier: u32, latency: u64) -> admin::Node {
+    admin::Node {
+        id,
+        has_cpus,
+        total_bytes: 512 * MIB,
+        free_bytes: 500 * MIB,
+        tier: Some(tier),
+        performance: Some(figures(latency)),
     }
 }
 

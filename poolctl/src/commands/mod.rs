@@ -9,11 +9,13 @@ mod events;
 mod fabric;
 mod heap;
 mod metrics;
+mod regions;
 mod segments;
 mod status;
 mod tenants;
 mod tiers;
 mod top;
+mod tree;
 
 use std::time::Duration;
 
@@ -71,9 +73,18 @@ async fn ask(cli: Cli, output: &mut Output) -> Result<Verdict, CtlError> {
         Command::Status => status::run(pool, output).await?,
         Command::Top { once, interval } => top::run(pool, output, once, interval).await?,
         Command::Tiers => tiers::run(pool, output).await?,
-        Command::Devices { change: None } => devices::list(pool, output).await?,
+        Command::Devices {
+            tree: true,
+            change: None,
+        } => tree::run(pool, output).await?,
+        Command::Devices { change: None, .. } => devices::list(pool, output).await?,
+        Command::Regions { change: None } => regions::list(pool, output).await?,
+        Command::Regions {
+            change: Some(change),
+        } => regions::change(pool, output, change).await?,
         Command::Devices {
             change: Some(change),
+            ..
         } => match change {
             DeviceChange::Resize { name, size } => {
                 devices::resize(pool, output, name, size).await?;
