@@ -4,10 +4,7 @@
 //! in a process of its own, buries whoever dies meanwhile, says on the console what came of it,
 //! and turns the machine off. Lines that begin with `cxl-vm: ` are for whoever started it.
 
-#![expect(
-    unsafe_code,
-    reason = "a page is pinned by its address: scenario/pins.rs alone"
-)]
+#![forbid(unsafe_code)]
 
 mod boot;
 mod say;

@@ -87,7 +87,7 @@ impl Wish {
                 "cxl-inject-general-media-event",
                 json!({
                     "path": path, "log": "failure", "flags": 0, "dpa": dpa | 1, "descriptor": 1,
-                    "type": 0, "transaction-type": 1,
+                    "type": 0, "sub-type": 0, "transaction-type": 1,
                 }),
             ),
         };

@@ -61,11 +61,6 @@ pub(super) const ALL: &[Scenario] = &[
         topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),
     },
     Scenario {
-        name: "pins",
-        law: "a page that is pinned for I/O is nobody else's until it is let go of",
-        topology: Topology::Bridges(&[expander(0xa0, 512)]),
-    },
-    Scenario {
         name: "moves",
         law: "a thousand extents move between DRAM and CXL memory under readers and writers",
         topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),

@@ -19,7 +19,7 @@ use super::daemon::{Daemon, PATIENCE};
 use super::regions::RULE;
 use crate::say;
 
-pub(super) const DEVICES: &str = r#"
+const DEVICES: &str = r#"
 [daemon]
 memory_floor = "16 MiB"
 
@@ -295,7 +295,7 @@ fn await_total(daemon: &Daemon, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn device(daemon: &Daemon, name: &str) -> anyhow::Result<Value> {
+fn device(daemon: &Daemon, name: &str) -> anyhow::Result<Value> {
     let answer = daemon.ask("devices")?;
     let all = answer["devices"].as_array().context("a list of devices")?;
     let found = all.iter().find(|it| it["name"] == name);

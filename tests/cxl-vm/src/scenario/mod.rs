@@ -5,7 +5,6 @@ mod daemon;
 mod discovery;
 mod hotplug;
 mod moves;
-mod pins;
 mod pool;
 mod regions;
 mod tool;
@@ -19,14 +18,12 @@ pub(crate) fn run(name: &str, words: &[String]) -> anyhow::Result<()> {
         "counter" => pool::counter(words),
         "looker" => hotplug::looker(),
         "moves-reader" => moves::reader(),
-        "pinner" => pins::pinner(),
         "conformance" => conformance::run(),
         "discovery" => discovery::run(),
         "regions" => regions::run(),
         "pool" => pool::run(),
         "hotplug" => hotplug::run(),
         "moves" => moves::run(),
-        "pins" => pins::run(),
         "interleave" => regions::interleave(),
         _ => bail!("this guest knows no scenario {name:?}"),
     }

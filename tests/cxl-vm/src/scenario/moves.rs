@@ -103,9 +103,7 @@ pub(super) fn reader() -> anyhow::Result<()> {
     while !fs::exists(END)? {
         for (owner, segment) in (0..).zip(&segments) {
             // It is freed at the end.
-            let Ok(turn) = whole(segment, owner).or_else(|why| ended(segment, why)) else {
-                anyhow::bail!("{} cannot be read", segment.name());
-            };
+            let turn = whole(segment, owner).or_else(|why| ended(segment, why))?;
             let Some(turn) = turn else { continue };
             let before = &mut last[usize::try_from(owner)?];
             ensure!(turn >= *before, "{owner} is {turn} after {before}");
