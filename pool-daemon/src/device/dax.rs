@@ -8,10 +8,11 @@
 //! # How it ends
 //! The driver is taken away: the kernel ends each mapping. What a stale holder has of the file
 //! leads nowhere from then on, also once its extents are in another slice: the kernel numbers a
-//! device anew while an old file of it is open. For pages that somebody has pinned for I/O the kernel does
-//! not wait, and faults where they are used later; nothing of ours can see them: `docs/cxl.md`.
-//! Since the kernel may take its time, a worker of its own does it ([`Device::asks_others`]). While
-//! honest holders have a slice, [`super::proof`] says so, and it does not come to that.
+//! device anew while an old file of it is open. For pages that somebody has pinned for I/O the
+//! kernel does not wait, and faults where they are used later; nothing of ours can see them:
+//! `docs/cxl.md`. Since the kernel may take its time, a worker of its own does it
+//! ([`Device::asks_others`]). While honest holders have a slice, [`super::proof`] says so, and it
+//! does not come to that.
 //!
 //! # When the hardware is pulled
 //! The kernel ends each mapping, and the slices with their region: files of it lead nowhere, and
