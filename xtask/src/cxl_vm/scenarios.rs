@@ -56,6 +56,11 @@ pub(super) const ALL: &[Scenario] = &[
         topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),
     },
     Scenario {
+        name: "operator",
+        law: "poolctl shows what cxl and daxctl show, and changes regions that nobody has",
+        topology: Topology::Bridges(&[expander(0xa0, 1024), expander(0xa1, 512)]),
+    },
+    Scenario {
         name: "pool",
         law: "a pool's tier is CXL memory in both modes, for processes at the same address",
         topology: Topology::Bridges(&[expander(0xa0, 512), expander(0xa1, 512)]),

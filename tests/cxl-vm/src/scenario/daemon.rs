@@ -78,6 +78,17 @@ impl Daemon {
         tool::run("poolctl", &all)
     }
 
+    /// Fails unless `poolctl WORDS` is refused, and says so with `why`.
+    pub(super) fn refuses(&self, words: &[&str], why: &str) -> anyhow::Result<()> {
+        let Err(refused) = self.tell(words) else {
+            bail!("poolctl {words:?} is not refused");
+        };
+        let refused = refused.to_string();
+        let is_refused = refused.contains("refused: ") && refused.contains(why);
+        ensure!(is_refused, "poolctl {words:?}: {refused}");
+        Ok(())
+    }
+
     /// Fails unless, in the end, nobody has anything and the accounting balances.
     pub(super) fn is_at_rest(&self) -> anyhow::Result<()> {
         let all_free = || {

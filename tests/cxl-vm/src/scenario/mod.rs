@@ -5,6 +5,7 @@ mod daemon;
 mod discovery;
 mod hotplug;
 mod moves;
+mod operator;
 mod pool;
 mod regions;
 mod tool;
@@ -24,6 +25,7 @@ pub(crate) fn run(name: &str, words: &[String]) -> anyhow::Result<()> {
         "pool" => pool::run(),
         "hotplug" => hotplug::run(),
         "moves" => moves::run(),
+        "operator" => operator::run(),
         "interleave" => regions::interleave(),
         _ => bail!("this guest knows no scenario {name:?}"),
     }

@@ -5,7 +5,9 @@ use std::fs;
 use std::ops::Range;
 
 use anyhow::{Context as _, bail, ensure};
-use kernel_cxl::{ChangeError, DaxDriver, Decoder, NewRegion, RegionPlan, Sysfs, Topology};
+use kernel_cxl::{
+    ChangeError, DaxDriver, Decoder, NewRegion, RegionEnd, RegionPlan, Sysfs, Topology,
+};
 use pool_core::Bytes;
 use pool_core::units::MIB;
 
@@ -19,6 +21,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     let sysfs = Sysfs::here();
     let before = Topology::read(&sysfs)?;
     refusals(&before)?;
+    deaths(&sysfs, &[0xa0])?;
     let first = create(&sysfs, 0xa0, Some(256))?;
     let second = create(&sysfs, 0xa0, Some(512))?;
     stack(&sysfs, &first, &second)?;
@@ -50,6 +53,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 /// Two devices behind one bridge, in turn.
 pub(super) fn interleave() -> anyhow::Result<()> {
     let sysfs = Sysfs::here();
+    deaths(&sysfs, &[0xa1, 0xa0])?;
     let wanted = NewRegion {
         serials: vec![0xa1, 0xa0],
         bytes: Some(Bytes::new(512 * MIB)),
@@ -127,6 +131,48 @@ fn refusals(topology: &Topology) -> anyhow::Result<()> {
         "{} regions that cannot be are refused",
         cases.len()
     ));
+    Ok(())
+}
+
+/// Whatever a death leaves of a region that is made, or taken away, is destroyed by its name.
+fn deaths(sysfs: &Sysfs, serials: &[u64]) -> anyhow::Result<()> {
+    let used = |topology: &Topology| {
+        let decoders = topology.decoders.iter();
+        let used = decoders.filter(|it| it.dpa.is_some() || it.region.is_some());
+        (topology.regions.len(), used.count())
+    };
+    let before = Topology::read(sysfs)?;
+    let wanted = NewRegion {
+        serials: serials.to_vec(),
+        bytes: Some(Bytes::new(256 * MIB * serials.len() as u64)),
+        granularity: 256,
+    };
+    let plan = RegionPlan::new(&before, &wanted)?;
+    let mut left = 0;
+    // Its driver, its addresses, each decoder's place and memory, and the region itself.
+    let taking_away = 3 + 2 * serials.len();
+    for (is_making, count) in [(true, plan.steps("region0").len()), (false, taking_away)] {
+        for done in 1..count {
+            let name = sysfs.next_region(&plan)?;
+            let making = plan.steps(&name);
+            let of_making = if is_making { done } else { making.len() };
+            for step in &making[..of_making] {
+                sysfs.take(step).with_context(|| step.to_string())?;
+            }
+            if !is_making {
+                let end = RegionEnd::new(&Topology::read(sysfs)?, &name)?;
+                ensure!(end.steps().len() == count, "{end:?}");
+                for step in &end.steps()[..done] {
+                    sysfs.take(step).with_context(|| step.to_string())?;
+                }
+            }
+            sysfs.destroy_region(&Topology::read(sysfs)?, &name)?;
+            let after = Topology::read(sysfs)?;
+            ensure!(used(&after) == used(&before), "after {done}: {after:?}");
+            left += 1;
+        }
+    }
+    say::told(&format!("what {left} deaths left of a region is destroyed"));
     Ok(())
 }
 
