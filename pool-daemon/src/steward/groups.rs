@@ -93,7 +93,10 @@ struct Awaited {
     until: Nanos,
     /// Until then it is looked for again where it is not there: it may just have been sealed.
     looks_until: Nanos,
-    /// It is another host's, and this one is given it.
+    /// It is made here: its tag is known to nobody else.
+    is_own: bool,
+    /// It is another host's, was found to be published, and the manager is asked for it. Whether
+    /// that was heard may not be known: it may come from then on, and not before.
     is_shared: bool,
 }
 
@@ -193,9 +196,22 @@ impl Groups {
         let had = stay.into_iter().map(|(&tag, runs)| HadGroup {
             tag,
             runs: runs.clone(),
-            asked_for: self.awaited.remove(&tag).map(|it| it.segment),
+            asked_for: self
+                .comes(tag)
+                .then(|| self.awaited.remove(&tag))
+                .flatten()
+                .map(|it| it.segment),
         });
         Capacity::Groups(had.collect())
+    }
+
+    /// Whether a group is waited for that may come: one of another host was found to be published.
+    /// What this host has of it still may be of before a reset.
+    fn comes(&self, tag: GroupTag) -> bool {
+        let awaited = self.awaited.get(&tag);
+        awaited.is_some_and(|it| {
+            it.is_own || it.is_shared || planted!("group.takes_what_was_not_published")
+        })
     }
 
     /// Groups of which nothing is among these extents.
@@ -267,7 +283,8 @@ impl Groups {
         true
     }
 
-    /// Whether an offer under this tag is taken: how many extents it is.
+    /// Whether an offer under this tag is taken: all of a group that the manager was asked for. One
+    /// that is waited for and was not found to be published may be offered by somebody's hand.
     pub(super) fn takes(&self, tag: Tag, pieces: &[Span]) -> bool {
         let tag = GroupTag::from_bytes(tag.0).ok();
         let Some((tag, region)) = tag.zip(self.region) else {
@@ -275,7 +292,7 @@ impl Groups {
         };
         let whole = pieces.iter().map(|&piece| u64::from(region.whole(piece)));
         let is_whole = whole.sum::<u64>() == u64::from(tag.extents().get());
-        is_whole && (self.awaited.contains_key(&tag) || planted!("group.takes_any_offer"))
+        is_whole && (self.comes(tag) || planted!("group.takes_any_offer"))
     }
 
     /// What the list says of groups. What is to be said before anything else, if anything is.
@@ -332,7 +349,7 @@ impl Groups {
             let added = self.bad.add(&fresh);
             debug_assert!(added.is_ok(), "what is new is not there");
         }
-        let is_awaited = there.keys().any(|tag| self.awaited.contains_key(tag));
+        let is_awaited = there.keys().any(|tag| self.comes(*tag));
         if self.held.as_ref() != Some(&there) || is_awaited {
             words.push(self.word(&there));
         }
@@ -371,6 +388,7 @@ impl Steward {
                 segment,
                 until,
                 looks_until: now.saturating_add(LOOKS_FOR),
+                is_own: matches!(wish, GroupWish::Make(..)),
                 is_shared: false,
             };
             groups.awaited.insert(tag, awaited);
@@ -496,13 +514,7 @@ impl Steward {
                 self.looked(now, (tag, looked), list);
             }
             // The offer is in the log by now.
-            (GroupStep::Add(tag, policy), Ok(_)) => {
-                let awaited = self.groups.as_mut().and_then(|it| it.awaited.get_mut(&tag));
-                if let Some(awaited) = awaited {
-                    awaited.is_shared = policy == SelectionPolicy::EnableSharedAccess;
-                }
-                self.step = Step::Events;
-            }
+            (GroupStep::Add(..), Ok(_)) => self.step = Step::Events,
             // It is published no more, or never was.
             (
                 GroupStep::Unpublish(tag, gives_back),
@@ -549,6 +561,8 @@ impl Steward {
         let (looked, has_more) = was.read(list);
         match found {
             Some(it) if is_published(it) || planted!("group.joins_what_is_not_published") => {
+                let awaited = self.groups.as_mut().and_then(|it| it.awaited.get_mut(&tag));
+                awaited.into_iter().for_each(|it| it.is_shared = true);
                 self.go_on(GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess));
             }
             None if has_more && looked.parts < MOST_PARTS => {

@@ -408,6 +408,32 @@ fn a_group_that_nobody_asked_for_is_declined() {
     offers_of_others_are_declined();
 }
 
+/// A host waits for a group that is not sealed yet, and somebody offers it by hand.
+fn offers_of_what_is_not_published_are_declined() {
+    let mut two = Two::new();
+    let tag = tag(1, 4);
+    two.wish(0, GroupWish::Make(segment(1), tag));
+    two.wish(1, GroupWish::Join(segment(2), tag));
+    let offer = Request::InitiateAdd(InitiateAddRequest {
+        host_id: LdId(1),
+        selection_policy: SelectionPolicy::EnableSharedAccess,
+        region_number: 1,
+        length: 0,
+        tag: Tag(tag.bytes()),
+        extents: None,
+    });
+    let at = Picos::from_nanos(two.now.get());
+    two.fabric.ask(at, Cci::Memdev(POOL), &offer).unwrap();
+    two.pass(400);
+    assert_eq!(two.really(), [4, 0]);
+    assert_eq!(two.refused(1), [NoGroup::NotThere]);
+}
+
+#[test]
+fn a_group_that_is_offered_by_hand_before_it_is_published_is_declined_by_who_waits_for_it() {
+    offers_of_what_is_not_published_are_declined();
+}
+
 #[test]
 fn a_steward_that_begins_anew_says_which_groups_there_are() {
     let mut two = Two::new();
@@ -493,7 +519,8 @@ fn a_group_that_is_half_joined_is_lost_with_its_device() {
 }
 
 /// Catches: group.joins_what_is_not_published, group.takes_any_offer
-/// Catches: group.serves_what_was_reset, group.tells_what_is_to_be_left
+/// Catches: group.serves_what_was_reset, group.takes_what_was_not_published
+/// Catches: group.tells_what_is_to_be_left
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
@@ -503,6 +530,10 @@ fn planted_bugs_of_groups_are_found() {
             a_group_goes_its_way as fn(),
         ),
         ("group.takes_any_offer", offers_of_others_are_declined),
+        (
+            "group.takes_what_was_not_published",
+            offers_of_what_is_not_published_are_declined,
+        ),
         (
             "group.serves_what_was_reset",
             what_is_half_joined_is_lost_with_a_reset,
