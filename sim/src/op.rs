@@ -109,7 +109,7 @@ kinds! {
     /// It writes a line of a group.
     WriteGroup = "write-group", 150, Work;
     /// It seals a group that it has written.
-    SealGroup = "seal-group", 40, Work;
+    SealGroup = "seal-group", 80, Work;
     /// It reads a line of a group.
     ReadGroup = "read-group", 200, Work;
     /// It opens a segment by name.
@@ -201,6 +201,8 @@ kinds! {
     Poison = "poison", 4, Fault;
     /// The device of private pooled memory vanishes.
     DeviceVanishes = "device-vanishes", 1, Fault;
+    /// The power of that device goes and comes: at once, or while a host is about to join a group.
+    DeviceCycles = "device-cycles", 3, Fault;
     /// The fabric manager takes memory of a host by force.
     TakeBack = "take-back", 6, Fault;
     /// The fabric manager takes a group of a host by force.

@@ -141,7 +141,7 @@ impl Trace {
 }
 
 /// Everything rare that a long run has to reach: what never happened was not tested.
-pub const MARKS: [&str; 69] = [
+pub const MARKS: [&str; 75] = [
     "a request is repeated after a restart",
     "a stale request is refused",
     "a session that is over is refused",
@@ -211,4 +211,10 @@ pub const MARKS: [&str; 69] = [
     "a line of a group is poisoned and told",
     "a group is taken by force",
     "a group ends",
+    "a group is read that was reset",
+    "a group is offered that nobody asked for",
+    "the daemon dies as it leaves a group",
+    "what the manager did is not heard of",
+    "a device is reset while a group is joined",
+    "all hosts read a group when all is well",
 ];

@@ -4,7 +4,7 @@
 use sim::planted::{BUGS, Bug, find};
 
 /// All of them, by name.
-const NAMES: [&str; 70] = [
+const NAMES: [&str; 83] = [
     "cache.drops_what_was_written",
     "capacity.frees_what_is_gone",
     "capacity.grants_what_is_bad",
@@ -25,11 +25,19 @@ const NAMES: [&str; 70] = [
     "frames.frees_the_head_first",
     "frames.hides_what_it_gives_up",
     "frames.keeps_what_it_gives_up",
+    "group.claims_in_memory_alone",
+    "group.ends_what_it_does_not_know",
     "group.goes_while_somebody_has_it",
+    "group.is_joined_by_nobody",
     "group.is_left_in_use",
     "group.is_published_unsealed",
     "group.joins_what_is_not_published",
+    "group.keeps_what_was_reset",
+    "group.serves_what_was_reset",
     "group.stays_published",
+    "group.takes_any_offer",
+    "group.takes_what_was_not_published",
+    "group.tells_what_is_to_be_left",
     "host.a_span_to_a_deadline_wraps",
     "host.any_copy_repairs",
     "host.downgrade_keeps_the_write_right",
@@ -53,12 +61,17 @@ const NAMES: [&str; 70] = [
     "pool.frees_the_last_into_another_word",
     "pool.frees_the_last_that_is_told",
     "pool.holds_before_it_marks",
+    "pressure.gives_up_early",
+    "pressure.waits_half_of_what_it_says",
+    "pressure.waits_twice_what_it_says",
+    "recall.evicts_at_the_second_look",
     "recover.counts_incarnations_anew",
     "recover.forgets_a_session",
     "recover.frees_without_fence",
     "recover.leaves_what_is_between",
     "recover.sweeps_before_it_rolls",
     "recover.takes_an_id_each_time",
+    "recover.waits_half_of_the_grace",
     "seal.is_not_journaled",
     "sim.announces_nobody_again",
     "sim.destroys_before_the_commit",
@@ -109,6 +122,12 @@ const NAMES: [&str; 70] = [
 /// Catches: pool.holds_before_it_marks, recover.leaves_what_is_between
 /// Catches: recover.sweeps_before_it_rolls
 /// Catches: sim.announces_nobody_again, sim.says_of_nobody_that_it_is_gone
+/// Catches: group.claims_in_memory_alone, group.ends_what_it_does_not_know
+/// Catches: group.is_joined_by_nobody, group.keeps_what_was_reset, group.serves_what_was_reset
+/// Catches: group.takes_any_offer, group.takes_what_was_not_published
+/// Catches: group.tells_what_is_to_be_left, pressure.gives_up_early
+/// Catches: pressure.waits_half_of_what_it_says, pressure.waits_twice_what_it_says
+/// Catches: recall.evicts_at_the_second_look, recover.waits_half_of_the_grace
 #[test]
 fn each_planted_bug_is_found_within_its_budget() {
     assert_eq!(BUGS.map(|bug| bug.name), NAMES);

@@ -41,7 +41,7 @@ use super::effect::{Action, Lease};
 use super::evict::Eviction;
 use super::job::Purpose;
 use super::mend::Recovering;
-use super::recall::{Recalls, next_look};
+use super::recall::Recalls;
 use super::segment::Stage;
 use super::{Engine, Refusal};
 
@@ -272,15 +272,6 @@ impl Domain {
     pub(super) fn is_at_rest(&self) -> bool {
         let eviction = self.eviction.as_ref();
         self.recovering.is_none() && !eviction.is_some_and(Eviction::needs_the_words)
-    }
-
-    /// When something is due that nothing but time brings.
-    pub(super) fn deadline(&self) -> Option<Nanos> {
-        let step = self.eviction.as_ref().filter(|_| self.may_pass());
-        let step = step.and_then(Eviction::due_at);
-        let looks = next_look(&self.recalls);
-        let due = [step, looks, self.retry_at, self.takes_back_at];
-        due.into_iter().flatten().min()
     }
 
     fn free_slot(&self) -> Result<Slot, Refusal> {

@@ -62,7 +62,7 @@ const TURNS_MAX: u64 = 3;
 /// Between two passes over the units of a domain.
 const PASS_PAUSE: Nanos = Nanos::from_millis(20);
 /// Before what failed is tried again.
-const FAILURE_PAUSE: Nanos = Nanos::from_millis(1_000);
+pub(super) const FAILURE_PAUSE: Nanos = Nanos::from_millis(1_000);
 
 /// Members that are to be no members any more.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use super::segment::Stage;
 use super::{Engine, recall};
 
 /// Before a recovery is tried again that others were in the way of.
-const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
+pub(super) const RETRY_PAUSE: Nanos = Nanos::from_millis(200);
 
 /// A recovery that is under way.
 #[derive(Debug, Clone, Copy)]
@@ -166,12 +166,6 @@ impl Engine {
             Ok(found) => self.publish_segment("domain-recovered", id, found.to_string()),
             Err(stuck) => self.publish_segment("domain-corrupt", id, stuck.to_string()),
         }
-    }
-
-    /// When time alone brings something to a domain.
-    pub(super) fn domain_deadlines(&self) -> impl Iterator<Item = Nanos> {
-        let tended = self.tended.iter().filter_map(|id| self.domain(*id));
-        tended.filter_map(Domain::deadline)
     }
 
     /// Does in domains what time has brought.

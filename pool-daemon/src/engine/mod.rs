@@ -65,6 +65,7 @@ mod take_back;
 mod tenancy;
 mod view;
 mod waited_for;
+pub mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -257,13 +258,6 @@ impl Engine {
             (event.bytes, event.detail) = (news.bytes.get(), news.detail);
         });
         self.effects()
-    }
-
-    /// When a `Tick` is due at the latest.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Nanos> {
-        let deadlines = self.pressure_deadlines().chain(self.domain_deadlines());
-        deadlines.chain(self.grace_until).min()
     }
 
     /// What time and returned memory make possible.

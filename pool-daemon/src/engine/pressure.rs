@@ -17,11 +17,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool_core::{ClientId, Extents, Nanos, SegmentId, TenantId};
+use pool_core::{ClientId, Extents, Nanos, SegmentId, TenantId, planted};
 use pool_proto::session::v1::{self as session, event};
 
 use super::grant::Wanted;
 use super::segment::{Backing, Segment, Stage};
+use super::waits::{Due, Wait};
 use super::{Engine, Refusal, sum};
 
 /// A request that waits for burst memory.
@@ -75,6 +76,10 @@ impl Engine {
         if wait_ms == 0 || !waits {
             return Err(full);
         }
+        let wait_ms = match wait_ms {
+            millis if planted!("pressure.gives_up_early") => millis / 2,
+            millis => millis,
+        };
         let until = self.now.saturating_add(Nanos::from_millis(wait_ms));
         self.waiting.push(Waiting {
             client,
@@ -95,14 +100,23 @@ impl Engine {
     }
 
     /// When a waiting request wants something done.
-    pub(super) fn pressure_deadlines(&self) -> impl Iterator<Item = Nanos> {
-        self.waiting.iter().map(|waiting| {
+    pub(super) fn pressure_waits(&self) -> impl Iterator<Item = Due> {
+        self.waiting.iter().flat_map(|waiting| {
             let told = || {
                 let quiet = self.quiet_until.get(&waiting.wanted.tier).copied();
                 quiet.filter(|_| waiting.is_guaranteed)
             };
-            let next = waiting.revoke_at.or_else(told);
-            next.map_or(waiting.until, |at| at.min(waiting.until))
+            let burst = waiting.revoke_at.or_else(told).map(|at| Due {
+                wait: Wait::Burst,
+                at,
+                most: Some(self.plan.pressure_deadline),
+            });
+            let gives_up = Due {
+                wait: Wait::Memory,
+                at: waiting.until,
+                most: None,
+            };
+            burst.into_iter().chain([gives_up])
         })
     }
 
@@ -165,7 +179,12 @@ impl Engine {
             return;
         }
         let deadline = self.plan.pressure_deadline;
-        let revoke_at = self.now.saturating_add(deadline);
+        let span = match deadline.get() {
+            span if planted!("pressure.waits_half_of_what_it_says") => span / 2,
+            span if planted!("pressure.waits_twice_what_it_says") => span * 2,
+            span => span,
+        };
+        let revoke_at = self.now.saturating_add(Nanos::new(span));
         self.quiet_until.insert(tier, revoke_at);
         for waiting in self.waiting.iter_mut().filter(|waiting| untold(waiting)) {
             waiting.revoke_at = Some(revoke_at);

@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 
 use coherence::{Slot, WAIT_CAP};
 use pool_core::limits::{DOMAIN_RECALLS_MAX, RECALL_MS_DEFAULT};
-use pool_core::{ClientId, Nanos, SegmentId};
+use pool_core::{ClientId, Nanos, SegmentId, planted};
 use pool_proto::common::v1::{Access, Coherence};
 use pool_proto::session::v1::{self as session, event};
 
@@ -70,6 +70,16 @@ pub(super) fn time_of(terms: &Coherence) -> Nanos {
         millis => millis,
     };
     Nanos::from_millis(u64::from(millis))
+}
+
+/// From one look at a unit to the next, at most.
+pub(super) fn longest_pause(recall_time: Nanos) -> Nanos {
+    pause(recall_time).max(WAIT_CAP.saturating_add(WAIT_CAP))
+}
+
+/// From one look to the next at who holds a unit.
+fn pause(recall_time: Nanos) -> Nanos {
+    Nanos::new(recall_time.get() / LOOKS)
 }
 
 /// When the next look of a domain is due.
@@ -205,6 +215,10 @@ impl Engine {
             return;
         };
         if is_first {
+            let time = match planted!("recall.evicts_at_the_second_look") {
+                true => pause(time),
+                false => time,
+            };
             recall.until = now.saturating_add(time);
         }
         recall.seen = Some(Seen {
@@ -212,8 +226,7 @@ impl Engine {
             ..seen
         });
         if now < recall.until {
-            let pause = Nanos::new(time.get() / LOOKS);
-            recall.look_at = Some(now.saturating_add(pause).min(recall.until));
+            recall.look_at = Some(now.saturating_add(pause(time)).min(recall.until));
             if is_first {
                 self.tell_recalled(id, unit, held, time);
             }

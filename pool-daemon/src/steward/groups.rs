@@ -235,6 +235,9 @@ impl Groups {
     /// What was there is there no more.
     pub(super) fn forget_all(&mut self) -> Option<Capacity> {
         self.bad = RunSet::default();
+        if planted!("group.keeps_what_was_reset") {
+            return None;
+        }
         let before = self.held.replace(Had::new());
         self.lost.extend(before.iter().flat_map(BTreeMap::keys));
         let told = before.is_some_and(|held| held.is_empty());
@@ -560,6 +563,7 @@ impl Steward {
         let found = list.tags.iter().find(|it| it.tag.0 == tag.bytes());
         let (looked, has_more) = was.read(list);
         match found {
+            Some(_) if planted!("group.is_joined_by_nobody") => self.is_not_there(now, tag),
             Some(it) if is_published(it) || planted!("group.joins_what_is_not_published") => {
                 let awaited = self.groups.as_mut().and_then(|it| it.awaited.get_mut(&tag));
                 awaited.into_iter().for_each(|it| it.is_shared = true);

@@ -143,6 +143,23 @@ impl Contents {
         Ok(true)
     }
 
+    /// The same where the device was reset: a line is zero, or what it was as far as that is known.
+    pub(crate) fn read_of_lost(&self, spot: Spot, found: Option<u64>) -> Checked {
+        let Some(found) = found else {
+            return broken("whole", format_args!("{spot:?} is torn"));
+        };
+        let may_be = self.cells.get(&spot).is_some_and(|cell| match cell.last {
+            Some(last) => found == last,
+            None => cell.memory.contains(&found),
+        });
+        holds(found == 0 || may_be, "last store", || {
+            format!(
+                "{spot:?} holds {found} and was reset: {:?}",
+                self.cells.get(&spot)
+            )
+        })
+    }
+
     /// A segment has so many extents by now; none where it ended.
     pub(crate) fn resized(&mut self, segment: SegmentId, extents: u32) {
         let beyond = (segment, extents, 0)..=(segment, u32::MAX, u32::MAX);

@@ -6,9 +6,15 @@
 //! - *no one joins before the seal*: another host has a row of a group only after its maker's row
 //!   was sealed.
 //! - *what has ended is joined by nobody*: whoever asks for a group that the fabric has no more, or
-//!   never had, or whose contents were lost, gets none.
+//!   never had, or whose contents were lost, gets none; nor does who asked before that and is
+//!   answered after it, once its daemon could know. But for one that its maker, who has not heard
+//!   of the reset yet, has published since: nobody else can know that it is empty.
+//! - *a host takes what it asked for*: memory of a group comes to a host only while a segment of it
+//!   waits for just that group.
 //! - *what is not sealed is not published*, and a reference ends after its maker's segment, or when
-//!   what was in it is lost.
+//!   what was in it is lost; *by its maker's hand*, or the manager's.
+//! - *what was reset is read by nobody who was told*: a daemon has told of a reset before it sets
+//!   the device's clock anew. Until then a reader finds zeros, or what was sealed.
 //! - *a group stays while somebody has it*: it ends in the fabric only when no host has a row of it
 //!   that lives, but for those from which it was taken.
 //! - What a reader finds is what [`Contents`] says: the last store before the seal, on every host.
@@ -37,6 +43,8 @@ struct Group {
     is_ended: bool,
     /// What was in it is lost, for everybody.
     is_lost: bool,
+    /// Since then its maker has published it, before it could know.
+    is_late: bool,
     /// Hosts from which it was taken, until they have it again.
     taken: BTreeSet<usize>,
 }
@@ -47,6 +55,11 @@ pub(crate) struct Groups {
     all: BTreeMap<GroupTag, Group>,
     /// Who asked for what was not there any more: the host and its segment.
     hopeless: BTreeSet<(usize, u64)>,
+    /// What hosts have asked for, until their stewards have said what came of it, and for which
+    /// segment.
+    awaited: BTreeMap<(usize, GroupTag), u64>,
+    /// Hosts whose daemons have heard that the device was lost, since it was lost last.
+    heard: BTreeSet<usize>,
     pub(crate) contents: Contents,
     /// Whose line a host stored at an address last.
     stored: BTreeMap<(usize, u64), Spot>,
@@ -92,6 +105,7 @@ impl Groups {
             was_there: false,
             is_ended: false,
             is_lost: false,
+            is_late: false,
             taken: BTreeSet::new(),
         };
         self.all.insert(tag, group);
@@ -116,6 +130,46 @@ impl Groups {
     /// The daemon of a host died: a segment that has no row yet never will, and its id is free.
     pub(crate) fn daemon_dies(&mut self, h: usize) {
         self.hopeless.retain(|(of, _)| *of != h);
+        self.awaited.retain(|(of, _), _| *of != h);
+    }
+
+    /// A host waits for a group from now on, for a segment.
+    pub(crate) fn waits(&mut self, h: usize, tag: GroupTag, segment: u64) {
+        self.awaited.insert((h, tag), segment);
+    }
+
+    /// Whether a host waits for a group of another one.
+    pub(crate) fn waits_for_others(&self, h: usize) -> bool {
+        let mut awaited = self.awaited.keys().filter(|(of, _)| *of == h);
+        awaited.any(|(_, tag)| self.maker(*tag).is_some_and(|maker| maker != h))
+    }
+
+    /// A steward says that the group of a segment is there, or is not to be had.
+    pub(crate) fn said_of(&mut self, h: usize, segment: u64) {
+        self.awaited
+            .retain(|(of, _), its| (*of, *its) != (h, segment));
+    }
+
+    /// Memory of a group has come to a host.
+    pub(crate) fn came(&self, h: usize, tag: GroupTag) -> Checked {
+        let is_awaited = self.awaited.contains_key(&(h, tag));
+        holds(is_awaited, "a host takes what it asked for", || {
+            format!("host {h} takes {tag:?} and waits for {:?}", self.awaited)
+        })
+    }
+
+    /// A host is about to end that a group is published.
+    pub(crate) fn unpublishes(&self, h: usize, tag: GroupTag) -> Checked {
+        let maker = self.maker(tag);
+        let is_its = maker.is_none_or(|maker| maker == h);
+        holds(is_its, "a reference is its maker's to end", || {
+            format!("host {h} ends that of {tag:?}, and {maker:?} has made it")
+        })
+    }
+
+    /// The steward of a host has said all that there is to say of what the device has lost.
+    pub(crate) fn has_heard(&mut self, h: usize) {
+        self.heard.insert(h);
     }
 
     /// Whether nothing of a group was built yet: its memory is to be zero.
@@ -159,7 +213,9 @@ impl Groups {
                 let rule = "no one joins before the seal";
                 holds(group.is_sealed, rule, || format!("host {h} has {row:?}"))?;
                 let rule = "what has ended is joined by nobody";
-                let hopeless = self.hopeless.contains(&(h, row.segment_id));
+                let is_over = group.is_lost && self.heard.contains(&h);
+                let is_over = is_over || self.hopeless.contains(&(h, row.segment_id));
+                let hopeless = group.is_ended || is_over && !group.is_late;
                 holds(!hopeless, rule, || format!("host {h} has {row:?}"))?;
                 group.taken.remove(&h);
                 joins |= group.maker != h;
@@ -175,14 +231,20 @@ impl Groups {
     }
 
     /// It is to be published.
-    pub(crate) fn publishes(&self, tag: GroupTag) -> Checked {
-        let is_sealed = self.all.get(&tag).is_some_and(|group| group.is_sealed);
+    pub(crate) fn publishes(&mut self, h: usize, tag: GroupTag) -> Checked {
+        let has_heard = self.heard.contains(&h);
+        let group = self.all.get_mut(&tag);
+        let is_sealed = group.is_some_and(|group| {
+            group.is_late |= group.is_lost && !has_heard;
+            group.is_sealed
+        });
         let rule = "what is not sealed is not published";
         holds(is_sealed, rule, || format!("{tag:?}"))
     }
 
     /// Their device is gone, or has returned empty: all that was in it is lost, on each host.
     pub(crate) fn device_is_lost(&mut self, hosts: usize) {
+        self.heard.clear();
         for group in self.all.values_mut() {
             group.taken.extend(0..hosts);
             if group.is_built && !group.is_ended {
@@ -197,6 +259,38 @@ impl Groups {
         if let Some(group) = self.all.get_mut(&tag) {
             group.taken.insert(h);
         }
+    }
+
+    /// A reader on a host found a mark, or that the line is torn. It `is_told` of what happens.
+    pub(crate) fn read(
+        &mut self,
+        (h, is_told): (usize, bool),
+        (tag, spot): (GroupTag, Spot),
+        found: Option<u64>,
+    ) -> Checked {
+        let is_lost = self.is_lost(tag);
+        if !is_lost {
+            return self.contents.read(spot, found).map(drop);
+        }
+        let is_late = self.all.get(&tag).is_some_and(|group| group.is_late);
+        let knows = is_told && !is_late && self.heard.contains(&h);
+        holds(
+            !knows,
+            "what was reset is read by nobody who was told",
+            || format!("host {h} reads {spot:?} of {tag:?}"),
+        )?;
+        self.contents.read_of_lost(spot, found)
+    }
+
+    /// Whether what was in a group is lost for all.
+    pub(crate) fn is_lost(&self, tag: GroupTag) -> bool {
+        self.all.get(&tag).is_some_and(|group| group.is_lost)
+    }
+
+    /// Whether it is, and whoever has it has to know.
+    pub(crate) fn is_known_to_be_lost(&self, tag: GroupTag) -> bool {
+        let group = self.all.get(&tag);
+        group.is_some_and(|group| group.is_lost && !group.is_late)
     }
 
     /// The fabric has just these. How many have ended since they were looked at.

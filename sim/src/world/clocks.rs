@@ -9,7 +9,6 @@ use pool_core::rng::Rng;
 use pool_core::{Nanos, planted};
 
 use super::World;
-use crate::broken::{Checked, holds};
 use crate::mix::Mix;
 
 const SECOND: u64 = 1_000_000_000;
@@ -17,8 +16,6 @@ const SECOND: u64 = 1_000_000_000;
 const MILLION: i128 = 1_000_000;
 /// A clock is behind what it said already by so much at most.
 const BEHIND_MOST: u64 = 2 * SECOND;
-/// No daemon has anything to wait for that is longer.
-const WAIT_MOST: u64 = 60 * SECOND;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +59,11 @@ impl Clock {
         let drifted = passed + (passed * i128::from(self.drift)).div_euclid(MILLION);
         let drifted = u64::try_from(drifted).unwrap_or(0);
         Nanos::new(self.said.saturating_add(drifted))
+    }
+
+    /// The latest that it has said since its boot.
+    pub(crate) fn latest(&self, now: Nanos) -> Nanos {
+        self.says(now).max(Nanos::new(self.latest))
     }
 
     /// The first time of the world at which it says that, or more.
@@ -116,15 +118,6 @@ impl World {
     /// Whether a deadline of a host has passed.
     pub(super) fn has_passed(&self, h: usize, due: Nanos) -> bool {
         due <= self.time(h)
-    }
-
-    /// What a daemon waits for is due by the clock that it has now, whatever an earlier one said.
-    pub(super) fn waits_by_its_clock(&self, h: usize, due: Nanos) -> Checked {
-        let now = self.time(h);
-        let most = now.saturating_add(Nanos::new(WAIT_MOST));
-        holds(due <= most, "a wait is as long as it was to be", || {
-            format!("the daemon of host {h} waits until {due:?}, and it is {now:?}")
-        })
     }
 
     /// The clock of a host jumps ahead, as after the whole machine stood still: by milliseconds

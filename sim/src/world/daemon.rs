@@ -1,6 +1,6 @@
 //! A host's daemon: it steps, commits, and performs; it dies anywhere between, and starts again.
 
-use fabric_emu::cci::{Request, ReturnCode};
+use fabric_emu::cci::{Request, Response, ReturnCode, Tag};
 use pool_core::{BackingId, ClientId, SegmentId, planted};
 use pool_daemon::engine::command::{
     Built, Capacity, Command, ConnectionId, FileIdentity, Operation, TicketId, WorldError,
@@ -10,8 +10,8 @@ use pool_daemon::engine::{Engine, Found};
 use pool_daemon::journal::{Record, Table};
 use pool_daemon::steward::{Do, Steward, Unanswered, Whose};
 use pool_proto::admin::v1::PoolEvent;
-use pool_proto::common::v1::Pages;
-use pool_proto::session::v1::reply;
+use pool_proto::common::v1::{Access, Pages};
+use pool_proto::session::v1::{self as session, reply};
 
 use super::World;
 use super::groups::Voice;
@@ -21,9 +21,14 @@ use super::machine::{Loss, Order, Transfer, commit, rows};
 use super::plans;
 use crate::broken::{Checked, broken, holds};
 use crate::oracle::books::{Books, Known};
+use crate::oracle::waits::Waits;
 
 /// Steps of a steward in one round at most.
 const STEPS_MAX: usize = 512;
+/// A steward stops between two steps, until time has passed, once in so many.
+const PAUSES_ONCE_IN: u32 = 32;
+/// The manager does what it is asked and is not heard, once in so many.
+const MUTE_ONCE_IN: u32 = 16;
 /// Steps that follow from one another at most. More of them would never end.
 const ROUNDS_MAX: usize = 4_096;
 
@@ -99,18 +104,30 @@ impl World {
         let now = self.time(h);
         let machine = &mut self.machines[h];
         machine.told_time = now;
-        let Some(engine) = machine.engine.as_mut().filter(|_| machine.alive) else {
+        if machine.engine.is_none() || !machine.alive {
             return Ok(());
-        };
+        }
         let (kind, what) = number_of(&command);
         self.trace.note("step", [h as u64, kind, what, now.get()]);
+        let asks_for = match &command {
+            Command::Request { client, .. } => Some(client.number()),
+            _ => None,
+        };
         let asks = matches!(
             command,
             Command::Request { .. } | Command::Attach { .. } | Command::Reattach { .. }
         );
+        let looked = self.waits_before(h, now, &command);
+        let machine = &mut self.machines[h];
+        let Some(engine) = machine.engine.as_mut() else {
+            return Ok(());
+        };
         let effects = engine.step(now, command);
+        self.waits_after(h, now, looked, &effects)?;
+        let machine = &mut self.machines[h];
         self.noted.daemon(h, effects.actions.len());
         let loss = machine.loss_of_step();
+        let loss = loss.or_else(|| self.dies_as_it_leaves(h, &effects.actions));
         if loss == Some(Loss::BeforeCommit) {
             self.trace.reached("the daemon dies before the commit");
             return self.daemon_dies(h);
@@ -127,6 +144,9 @@ impl World {
         }
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
+        if let Some(client) = asks_for {
+            self.machines[h].waits.has_asked(client);
+        }
         let machine = &self.machines[h];
         match &machine.engine {
             Some(engine) => machine.books.accounted(engine),
@@ -247,7 +267,7 @@ impl World {
                 client,
                 reply,
                 files,
-            } => return self.answered(h, client, &reply, &files),
+            } => return self.replied(h, client, &reply, &files),
             Action::Event { client, event } => return self.told(h, client, event.body),
             Action::Close { client } => machine.closed(client),
             Action::Build {
@@ -289,7 +309,10 @@ impl World {
             }
             Action::Discard { backing } => return self.discarded(h, backing),
             Action::Answer { outcome, .. } => machine.is_refused = outcome.is_err(),
-            Action::Publish(event) => self.published(h, &event),
+            Action::Publish(event) => {
+                self.published(h, &event);
+                return self.waits_published(h, &event);
+            }
             Action::AwaitEnd {
                 segment,
                 slot,
@@ -298,6 +321,18 @@ impl World {
             action => self.act_on_words(h, action),
         }
         Ok(())
+    }
+
+    /// A client is answered.
+    fn replied(
+        &mut self,
+        h: usize,
+        client: ClientId,
+        reply: &session::Reply,
+        files: &[(BackingId, Access)],
+    ) -> Checked {
+        self.waits_answered(h, client.number(), reply)?;
+        self.answered(h, client, reply, files)
     }
 
     fn bound(&mut self, h: usize, connection: ConnectionId, client: ClientId) -> Checked {
@@ -356,11 +391,16 @@ impl World {
             let Some(demand) = engine.demand(device) else {
                 return Ok(());
             };
+            // Its thread is not always the next one that runs.
+            if !self.heals && self.rng.once_in(PAUSES_ONCE_IN) {
+                return Ok(());
+            }
             let next = voice.steward.next(now, &demand);
             let answer = match next {
                 Do::Rest(_) => return Ok(()),
                 Do::Say(Whose::Groups, change) => {
                     self.trace.note("said", [h as u64, said(&change), 0, 1]);
+                    self.says_of_groups(h, &change);
                     if let Some(device) = groups {
                         self.tell(h, Command::Capacity { device, change })?;
                     }
@@ -381,29 +421,48 @@ impl World {
                 Do::Mailbox(request) => {
                     self.asks_device(h, &request)?;
                     let answer = self.lines.ask_device(h, &request);
-                    self.asked_about_groups(&request, &answer)?;
+                    self.asked_about_groups(h, &request, &answer)?;
                     answer
                 }
-                Do::Manager(_) if self.rng.once_in(4) && !self.heals => {
+                Do::Manager(request) if self.has_nothing_for(&request) => {
                     Err(Unanswered::Refused(ReturnCode::ResourcesExhausted))
                 }
-                Do::Manager(request) => {
-                    self.asks_manager(h, &request)?;
-                    if matches!(request, Request::InitiateAdd(_)) {
-                        self.trace.reached("more memory is asked for");
-                    }
-                    let answer = self.lines.ask_manager(&request);
-                    self.asked_about_groups(&request, &answer)?;
-                    answer
-                }
+                Do::Manager(request) => self.ask_manager_of(h, &request)?,
             };
             self.hear_of_lost();
+            self.resets_in_between(h)?;
             if let Some(voice) = &mut self.machines[h].steward {
                 let answer = answer.as_ref().map_err(|&unanswered| unanswered);
                 voice.steward.answered(now, answer);
             }
         }
         broken("a steward rests", format_args!("that of host {h} does not"))
+    }
+
+    /// A steward asks the manager, which does what it is asked and may not be heard.
+    fn ask_manager_of(
+        &mut self,
+        h: usize,
+        request: &Request,
+    ) -> Checked<Result<Response, Unanswered>> {
+        self.asks_manager(h, request)?;
+        if matches!(request, Request::InitiateAdd(_)) {
+            self.trace.reached("more memory is asked for");
+        }
+        let answer = self.lines.ask_manager(request);
+        self.asked_about_groups(h, request, &answer)?;
+        if self.rng.once_in(MUTE_ONCE_IN) && !self.heals {
+            self.trace.reached("what the manager did is not heard of");
+            return Ok(Err(Unanswered::Unreached));
+        }
+        Ok(answer)
+    }
+
+    /// The manager has nothing, now and then: less often for groups, each of which takes more than
+    /// one command.
+    fn has_nothing_for(&mut self, request: &Request) -> bool {
+        let is_own = matches!(request, Request::InitiateAdd(add) if add.tag == Tag::default());
+        self.rng.once_in(if is_own { 4 } else { 12 }) && !self.heals
     }
 
     fn mark_event(&mut self, kind: &str) {
@@ -524,6 +583,11 @@ impl World {
             groups: named("g0"),
         });
         machine.books.begins_a_life();
+        machine.waits = Waits::default();
+        let is_awaiting = engine.awaits_descriptors();
+        machine
+            .waits
+            .awaits(now, is_awaiting, machine.plan.reattach_grace)?;
         machine.engine = Some(engine);
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
@@ -700,9 +764,10 @@ impl World {
         let Some(due) = due.filter(|_| machine.acts()) else {
             return Ok(());
         };
+        self.waits_by_its_clock(h)?;
         if self.has_passed(h, due) {
             return self.tell(h, Command::Tick);
         }
-        self.waits_by_its_clock(h, due)
+        Ok(())
     }
 }

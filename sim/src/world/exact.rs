@@ -132,7 +132,9 @@ impl Machine {
             words,
             watched,
             leaving_files,
+            waits: _, // What is judged by it follows from when each step was, as the trace does.
             armed,
+            dies_leaving,
             spared,
             failing_builds,
             failing_copies,
@@ -145,7 +147,10 @@ impl Machine {
         write!(text, "{engine:?}{steward:?}{alive}{paused}{mapped}{boot}")?;
         write!(text, "{durable:?}{files:?}{processes:?}{building:?}")?;
         write!(text, "{copying:?}{work:?}{given:?}{awaited:?}{words:?}")?;
-        write!(text, "{watched:?}{leaving_files:?}{armed:?} {spared}")?;
+        write!(
+            text,
+            "{watched:?}{leaving_files:?}{armed:?}{dies_leaving} {spared}"
+        )?;
         write!(
             text,
             " {failing_builds} {failing_copies}{books:?}{contents:?}{eras:?}{heap:?}{is_refused}"
@@ -279,9 +284,11 @@ impl World {
             shared,
             groups: _,
             told_tags: _,
+            damaged_tag: _,
             marks,
             pids,
             is_device_gone,
+            resets_in: _,
             heals,
             noted: _,
             doomed,

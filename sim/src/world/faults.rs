@@ -23,6 +23,9 @@ const PAIRS: [Kind; 9] = [
     Kind::Fence,
 ];
 
+/// Commands within which a steward has joined a group.
+const COMMANDS_OF_A_JOIN: u16 = 14;
+
 impl World {
     pub(super) fn fault(&mut self, h: usize, op: &Op) -> Checked {
         let [_, b, c, d] = op.picks;
@@ -66,6 +69,10 @@ impl World {
             Kind::ClockJumps => self.clock_jumps(h, c),
             Kind::ClockStepsBack => self.clock_steps_back(h),
             Kind::TakeGroup => return self.take_group(h, (c, d)),
+            Kind::DeviceCycles if self.mix.group_extents > 0 && !c.is_multiple_of(4) => {
+                self.resets_in = Some(1 + d % COMMANDS_OF_A_JOIN);
+            }
+            Kind::DeviceCycles => return self.device_cycles(),
             Kind::Two => return self.two(h, op),
             _ => self.fault_of_fabric(h, op),
         }
@@ -79,8 +86,8 @@ impl World {
                 self.trace.fault("link-failure", [h as u64, 0, 0, 0]);
                 self.lines.link(h, false);
             }
+            Kind::Poison if self.mix.group_extents > 0 && c % 8 < 3 => self.poison_group(h, d),
             Kind::Poison if c.is_multiple_of(2) => self.poison_shared(h, d),
-            Kind::Poison if c.is_multiple_of(3) => self.poison_group(h, d),
             Kind::Poison => self.poison_private(h, d),
             Kind::DeviceVanishes if self.lines.device(false) => {
                 self.trace.fault("device-vanishing", [0; 4]);
@@ -250,16 +257,45 @@ impl World {
         Ok(())
     }
 
-    /// The device of all hosts' private memory is there again, and empty: nobody knows what is in
-    /// the segments that lay there.
+    /// A steward has had a command done: where the device is to be reset in the middle of a join,
+    /// it may be now.
+    pub(super) fn resets_in_between(&mut self, h: usize) -> Checked {
+        let Some(left) = self.resets_in.filter(|_| self.groups.waits_for_others(h)) else {
+            return Ok(());
+        };
+        self.resets_in = left.checked_sub(1).filter(|left| *left > 0);
+        if self.resets_in.is_some() || self.heals {
+            return Ok(());
+        }
+        self.trace
+            .reached("a device is reset while a group is joined");
+        self.device_cycles()
+    }
+
+    /// The power of that device goes and comes.
+    fn device_cycles(&mut self) -> Checked {
+        if self.is_device_gone || self.mix.shipped {
+            return Ok(());
+        }
+        self.lines.device_cycles();
+        self.trace.fault("device-cycle", [0; 4]);
+        self.is_empty()
+    }
+
+    /// The device of all hosts' private memory is there again.
     fn device_returns(&mut self) -> Checked {
         if !self.is_device_gone || !self.lines.device(true) {
             return Ok(());
         }
-        self.groups.device_is_lost(self.machines.len());
         self.is_device_gone = false;
         self.trace.reached("a device returns empty");
         self.trace.note("device-returns", [0; 4]);
+        self.is_empty()
+    }
+
+    /// It is, so that nobody knows what is in the segments that lay there.
+    fn is_empty(&mut self) -> Checked {
+        self.groups.device_is_lost(self.machines.len());
         self.hear_of_lost();
         for h in 0..self.machines.len() {
             let machine = &mut self.machines[h];

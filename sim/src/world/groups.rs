@@ -6,19 +6,21 @@
 //! driver of a device does for a host is done here: memory that comes is cached by nobody, that of
 //! a new group is zero, and a file goes when the daemon says so.
 
+use std::collections::BTreeSet;
+
 use fabric_emu::cci::{Request, Response};
 use pool_core::{BackingId, ClientId, DeviceId, GroupTag, planted};
-use pool_daemon::engine::command::Command;
-use pool_daemon::engine::effect::GroupAsk;
+use pool_daemon::engine::command::{Capacity, Command};
+use pool_daemon::engine::effect::{Action, GroupAsk};
 use pool_daemon::steward::{GroupWish, Unanswered};
 use pool_proto::common::v1::Lifetime;
 use pool_proto::session::v1 as session;
 
 use super::World;
 use super::lines::{GROUPS, address};
-use super::machine::{Held, Process};
+use super::machine::{Held, Loss, Process};
 use super::memory::LINES;
-use super::plans::{GROUP_TIER, NAMES, bytes};
+use super::plans::{GROUP_NAMES, GROUP_TIER, bytes};
 use crate::broken::{Checked, broken, holds};
 use crate::op::{Kind, Op};
 use crate::oracle::groups::has;
@@ -42,12 +44,14 @@ impl World {
                     return broken("a group has a place", format_args!("{addr:?} {extents:?}"));
                 };
                 self.groups.made(h, tag)?;
+                self.groups.waits(h, tag, segment.number());
                 GroupWish::Make(segment, tag)
             }
             GroupAsk::Join { segment, tag } => {
                 if !self.groups.asked(h, segment.number(), tag) {
                     self.trace.reached("a group is asked for that is not there");
                 }
+                self.groups.waits(h, tag, segment.number());
                 GroupWish::Join(segment, tag)
             }
             GroupAsk::Publish(tag) => GroupWish::Publish(tag),
@@ -78,6 +82,11 @@ impl World {
                 }
                 Ok(())
             }
+            // It has said before whatever was to be said of a device that was reset.
+            Request::SetTimestamp(_) => {
+                self.groups.has_heard(h);
+                self.who_lost_a_group_is_told(h)
+            }
             // What it cached of what was there before is nothing of what comes.
             Request::AddDcResponse(list) if !planted!("sim.keeps_lines_of_before") => {
                 for start in self.lines.group_lines(list) {
@@ -92,13 +101,14 @@ impl World {
     }
 
     /// A steward is about to ask the manager.
-    pub(super) fn asks_manager(&self, h: usize, request: &Request) -> Checked {
+    pub(super) fn asks_manager(&mut self, h: usize, request: &Request) -> Checked {
         let tag = |tag: [u8; 16]| GroupTag::from_bytes(tag).ok();
         match request {
             Request::AddReference(asked) => {
-                tag(asked.tag.0).map_or(Ok(()), |tag| self.groups.publishes(tag))
+                tag(asked.tag.0).map_or(Ok(()), |tag| self.groups.publishes(h, tag))
             }
             Request::RemoveReference(asked) => {
+                tag(asked.tag.0).map_or(Ok(()), |tag| self.groups.unpublishes(h, tag))?;
                 let has = |tag| has(&self.machines[h].durable, tag);
                 let theirs = tag(asked.tag.0).filter(|tag| has(*tag));
                 let theirs = theirs.filter(|tag| self.groups.stands(*tag));
@@ -112,12 +122,32 @@ impl World {
         }
     }
 
-    /// What the fabric answered may have ended a group.
+    /// A steward says to its daemon how groups are.
+    pub(super) fn says_of_groups(&mut self, h: usize, change: &Capacity) {
+        match change {
+            Capacity::Groups(groups) => {
+                let answered = groups.iter().filter_map(|group| group.asked_for);
+                answered.for_each(|id| self.groups.said_of(h, id.number()));
+            }
+            Capacity::NoGroup { segment, .. } => self.groups.said_of(h, segment.number()),
+            _ => {}
+        }
+    }
+
+    /// What the fabric answered a host may have ended a group, or brought it one.
     pub(super) fn asked_about_groups(
         &mut self,
+        h: usize,
         request: &Request,
         answer: &Result<Response, Unanswered>,
     ) -> Checked {
+        if let (Request::AddDcResponse(list), Ok(_)) = (request, answer) {
+            let came = self.lines.group_lines(list);
+            let tags = came.iter().filter_map(|at| self.lines.group_at(h, *at));
+            for tag in tags.collect::<BTreeSet<_>>() {
+                self.groups.came(h, tag)?;
+            }
+        }
         let may_change = matches!(
             request,
             Request::ReleaseDc(_)
@@ -233,8 +263,13 @@ impl World {
         self.tell(h, Command::Released { backing })
     }
 
-    /// The manager takes a group from a host by force, and now and then ends that it is published.
+    /// The manager takes a group from a host by force, and now and then ends that it is published,
+    /// or the daemon dies as it forgets the group. Or it offers a host one that nobody asked for.
     pub(super) fn take_group(&mut self, h: usize, (pick, how): (u16, u16)) -> Checked {
+        if how % 4 == 3 {
+            self.offer_group(h, pick);
+            return Ok(());
+        }
         let tags = self.lines.groups_of(h);
         let place = usize::from(pick).checked_rem(tags.len());
         let Some(&tag) = place.and_then(|place| tags.get(place)) else {
@@ -248,8 +283,39 @@ impl World {
         if how.is_multiple_of(4) && self.lines.end_reference(tag) {
             self.trace.fault("reference-ended", [h as u64, 0, 0, 0]);
         }
+        self.machines[h].dies_leaving |= how % 4 == 1;
         self.hear_of_lost();
         self.look_at_groups()
+    }
+
+    /// The manager offers a host a group that there is.
+    fn offer_group(&mut self, h: usize, pick: u16) {
+        let tags: Vec<_> = self.lines.all_groups().into_iter().collect();
+        let place = usize::from(pick).checked_rem(tags.len());
+        let tag = place.and_then(|place| tags.get(place));
+        if tag.is_some_and(|tag| self.lines.offer_group(h, *tag)) {
+            self.trace.fault("group-offered", [h as u64, 0, 0, 0]);
+            self.trace
+                .reached("a group is offered that nobody asked for");
+        }
+    }
+
+    /// A daemon that is to die when it leaves a group does so before it has told anybody.
+    pub(super) fn dies_as_it_leaves(&mut self, h: usize, actions: &[Action]) -> Option<Loss> {
+        let leaves = |action: &Action| {
+            let ask = match action {
+                Action::Group { ask, .. } => Some(ask),
+                _ => None,
+            };
+            matches!(ask, Some(GroupAsk::Leave { .. }))
+        };
+        let machine = &mut self.machines[h];
+        if !machine.dies_leaving || self.heals || !actions.iter().any(leaves) {
+            return None;
+        }
+        machine.dies_leaving = false;
+        self.trace.reached("the daemon dies as it leaves a group");
+        Some(Loss::AfterCommit)
     }
 
     /// A process writes or reads a line of a group that it has.
@@ -270,11 +336,18 @@ impl World {
         }
     }
 
-    /// A line of a group of a host is lost, for all.
+    /// A line of a group of a host is lost, for all: mostly of one of which nothing else is left.
     pub(super) fn poison_group(&mut self, h: usize, pick: u16) {
         let files = self.machines[h].files.values();
         let files = files.filter_map(|file| Some((file.group?, file.extents.clone())));
-        let spots: Vec<_> = files
+        let (short, long): (Vec<_>, Vec<_>) = files.partition(|(_, extents)| extents.len() == 1);
+        let theirs = if short.is_empty() || pick.is_multiple_of(4) {
+            long
+        } else {
+            short
+        };
+        let spots: Vec<_> = theirs
+            .into_iter()
             .flat_map(|(tag, extents)| (0..).zip(extents).map(move |it| (tag, it)))
             .collect();
         let place = usize::from(pick).checked_rem(spots.len());
@@ -285,6 +358,7 @@ impl World {
         let at = address(GROUPS, extent, line);
         if self.lines.is_of_group(h, at, tag) && self.lines.poison(h, at) {
             self.trace.fault("line-poisoned", [h as u64, at, 0, 0]);
+            self.damaged_tag = Some(tag);
             let spot = self.groups.spot(tag, number, line);
             let contents = &mut self.groups.contents;
             spot.into_iter()
@@ -312,23 +386,35 @@ impl World {
         if self.mix.group_extents == 0 {
             return None;
         }
-        let named = usize::from(c / 8) % NAMES.len();
+        let name = GROUP_NAMES[usize::from(c / 8) % GROUP_NAMES.len()];
         Some(session::Create {
             tier: GROUP_TIER.to_owned(),
             bytes: bytes(u32::from(c % 3) + 1),
-            name: NAMES[named].to_owned(),
-            lifetime: lifetime(named, d),
+            name: name.to_owned(),
+            lifetime: lifetime(name, d),
             ..session::Create::default()
         })
+    }
+
+    /// A group that a host has still although its journal knows it no more.
+    fn is_being_left(&self, h: usize) -> Option<GroupTag> {
+        let mut there = self.lines.groups_of(h).into_iter();
+        there.find(|tag| !has(&self.machines[h].durable, *tag))
     }
 
     /// A request to join one: mostly of one that is or was, sometimes mistyped.
     pub(super) fn join_group(&self, h: usize, c: u16, d: u16) -> Option<session::Join> {
         // Mostly one of another host.
         let is_other = |tag: &&GroupTag| self.groups.maker(**tag) != Some(h) || d % 8 == 3;
-        let tags: Vec<_> = self.told_tags.iter().filter(is_other).collect();
-        let place = usize::from(c).checked_rem(tags.len())?;
-        let tag = **tags.get(place)?;
+        let tags = || self.told_tags.iter().filter(is_other);
+        let place = usize::from(c).checked_rem(tags().count())?;
+        let drawn = *tags().nth(place)?;
+        // Now and then one that the host is about to leave, or that was damaged last.
+        let tag = match d % 8 {
+            1 => self.is_being_left(h).unwrap_or(drawn),
+            5 => self.damaged_tag.unwrap_or(drawn),
+            _ => drawn,
+        };
         let mut bytes = tag.bytes();
         if d.is_multiple_of(16) {
             // Mostly in what was drawn, else in where it lies.
@@ -340,18 +426,18 @@ impl World {
             .map(|byte| format!("{byte:02x}"))
             .collect::<String>();
         digits.truncate(if d.is_multiple_of(128) { 31 } else { 32 });
-        let named = usize::from(d / 8) % NAMES.len();
+        let name = GROUP_NAMES[usize::from(d / 8) % GROUP_NAMES.len()];
         Some(session::Join {
             tier: GROUP_TIER.to_owned(),
             tag: digits,
-            name: NAMES[named].to_owned(),
-            lifetime: lifetime(named, d),
+            name: name.to_owned(),
+            lifetime: lifetime(name, d),
         })
     }
 }
 
-fn lifetime(named: usize, d: u16) -> i32 {
-    if named > 0 && d.is_multiple_of(2) {
+fn lifetime(name: &str, d: u16) -> i32 {
+    if !name.is_empty() && d.is_multiple_of(2) {
         Lifetime::Persistent
     } else {
         Lifetime::Held

@@ -11,6 +11,8 @@ use crate::op::Kind;
 
 /// Rounds of deadlines that the extents of several hosts need at most to come to rest.
 const ROUNDS_MAX: usize = 20_000;
+/// How long a daemon takes to hear what became of its devices, in nanoseconds.
+const SOON: u64 = 1_000_000_000;
 /// How long the shared extents are given, in nanoseconds: some times the longest deadline.
 const REST: u64 = 5_000_000_000;
 
@@ -18,6 +20,7 @@ impl World {
     /// Ends all faults, and sees that everything comes back.
     pub(crate) fn heal(&mut self) -> Checked {
         self.heals = true;
+        self.resets_in = None;
         self.begins_to_heal();
         self.trace.note("heals", [0; 4]);
         for kind in [
@@ -30,12 +33,17 @@ impl World {
         ] {
             for h in 0..self.machines.len() {
                 self.machines[h].armed = None;
+                self.machines[h].dies_leaving = false;
                 self.machines[h].failing_builds = 0;
                 self.machines[h].failing_copies = 0;
                 self.heal_one(h, kind)?;
             }
         }
         self.come_to_rest()?;
+        self.pass(SOON)?;
+        for h in 0..self.machines.len() {
+            self.groups_are_known(h)?;
+        }
         for h in 0..self.machines.len() {
             self.answer_all(h)?;
             self.heap_comes_to_rest(h)?;
@@ -43,6 +51,13 @@ impl World {
         }
         self.come_to_rest()?;
         self.groups_end()?;
+        self.groups_are_shared()?;
+        if self.mix.group_extents > 0 {
+            for h in 0..self.machines.len() {
+                self.end_all(h)?;
+            }
+            self.groups_end()?;
+        }
         self.shared.at_rest()?;
         self.lines.check()
     }

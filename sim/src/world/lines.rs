@@ -492,6 +492,11 @@ impl Lines {
         true
     }
 
+    /// The power of that device goes and comes at once.
+    pub(crate) fn device_cycles(&mut self) {
+        self.fail(Fault::MemdevCycles(self.private));
+    }
+
     /// Loses the line behind an address of a host. False where there is none.
     pub(crate) fn poison(&mut self, h: usize, address: u64) -> bool {
         let (memdev, tag, base) = if address >= GROUPS {

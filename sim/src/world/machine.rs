@@ -21,6 +21,7 @@ use super::words::{Leased, Words};
 use crate::oracle::books::Books;
 use crate::oracle::contents::Contents;
 use crate::oracle::members::Eras;
+use crate::oracle::waits::Waits;
 
 /// What a journal holds.
 pub(crate) type Durable = BTreeMap<(Table, u64), Record>;
@@ -260,8 +261,12 @@ pub(crate) struct Machine {
     pub(crate) watched: BTreeSet<BackingId>,
     /// Files of groups that are to go.
     pub(crate) leaving_files: VecDeque<BackingId>,
+    /// What its daemon waits for.
+    pub(crate) waits: Waits,
     /// How the next step of the daemon ends.
     pub(crate) armed: Option<Loss>,
+    /// Its daemon dies the next time that it leaves a group.
+    pub(crate) dies_leaving: bool,
     /// It goes through so many steps before that one.
     pub(crate) spared: u16,
     /// So many builds fail.
@@ -298,7 +303,9 @@ impl Machine {
             words: BTreeMap::new(),
             watched: BTreeSet::new(),
             leaving_files: VecDeque::new(),
+            waits: Waits::default(),
             armed: None,
+            dies_leaving: false,
             spared: 0,
             failing_builds: 0,
             failing_copies: 0,

@@ -330,7 +330,7 @@ impl World {
             return Ok(());
         };
         if let Place::Group(_, tag) = place {
-            return self.read_group(h, (tag, place), spot);
+            return self.read_group((h, pid), (tag, place), spot);
         }
         let machine = &self.machines[h];
         if held.slot.is_some() || !machine.is_current(spot, &held) {
@@ -358,7 +358,12 @@ impl World {
     }
 
     /// A holder reads a line of a group.
-    fn read_group(&mut self, h: usize, (tag, place): (GroupTag, Place), spot: Spot) -> Checked {
+    fn read_group(
+        &mut self,
+        (h, pid): (usize, u32),
+        (tag, place): (GroupTag, Place),
+        spot: Spot,
+    ) -> Checked {
         let Some(spot) = self.groups.spot(tag, spot.1, spot.2) else {
             return Ok(());
         };
@@ -377,8 +382,16 @@ impl World {
             found.unwrap_or(0),
         ];
         self.trace.note("group-load", numbers);
+        if self.groups.is_lost(tag) {
+            self.trace.reached("a group is read that was reset");
+        }
+        let machine = &self.machines[h];
+        let process = machine.processes.get(&pid);
+        let is_connected = process.is_some_and(|process| process.connected);
+        let is_told = is_connected && machine.engine.is_some();
+        self.groups.read((h, is_told), (tag, spot), found)?;
         let Some(maker) = self.groups.maker(tag).filter(|maker| *maker != h) else {
-            return self.groups.contents.read(spot, found).map(drop);
+            return Ok(());
         };
         if found.is_some_and(|found| found != 0) {
             self.trace.reached("a group is read on another host");
@@ -390,7 +403,7 @@ impl World {
             self.trace
                 .reached("a group is read that its maker has no more");
         }
-        self.groups.contents.read(spot, found).map(drop)
+        Ok(())
     }
 
     /// A line of a segment that a process holds.

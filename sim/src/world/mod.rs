@@ -1,12 +1,12 @@
 //! The world of a seed: hosts on a fabric, each with a daemon and processes, and time that passes
 //! only where it is told to.
 //!
-//! [`lines`]: the fabric. [`machine`]: a host. [`clocks`]: which time it has. [`daemon`]: how it
-//! steps, commits, performs, dies and starts. [`clients`], [`requests`]: processes, and what they
-//! ask. [`memory`]: what they read and write. [`words`], [`members`]: domains. [`heap`]: the heap
-//! of a host. [`shared`]: extents of several hosts. [`groups`]: groups that hosts share.
-//! [`faults`]: what goes wrong. [`heal`]: what must come of it once nothing does. [`exact`]: worlds
-//! in which everything is tried.
+//! [`lines`]: the fabric. [`machine`]: a host. [`clocks`]: which time it has. [`waits`]: how long
+//! its daemon waits. [`daemon`]: how it steps, commits, performs, dies and starts. [`clients`],
+//! [`requests`]: processes, and what they ask. [`memory`]: what they read and write. [`words`],
+//! [`members`]: domains. [`heap`]: the heap of a host. [`shared`]: extents of several hosts.
+//! [`groups`], [`joined`]: groups that hosts share. [`faults`]: what goes wrong. [`heal`]: what
+//! must come of it once nothing does. [`exact`]: worlds in which everything is tried.
 
 use std::collections::VecDeque;
 
@@ -28,6 +28,7 @@ mod faults;
 mod groups;
 mod heal;
 pub(crate) mod heap;
+mod joined;
 pub(crate) mod lines;
 pub(crate) mod machine;
 mod members;
@@ -35,6 +36,7 @@ mod memory;
 mod plans;
 mod requests;
 mod shared;
+mod waits;
 mod words;
 
 use clocks::Clock;
@@ -42,6 +44,7 @@ use exact::Doomed;
 pub(crate) use exact::{Noted, Start};
 use lines::Lines;
 use machine::{Held, Machine, Process};
+use plans::UNLISTED;
 use shared::Shared;
 
 /// After how many ops the whole fabric is looked at.
@@ -60,9 +63,13 @@ pub(crate) struct World {
     groups: Groups,
     /// Tags that somebody was told.
     told_tags: VecDeque<GroupTag>,
+    /// The group of which a line was lost last.
+    damaged_tag: Option<GroupTag>,
     marks: u64,
     pids: u32,
     is_device_gone: bool,
+    /// The device is reset after so many commands of stewards that join a group.
+    resets_in: Option<u16>,
     /// Nothing goes wrong any more.
     heals: bool,
     pub(crate) noted: Noted,
@@ -94,9 +101,11 @@ impl World {
             shared: Shared::new(mix.hosts, mix.shared_extents),
             groups: Groups::default(),
             told_tags: VecDeque::new(),
+            damaged_tag: None,
             marks: 0,
             pids: 100,
             is_device_gone: false,
+            resets_in: None,
             heals: false,
             noted: Noted::default(),
             doomed: None,
@@ -269,6 +278,7 @@ impl World {
             Kind::HeapUse | Kind::HeapTidy => process.hand.is_some(),
             Kind::Lease => held.any(|held| held.slot.is_some() && held.part.is_none()),
             Kind::Use | Kind::LetGo => !process.leased.is_empty(),
+            Kind::MakeGroup | Kind::Join => process.is_idle() && process.peer.uid < UNLISTED,
             Kind::WriteGroup => held.any(Held::may_be_sealed),
             Kind::SealGroup => process.is_idle() && held.any(Held::may_be_sealed),
             Kind::ReadGroup => held.any(|held| held.tag.is_some()),

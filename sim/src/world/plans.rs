@@ -19,6 +19,8 @@ pub(crate) const USERS: [(u32, &str); 5] = [
     (2_000, ""),
     (2_000, "x"),
 ];
+/// User ids from here on are of no configured tenant.
+pub(crate) const UNLISTED: u32 = 2_000;
 /// Every tenant there can be.
 pub(crate) const TENANTS: [&str; 5] = ["alpha", "beta", "gamma", "uid-2000", "uid-2000/x"];
 /// The tiers.
@@ -40,6 +42,8 @@ pub(crate) fn devices(mix: &Mix) -> Vec<&'static str> {
 }
 /// Names of segments; the first is that of one without.
 pub(crate) const NAMES: [&str; 4] = ["", "a", "b", "c"];
+/// Names of groups, half of which have none, and some one that others have as well.
+pub(crate) const GROUP_NAMES: [&str; 6] = ["", "", "", "g", "h", "a"];
 
 /// Extents of a chunk of a heap.
 pub(crate) const CHUNK_EXTENTS: u32 = 32;

@@ -8,8 +8,11 @@ use session::request::Body;
 
 use super::World;
 use super::heap;
-use super::plans::{NAMES, TENANTS, TIERS, bytes};
+use super::plans::{GROUP_NAMES, NAMES, TENANTS, TIERS, bytes};
 use crate::op::{Kind, Op};
+
+/// The longest that anybody waits for memory.
+pub(super) const WAIT_MOST_MS: u64 = 4_000;
 
 impl World {
     /// The request of an op of a process; nothing where the op is none that asks.
@@ -28,7 +31,10 @@ impl World {
             Kind::MakeGroup => Body::Create(self.make_group(c, d)?),
             Kind::Join => Body::Join(self.join_group(h, c, d)?),
             Kind::Open => {
-                let name = NAMES[1 + usize::from(c) % (NAMES.len() - 1)];
+                let names = NAMES.into_iter().chain(GROUP_NAMES);
+                let names = names.filter(|name| !name.is_empty());
+                let count = if self.mix.group_extents > 0 { 6 } else { 3 };
+                let name = names.clone().nth(usize::from(c) % count).unwrap_or("");
                 let name = match d % 4 {
                     0 => format!("{}:{name}", tenant(d / 4)),
                     _ => name.to_owned(),
@@ -112,7 +118,11 @@ impl World {
             }
             .into(),
             piece_bytes: bytes(u32::try_from(piece).unwrap_or(0)),
-            wait_ms: if rng.once_in(2) { rng.below(4_000) } else { 0 },
+            wait_ms: if rng.once_in(2) {
+                rng.below(WAIT_MOST_MS)
+            } else {
+                0
+            },
             coherence: None,
             align: if rng.once_in(4) {
                 bytes(1 << rng.below(5))
@@ -178,7 +188,7 @@ impl World {
         Some(id.number())
     }
 
-    fn writers_of(&self, h: usize, pid: u32, segment: u64) -> u64 {
+    pub(super) fn writers_of(&self, h: usize, pid: u32, segment: u64) -> u64 {
         let process = self.machines[h].processes.get(&pid);
         let id = SegmentId::new(segment);
         let held = process

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use fabric_emu::cci::dcd::UpdatedExtentList;
-use fabric_emu::cci::dcd_management::{InitiateReleaseRequest, ReferenceRequest, RemovalPolicy};
+use fabric_emu::cci::dcd_management::{
+    InitiateAddRequest, InitiateReleaseRequest, ReferenceRequest, RemovalPolicy, SelectionPolicy,
+};
 use fabric_emu::cci::{Request, Tag};
 use fabric_emu::id::LdId;
 use fabric_emu::memdev::Memdev;
 use fabric_emu::span::Span;
 use pool_core::{EXTENT_BYTES, GroupTag};
 
-use super::{GROUPS, Lines, NotNow, host};
+use super::{GROUP_REGION, GROUPS, Lines, NotNow, host};
 
 impl Lines {
     /// Where the region of groups begins, among the addresses of a logical device.
@@ -77,6 +79,19 @@ impl Lines {
             extents: None,
         });
         self.manage(self.private, &release).is_ok()
+    }
+
+    /// The manager offers a host a group that there is. False where it cannot.
+    pub(crate) fn offer_group(&mut self, h: usize, tag: GroupTag) -> bool {
+        let add = Request::InitiateAdd(InitiateAddRequest {
+            host_id: LdId(host(h).0),
+            selection_policy: SelectionPolicy::EnableSharedAccess,
+            region_number: GROUP_REGION,
+            length: 0,
+            tag: Tag(tag.bytes()),
+            extents: None,
+        });
+        self.manage(self.private, &add).is_ok()
     }
 
     /// The manager ends that a group is published.
