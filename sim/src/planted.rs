@@ -27,7 +27,7 @@ const fn bug(name: &'static str, seeds: u64) -> Bug {
 }
 
 /// Every bug that must be found.
-pub const BUGS: [Bug; 83] = [
+pub const BUGS: [Bug; 86] = [
     bug("cache.drops_what_was_written", 32),
     bug("capacity.frees_what_is_gone", 128),
     bug("capacity.grants_what_is_bad", 32),
@@ -37,6 +37,7 @@ pub const BUGS: [Bug; 83] = [
     bug("cell.helps_without_a_note", 128),
     bug("cell.publishes_before_it_links", 128),
     bug("chunks.claims_what_went", 128),
+    bug("chunks.gives_up_on_what_was_left", 128),
     bug("engine.does_it_again", 32),
     bug("engine.frees_before_proof", 32),
     bug("engine.journals_no_move", 32),
@@ -61,6 +62,7 @@ pub const BUGS: [Bug; 83] = [
     bug("group.takes_any_offer", 32),
     bug("group.takes_what_was_not_published", 128),
     bug("group.tells_what_is_to_be_left", 128),
+    bug("heap.is_set_up_before_its_tiers", 128),
     bug("host.a_span_to_a_deadline_wraps", 32),
     bug("host.any_copy_repairs", 32),
     bug("host.downgrade_keeps_the_write_right", 32),
@@ -103,6 +105,7 @@ pub const BUGS: [Bug; 83] = [
     bug("sim.hands_out_what_was_there", 32),
     bug("sim.keeps_lines_of_before", 128),
     bug("sim.keeps_stale_lines", 32),
+    bug("sim.keeps_what_it_did_not_open", 128),
     bug("sim.leaves_torn_lines", 128),
     bug("sim.says_of_nobody_that_it_is_gone", 32),
     bug("sim.seals_what_is_in_its_caches", 128),

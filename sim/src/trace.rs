@@ -141,7 +141,7 @@ impl Trace {
 }
 
 /// Everything rare that a long run has to reach: what never happened was not tested.
-pub const MARKS: [&str; 75] = [
+pub const MARKS: [&str; 80] = [
     "a request is repeated after a restart",
     "a stale request is refused",
     "a session that is over is refused",
@@ -217,4 +217,9 @@ pub const MARKS: [&str; 75] = [
     "what the manager did is not heard of",
     "a device is reset while a group is joined",
     "all hosts read a group when all is well",
+    "a member dies while it makes a heap",
+    "a heap that is half made is not opened",
+    "a heap in ruins is not opened",
+    "a heap is emptied at rest",
+    "what was left of a heap goes",
 ];

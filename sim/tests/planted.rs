@@ -4,7 +4,7 @@
 use sim::planted::{BUGS, Bug, find};
 
 /// All of them, by name.
-const NAMES: [&str; 83] = [
+const NAMES: [&str; 86] = [
     "cache.drops_what_was_written",
     "capacity.frees_what_is_gone",
     "capacity.grants_what_is_bad",
@@ -14,6 +14,7 @@ const NAMES: [&str; 83] = [
     "cell.helps_without_a_note",
     "cell.publishes_before_it_links",
     "chunks.claims_what_went",
+    "chunks.gives_up_on_what_was_left",
     "engine.does_it_again",
     "engine.frees_before_proof",
     "engine.journals_no_move",
@@ -38,6 +39,7 @@ const NAMES: [&str; 83] = [
     "group.takes_any_offer",
     "group.takes_what_was_not_published",
     "group.tells_what_is_to_be_left",
+    "heap.is_set_up_before_its_tiers",
     "host.a_span_to_a_deadline_wraps",
     "host.any_copy_repairs",
     "host.downgrade_keeps_the_write_right",
@@ -80,6 +82,7 @@ const NAMES: [&str; 83] = [
     "sim.hands_out_what_was_there",
     "sim.keeps_lines_of_before",
     "sim.keeps_stale_lines",
+    "sim.keeps_what_it_did_not_open",
     "sim.leaves_torn_lines",
     "sim.says_of_nobody_that_it_is_gone",
     "sim.seals_what_is_in_its_caches",
@@ -122,12 +125,14 @@ const NAMES: [&str; 83] = [
 /// Catches: pool.holds_before_it_marks, recover.leaves_what_is_between
 /// Catches: recover.sweeps_before_it_rolls
 /// Catches: sim.announces_nobody_again, sim.says_of_nobody_that_it_is_gone
-/// Catches: group.claims_in_memory_alone, group.ends_what_it_does_not_know
-/// Catches: group.is_joined_by_nobody, group.keeps_what_was_reset, group.serves_what_was_reset
-/// Catches: group.takes_any_offer, group.takes_what_was_not_published
-/// Catches: group.tells_what_is_to_be_left, pressure.gives_up_early
+/// Catches: chunks.gives_up_on_what_was_left, group.claims_in_memory_alone
+/// Catches: group.ends_what_it_does_not_know, group.is_joined_by_nobody
+/// Catches: group.keeps_what_was_reset, group.serves_what_was_reset, group.takes_any_offer
+/// Catches: group.takes_what_was_not_published, group.tells_what_is_to_be_left
+/// Catches: heap.is_set_up_before_its_tiers, pressure.gives_up_early
 /// Catches: pressure.waits_half_of_what_it_says, pressure.waits_twice_what_it_says
 /// Catches: recall.evicts_at_the_second_look, recover.waits_half_of_the_grace
+/// Catches: sim.keeps_what_it_did_not_open
 #[test]
 fn each_planted_bug_is_found_within_its_budget() {
     assert_eq!(BUGS.map(|bug| bug.name), NAMES);

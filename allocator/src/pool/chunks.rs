@@ -412,6 +412,12 @@ fn add_memory(
         return Ok(chunk);
     }
     crash_point!("heap.doomed_found");
+    if planted!("chunks.gives_up_on_what_was_left") {
+        ground.unmap(chunk);
+        return Err(HeapError::Map(super::ground::GroundError::new(
+            "it is left",
+        )));
+    }
     ground.remove(number, chunk).map_err(HeapError::Remove)?;
     ground.unmap(chunk);
     let chunk = add()?;

@@ -2,9 +2,9 @@
 
 use std::ptr::NonNull;
 
-use pool_core::crash_point;
 use pool_core::sync::Arc;
 use pool_core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use pool_core::{crash_point, planted};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::audit::{self, Audit, BlockInfo};
@@ -78,7 +78,7 @@ impl Cell {
 }
 
 impl PoolHeap {
-    /// Sets a new heap up, whose chunks are of `tiers`, each with its share of them. One with the
+    /// Sets a new heap up, or one whose maker died before it was set up, whose chunks are of `tiers`, each with its share of them. One with the
     /// share 0 has chunks where the others have no room.
     ///
     /// # Errors
@@ -98,11 +98,17 @@ impl PoolHeap {
             return Err(HeapError::SetUp);
         }
         control.id.store(ground.id(), Relaxed);
+        crash_point!("heap.id_stored");
+        if planted!("heap.is_set_up_before_its_tiers") {
+            control.set_up();
+        }
         for (tier, (name, share)) in control.tiers.iter().zip(tiers) {
             tier.name.write(name);
+            crash_point!("heap.tier_named");
             tier.share.store(u64::from(*share) + 1, Relaxed);
         }
         control.set_up();
+        crash_point!("heap.set_up");
         Self::open(ground)
     }
 

@@ -19,8 +19,10 @@
 //! A chunk whose segment ends otherwise than by the heap is zeros for everybody, and the heap is in
 //! ruins: it may answer as it likes, but neither panic nor reach beyond its memory, and those who
 //! have it leave it. A real process that loses a chunk sees zeros of its own. Once nobody has it an
-//! operator frees all that it was of, and it may be made anew. Where the domain ends, the control
-//! area is zeros: whoever still has the heap is told that it has ended.
+//! operator frees all that it was of, and it may be made anew; who tries to open it before is told
+//! by an error that it cannot. What its maker died over before it was a heap says so, and is made
+//! by another one, or cleared away. Where the domain ends, the control area is zeros: whoever still
+//! has the heap is told that it has ended.
 
 use std::collections::BTreeSet;
 
@@ -42,14 +44,15 @@ mod death;
 pub(crate) mod hand;
 mod looks;
 mod memory;
+mod opens;
 mod uses;
 
 use book::Book;
 pub(crate) use book::Wish;
 pub(crate) use death::POINTS;
-use death::{Doom, within};
+use death::{Doom, RARE, within};
 use hand::{Hand, Member};
-use memory::{CONTROLS, Memory, Standing};
+use memory::Memory;
 
 /// The user id of those who have the heap; nobody else can open it.
 pub(super) const UID: u32 = 1_000;
@@ -58,7 +61,7 @@ const LOOK_EVERY: u64 = 192;
 /// Acts of one op at most.
 const ACTS_MAX: u64 = 24;
 /// Deaths that wait for their points at most.
-const DOOMS_MAX: usize = 40;
+const DOOMS_MAX: usize = 60;
 /// And so many at most are to die by one fault.
 const DOOMED_MAX: u64 = 6;
 /// Acts after a death in which nobody dies: who comes is to do something first.
@@ -68,6 +71,8 @@ const SPARED: u64 = 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Whole,
+    /// Its maker died before it was one.
+    Unmade,
     /// A chunk is gone under it.
     Ruined,
     /// Somebody said that it ends.
@@ -81,6 +86,8 @@ struct Instance {
     members: Members,
     control: usize,
     state: State,
+    /// A chunk of its table is gone, and nobody has done anything since: nobody can open it.
+    is_torn: bool,
     blocks: Blocks,
     /// It is looked at as soon as nobody dead passes for one that lives.
     is_due: bool,
@@ -149,23 +156,26 @@ impl Heap {
 
     /// A segment has ended: what lay in it is zeros. Whether that ruins the heap.
     pub(crate) fn segment_ended(&mut self, segment: SegmentId) -> Checked<bool> {
-        let (at, bytes, was_used) = match &self.now {
+        let (at, bytes, was_used, is_torn) = match &self.now {
             Some(now) if now.domain == segment => {
                 let at = self.memory.control(now.control);
                 self.now = None;
                 lock(&self.book).leave_all();
-                (at, allocator::pool::CONTROL_BYTES, false)
+                (at, allocator::pool::CONTROL_BYTES, false, false)
             }
             _ => match lock(&self.book).ended(segment) {
-                Some((place, was_used)) => {
+                Some((place, was_used, is_torn)) => {
                     let at = self.memory.place(place);
-                    (at, allocator::pool::CHUNK_BYTES, was_used)
+                    (at, allocator::pool::CHUNK_BYTES, was_used, is_torn)
                 }
                 None => return Ok(false),
             },
         };
         if self.memory.empty(at, bytes).is_err() {
             return broken("a heap has its memory", "it cannot be emptied");
+        }
+        if let Some(now) = &mut self.now {
+            now.is_torn |= is_torn;
         }
         let whole = self.now.as_mut();
         let whole = whole.filter(|now| was_used && now.state == State::Whole);
@@ -303,84 +313,15 @@ impl World {
         Ok(())
     }
 
-    /// The process has the domain: it opens the heap in it, or makes it.
-    fn open_heap(&mut self, h: usize, pid: u32, domain: SegmentId) -> Checked {
-        let machine = &mut self.machines[h];
-        if machine.heap.is_none() {
-            machine.heap = Some(Heap::new()?);
-        }
-        let used = machine.processes.values();
-        let used = used.filter_map(|process| process.hand.as_ref());
-        let used: BTreeSet<usize> = used.map(|hand| hand.control).collect();
-        let process = machine.processes.get(&pid);
-        let held = process.and_then(|process| process.held.get(&domain));
-        let (Some(heap), Some(held)) = (&mut machine.heap, held) else {
-            return Ok(());
-        };
-        let (Some(slot), era) = (held.slot, held.era) else {
-            return Ok(());
-        };
-        let words = held.pieces.first().and_then(|id| machine.words.get(id));
-        let Some(words) = words else {
-            return broken("who has a slot lives", "its domain has no words");
-        };
-        let is_new = heap.now.as_ref().is_none_or(|now| now.domain != domain);
-        if is_new {
-            let control = (0..CONTROLS).map(|turn| (heap.heaps + turn) % CONTROLS);
-            let control = control.into_iter().find(|control| !used.contains(control));
-            heap.heaps += 1;
-            heap.now = Some(Instance {
-                domain,
-                members: words.members.clone(),
-                control: control.unwrap_or(0),
-                state: State::Whole,
-                blocks: Blocks::default(),
-                is_due: false,
-                looks_at: heap.acts + LOOK_EVERY,
-            });
-        }
-        let Some(now) = &heap.now else {
-            return Ok(());
-        };
-        let standing = Standing {
-            memory: Arc::clone(&heap.memory),
-            book: Arc::clone(&heap.book),
-            members: now.members.clone(),
-            domain,
-            control: now.control,
-            pid,
-            slot,
-            era,
-        };
-        let is_whole = now.state == State::Whole;
-        self.prepare(h, pid);
-        let opened = Hand::new(standing, is_new);
-        self.trace.note(
-            "heap-open",
-            [h as u64, pid.into(), domain.number(), u64::from(is_new)],
-        );
-        match opened {
-            Ok(hand) => {
-                let process = self.machines[h].processes.get_mut(&pid);
-                if let Some(process) = process {
-                    process.hand = Some(hand);
-                }
-                self.who_has_it(h);
-            }
-            Err(HeapError::Map(_)) => {}
-            Err(HeapError::Ended) if !is_whole => {}
-            Err(error) => return broken("a heap opens", error),
-        }
-        self.keep_wishes(h, pid);
-        self.ask(h, pid)
-    }
-
     /// A heap in ruins, or that has ended, is cleared away once nobody has it: whether it was to
     /// be.
     fn clears_away(&mut self, h: usize, c: u16) -> Checked<bool> {
         let state = self.instance(h).map(|now| now.state);
-        if state.is_none_or(|state| state == State::Whole) {
+        if state.is_none_or(|state| matches!(state, State::Whole | State::Unmade)) {
             return Ok(false);
+        }
+        if state == Some(State::Ruined) && c % 4 == 1 {
+            return Ok(false); // Somebody tries to open it.
         }
         if self.machines[h].hands().next().is_some() && !c.is_multiple_of(4) {
             return Ok(true);
@@ -444,7 +385,7 @@ impl World {
         let machine = &mut self.machines[h];
         let process = machine.processes.get_mut(&pid);
         let hand = process.and_then(|process| process.hand.take());
-        let (Some(mut hand), Some(heap)) = (hand, &mut machine.heap) else {
+        let (Some(mut hand), Some(heap)) = (hand, &machine.heap) else {
             return broken("a heap opens", "a process acts that has none");
         };
         let is_now = heap
@@ -456,19 +397,7 @@ impl World {
             "who has a slot lives",
             || format!("{pid} has the heap as {:?}, and is gone", hand.member),
         )?;
-        heap.acts += 1;
-        let is_spared = heap.acts < heap.spared_to;
-        let dooms = if is_spared {
-            Vec::new()
-        } else {
-            std::mem::take(&mut heap.doom)
-        };
-        let ended = within(dooms, || act(&mut hand));
-        if !is_spared {
-            heap.doom = ended.doom;
-        }
-        self.trace.passed(&ended.passed);
-        match ended.by {
+        match self.within_heap(h, || act(&mut hand)) {
             Ok(done) => {
                 let process = self.machines[h].processes.get_mut(&pid);
                 if let Some(process) = process {
@@ -478,20 +407,48 @@ impl World {
                 Ok(Some(done))
             }
             Err(point) => {
-                let index = POINTS.iter().position(|known| *known == point);
-                let index = index.map_or(u64::MAX, |index| index as u64);
-                self.trace
-                    .fault("heap-death", [h as u64, pid.into(), index, 0]);
-                self.trace.died(point);
-                heap.spared_to = heap.acts + SPARED;
-                lock(&heap.book).died();
+                if let Some(heap) = &self.machines[h].heap {
+                    lock(&heap.book).died(pid);
+                }
                 drop(hand);
-                self.mark_death(point);
-                self.keep_wishes(h, pid);
-                self.who_has_it(h);
+                self.died_in_heap(h, pid, point);
                 Ok(None)
             }
         }
+    }
+
+    /// Something is done to the heap within which its process may die: what it came to, or where
+    /// it died.
+    fn within_heap<T>(&mut self, h: usize, act: impl FnOnce() -> T) -> Result<T, &'static str> {
+        let Some(heap) = &mut self.machines[h].heap else {
+            return Ok(act());
+        };
+        heap.acts += 1;
+        // What is seldom passed is mostly passed just after a death: it spares nobody.
+        let is_spared = heap.acts < heap.spared_to;
+        let comes = |doom: &Doom| !is_spared || doom.point.is_some_and(|it| RARE.contains(&it));
+        let dooms = std::mem::take(&mut heap.doom);
+        let (dooms, later): (Vec<_>, Vec<_>) = dooms.into_iter().partition(comes);
+        let ended = within(dooms, act);
+        heap.doom = ended.doom;
+        heap.doom.extend(later);
+        self.trace.passed(&ended.passed);
+        ended.by
+    }
+
+    /// A process has died within what it did to the heap, and has nothing of it any more.
+    fn died_in_heap(&mut self, h: usize, pid: u32, point: &'static str) {
+        let index = POINTS.iter().position(|known| *known == point);
+        let index = index.map_or(u64::MAX, |index| index as u64);
+        self.trace
+            .fault("heap-death", [h as u64, pid.into(), index, 0]);
+        self.trace.died(point);
+        if let Some(heap) = &mut self.machines[h].heap {
+            heap.spared_to = heap.acts + SPARED;
+        }
+        self.mark_death(point);
+        self.keep_wishes(h, pid);
+        self.who_has_it(h);
     }
 
     fn mark_death(&mut self, point: &str) {

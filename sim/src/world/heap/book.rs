@@ -35,10 +35,38 @@ struct Place {
     is_added: bool,
     /// Who has given it back: it is freed, unless that process dies before it asks for it.
     given_back_by: Option<u32>,
-    /// Whoever added it died in that act, or it could not be mapped, and nobody has mapped it
-    /// since: it may be in no table.
-    is_left: bool,
+    /// Why it may be in no table, where nobody has mapped it since.
+    left: Option<Left>,
+    /// Somebody who had it died while he added or removed memory, since it was added last.
+    is_died_over: bool,
     is_over: bool,
+}
+
+/// Why a chunk may be in no table and stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Whoever added it died in that act.
+    DiedOver,
+    /// It could not be given back.
+    NotGiven,
+    /// Whoever was to add it, or to give it back for somebody who died, could not map it.
+    NotHad,
+}
+
+impl Place {
+    /// It may stay although it is in no table: somebody died over it, or it could not be given
+    /// back.
+    fn may_stay(&self) -> bool {
+        match self.left {
+            Some(Left::DiedOver | Left::NotGiven) => true,
+            Some(Left::NotHad) => self.is_died_over,
+            None => false,
+        }
+    }
+
+    fn leave(&mut self, why: Left) {
+        self.left = self.left.or(Some(why));
+    }
 }
 
 /// See the module.
@@ -69,12 +97,15 @@ impl Book {
     }
 
     /// The process that acts has died.
-    pub(crate) fn died(&mut self) {
+    pub(crate) fn died(&mut self, pid: u32) {
         for segment in self.adds.drain(..) {
             if let Some(place) = self.places.get_mut(&segment) {
-                place.is_left = true;
+                place.left = Some(Left::DiedOver);
             }
         }
+        let kept = self.places.values_mut();
+        let kept = kept.filter(|place| place.kept_by.contains(&pid));
+        kept.for_each(|place| place.is_died_over = true);
     }
 
     /// A process keeps a segment: its place, and whether it is new, and so has to be emptied.
@@ -93,7 +124,7 @@ impl Book {
         };
         let place = self.places.entry(segment).or_insert_with(new);
         place.kept_by.insert(pid);
-        (place.number, place.is_left) = (number, false);
+        (place.number, place.left) = (number, None);
         Some((place.index, !is_known))
     }
 
@@ -105,6 +136,7 @@ impl Book {
         };
         if let Some(place) = self.places.get_mut(segment) {
             (place.is_added, place.given_back_by) = (true, None);
+            place.is_died_over = false;
             self.adds.push(*segment);
         }
     }
@@ -153,7 +185,7 @@ impl Book {
     /// The segment at a place could not be given back: it is in no table.
     pub(crate) fn leave(&mut self, index: usize) {
         if let Some((_, place)) = self.at(index) {
-            place.is_left = true;
+            place.left = Some(Left::NotGiven);
         }
     }
 
@@ -161,14 +193,14 @@ impl Book {
     pub(crate) fn leave_number(&mut self, number: usize) {
         let places = self.places.values_mut();
         let of_it = places.filter(|place| place.number == number);
-        of_it.for_each(|place| place.is_left = true);
+        of_it.for_each(|place| place.leave(Left::NotHad));
     }
 
     /// The heap has ended: its chunks are in no table.
     pub(crate) fn leave_all(&mut self) {
         self.places
             .values_mut()
-            .for_each(|place| place.is_left = true);
+            .for_each(|place| place.left = Some(Left::DiedOver));
     }
 
     /// A process is gone, with its mappings.
@@ -180,11 +212,13 @@ impl Book {
     }
 
     /// A segment has ended: the place that it had, which is zeros from now on, and whether a heap
-    /// had memory in it.
-    pub(crate) fn ended(&mut self, segment: SegmentId) -> Option<(usize, bool)> {
+    /// had memory in it, and had it in its table for sure.
+    pub(crate) fn ended(&mut self, segment: SegmentId) -> Option<(usize, bool, bool)> {
         let place = self.places.get_mut(&segment)?;
         place.is_over = true;
-        let told = (place.index, place.is_added && place.given_back_by.is_none());
+        let was_used = place.is_added && place.given_back_by.is_none();
+        let is_known = place.left.is_none() && !place.is_died_over;
+        let told = (place.index, was_used, was_used && is_known);
         self.forget_unkept();
         Some(told)
     }
@@ -194,13 +228,29 @@ impl Book {
         self.places.retain(|_, place| is_kept(place));
     }
 
+    /// A process that has no heap keeps none of its memory: one that does, where there is one.
+    pub(crate) fn kept_by_others(&self, who_has_it: &[u32]) -> Option<u32> {
+        let keepers = self.places.values().flat_map(|place| &place.kept_by);
+        let mut others = keepers.filter(|pid| !who_has_it.contains(pid));
+        others.next().copied()
+    }
+
+    /// The segment that stays under a number, in no table.
+    pub(crate) fn left_under(&self, number: usize) -> Option<SegmentId> {
+        let mut places = self.places.iter();
+        let found = places.find(|(_, place)| {
+            place.number == number && place.is_added && !place.is_over && place.may_stay()
+        });
+        found.map(|(segment, _)| *segment)
+    }
+
     /// Whether any segment is a chunk in the table of a heap now, or was given back by a process,
     /// and is there.
     pub(crate) fn has_chunks(&self, pid: u32) -> bool {
         let mut places = self
             .places
             .values()
-            .filter(|place| !place.is_over && !place.is_left);
+            .filter(|place| !place.is_over && !place.may_stay());
         places.any(|place| place.is_added && place.given_back_by.is_none_or(|by| by == pid))
     }
 }

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use pool_core::rng::Rng;
 
 /// Every crash point of the pool heap.
-pub(crate) const POINTS: [&str; 46] = [
+pub(crate) const POINTS: [&str; 49] = [
     "heap.cell_changed",
     "heap.cell_marked",
     "heap.chunk_added",
@@ -33,6 +33,7 @@ pub(crate) const POINTS: [&str; 46] = [
     "heap.freed_pending",
     "heap.held_put_back",
     "heap.help_noted",
+    "heap.id_stored",
     "heap.intent_begun",
     "heap.intent_ended",
     "heap.linked",
@@ -47,6 +48,7 @@ pub(crate) const POINTS: [&str; 46] = [
     "heap.run_freeing",
     "heap.run_kept",
     "heap.run_made",
+    "heap.set_up",
     "heap.slab_adopted",
     "heap.slab_claimed",
     "heap.slab_freeing",
@@ -59,6 +61,7 @@ pub(crate) const POINTS: [&str; 46] = [
     "heap.swept_word",
     "heap.tail_released",
     "heap.tails_released",
+    "heap.tier_named",
     "heap.told",
     "heap.word_held",
     "heap.word_marked",
@@ -77,6 +80,10 @@ pub(crate) const RARE: [&str; 10] = [
     "heap.slab_kept",
     "heap.slab_left",
 ];
+
+/// Those while a heap is made; after the last one it is made.
+pub(crate) const OF_MAKING: [&str; 3] = ["heap.id_stored", "heap.tier_named", IS_MADE];
+pub(crate) const IS_MADE: &str = "heap.set_up";
 
 /// Those of what is done to roots, which others find and go on with.
 pub(crate) const OF_CELLS: [&str; 6] = [
@@ -98,6 +105,13 @@ pub(crate) struct Doom {
 }
 
 impl Doom {
+    /// One of whoever makes a heap.
+    pub(crate) fn of_making(rng: &mut Rng) -> Self {
+        let drawn = usize::try_from(rng.below(OF_MAKING.len() as u64)).unwrap_or(0);
+        let point = OF_MAKING.get(drawn).copied();
+        Self { point, nth: 1 }
+    }
+
     /// One by chance.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut one_of = |points: &[&'static str]| {
@@ -217,7 +231,7 @@ mod tests {
         points_in(&source, &mut found);
         let known: BTreeSet<String> = POINTS.into_iter().map(str::to_owned).collect();
         assert_eq!(found, known);
-        let some = RARE.iter().chain(&OF_CELLS);
+        let some = RARE.iter().chain(&OF_CELLS).chain(&OF_MAKING);
         assert!(some.into_iter().all(|point| POINTS.contains(point)));
     }
 }

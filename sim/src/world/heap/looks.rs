@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use pool_core::sync::lock;
+use pool_daemon::engine::command::Operation;
+
 use super::super::World;
+use super::super::plans::{CHUNK_EXTENTS, bytes};
 use super::hand::{Hand, ROOTS};
 use super::{LOOK_EVERY, State, may_have};
 use crate::broken::{Checked, broken, holds};
@@ -84,11 +88,25 @@ impl World {
         };
         now.blocks.compare(&found, is_exact)?;
         self.contents_are_there(h, pid)?;
+        self.nobody_else_keeps_any(h)?;
         self.trace.note(
             "heap-look",
             [h as u64, found.len() as u64, u64::from(is_exact), 0],
         );
         Ok(is_exact)
+    }
+
+    /// Who has no heap, as one that could not open it, has nothing of it mapped.
+    fn nobody_else_keeps_any(&self, h: usize) -> Checked {
+        let machine = &self.machines[h];
+        let all = machine.processes.iter();
+        let have = all.filter(|(_, process)| process.hand.is_some());
+        let have: Vec<u32> = have.map(|(pid, _)| *pid).collect();
+        let heap = machine.heap.as_ref();
+        let other = heap.and_then(|heap| lock(&heap.book).kept_by_others(&have));
+        holds(other.is_none(), "who has no heap keeps none of it", || {
+            format!("{other:?} does, and {have:?} have it")
+        })
     }
 
     fn contents_are_there(&self, h: usize, pid: u32) -> Checked {
@@ -175,6 +193,16 @@ impl World {
                 format!("{after:?} blocks are left")
             })?;
         }
+        let audit = self.does(h, pid, |hand| hand.audit(), |_, _| {})?;
+        self.gives_all_back(h, pid)?;
+        if audit.is_some_and(|audit| audit.chunks > 0) {
+            self.trace.reached("a heap is emptied at rest");
+        }
+        self.what_was_left_goes(h, pid)
+    }
+
+    /// Of a heap without blocks all chunks go back, but for those that may stay.
+    fn gives_all_back(&mut self, h: usize, pid: u32) -> Checked {
         let end = |hand: &mut Hand| {
             hand.rest()?;
             hand.end_thread(0);
@@ -188,7 +216,7 @@ impl World {
             self.settle(h)?;
         }
         let heap = self.machines[h].heap.as_ref();
-        let has_chunks = heap.is_some_and(|heap| pool_core::sync::lock(&heap.book).has_chunks(pid));
+        let has_chunks = heap.is_some_and(|heap| lock(&heap.book).has_chunks(pid));
         let audit = self.does(h, pid, |hand| hand.audit(), |_, _| {})?;
         let is_empty = audit.as_ref().is_some_and(|audit| audit.chunks == 0);
         holds(
@@ -196,5 +224,43 @@ impl World {
             "all of a heap is given back",
             || format!("{audit:?}, {:?}", self.machines[h].heap),
         )
+    }
+
+    /// The chunk that stays under the number that is used first goes when that is used anew.
+    fn what_was_left_goes(&mut self, h: usize, pid: u32) -> Checked {
+        let left = |world: &Self| {
+            let heap = world.machines[h].heap.as_ref();
+            heap.and_then(|heap| lock(&heap.book).left_under(0))
+        };
+        let Some(segment) = left(self) else {
+            return Ok(());
+        };
+        // No operator has taken the room for it away.
+        let all = bytes(CHUNK_EXTENTS * self.mix.heap_chunks);
+        self.operate(h, Operation::Activate("h0".to_owned()))?;
+        self.operate(h, Operation::Resize("h0".to_owned(), all))?;
+        let mut block = None;
+        for _ in 0..TRIES {
+            self.ask_for_chunks(h, pid)?;
+            block = self.does(h, pid, |hand| hand.allocate(0, 64), |_, _| {})?;
+            if block.is_some() {
+                break;
+            }
+            self.ask(h, pid)?;
+            self.settle(h)?;
+            for pick in 0..4 {
+                self.prove(h, pick)?; // What was given back is there again.
+            }
+        }
+        let rule = "what was left goes when its number is used anew";
+        let Some(at) = block else {
+            return broken(rule, format_args!("{segment} keeps its number from use"));
+        };
+        self.does(h, pid, |hand| hand.free(0, at), |_, _| {})?;
+        self.gives_all_back(h, pid)?;
+        self.trace.reached("what was left of a heap goes");
+        holds(left(self) != Some(segment), rule, || {
+            format!("{segment} is there still")
+        })
     }
 }

@@ -96,6 +96,12 @@ impl World {
     pub(super) fn use_heap(&mut self, h: usize, pid: u32, (c, d): (u16, u16)) -> Checked {
         match self.state_of(h, pid) {
             State::Ended => return self.hears_of_the_end(h, pid),
+            State::Unmade => {
+                return broken(
+                    "what is no heap is not opened",
+                    format_args!("{pid} has it"),
+                );
+            }
             State::Ruined => return self.in_ruins(h, pid, (c, d)),
             State::Whole => {}
         }
@@ -513,6 +519,9 @@ impl World {
             _ => hand.recover().map(drop),
         })?;
         self.trace.reached("a heap in ruins is used");
+        if let Some(now) = self.instance(h) {
+            now.is_torn = false; // What is gone may be in no table any more.
+        }
         match done {
             None => return self.ends_in_act(h, pid),
             Some(_) if !d.is_multiple_of(3) => return Ok(()),
