@@ -4,7 +4,7 @@
 use sim::planted::{BUGS, Bug, find};
 
 /// All of them, by name.
-const NAMES: [&str; 86] = [
+const NAMES: [&str; 83] = [
     "cache.drops_what_was_written",
     "capacity.frees_what_is_gone",
     "capacity.grants_what_is_bad",
@@ -26,7 +26,6 @@ const NAMES: [&str; 86] = [
     "frames.frees_the_head_first",
     "frames.hides_what_it_gives_up",
     "frames.keeps_what_it_gives_up",
-    "group.claims_in_memory_alone",
     "group.ends_what_it_does_not_know",
     "group.goes_while_somebody_has_it",
     "group.is_joined_by_nobody",
@@ -37,8 +36,6 @@ const NAMES: [&str; 86] = [
     "group.serves_what_was_reset",
     "group.stays_published",
     "group.takes_any_offer",
-    "group.takes_what_was_not_published",
-    "group.tells_what_is_to_be_left",
     "heap.is_set_up_before_its_tiers",
     "host.a_span_to_a_deadline_wraps",
     "host.any_copy_repairs",
@@ -125,11 +122,9 @@ const NAMES: [&str; 86] = [
 /// Catches: pool.holds_before_it_marks, recover.leaves_what_is_between
 /// Catches: recover.sweeps_before_it_rolls
 /// Catches: sim.announces_nobody_again, sim.says_of_nobody_that_it_is_gone
-/// Catches: chunks.gives_up_on_what_was_left, group.claims_in_memory_alone
-/// Catches: group.ends_what_it_does_not_know, group.is_joined_by_nobody
-/// Catches: group.keeps_what_was_reset, group.serves_what_was_reset, group.takes_any_offer
-/// Catches: group.takes_what_was_not_published, group.tells_what_is_to_be_left
-/// Catches: heap.is_set_up_before_its_tiers, pressure.gives_up_early
+/// Catches: chunks.gives_up_on_what_was_left, group.ends_what_it_does_not_know
+/// Catches: group.is_joined_by_nobody, group.keeps_what_was_reset, group.serves_what_was_reset
+/// Catches: group.takes_any_offer, heap.is_set_up_before_its_tiers, pressure.gives_up_early
 /// Catches: pressure.waits_half_of_what_it_says, pressure.waits_twice_what_it_says
 /// Catches: recall.evicts_at_the_second_look, recover.waits_half_of_the_grace
 /// Catches: sim.keeps_what_it_did_not_open
