@@ -78,8 +78,9 @@ impl Cell {
 }
 
 impl PoolHeap {
-    /// Sets a new heap up, or one whose maker died before it was set up, whose chunks are of `tiers`, each with its share of them. One with the
-    /// share 0 has chunks where the others have no room.
+    /// Sets a new heap up, or one whose maker died before it was set up, whose chunks are of
+    /// `tiers`, each with its share of them. One with the share 0 has chunks where the others have
+    /// no room.
     ///
     /// # Errors
     /// [`HeapError::Tiers`], [`HeapError::Name`], [`HeapError::SetUp`].

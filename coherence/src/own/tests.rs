@@ -206,7 +206,7 @@ fn a_word_that_no_change_leads_to_is_corrupt() {
 #[cfg(not(loom))]
 #[test]
 fn a_word_of_nothing_but_ones_is_none() {
-    let pulled = u64::from_ne_bytes([pool_core::mem::PULLED; 8]);
+    let pulled = u64::from_le_bytes([pool_core::mem::PULLED; 8]);
     assert_eq!(
         Own::judge(pulled),
         Err(CorruptWord {

@@ -153,8 +153,14 @@ fn write(segment: &Segment, owner: u64, turn: u64) -> anyhow::Result<()> {
 
 /// The turn whose contents a segment has; nothing where its owner writes just now.
 fn whole(segment: &Segment, owner: u64) -> anyhow::Result<Option<u64>> {
-    use pool_core::sync::atomic::Ordering::SeqCst;
-    let stamp = || anyhow::Ok(segment.atomic_u64(Bytes::ZERO)?.load(SeqCst)?);
+    use pool_core::sync::atomic::{Ordering::SeqCst, fence};
+    // A reader has no word to load from, so what it reads is kept in order by fences.
+    let stamp = || {
+        fence(SeqCst);
+        let stamp = segment.view::<u64>(Bytes::ZERO, 1)?.get(0)?;
+        fence(SeqCst);
+        anyhow::Ok(stamp)
+    };
     let before = stamp()?;
     let mut words = vec![0; WORDS];
     segment
