@@ -41,6 +41,7 @@ pub(crate) fn plan(extents: u32) -> Plan {
             numa_node: None,
             dynamic: false,
             shared: None,
+            whole: false,
         }],
         tenancy: Tenancy {
             tenants: Vec::new(),

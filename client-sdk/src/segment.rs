@@ -3,6 +3,7 @@
 use pool_core::clock::Deadline;
 use pool_core::mem::Access;
 use pool_core::sync::Arc;
+use pool_core::sync::atomic::AtomicU64;
 use pool_core::{Bytes, GroupTag, Incarnation, PoolAddr, SegmentId};
 use pool_proto::session::v1::{self as session, request};
 
@@ -13,7 +14,7 @@ use crate::held::Fate;
 use crate::info::PieceInfo;
 use crate::pool::Life;
 use crate::table::{Errand, HeldRef};
-use crate::view::{Element, View, ViewMut};
+use crate::view::{Element, View, ViewMut, bytes_of};
 use crate::wire::{self, Answer};
 
 /// Whether a segment may be ended under others who hold it.
@@ -204,6 +205,18 @@ impl Segment {
     pub fn atomic_u64(&self, offset: Bytes) -> Result<SharedU64<'_>, AccessError> {
         self.check_writable()?;
         SharedU64::new(&self.held, offset)
+    }
+
+    /// The `count` words from `offset`, for what is laid out as words that several processes or
+    /// hosts change, as the board of hosts that have one device is. As with [`Segment::as_ptr`],
+    /// whoever loads them is not told that the segment was taken away, and finds zeros then.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn words(&self, offset: Bytes, count: usize) -> Result<&[AtomicU64], AccessError> {
+        self.check_writable()?;
+        self.held.check(offset.get(), bytes_of::<u64>(count))?;
+        Ok(self.held.mapped().atomics_u64(offset, count)?)
     }
 
     fn check_writable(&self) -> Result<(), AccessError> {

@@ -183,6 +183,13 @@ impl Sysfs {
         self.dax(device)?.write("size", "0")
     }
 
+    /// Whether a driver is there, which takes new dax devices.
+    #[must_use]
+    pub fn has_driver(&self, driver: DaxDriver) -> bool {
+        let drivers = self.path("sys/bus/dax/drivers");
+        drivers.join(driver.name()).is_dir()
+    }
+
     /// Puts the memory of a dax device that `kmem` has online, where all of it can be moved.
     ///
     /// # Errors

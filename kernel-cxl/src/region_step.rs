@@ -170,8 +170,7 @@ impl Sysfs {
     /// [`ChangeError::NotMovable`] where `kmem` would take it at once and never give it back. What
     /// the kernel refused; what was done before is undone then.
     pub fn create_region(&self, plan: &RegionPlan) -> Result<String, ChangeError> {
-        let kmem = self.path("sys/bus/dax/drivers");
-        if kmem.join(DaxDriver::Kmem.name()).is_dir() {
+        if self.has_driver(DaxDriver::Kmem) {
             self.check_movable()?;
         }
         let name = self.next_region(plan)?;

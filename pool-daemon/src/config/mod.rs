@@ -169,6 +169,9 @@ pub struct CxlSource {
     pub mode: CxlMode,
     /// How large it is.
     pub size: Bytes,
+    /// Other hosts have the same memory: it is one segment or none, and is never zeroed. With
+    /// [`CxlMode::DevDax`] only.
+    pub shared: bool,
 }
 
 /// What becomes of a region of CXL memory.

@@ -39,8 +39,10 @@ pub(super) fn plan(
     check.groups()?;
     check.mailboxes()?;
     check.regions()?;
+    check.wholes()?;
     check.window(&totals)?;
     let default_quotas = check.tenancy(&totals)?;
+    check.one_tenant(&default_quotas)?;
     let plan = Plan {
         window: config.window,
         tiers: tiers.into_iter().map(|name| TierPlan { name }).collect(),
@@ -84,7 +86,13 @@ fn device_plan(device: &Device) -> DevicePlan {
         numa_node,
         dynamic: matches!(device.kind, DeviceKind::Fabric(_) | DeviceKind::Cxl(_)),
         shared,
+        whole: is_whole(&device.kind),
     }
+}
+
+/// Whether other hosts have the same memory.
+const fn is_whole(kind: &DeviceKind) -> bool {
+    matches!(kind, DeviceKind::Cxl(source) if source.shared)
 }
 
 fn device_spec(device: &Device) -> DeviceSpec {
@@ -235,6 +243,53 @@ impl Check<'_> {
                 let allowed = format!("others than device {} has", other.name);
                 let key = format!("device[{index}].serials");
                 return Err(self.refused(key, format!("{serials:x?}"), allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// That a device whose memory other hosts have is the only one of its tier: whoever asks for
+    /// memory there is to have just that.
+    fn wholes(&self) -> Result<(), ConfigError> {
+        for (index, device) in self.devices.iter().enumerate() {
+            let mut others = self.devices.iter().filter(|it| it.name != device.name);
+            let other = others.find(|other| other.tier == device.tier);
+            if let Some(other) = other.filter(|_| is_whole(&device.kind)) {
+                let allowed = format!("a tier of its own, without device {}", other.name);
+                let key = format!("device[{index}].tier");
+                return Err(self.refused(key, &device.tier, allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// That one tenant alone may ever have memory that other hosts have as well: nobody zeroes it.
+    fn one_tenant(&self, defaults: &BTreeMap<String, Quota>) -> Result<(), ConfigError> {
+        let none = |quota: &Quota| {
+            matches!(quota.limit, Amount::Percent(0)) || quota.limit == Amount::Bytes(Bytes::ZERO)
+        };
+        let wholes = self.devices.iter().filter(|it| is_whole(&it.kind));
+        for tier in wholes.map(|device| &device.tier) {
+            let others = self.config.default_tenant.admit_unlisted;
+            if others && defaults.get(tier).is_some_and(|quota| !none(quota)) {
+                let key = format!("default_tenant.quota.{tier}.limit");
+                let allowed = "0: other hosts have that memory, which nobody zeroes, so that it is \
+                               for one [[tenant]] alone";
+                return Err(self.refused(key, "100 %", allowed.to_owned()));
+            }
+            let tenants = self.config.tenants.iter().enumerate();
+            let mut having = tenants.filter(|(_, tenant)| {
+                let quota = tenant.quotas.get(tier);
+                quota.is_some_and(|quota| !none(quota))
+            });
+            let first = having.next();
+            if let (Some((_, first)), Some((index, second))) = (first, having.next()) {
+                let key = format!("tenant[{index}].quota.{tier}.limit");
+                let allowed = format!(
+                    "0: other hosts have that memory, which nobody zeroes, and tenant {} has it",
+                    first.name
+                );
+                return Err(self.refused(key, &second.name, allowed));
             }
         }
         Ok(())

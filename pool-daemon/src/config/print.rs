@@ -206,6 +206,9 @@ impl Printer {
         let serials = source.serials.iter().map(|serial| format!("{serial:#x}"));
         let serials = serials.collect::<Vec<_>>().join(", ");
         self.set("serials", format!("[{serials}]"));
+        if source.mode == CxlMode::DevDax {
+            self.set("shared", source.shared);
+        }
     }
 
     fn fabric(&mut self, source: &FabricSource) {

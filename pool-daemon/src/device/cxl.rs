@@ -79,7 +79,10 @@ pub fn open(source: &CxlSource) -> Result<(Arc<dyn Device>, Arc<CxlRegion>), Set
     }
     let shared = Arc::clone(&region);
     let device: Arc<dyn Device> = match source.mode {
-        CxlMode::DevDax => Arc::new(DaxDevice::of(shared)),
+        CxlMode::DevDax => {
+            let of_hosts = source.shared.then_some(source.size);
+            Arc::new(DaxDevice::of(shared, of_hosts))
+        }
         CxlMode::Kmem => Arc::new(KmemDevice::of(shared)),
     };
     Ok((device, region))
@@ -213,6 +216,10 @@ impl CxlRegion {
                 });
             }
             return Ok((region.name.clone(), false));
+        }
+        // It makes memory of a node of each new dax device, and would write to it at once.
+        if source.shared && sysfs.has_driver(DaxDriver::Kmem) {
+            return Err(SetupError::KmemIsThere);
         }
         let new = NewRegion {
             serials: source.serials.clone(),

@@ -18,6 +18,12 @@
 //! The kernel ends each mapping, and the slices with their region: files of it lead nowhere, and
 //! there is nothing left to be taken away.
 //!
+//! # Memory that other hosts have
+//! (The option `shared`.) What is built is one file of the whole region, so that an offset in it is
+//! an offset of the device, for every host. It is not zeroed: others may use it now, and what they
+//! left is what the next one goes on with. So nobody gets a part of it, and whoever gets it finds
+//! what was there. It ends as any other file does, with its contents as they are.
+//!
 //! # After a death of the daemon
 //! Slices stay. One is known by the inode of its file, which the journal has; one that no row names
 //! is taken away at the next start.
@@ -51,6 +57,8 @@ pub struct DaxDevice {
     owner: Owner,
     /// Two at once would take each other's name for theirs.
     cutting: Mutex<()>,
+    /// How large it is, where other hosts have the same memory.
+    of_hosts: Option<Bytes>,
 }
 
 /// A region, and what it is cut into.
@@ -60,14 +68,30 @@ struct Cut {
 }
 
 impl DaxDevice {
-    /// A device that cuts files from a region.
+    /// A device that cuts files from a region, or has all of it for one, where other hosts have
+    /// the same memory: so much.
     #[must_use]
-    pub(super) fn of(region: Arc<CxlRegion>) -> Self {
+    pub(super) fn of(region: Arc<CxlRegion>, of_hosts: Option<Bytes>) -> Self {
         Self {
             owner: Owner::of(region.serials()),
             region,
             cutting: Mutex::new(()),
+            of_hosts,
         }
+    }
+
+    /// # Errors
+    /// Where other hosts have the memory, and it is not all of it that is asked for.
+    fn is_allowed(&self, place: Place<'_>) -> Result<(), WorldError> {
+        let Some(whole) = self.of_hosts else {
+            return Ok(());
+        };
+        let is_all = matches!(&addresses(0, place.runs)[..], [all] if *all == (0..whole.get()));
+        if is_all && place.bytes == whole {
+            return Ok(());
+        }
+        let (call, errno) = ("build a part of a shared device", Errno::EINVAL as i32);
+        Err(WorldError::Os { call, errno })
     }
 
     fn cut(&self, taken: &Taken, runs: &[Run]) -> Result<String, ChangeError> {
@@ -119,10 +143,12 @@ impl DaxDevice {
         WorldError::Withdrawn
     }
 
-    /// The file of a slice, zeroed.
+    /// The file of a slice, zeroed unless other hosts have that memory.
     fn file_of(&self, name: &str, bytes: Bytes) -> Result<NewFile, WorldError> {
         let file = open_slice(name)?;
-        Mapping::of(file.as_fd(), bytes)?.zero()?;
+        if self.of_hosts.is_none() {
+            Mapping::of(file.as_fd(), bytes)?.zero()?;
+        }
         let identity = sys::status(file.as_fd())?.identity;
         Ok(NewFile {
             file,
@@ -195,6 +221,7 @@ impl Device for DaxDevice {
         place: Place<'_>,
         _shareable: bool,
     ) -> Result<NewFile, WorldError> {
+        self.is_allowed(place)?;
         let taken = self.region.taken().ok_or(WorldError::Withdrawn)?;
         let name = self.cut(&taken, place.runs);
         let name = name.map_err(|error| self.told(&error))?;

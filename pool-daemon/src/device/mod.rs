@@ -274,6 +274,13 @@ pub enum SetupError {
         /// Its driver.
         driver: String,
     },
+    /// A region of memory that other hosts have is not made while the driver `kmem` is there: it
+    /// would take the region and write to it at once. Unload it, `modprobe -r kmem`.
+    #[error(
+        "the driver kmem would write to a new region, whose memory other hosts have: unload it \
+         first, or make the region without it"
+    )]
+    KmemIsThere,
     /// Another daemon has the region. Stop it, or name other devices.
     #[error("another daemon has {region}: stop it, or name other devices")]
     RegionTaken {

@@ -405,6 +405,7 @@ mod tests {
             numa_node: None,
             dynamic: false,
             shared: None,
+            whole: false,
         };
         Device::new(DeviceId::FIRST, plan, 0)
     }

@@ -55,7 +55,7 @@ impl Wanted {
     }
 
     /// It has one size, one piece, and no units.
-    pub(super) fn may_be_a_group(&self) -> bool {
+    pub(super) fn has_one_file(&self) -> bool {
         self.capacity == self.extents && self.piece_max == 0 && self.domain.is_none()
     }
 }
@@ -86,6 +86,7 @@ impl Engine {
         ask: session::Create,
     ) -> Result<(), Refusal> {
         let wanted = self.wanted(client, &ask)?;
+        self.is_whole_where_it_must_be(&wanted)?;
         if let Some(device) = self.device_of_groups(wanted.tier) {
             return self.make_group((client, request_id), device, &wanted);
         }
@@ -383,6 +384,7 @@ impl Engine {
         self.not_busy(id)?;
         self.not_a_domain(id)?;
         self.not_a_group(id)?;
+        self.not_of_hosts(id)?;
         self.all_present(id)?;
         let wanted = self.extents_of("bytes", bytes)?;
         let segment = self.segment(id)?;

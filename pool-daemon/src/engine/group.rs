@@ -68,7 +68,7 @@ impl Engine {
         on: DeviceId,
         wanted: &Wanted,
     ) -> Result<(), Refusal> {
-        if !wanted.may_be_a_group() {
+        if !wanted.has_one_file() {
             return Err(Refusal::Malformed(
                 "a group that hosts share keeps its size and is no domain: leave out \
                  capacity_bytes, piece_bytes and coherence, or use another tier",

@@ -66,6 +66,7 @@ mod tenancy;
 mod view;
 mod waited_for;
 pub mod waits;
+mod whole;
 
 #[cfg(test)]
 mod tests;

@@ -129,6 +129,9 @@ impl Engine {
                  configuration, or drain it",
             ));
         }
+        if device.plan.whole {
+            return Err(Refusal::NotPermitted(super::whole::IS_WHOLE));
+        }
         // What the window cannot address could never be granted.
         let others = self
             .devices

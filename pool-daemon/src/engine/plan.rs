@@ -60,6 +60,9 @@ pub struct DevicePlan {
     /// addresses of groups, 0 to [`GROUP_PARTS`] - 1. Such a device is dynamic, and the only one of
     /// its tier.
     pub shared: Option<u8>,
+    /// Other hosts have the same memory under the same offsets: it is one segment or none, and the
+    /// daemon never touches its contents. Such a device is the only one of its tier.
+    pub whole: bool,
 }
 
 /// Hosts that may make groups: the upper half of the window is parted among them.

@@ -49,6 +49,8 @@ impl Engine {
         };
         self.not_a_domain(id)?;
         self.not_a_group(id)?;
+        self.not_of_hosts(id)?;
+        self.takes_contents(tier)?;
         self.is_reached(id)?;
         self.not_damaged(id)?;
         self.only_writer(id, asker.map(|(client, _)| client), dropped)?;

@@ -31,6 +31,7 @@ impl Engine {
         self.not_sealed(id)?;
         self.not_busy(id)?;
         self.not_a_domain(id)?;
+        self.not_of_hosts(id)?;
         self.all_present(id)?;
         self.nobody_else_writes(client, id)?;
         if self.segment(id)?.writers != ask.writers && !planted!("seal.forgets_who_wrote") {

@@ -22,6 +22,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let id = self.owned(client, ask.segment_id)?;
         self.not_busy(id)?;
+        self.not_of_hosts(id)?;
         let access = Access::try_from(ask.access).unwrap_or_default();
         if access == Access::Unspecified {
             return Err(Refusal::Malformed("access is none of the known ones"));

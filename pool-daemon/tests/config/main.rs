@@ -444,6 +444,7 @@ fn cxl_memory_is_known_by_the_serial_numbers_of_its_devices() {
             serials: serials.to_vec(),
             mode,
             size: Bytes::new(mib << 20),
+            shared: false,
         })
     };
     let first = source(&[0xffff_ffff_0000_00a0], CxlMode::DevDax, 512);
@@ -452,6 +453,37 @@ fn cxl_memory_is_known_by_the_serial_numbers_of_its_devices() {
     let kinds: Vec<_> = plan.devices.iter().map(|it| (it.kind, it.sealed)).collect();
     assert_eq!(kinds, [("devdax", true), ("kmem", true)]);
     reads_as_printed(&config);
+}
+
+/// One tenant, and nobody else, has what other hosts have as well.
+const OF_HOSTS: &str = "[[tier]]\nname = \"hosts\"\n\
+                        [[device]]\nname = \"a\"\ntier = \"hosts\"\nkind = \"devdax\"\n\
+                        serials = [0xa0]\nsize = \"512 MiB\"\nshared = true\n\
+                        [[tenant]]\nname = \"one\"\nuids = [7]\n\
+                        [tenant.quota.hosts]\nlimit = \"100 %\"\n";
+
+#[test]
+fn memory_that_other_hosts_have_is_for_one_tenant_alone() {
+    let nobody = "[default_tenant.quota.hosts]\nlimit = \"0 %\"\n";
+    let unlisted = "[default_tenant]\nadmit_unlisted = false\n";
+    let machine = Machine::probe().unwrap();
+    for others in [nobody, unlisted] {
+        let config = Config::parse("t.toml", &format!("{OF_HOSTS}{others}")).unwrap();
+        let (plan, specs) = config.plan(&machine).unwrap();
+        assert!(plan.devices[0].whole);
+        assert!(matches!(&specs[0], DeviceSpec::Cxl(source) if source.shared));
+        reads_as_printed(&config);
+    }
+    let second = "[[tenant]]\nname = \"two\"\nuids = [8]\n\
+                  [tenant.quota.hosts]\nlimit = \"2 MiB\"\n";
+    for (others, key) in [
+        (String::new(), "default_tenant.quota.hosts.limit"),
+        (format!("{second}{unlisted}"), "tenant[1].quota.hosts.limit"),
+    ] {
+        let config = Config::parse("t.toml", &format!("{OF_HOSTS}{others}")).unwrap();
+        let refused = config.plan(&machine).unwrap_err().to_string();
+        assert!(refused.contains(key), "{refused}");
+    }
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn cxl_device(variable: &str, mode: CxlMode) -> Option<Arc<dyn Device>> {
         serials: vec![serial.parse().unwrap()],
         mode,
         size: Bytes::new(512 << 20),
+        shared: false,
     };
     Some(cxl::open(&source).unwrap().0)
 }

@@ -104,6 +104,7 @@ pub(crate) fn plan(mix: &Mix, h: u8) -> Checked<Plan> {
         numa_node: None,
         dynamic: false,
         shared: None,
+        whole: false,
     };
     let tenant = |name: &str, uid, ddr, pooled| TenantPlan {
         name: name.to_owned(),
@@ -130,7 +131,6 @@ pub(crate) fn plan(mix: &Mix, h: u8) -> Checked<Plan> {
                 persistent: mix.persistent,
                 kind: "fabric",
                 dynamic: !mix.shipped,
-                shared: None,
                 ..device("p0", "pooled", pooled)
             },
         ],

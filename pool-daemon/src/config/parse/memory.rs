@@ -232,10 +232,13 @@ fn cxl(
     }
     let emulated = section.boolean("emulated")?.is_some_and(|it| it.value);
     let serials = serials.value;
+    // The kernel writes to the memory of a node as it likes: no other host can have it.
+    let shared = mode == CxlMode::DevDax && section.boolean("shared")?.is_some_and(|it| it.value);
     let source = CxlSource {
         serials,
         mode,
         size: size.value,
+        shared,
     };
     Ok((DeviceKind::Cxl(source), emulated))
 }

@@ -30,4 +30,5 @@ mod sharing;
 mod sums;
 mod taking_back;
 mod waited_for;
+mod whole;
 mod world;

@@ -32,6 +32,7 @@ pub(super) fn device(name: &str, tier: &str, count: u32) -> DevicePlan {
         numa_node: None,
         dynamic: false,
         shared: None,
+        whole: false,
     }
 }
 
