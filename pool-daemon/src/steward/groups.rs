@@ -185,12 +185,11 @@ impl Groups {
     }
 
     /// What the engine is told of groups; those that a segment waits for are named once. Of what is
-    /// still to be left it hears no more, or it would take it for what it has asked for since.
+    /// still to be left it hears no more: it has nothing more to say of it.
     fn word(&mut self, groups: &Had) -> Capacity {
         let leaves = |tag: &GroupTag| {
             let mut wishes = self.wishes.iter();
             wishes.any(|wish| matches!(wish, GroupWish::Leave(left, _) if left == tag))
-                && !planted!("group.tells_what_is_to_be_left")
         };
         let stay: Vec<_> = groups.iter().filter(|(tag, _)| !leaves(tag)).collect();
         let had = stay.into_iter().map(|(&tag, runs)| HadGroup {
