@@ -24,6 +24,8 @@ const PATIENCE: Nanos = Nanos::from_millis(60_000);
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) scenario: String,
+    /// Of this machine, among those of the scenario.
+    pub(crate) name: String,
 }
 
 /// Mounts, loads, and waits for the devices.
@@ -56,11 +58,15 @@ pub(crate) fn prepare() -> anyhow::Result<Options> {
     }
     await_devices()?;
     let line = fs::read_to_string("/proc/cmdline")?;
-    let mut words = line.split_whitespace();
-    let scenario = words.find_map(|word| word.strip_prefix("scenario="));
-    let scenario = scenario.context("the command line names no scenario")?;
+    let value = |key: &str| {
+        let mut words = line.split_whitespace();
+        let found = words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let found = found.map(str::to_owned);
+        found.with_context(|| format!("the command line has no {key}"))
+    };
     Ok(Options {
-        scenario: scenario.to_owned(),
+        scenario: value("scenario")?,
+        name: value("name")?,
     })
 }
 

@@ -39,7 +39,8 @@ fn main() {
 fn first() -> anyhow::Result<()> {
     let options = boot::prepare()?;
     let mut child = Command::new("/init");
-    let child = child.arg(&options.scenario).env("PATH", "/bin").spawn();
+    child.args([&options.scenario, &options.name]);
+    let child = child.env("PATH", "/bin").spawn();
     let child = child.context("the scenario does not start")?;
     let pid = i32::try_from(child.id()).context("a process has a number")?;
     match bury_until(Pid::from_raw(pid))? {

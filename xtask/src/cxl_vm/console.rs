@@ -17,7 +17,15 @@ pub(super) enum Verdict {
     Failed(String),
 }
 
-/// How it ended, of all that was said; figures and steps on the way are shown.
+/// Shows the figures and steps that were told on the way.
+pub(super) fn show(said: &str) {
+    let is_step = |line: &&str| *line != "passed" && !line.starts_with("failed: ");
+    for line in said.lines().filter_map(told).filter(is_step) {
+        println!("  {line}");
+    }
+}
+
+/// How it ended, of all that was said.
 pub(super) fn verdict(said: &str) -> Verdict {
     let mut end = None;
     for line in said.lines().filter_map(told) {
@@ -28,7 +36,7 @@ pub(super) fn verdict(said: &str) -> Verdict {
                 // What fails first is the cause of what fails after it.
                 end = end.filter(is_failure).or(Some(Verdict::Failed(why)));
             }
-            line => println!("  {line}"),
+            _ => {}
         }
     }
     end.unwrap_or_else(|| Verdict::Failed(unfinished(said)))
@@ -39,6 +47,18 @@ pub(super) fn asked(said: &str) -> impl Iterator<Item = &str> {
     let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let told = whole.lines().filter_map(told);
     told.filter_map(|line| line.strip_prefix(ASKS))
+}
+
+/// Whether just this line was told, and as a whole.
+pub(super) fn has_told(said: &str, line: &str) -> bool {
+    let mut whole = said.split_inclusive('\n').filter(|it| it.ends_with('\n'));
+    whole.any(|said| told(said) == Some(line))
+}
+
+/// Whether a guest said that it failed.
+pub(super) fn has_failed(said: &str) -> bool {
+    let mut told = said.lines().filter_map(told);
+    told.any(|line| line.starts_with("failed: "))
 }
 
 const fn is_failure(verdict: &Verdict) -> bool {
@@ -73,6 +93,13 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_told_once_it_is_whole_and_never_as_a_part_of_another() {
+        let said = "cxl-vm: b: holds\r\n[ 1.0] cxl-vm: b: holds on\ncxl-vm: b: lets go";
+        assert!(has_told(said, "b: holds") && has_told(said, "b: holds on"));
+        assert!(!has_told(said, "b: lets go") && !has_told(said, "holds"));
+    }
+
+    #[test]
     fn the_first_failure_of_a_guest_is_its_verdict_and_silence_is_one() {
         assert_eq!(
             verdict("cxl-vm: step\r\ncxl-vm: passed\r\n[ 1.0] off"),
@@ -80,6 +107,7 @@ mod tests {
         );
         let failed = "cxl-vm: failed: 3 differ\ncxl-vm: failed: it ended\ncxl-vm: passed\n";
         assert_eq!(verdict(failed), Verdict::Failed("3 differ".to_owned()));
+        assert!(has_failed(failed) && !has_failed("failed: x\ncxl-vm: passed\n"));
         assert!(matches!(verdict("a panic\n"), Verdict::Failed(why) if why.contains("a panic")));
     }
 }

@@ -67,14 +67,14 @@ pub(super) struct Machine {
 }
 
 impl Expander {
-    /// Where what it holds lies, in a folder.
+    /// Where what it holds lies, in a folder: several machines that have that have one memory.
     pub(super) fn file(&self, folder: &Path) -> PathBuf {
         folder.join(format!("memory-{:x}", self.serial))
     }
 }
 
 impl Topology {
-    fn expanders(&self) -> &'static [Expander] {
+    pub(super) fn expanders(&self) -> &'static [Expander] {
         match self {
             Self::Bridges(expanders) | Self::Window(expanders) => expanders,
         }

@@ -8,8 +8,8 @@
 //! What this cannot show is written in `docs/cxl.md`.
 //!
 //! [`pins`]: which packages. [`packages`]: how they are had. [`image`]: what a guest starts from.
-//! [`machine`]: how it is started. [`scenarios`]: what is run. [`console`]: what a guest says.
-//! [`monitor`]: what it may ask of the hardware around it.
+//! [`machine`]: how it is started. [`scenarios`]: what is run. [`play`]: how. [`console`]: what a
+//! guest says. [`monitor`]: what it may ask of the hardware around it.
 
 mod console;
 mod image;
@@ -17,6 +17,7 @@ mod machine;
 mod monitor;
 mod packages;
 mod pins;
+mod play;
 mod scenarios;
 
 use std::fs;
@@ -25,21 +26,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use pool_core::Nanos;
-use pool_core::clock::{self, Deadline, eventually};
+use pool_core::clock;
 use serde_json::Value;
 
 use crate::command::{cargo, output, run as run_command, target_directory};
 use console::Verdict;
-use machine::{Image, Machine};
+use machine::Image;
 use packages::{Missing, Roots};
 use scenarios::Scenario;
 
 /// What the guests are built for: with a target of its own, what is built for this machine (as
 /// macros) is built as ever.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// How long a machine may run.
-const LIMIT: Nanos = Nanos::from_millis(240_000);
 /// Which programs a guest has. The first one is its first process.
 const PROGRAMS: [&str; 3] = ["cxl-guest", "pool-daemon", "poolctl"];
 /// Which tests it has as programs: of which package, and their name.
@@ -86,7 +84,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for scenario in &chosen {
         let began = clock::now();
-        let verdict = play(&folder, &roots, &image, scenario)?;
+        let verdict = play::play(&folder, &roots, &image, scenario)?;
         let seconds = clock::now().saturating_since(began).get() / 1_000_000_000;
         match verdict {
             Verdict::Passed => println!("passed {} in {seconds} s", scenario.name),
@@ -166,38 +164,4 @@ fn program_in(told: &str, test: &str) -> Option<PathBuf> {
         is_it.then(|| line["executable"].as_str().map(PathBuf::from))?
     });
     programs.next()
-}
-
-/// Runs one scenario to its end, and shows what its guest says.
-fn play(
-    folder: &Path,
-    roots: &Roots,
-    image: &Image,
-    scenario: &Scenario,
-) -> anyhow::Result<Verdict> {
-    let at = folder.join("run").join(scenario.name);
-    if at.exists() {
-        fs::remove_dir_all(&at)?;
-    }
-    let places = (at.join("a"), at.join("memory"));
-    let mut machine = Machine::start(
-        roots,
-        image,
-        scenario.topology,
-        (&places.0, &places.1),
-        (scenario.name, "a"),
-    )?;
-    let ended = eventually(Deadline::after(LIMIT), || match machine.has_ended() {
-        Ok(false) => None,
-        ended => Some(ended),
-    });
-    let said = fs::read(&machine.log)?;
-    let said = String::from_utf8_lossy(&said);
-    match ended {
-        Ok(ended) => _ = ended?,
-        Err(_) => return Ok(Verdict::Failed(console::unfinished(&said))),
-    }
-    // What devices held is large, and of no use any more.
-    fs::remove_dir_all(&places.1)?;
-    Ok(console::verdict(&said))
 }

@@ -3,6 +3,7 @@
 mod conformance;
 mod daemon;
 mod discovery;
+mod hosts;
 mod hotplug;
 mod moves;
 mod operator;
@@ -26,6 +27,7 @@ pub(crate) fn run(name: &str, words: &[String]) -> anyhow::Result<()> {
         "hotplug" => hotplug::run(),
         "moves" => moves::run(),
         "operator" => operator::run(),
+        "two-hosts" => hosts::run(words),
         "interleave" => regions::interleave(),
         _ => bail!("this guest knows no scenario {name:?}"),
     }
