@@ -8,7 +8,7 @@
 //! # Who calls what
 //! As [`Hardware`] it speaks with the kernel, which may last; one thread does so, that which starts
 //! the daemon and then the one that speaks for the device ([`crate::plug`]). Whoever builds or
-//! destroys a file asks what is [taken](CxlRegion::taken), which waits for nobody.
+//! destroys a file asks what is taken (`CxlRegion::taken`), which waits for nobody.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
