@@ -278,11 +278,12 @@ impl Sysfs {
 
     /// Whether a region is committed and its driver has it: its addresses lead to memory. Of one
     /// whose devices were pulled the kernel leaves at most an empty name.
-    #[must_use]
-    pub fn is_live(&self, region: &str) -> bool {
+    ///
+    /// # Errors
+    /// Where the kernel's files cannot be read: then nobody knows.
+    pub fn is_live(&self, region: &str) -> Result<bool, ChangeError> {
         let folder = self.folder("sys/bus/cxl/devices").at(region);
-        let is_committed = folder.flag("commit").unwrap_or(false);
-        is_committed && folder.link("driver").is_ok_and(|driver| driver.is_some())
+        Ok(folder.flag("commit")? && folder.link("driver")?.is_some())
     }
 
     /// Where a region lies among the kernel's files.

@@ -66,6 +66,8 @@ pub struct MediaNews {
     pub lost: Vec<LostLines>,
     /// Events were thrown away before they were read: the lists of poison say what they were.
     pub missed: bool,
+    /// Lines that say what they say on no kernel we know: what they told of is not known.
+    pub odd: Vec<String>,
 }
 
 /// See the module.
@@ -116,7 +118,7 @@ impl MediaLog {
     /// What was told since.
     ///
     /// # Errors
-    /// Where the trace cannot be read, or says what it says on no kernel we know.
+    /// Where the trace cannot be read.
     pub fn read(&mut self) -> Result<MediaNews, ChangeError> {
         let mut news = MediaNews::default();
         let mut page = [0; PAGE];
@@ -135,9 +137,9 @@ impl MediaLog {
                 }
             };
             self.rest += &String::from_utf8_lossy(&page[..count]);
-            while let Some((line, rest)) = self.rest.split_once('\n') {
-                note(line, &mut news)?;
-                self.rest = rest.to_owned();
+            while let Some(end) = self.rest.find('\n') {
+                let line: String = self.rest.drain(..=end).collect();
+                note(line.trim_end(), &mut news);
             }
         }
         Ok(news)
@@ -180,16 +182,16 @@ impl Sysfs {
 }
 
 /// Takes up one line of a trace.
-fn note(line: &str, news: &mut MediaNews) -> Result<(), SysfsError> {
+fn note(line: &str, news: &mut MediaNews) {
     if line.contains("LOST") && line.starts_with("CPU:") {
         news.missed = true;
-        return Ok(());
+        return;
     }
     let event = EVENTS
         .into_iter()
         .find_map(|event| Some((event, line.split_once(&format!(" {event}: "))?.1)));
     let Some((event, fields)) = event else {
-        return Ok(());
+        return;
     };
     let fields = Fields(fields);
     let is_lost = match event {
@@ -200,16 +202,11 @@ fn note(line: &str, news: &mut MediaNews) -> Result<(), SysfsError> {
             words.any(|word| word == LOST)
         }),
     };
-    if !is_lost {
-        return Ok(());
+    match fields.lost() {
+        _ if !is_lost => {}
+        Some(lost) => news.lost.push(lost),
+        None => news.odd.push(line.to_owned()),
     }
-    let lost = fields.lost().ok_or_else(|| SysfsError::Form {
-        path: PathBuf::from("trace_pipe"),
-        found: line.to_owned(),
-        wanted: "an event of the CXL driver",
-    })?;
-    news.lost.push(lost);
-    Ok(())
 }
 
 /// `name=value` for each field; a value with blanks is in quotes.
@@ -268,17 +265,17 @@ mod tests {
         transaction_type='Host Read' channel=0 rank=0 device=0 validity_flags='' comp_id=00 \
         hpa=ffffffffffffffff region= region_uuid=0 cme_threshold_ev_flags='' cme_count=0";
 
-    fn of(lines: &[&str]) -> Result<MediaNews, SysfsError> {
+    fn of(lines: &[&str]) -> MediaNews {
         let mut news = MediaNews::default();
         for line in lines {
-            note(line, &mut news)?;
+            note(line, &mut news);
         }
-        Ok(news)
+        news
     }
 
     #[test]
     fn lines_that_were_lost_are_read_of_both_sorts_of_events() {
-        let news = of(&[POISON, MEDIA]).unwrap();
+        let news = of(&[POISON, MEDIA]);
         assert!(!news.missed);
         let poison = LostLines {
             serial: 160,
@@ -300,21 +297,23 @@ mod tests {
         let corrected = MEDIA.replace("UNCORRECTABLE_EVENT|", "");
         let cleared = POISON.replace("=List", "=Clear");
         let other = "  init-1  [000] .....  1.0: sched_switch: dpa=1 serial=2";
-        let news = of(&[&corrected, &cleared, other, ""]).unwrap();
+        let news = of(&[&corrected, &cleared, other, ""]);
         assert_eq!(news, MediaNews::default());
     }
 
     #[test]
     fn events_that_were_thrown_away_are_told() {
-        let news = of(&["CPU:1 [LOST 12 EVENTS]", POISON]).unwrap();
+        let news = of(&["CPU:1 [LOST 12 EVENTS]", POISON]);
         assert!(news.missed && news.lost.len() == 1);
     }
 
     #[test]
-    fn an_event_without_its_fields_is_an_error() {
+    fn an_event_without_its_fields_is_told_and_keeps_nobody_from_the_next() {
         for field in ["serial", "dpa"] {
             let line = POISON.replace(&format!(" {field}="), " none=");
-            assert!(of(&[&line]).is_err(), "without {field}");
+            let news = of(&[&line, MEDIA]);
+            assert_eq!(news.odd, [line], "without {field}");
+            assert_eq!(news.lost.len(), 1);
         }
     }
 }

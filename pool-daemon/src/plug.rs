@@ -120,7 +120,8 @@ impl Plug {
         if let Some(word) = self.says.pop_front() {
             return Do::Say(word);
         }
-        if self.state == State::Leaving && self.withdrawn.take().is_some() {
+        let is_let_go = self.state == State::Leaving && self.withdrawn.take().is_some();
+        if is_let_go && demand.removed {
             self.leave(now, demand, hardware);
         } else if now >= self.look_at || demand.removed != self.is_out() {
             self.look_at = now.saturating_add(POLL);
@@ -242,6 +243,8 @@ impl Plug {
             Err(why) => {
                 self.try_at = now.saturating_add(RETRY);
                 self.is_there(hardware);
+                // Why it stays, in place of that nothing is in the way.
+                self.says.pop_back();
                 self.says.push_back(Capacity::Noted(why));
             }
         }

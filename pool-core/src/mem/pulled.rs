@@ -12,17 +12,17 @@
 //! # Invariants
 //! 1. An entry of the list is a live mapping: entered once it is there, and taken out before it
 //!    ends. Who faults in one borrows it, so it stays until the handler has returned.
-//! 2. The handler calls nothing but `mmap` and writes bytes that only it knows of; neither takes a
-//!    lock.
+//! 2. The handler calls nothing but `mmap` and `mremap`, and writes bytes that only it knows of;
+//!    none of it takes a lock.
 //! 3. Entries are used again and never freed: who walks the list meets no hole.
 
 use core::num::NonZeroUsize;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::libc::{c_int, c_void, siginfo_t};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap_anonymous, mremap};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::MapError;
@@ -41,7 +41,7 @@ static BEFORE: OnceLock<SigAction> = OnceLock::new();
 /// The list of mappings.
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
-/// One mapping; no bytes where the entry is free, one where it is being filled in.
+/// One mapping; no bytes where the entry is free, all there are where it is being filled in.
 struct Entry {
     start: AtomicUsize,
     len: AtomicUsize,
@@ -49,7 +49,9 @@ struct Entry {
 }
 
 const FREE: usize = 0;
-const TAKEN: usize = 1;
+const TAKEN: usize = usize::MAX;
+/// Nothing is there (`asm-generic/siginfo.h`).
+const BUS_ADRERR: c_int = 2;
 
 /// From now on this process outlives the memory of its [`FileMap`](super::FileMap)s.
 ///
@@ -136,7 +138,7 @@ fn part_with(at: usize) -> Option<(usize, usize)> {
     let found = entries().find_map(|entry| {
         let (start, len) = (entry.start.load(Acquire), entry.len.load(Acquire));
         let end = start.checked_add(len)?;
-        (len > TAKEN && (start..end).contains(&at)).then_some((start, end))
+        (len != TAKEN && (start..end).contains(&at)).then_some((start, end))
     })?;
     let first = (at / extent * extent).max(found.0);
     let last = (at / extent * extent).saturating_add(extent).min(found.1);
@@ -148,24 +150,29 @@ fn fill(at: usize) -> Option<()> {
     let (first, len) = part_with(at)?;
     let (first, size) = (NonZeroUsize::new(first)?, NonZeroUsize::new(len)?);
     let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+    // SAFETY: the kernel chooses a place where nothing lies.
+    let made = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_PRIVATE) };
+    let made = made.ok()?;
+    // SAFETY: these bytes were just mapped, to be written, and nobody else knows of them.
+    unsafe { ptr::write_bytes(made.as_ptr().cast::<u8>(), PULLED, len) };
+    let how = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+    let to = NonNull::new(ptr::with_exposed_provenance_mut::<c_void>(first.get()))?;
     // SAFETY: what is mapped over is a part of a mapping of ours that leads nowhere any more
-    // (invariant 1), and all that is there is accessed atomically.
-    let put = unsafe { mmap_anonymous(Some(first), size, protection, flags) };
-    let put = put.ok()?;
-    // SAFETY: these bytes were just mapped, to be written. Another thread may have met the same
-    // hole and be ahead: it has written the same.
-    unsafe { ptr::write_bytes(put.as_ptr().cast::<u8>(), PULLED, len) };
-    Some(())
+    // (invariant 1), and all that is there is accessed atomically. It is done in one step: whoever
+    // reads there meets the hole, or ones.
+    let put = unsafe { mremap(made, len, len, how, Some(to)) };
+    put.ok().map(drop)
 }
 
 extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
     // SAFETY: the kernel passes what it says of the fault, and nobody else has it.
     let info_of_fault = unsafe { &*info };
+    // Only an access that met a hole: not a signal that somebody sent, nor memory that failed.
+    let is_hole = info_of_fault.si_code == BUS_ADRERR;
     // SAFETY: of a bus error it says the address.
     let at = unsafe { info_of_fault.si_addr() }.addr();
-    if fill(at).is_none() {
+    if !is_hole || fill(at).is_none() {
         pass_on(signal, info, context);
     }
     Errno::set_raw(errno);

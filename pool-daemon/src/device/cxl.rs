@@ -11,6 +11,7 @@
 //! destroys a file asks what is taken (`CxlRegion::taken`), which waits for nobody.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -147,6 +148,10 @@ impl CxlRegion {
         if self.taken().is_some() {
             return Ok(());
         }
+        if self.source.mode == CxlMode::Kmem {
+            // Its driver may be loaded by the new device itself, and put all online at once.
+            self.sysfs.check_movable()?;
+        }
         let locked = self.sysfs.lock_regions()?;
         let (name, is_new) = self.find_or_make()?;
         let claim = claim(&self.sysfs, &name)?;
@@ -187,13 +192,27 @@ impl CxlRegion {
         opened.ok()
     }
 
-    fn sweep(&self, name: &str) -> Result<(), ChangeError> {
+    /// Destroys a region, or what is left of it; nothing where it is gone, or its name is another
+    /// one's by now.
+    fn sweep(&self, taken: &Taken) -> Result<(), ChangeError> {
         let _locked = self.sysfs.lock_regions()?;
         let topology = Topology::read(&self.sysfs)?;
-        if topology.regions.iter().all(|region| region.name != name) {
+        let is_listed = topology.regions.iter().any(|it| it.name == taken.name);
+        if !is_listed || matches!(self.is_ours(taken), Some(false)) {
             return Ok(());
         }
-        self.sysfs.destroy_region(&topology, name)
+        self.sysfs.destroy_region(&topology, &taken.name)
+    }
+
+    /// Whether the region of this name is the very one that was taken; nothing where that cannot be
+    /// seen just now.
+    fn is_ours(&self, taken: &Taken) -> Option<bool> {
+        let ours = sys::status(taken.claim.as_fd()).ok()?.identity.inode;
+        match fs::metadata(self.sysfs.region_folder(&taken.name)) {
+            Ok(now) => Some(now.ino() == ours),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
+            Err(_) => None,
+        }
     }
 
     /// The name of the region on these devices, and whether it was made just now.
@@ -277,14 +296,10 @@ impl CxlRegion {
         node.ok_or_else(|| ChangeError::DidNotCome(format!("a node of {region}")).into())
     }
 
-    /// Has a region be memory of a node no more; where the kernel cannot move all that lies there
-    /// it is online again, as it was.
+    /// Has a region be memory of a node no more. Where it fails, a part may be offline.
     fn take_offline(&self, region: &str) -> Result<(), SetupError> {
         for slice in slices(&self.sysfs, region)? {
-            if let Err(why) = self.sysfs.take_offline(&slice.name) {
-                self.sysfs.put_online(&slice.name)?;
-                return Err(why.into());
-            }
+            self.sysfs.take_offline(&slice.name)?;
             self.sysfs.drive(&slice.name, None)?;
         }
         Ok(())
@@ -307,13 +322,12 @@ impl Hardware for CxlRegion {
     }
 
     fn is_there(&self) -> bool {
-        let Some(taken) = self.taken() else {
-            return false;
-        };
-        let claimed = sys::status(taken.claim.as_fd()).map(|status| status.identity.inode);
-        let found = fs::metadata(self.sysfs.region_folder(&taken.name)).map(|it| it.ino());
-        let is_same = matches!((claimed, found), (Ok(ours), Ok(now)) if ours == now);
-        is_same && self.sysfs.is_live(&taken.name)
+        // What cannot be looked at just now is not gone.
+        let looked = self.taken().map(|taken| {
+            let is_live = || self.sysfs.is_live(&taken.name).unwrap_or(true);
+            self.is_ours(&taken).unwrap_or(true) && is_live()
+        });
+        looked.unwrap_or(false)
     }
 
     /// What the kernel has left of it, which would keep its addresses, is swept away.
@@ -321,7 +335,7 @@ impl Hardware for CxlRegion {
         let Some(taken) = lock(&self.taken).take() else {
             return;
         };
-        if let Err(error) = self.sweep(&taken.name) {
+        if let Err(error) = self.sweep(&taken) {
             let region = &taken.name;
             tracing::warn!(%region, %error, "the kernel keeps what is left of a region");
         }
@@ -331,22 +345,25 @@ impl Hardware for CxlRegion {
         let Some(taken) = self.taken() else {
             return Ok(());
         };
-        if taken.node.is_some() {
-            self.take_offline(&taken.name)?;
+        // From here on nobody builds on it.
+        *lock(&self.taken) = None;
+        let mut gone = match taken.node {
+            Some(_) => self.take_offline(&taken.name),
+            None => Ok(()),
+        };
+        if gone.is_ok() {
+            gone = self.sweep(&taken).map_err(SetupError::from);
         }
-        let locked = self.sysfs.lock_regions()?;
-        let destroyed = Topology::read(&self.sysfs)
-            .map_err(ChangeError::from)
-            .and_then(|topology| self.sysfs.destroy_region(&topology, &taken.name));
-        drop(locked);
-        if let Err(why) = destroyed {
-            if taken.node.is_some() {
-                self.put_online(&taken.name)?;
+        if let Err(why) = gone {
+            if taken.node.is_some()
+                && let Err(error) = self.put_online(&taken.name)
+            {
+                tracing::error!(region = %taken.name, %error, "memory of a node stays offline");
             }
-            return Err(why.into());
+            *lock(&self.taken) = Some(taken);
+            return Err(why);
         }
         tracing::info!(region = %taken.name, "a region of CXL memory is destroyed: pull it");
-        *lock(&self.taken) = None;
         Ok(())
     }
 

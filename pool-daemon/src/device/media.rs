@@ -69,17 +69,22 @@ impl Media {
         })
     }
 
-    /// Takes up what was reported since, and asks for the lists where it is time to.
+    /// Takes up what was reported since, and asks for the lists where it is time to. What fails
+    /// keeps nothing else from being heard, and is tried again.
     pub(super) fn look(&mut self, sysfs: &Sysfs, now: Nanos) -> Result<(), ChangeError> {
+        let mut listed = Ok(());
         if now >= self.list_at {
             self.list_at = now.saturating_add(LIST_EVERY);
             for &serial in &self.serials {
-                sysfs.list_poison(serial)?;
+                listed = listed.and(sysfs.list_poison(serial));
             }
         }
         let news = self.log.read()?;
         if news.missed {
             self.list_at = now;
+        }
+        for line in news.odd {
+            tracing::error!(%line, "the kernel tells of the media what cannot be read");
         }
         for lost in news.lost {
             if !self.serials.contains(&lost.serial) {
@@ -97,7 +102,7 @@ impl Media {
             let added = self.bad.add(&fresh);
             debug_assert!(added.is_ok(), "a set of extents takes what it has not");
         }
-        Ok(())
+        listed
     }
 
     /// All extents of which something was lost.

@@ -15,7 +15,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Parts of a million: what a drift is told in.
 const MILLION: i128 = 1_000_000;
 /// A clock is behind what it said already by so much at most.
-const BEHIND_MOST: u64 = 2 * SECOND;
+pub(super) const BEHIND_MOST: u64 = 2 * SECOND;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, Default)]

@@ -6,13 +6,15 @@ use pool_daemon::engine::command::{Command, Operation};
 use pool_daemon::journal::Table;
 
 use super::World;
+use super::clocks::BEHIND_MOST;
 use crate::broken::{Checked, holds};
 use crate::op::Kind;
 
 /// Rounds of deadlines that the extents of several hosts need at most to come to rest.
 const ROUNDS_MAX: usize = 20_000;
-/// How long a daemon takes to hear what became of its devices, in nanoseconds.
-const SOON: u64 = 1_000_000_000;
+/// How long a daemon takes to hear what became of its devices, in nanoseconds: its steward looks
+/// again after a pause by its own clock, which may have stepped back since as far as it may.
+const SOON: u64 = BEHIND_MOST + 1_000_000_000;
 /// How long the shared extents are given, in nanoseconds: some times the longest deadline.
 const REST: u64 = 5_000_000_000;
 

@@ -2,6 +2,7 @@
 //! costs is what was promised, and nothing more.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use client_sdk::{
     Access, AttachOptions, Create, DomainOptions, Event, Events, Force, Pool, Segment,
 };
 use kernel_cxl::{Sysfs, Topology};
+use nix::sys::signal::Signal;
 use pool_core::clock::{Deadline, eventually};
 use pool_core::units::MIB;
 use pool_core::{Bytes, EXTENT_BYTES};
@@ -161,6 +163,11 @@ fn vanishes(daemon: &Daemon, pool: &Pool) -> anyhow::Result<()> {
     )?;
     // Whoever is in the midst of it may be ended by the kernel.
     let looked = looker.wait()?;
+    let is_ended = looked.signal() == Some(Signal::SIGBUS as i32);
+    ensure!(
+        looked.success() || is_ended,
+        "who looked ended with {looked}"
+    );
     say::told(&format!(
         "who looked at what was pulled ended with {looked}"
     ));

@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use client_sdk::{Access, AttachOptions, Create, Force, Pool, Segment};
 use pool_core::clock::{Deadline, eventually};
 use pool_core::units::MIB;
@@ -35,7 +35,7 @@ const READERS: usize = 2;
 /// When this file is there, readers end.
 const END: &str = "/run/moved";
 /// How long a reader rests after it has read them all.
-const PAUSE: Nanos = Nanos::from_millis(100);
+const PAUSE: Nanos = Nanos::from_millis(300);
 /// Readings that a reader must have found whole.
 const READ_LEAST: u64 = 20;
 
@@ -136,9 +136,10 @@ fn attach() -> anyhow::Result<Pool> {
     Ok(Pool::attach(&options)?)
 }
 
-/// What the word at a place is in a turn of an owner.
-const fn word(owner: u64, turn: u64, at: u64) -> u64 {
-    owner << 56 | turn << 32 | at
+/// What an owner writes behind its stamp in a turn.
+fn contents(owner: u64, turn: u64) -> Vec<u64> {
+    let base = owner << 56 | turn << 32;
+    (1..WORDS as u64).map(|at| base | at).collect()
 }
 
 /// Fills a segment behind its stamp, which is odd meanwhile.
@@ -146,10 +147,9 @@ fn write(segment: &Segment, owner: u64, turn: u64) -> anyhow::Result<()> {
     use pool_core::sync::atomic::Ordering::SeqCst;
     let stamp = segment.atomic_u64(Bytes::ZERO)?;
     stamp.store(2 * turn + 1, SeqCst)?;
-    let words: Vec<u64> = (1..WORDS as u64).map(|at| word(owner, turn, at)).collect();
     segment
         .view_mut::<u64>(Bytes::ZERO, WORDS)?
-        .write_from(1, &words)?;
+        .write_from(1, &contents(owner, turn))?;
     segment
         .atomic_u64(Bytes::ZERO)?
         .store(2 * turn + 2, SeqCst)?;
@@ -175,12 +175,12 @@ fn whole(segment: &Segment, owner: u64) -> anyhow::Result<Option<u64>> {
         return Ok(None);
     }
     let turn = before / 2 - 1;
-    let mut all = (0_u64..).zip(&words).skip(1);
-    let wrong = all.find(|&(at, &found)| found != word(owner, turn, at));
-    ensure!(
-        wrong.is_none(),
-        "{} holds {wrong:x?} in turn {turn}",
-        segment.name()
-    );
+    // As a whole first: the machine compares words one by one slowly.
+    let wanted = contents(owner, turn);
+    if words[1..] != wanted {
+        let mut all = words[1..].iter().zip(&wanted);
+        let at = all.position(|(found, wanted)| found != wanted);
+        bail!("{} differs at {at:?} in turn {turn}", segment.name());
+    }
     Ok(Some(turn))
 }
