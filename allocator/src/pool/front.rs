@@ -88,7 +88,12 @@ pub(super) struct Fronts(Box<[[Ready; FRONT]; CLASSES]>);
 
 impl Fronts {
     pub(super) fn new() -> Self {
-        Self(Box::new([[Ready::default(); FRONT]; CLASSES]))
+        // Row by row on the heap: all of them are more than the stack of a model has.
+        let rows = vec![[Ready::default(); FRONT]; CLASSES].into_boxed_slice();
+        let Ok(rows) = rows.try_into() else {
+            unreachable!("there is a row for each class");
+        };
+        Self(rows)
     }
 
     /// Block `place` of the front of `class`.
