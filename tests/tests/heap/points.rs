@@ -111,13 +111,23 @@ fn who_dies_while_it_recovers_another_is_recovered_with_it() {
     at_every_point(RECOVERIES);
 }
 
+/// Points of a heap that is made: whole heaps are made and died over by the simulator
+/// (`cargo xtask sim`, which fails where it has died at none of them), and not here.
+const MAKING: [&str; 3] = ["heap.id_stored", "heap.set_up", "heap.tier_named"];
+
 #[test]
 fn every_point_in_the_source_is_died_at() {
     let cases = [ALLOCATIONS, LINKS, SPARES, ENDS, RECOVERIES]
         .into_iter()
         .flatten();
     let passed = cases.flat_map(|case| run(case, None, None).expect(WHOLE));
-    let passed: BTreeSet<_> = passed.map(|(point, _)| point).collect();
+    let mut passed: BTreeSet<_> = passed.map(|(point, _)| point).collect();
+    for point in MAKING {
+        assert!(
+            passed.insert(point.into()),
+            "{point} is passed here as well"
+        );
+    }
     let found = points::in_sources_of("allocator").into_iter();
     let found: BTreeSet<_> = found.filter(|point| point.starts_with("heap.")).collect();
     assert_eq!(passed, found);
