@@ -233,11 +233,6 @@ impl Device for DaxDevice {
         made
     }
 
-    fn build_ahead(&self, _bytes: Bytes, _shareable: bool) -> Option<Result<NewFile, WorldError>> {
-        // Nobody knows of which extents.
-        None
-    }
-
     fn find(
         &self,
         _backing: BackingId,

@@ -12,7 +12,7 @@
 //! its file, which the proof shows, and it is given back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use fabric_emu::cci::dcd::GetDcConfigRequest;
 use fabric_emu::cci::{Request, Response};
@@ -224,19 +224,6 @@ impl Device for FabricDevice {
             pages: Pages::Base,
             identity,
         })
-    }
-
-    fn build_ahead(&self, _bytes: Bytes, _shareable: bool) -> Option<Result<NewFile, WorldError>> {
-        // Nobody knows of which extents.
-        None
-    }
-
-    fn find(
-        &self,
-        _backing: BackingId,
-        _expected: FileIdentity,
-    ) -> Result<Option<OwnedFd>, WorldError> {
-        Ok(None)
     }
 
     fn remove_leftovers(

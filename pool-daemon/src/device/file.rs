@@ -172,10 +172,6 @@ impl Device for FileDevice {
         })
     }
 
-    fn build_ahead(&self, _bytes: Bytes, _shareable: bool) -> Option<Result<NewFile, WorldError>> {
-        None
-    }
-
     fn find(
         &self,
         backing: BackingId,

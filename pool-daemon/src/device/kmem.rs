@@ -3,8 +3,7 @@
 //! A file holds its pages by itself and goes the way of any anonymous file ([`super::memfd`]); it
 //! ends where its node does. The kernel lets go of a node only once nothing lies there.
 
-use std::collections::BTreeSet;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use pool_core::sync::Arc;
 use pool_core::{BackingId, Bytes};
@@ -12,7 +11,7 @@ use pool_core::{BackingId, Bytes};
 use super::cxl::CxlRegion;
 use super::memfd::{MemfdDevice, empty};
 use super::{Device, NewFile, Place};
-use crate::engine::command::{FileIdentity, WorldError};
+use crate::engine::command::WorldError;
 
 /// See the module.
 #[derive(Debug)]
@@ -51,23 +50,6 @@ impl Device for KmemDevice {
         // Ahead of a node nothing is built, and nothing is to be tried again for it.
         let built = self.on_node(|node| Ok(node.build_ahead(bytes, shareable)));
         built.ok().flatten()
-    }
-
-    fn find(
-        &self,
-        _backing: BackingId,
-        _expected: FileIdentity,
-    ) -> Result<Option<OwnedFd>, WorldError> {
-        Ok(None)
-    }
-
-    fn remove_leftovers(
-        &self,
-        _known: &BTreeSet<BackingId>,
-        _files: &BTreeSet<FileIdentity>,
-    ) -> Result<usize, WorldError> {
-        // Anonymous files end with the last descriptor: a daemon that dies leaves none.
-        Ok(0)
     }
 
     fn destroy(&self, _backing: BackingId, file: BorrowedFd<'_>) -> Result<(), WorldError> {

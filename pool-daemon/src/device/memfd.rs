@@ -16,7 +16,6 @@
 //! The memory policy binds what is allocated after it was set, whoever allocates it. A huge page
 //! is put together on the node of its first page, or not at all.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -29,7 +28,7 @@ use pool_proto::common::v1::Pages;
 
 use super::identity::SEALS;
 use super::{Device, NewFile, Place, SetupError, proof};
-use crate::engine::command::{FileIdentity, WorldError};
+use crate::engine::command::WorldError;
 use crate::sys::{self, Failed, Mapping};
 
 /// The name by which `/proc/PID/maps` shows memory of the pool.
@@ -155,23 +154,6 @@ impl Device for MemfdDevice {
 
     fn build_ahead(&self, bytes: Bytes, shareable: bool) -> Option<Result<NewFile, WorldError>> {
         Some(self.build_any(bytes, shareable))
-    }
-
-    fn find(
-        &self,
-        _backing: BackingId,
-        _expected: FileIdentity,
-    ) -> Result<Option<OwnedFd>, WorldError> {
-        Ok(None)
-    }
-
-    fn remove_leftovers(
-        &self,
-        _known: &BTreeSet<BackingId>,
-        _files: &BTreeSet<FileIdentity>,
-    ) -> Result<usize, WorldError> {
-        // Anonymous files end with the last descriptor: a daemon that dies leaves none.
-        Ok(0)
     }
 
     /// Empties the file before anybody closes it, so that a descriptor that does not count in the
