@@ -35,7 +35,7 @@ pub enum ChangeError {
         reason: &'static str,
     },
     /// No window of volatile memory leads to these devices in this way.
-    #[error("no window for volatile memory leads to {}", told(.0))]
+    #[error("no window for volatile memory leads to {}", serials_told(.0))]
     NoWindow(Vec<u64>),
     /// The size is none that a region may have.
     #[error("a region of {ways} devices is a multiple of {unit}, and not {bytes}")]
@@ -169,7 +169,9 @@ fn away(device: &str, driver: &str) -> String {
     format!("{before}, then write {device} into /sys/bus/dax/drivers/{driver}/unbind")
 }
 
-fn told(serials: &[u64]) -> String {
+/// Serial numbers as they are told everywhere: `0xa0, 0xa1`.
+#[must_use]
+pub fn serials_told(serials: &[u64]) -> String {
     let serials = serials.iter().map(|serial| format!("{serial:#x}"));
     serials.collect::<Vec<_>>().join(", ")
 }

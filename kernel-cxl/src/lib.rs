@@ -30,7 +30,7 @@ mod region_step;
 mod sysfs;
 mod topology;
 
-pub use change_error::ChangeError;
+pub use change_error::{ChangeError, serials_told};
 pub use dax::DaxDriver;
 pub use decoder::{Decoder, DecoderKind};
 pub use media::{LostLines, MediaLog, MediaNews};

@@ -203,8 +203,7 @@ impl Printer {
             CxlMode::Kmem => "kmem",
         };
         self.set("kind", quoted(kind));
-        let serials = source.serials.iter().map(|serial| format!("{serial:#x}"));
-        let serials = serials.collect::<Vec<_>>().join(", ");
+        let serials = kernel_cxl::serials_told(&source.serials);
         self.set("serials", format!("[{serials}]"));
         if source.mode == CxlMode::DevDax {
             self.set("shared", source.shared);

@@ -420,6 +420,12 @@ pub(super) fn serials_of(topology: &Topology, region: &Region) -> Option<Vec<u64
     behind.map(|memdev| memdev.map(|it| it.serial)).collect()
 }
 
+/// What a region lies on, as a part of the name of a file: `a0-a1`.
+pub(super) fn hardware_name(serials: &[u64]) -> String {
+    let serials = serials.iter().map(|serial| format!("{serial:x}"));
+    serials.collect::<Vec<_>>().join("-")
+}
+
 /// A region as it is now.
 fn region(sysfs: &Sysfs, name: &str) -> Result<Region, ChangeError> {
     let regions = Topology::read(sysfs)?.regions;

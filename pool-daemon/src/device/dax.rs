@@ -33,6 +33,7 @@ use std::fs;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use kernel_cxl::{ChangeError, DaxDevice as Slice, DaxDriver};
 use nix::errno::Errno;
@@ -55,6 +56,8 @@ use crate::sys::{self, Mapping};
 pub struct DaxDevice {
     region: Arc<CxlRegion>,
     owner: Owner,
+    /// Whose device this is, once that is known.
+    pool: OnceLock<String>,
     /// Two at once would take each other's name for theirs.
     cutting: Mutex<()>,
     /// How large it is, where other hosts have the same memory.
@@ -74,6 +77,7 @@ impl DaxDevice {
     pub(super) fn of(region: Arc<CxlRegion>, of_hosts: Option<Bytes>) -> Self {
         Self {
             owner: Owner::of(region.serials()),
+            pool: OnceLock::new(),
             region,
             cutting: Mutex::new(()),
             of_hosts,
@@ -211,8 +215,14 @@ impl Device for DaxDevice {
         })
     }
 
+    /// It is written where the region is this daemon's, now or when it is cut: of two pools that
+    /// are given one device, the one without it says nothing.
     fn claim(&self, pool: &str) -> Result<(), SetupError> {
-        Ok(self.owner.write(pool)?)
+        let pool = self.pool.get_or_init(|| pool.to_owned());
+        if self.region.taken().is_some() {
+            self.owner.write(pool)?;
+        }
+        Ok(())
     }
 
     fn build(
@@ -223,6 +233,9 @@ impl Device for DaxDevice {
     ) -> Result<NewFile, WorldError> {
         self.is_allowed(place)?;
         let taken = self.region.taken().ok_or(WorldError::Withdrawn)?;
+        if let Some(pool) = self.pool.get() {
+            self.owner.write(pool)?;
+        }
         let name = self.cut(&taken, place.runs);
         let name = name.map_err(|error| self.told(&error))?;
         let made = self.file_of(&name, place.bytes);

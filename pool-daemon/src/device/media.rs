@@ -4,11 +4,10 @@
 //! is asked for when listening begins, from time to time, and whenever something was missed: so a
 //! report that is lost is late and no more.
 
-use std::fmt::Write as _;
-
 use kernel_cxl::{ChangeError, LostLines, MediaLog, Region, Sysfs, Topology};
 use pool_core::{EXTENT_BYTES, Nanos};
 
+use super::cxl::hardware_name;
 use crate::engine::{Run, RunSet};
 
 /// How often the lists are asked for where nothing was missed.
@@ -44,11 +43,7 @@ impl Media {
         serials: &[u64],
         region: &Region,
     ) -> Result<Self, ChangeError> {
-        let mut name = "tierpool".to_owned();
-        for serial in serials {
-            // Writing to a string does not fail.
-            let _written = write!(name, "-{serial:x}");
-        }
+        let name = format!("tierpool-{}", hardware_name(serials));
         let topology = Topology::read(sysfs)?;
         let decoders = topology.decoders.iter();
         let mut targets = decoders.filter(|it| region.targets.contains(&it.name));

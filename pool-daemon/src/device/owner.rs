@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::cxl::hardware_name;
 use crate::sys::{self, Failed};
 
 /// Where these files lie, a folder for each region.
@@ -23,9 +24,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn of(serials: &[u64]) -> Self {
-        let serials = serials.iter().map(|serial| format!("{serial:x}"));
-        let name = serials.collect::<Vec<_>>().join("-");
-        Self::at(&Path::new(FOLDER).join(name))
+        Self::at(&Path::new(FOLDER).join(hardware_name(serials)))
     }
 
     fn at(folder: &Path) -> Self {

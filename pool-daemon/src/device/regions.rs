@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kernel_cxl::{ChangeError, NewRegion, Region, RegionEnd, RegionPlan, Sysfs, Topology};
+use kernel_cxl::{ChangeError, NewRegion, Region, RegionPlan, Sysfs, Topology, serials_told};
 use pool_core::clock::{Deadline, eventually};
 use pool_core::sync::Arc;
 use pool_core::{Bytes, Nanos};
@@ -171,9 +171,7 @@ impl Regions {
             Some(region) => Changed::of(&topology, region),
             None => Changed::of_stray(&topology, name),
         };
-        for step in RegionEnd::new(&topology, name)?.steps() {
-            self.sysfs.take(step)?;
-        }
+        self.sysfs.destroy_region(&topology, name)?;
         Ok(changed)
     }
 
@@ -187,9 +185,7 @@ impl Regions {
 
 impl Changed {
     fn of(topology: &Topology, region: &Region) -> Self {
-        let serials = serials_of(topology, region).unwrap_or_default();
-        let serials = serials.iter().map(|serial| format!("{serial:#x}"));
-        let serials = serials.collect::<Vec<_>>().join(", ");
+        let serials = serials_told(&serials_of(topology, region).unwrap_or_default());
         let on = if serials.is_empty() { "" } else { " on " };
         Self {
             region: format!("{}{on}{serials}", region.name),

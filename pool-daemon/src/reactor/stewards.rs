@@ -29,7 +29,7 @@ use fabric_emu::id::{LdId, MemdevId};
 use fabric_emu::serve::names::Door;
 use fabric_emu::serve::{AskError, Remote};
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 use pool_core::sync::{Arc, Condvar, Mutex, lock, thread};
 use pool_core::{DeviceId, Extents, GroupTag, Nanos, SegmentId, clock};
 
@@ -140,10 +140,7 @@ impl Stewards {
         fabrics: Vec<(DeviceId, FabricSource)>,
         regions: Vec<(DeviceId, Arc<CxlRegion>)>,
     ) -> Result<Self, ReactorError> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let event = EventFd::from_value_and_flags(0, flags)
-            .map_err(|errno| ReactorError::os("eventfd", errno))?;
-        let (all, event) = (Vec::new(), Arc::new(event));
+        let (all, event) = (Vec::new(), Arc::new(sys::event()?));
         let mut stewards = Self { all, event };
         for (devices, mailbox) in by_mailbox(fabrics.into_iter()) {
             stewards.add("steward", devices, move |shared, event| {
@@ -187,8 +184,7 @@ impl Stewards {
 
     /// Not readable any more, whatever words there are.
     pub(super) fn hush(&self) {
-        // It is read before it counts up to 2^64; that nothing was raised is no error.
-        let _none_raised = self.event.read();
+        sys::take_event(&self.event);
     }
 
     /// Takes up all words, each as a command.
@@ -238,8 +234,7 @@ impl Stewards {
                 let word = Capacity::NoGroup { segment, why };
                 state.words.push_back((device, word));
                 state.said += 1;
-                // It counts up to 2^64, and is read before that.
-                let _raised = self.event.write(1);
+                sys::raise_event(&self.event);
             }
         }
         voice.shared.changed.notify_all();
@@ -306,8 +301,7 @@ impl Shared {
         state.words.push_back((device, word));
         state.said += 1;
         let said = state.said;
-        // It counts up to 2^64, and is read before that.
-        let _raised = event.write(1);
+        sys::raise_event(event);
         while state.heard < said && !state.ends && !state.begins_anew {
             state = self
                 .changed
