@@ -13,6 +13,21 @@ use super::tool;
 
 /// Where everything of the daemon's lies.
 const FOLDER: &str = "/run/pool";
+/// What every daemon here has: some memory of the machine, as its fastest tier.
+const DRAM: &str = r#"
+[daemon]
+memory_floor = "16 MiB"
+
+[[tier]]
+name = "ddr"
+
+[[device]]
+name = "dram"
+tier = "ddr"
+kind = "memfd"
+size = "128 MiB"
+emulated = false
+"#;
 /// Where everything of another pool lies.
 const ANOTHER: &str = "/run/another";
 /// How long anything may take here that is not waited for by itself: the machine is slow.
@@ -25,7 +40,8 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with these devices, a configuration's text. Returns when it answers.
+    /// Starts one with these tiers and devices beside DRAM, a configuration's text. Returns when it
+    /// answers.
     pub(super) fn start(devices: &str) -> anyhow::Result<Self> {
         let mut command = command(Path::new(FOLDER), devices)?;
         let child = command.spawn().context("the daemon does not start")?;
@@ -109,7 +125,7 @@ impl Daemon {
 fn command(folder: &Path, devices: &str) -> anyhow::Result<Command> {
     fs::create_dir_all(folder)?;
     let config = folder.join("pool.toml");
-    fs::write(&config, devices)?;
+    fs::write(&config, format!("{DRAM}{devices}"))?;
     let mut command = Command::new("/bin/pool-daemon");
     command.arg("run").arg("--config").arg(&config);
     command.arg("--runtime-dir").arg(folder.join("run"));

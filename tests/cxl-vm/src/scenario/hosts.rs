@@ -30,9 +30,6 @@ mod payload;
 use part::Part;
 
 const DEVICES: &str = r#"
-[daemon]
-memory_floor = "16 MiB"
-
 [[tier]]
 name = "hosts"
 

@@ -17,20 +17,8 @@ use super::tool;
 use crate::say;
 
 const DEVICES: &str = r#"
-[daemon]
-memory_floor = "16 MiB"
-
-[[tier]]
-name = "ddr"
 [[tier]]
 name = "pooled"
-
-[[device]]
-name = "dram"
-tier = "ddr"
-kind = "memfd"
-size = "64 MiB"
-emulated = false
 
 [[device]]
 name = "expander"

@@ -19,22 +19,10 @@ use crate::boot;
 use crate::say;
 
 pub(super) const DEVICES: &str = r#"
-[daemon]
-memory_floor = "16 MiB"
-
-[[tier]]
-name = "ddr"
 [[tier]]
 name = "pooled"
 [[tier]]
 name = "node"
-
-[[device]]
-name = "dram"
-tier = "ddr"
-kind = "memfd"
-size = "128 MiB"
-emulated = false
 
 [[device]]
 name = "expander"
