@@ -53,6 +53,7 @@ use pool_core::{Extents, Nanos, planted};
 use crate::engine::command::Capacity;
 use crate::engine::{Demand, Run, RunSet};
 
+mod awaited;
 mod demand;
 mod groups;
 mod lists;

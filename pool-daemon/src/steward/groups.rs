@@ -29,6 +29,7 @@ use fabric_emu::cci::{DpaExtent, Request, Response, ReturnCode, Tag};
 use fabric_emu::span::Span;
 use pool_core::{EXTENT_BYTES, Extents, GroupTag, Nanos, SegmentId, planted};
 
+use super::awaited::Waits;
 use super::offers::list_of;
 use super::region::piece_of;
 use super::{MOST_PARTS, Region, Step, Steward, Unanswered, Whose};
@@ -86,23 +87,6 @@ pub(super) struct Looked {
     parts: u32,
 }
 
-/// A group that was asked for and is not there yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Awaited {
-    segment: SegmentId,
-    until: Nanos,
-    /// Until then it is looked for again where it is not there: it may just have been sealed.
-    looks_until: Nanos,
-    /// It is made here: its tag is known to nobody else.
-    is_own: bool,
-    /// It is another host's, was found to be published, and the manager is asked for it. Whether
-    /// that was heard may not be known: it may come from then on, and not before.
-    is_shared: bool,
-}
-
-/// How long a group is looked for that is not published.
-const LOOKS_FOR: Nanos = Nanos::from_millis(300);
-
 impl Looked {
     /// After one more part of the list, and whether there are others.
     fn read(self, list: &ListTagsResponse) -> (Self, bool) {
@@ -136,7 +120,7 @@ pub(super) struct Groups {
     pub(super) number: u8,
     pub(super) region: Option<Region>,
     wishes: VecDeque<GroupWish>,
-    awaited: BTreeMap<GroupTag, Awaited>,
+    pub(super) waits: Waits,
     /// What the engine was told is there; nothing before it was told.
     held: Option<Had>,
     /// What the list says is there, until the engine is told.
@@ -161,7 +145,7 @@ impl Groups {
             number,
             region: None,
             wishes: VecDeque::new(),
-            awaited: BTreeMap::new(),
+            waits: Waits::default(),
             held: None,
             there: Had::new(),
             bad: RunSet::default(),
@@ -195,22 +179,18 @@ impl Groups {
         let had = stay.into_iter().map(|(&tag, runs)| HadGroup {
             tag,
             runs: runs.clone(),
-            asked_for: self
-                .comes(tag)
-                .then(|| self.awaited.remove(&tag))
-                .flatten()
-                .map(|it| it.segment),
+            asked_for: self.waits.came(tag),
         });
         Capacity::Groups(had.collect())
     }
 
-    /// Whether a group is waited for that may come: one of another host was found to be published.
-    /// What this host has of it still may be of before a reset.
-    fn comes(&self, tag: GroupTag) -> bool {
-        let awaited = self.awaited.get(&tag);
-        awaited.is_some_and(|it| {
-            it.is_own || it.is_shared || planted!("group.takes_what_was_not_published")
-        })
+    /// A group does not come: what is said of it, where somebody waits for it. What was to be left
+    /// of it is left now.
+    pub(super) fn give_up(&mut self, tag: GroupTag, why: NoGroup) -> Option<Capacity> {
+        let ended = self.waits.end(tag)?;
+        self.wishes.extend(ended.leaves);
+        let segment = ended.segment;
+        Some(Capacity::NoGroup { segment, why })
     }
 
     /// Groups of which nothing is among these extents.
@@ -254,13 +234,8 @@ impl Groups {
         let ends = std::mem::take(&mut self.published).into_iter();
         let ends = ends.filter(|_| !planted!("group.stays_published_after_a_reset"));
         self.wishes.extend(ends.map(GroupWish::Unpublish));
-        let shared = self.awaited.iter().filter(|(_, it)| it.is_shared);
-        let shared: Vec<_> = shared.map(|(&tag, it)| (tag, it.segment)).collect();
-        let why = NoGroup::NotThere;
-        let words = shared.into_iter().map(|(tag, segment)| {
-            self.awaited.remove(&tag);
-            Capacity::NoGroup { segment, why }
-        });
+        let shared = self.waits.shared().into_iter();
+        let words = shared.filter_map(|tag| self.give_up(tag, NoGroup::NotThere));
         words.collect()
     }
 
@@ -294,7 +269,7 @@ impl Groups {
         };
         let whole = pieces.iter().map(|&piece| u64::from(region.whole(piece)));
         let is_whole = whole.sum::<u64>() == u64::from(tag.extents().get());
-        is_whole && (self.comes(tag) || planted!("group.takes_any_offer"))
+        is_whole && (self.waits.comes(tag) || planted!("group.takes_any_offer"))
     }
 
     /// What the list says of groups. What is to be said before anything else, if anything is.
@@ -351,24 +326,12 @@ impl Groups {
             let added = self.bad.add(&fresh);
             debug_assert!(added.is_ok(), "what is new is not there");
         }
-        let is_awaited = there.keys().any(|tag| self.comes(*tag));
+        let is_awaited = there.keys().any(|tag| self.waits.comes(*tag));
         if self.held.as_ref() != Some(&there) || is_awaited {
             words.push(self.word(&there));
         }
         self.held = Some(there);
         words
-    }
-
-    /// Groups that were asked for and have not come in time.
-    fn overdue(&mut self, now: Nanos) -> Vec<Capacity> {
-        let late = self.awaited.iter().filter(|(_, it)| now >= it.until);
-        let late: Vec<_> = late.map(|(&tag, it)| (tag, it.segment)).collect();
-        let why = NoGroup::Unreached;
-        let words = late.into_iter().map(|(tag, segment)| {
-            self.awaited.remove(&tag);
-            Capacity::NoGroup { segment, why }
-        });
-        words.collect()
     }
 
     fn spans(&self, tag: GroupTag) -> Vec<Span> {
@@ -381,45 +344,21 @@ impl Groups {
 impl Steward {
     /// Has something done about a group. Where the device has none, nobody hears of it.
     pub fn wish(&mut self, now: Nanos, wish: GroupWish) {
-        let until = now.saturating_add(self.terms.patience);
+        let patience = self.terms.patience;
         let Some(groups) = &mut self.groups else {
             return;
         };
-        if let GroupWish::Make(segment, tag) | GroupWish::Join(segment, tag) = wish {
-            let awaited = Awaited {
-                segment,
-                until,
-                looks_until: now.saturating_add(LOOKS_FOR),
-                is_own: matches!(wish, GroupWish::Make(..)),
-                is_shared: false,
-            };
-            groups.awaited.insert(tag, awaited);
-        }
+        groups.waits.begin(now, patience, wish);
         if !groups.heeds(wish) {
             return;
         }
-        // What is waited for was not told of: it was something of before that was to be left.
-        let is_late = |tag| groups.awaited.contains_key(&tag);
-        if !matches!(wish, GroupWish::Leave(tag, _) if is_late(tag)) {
+        let waits = match wish {
+            GroupWish::Leave(tag, is_ours) => groups.waits.leaves(tag, is_ours),
+            _ => false,
+        };
+        if !waits {
             groups.wishes.push_back(wish);
         }
-    }
-
-    /// Says of groups that have not come in time that they are not to be had.
-    pub(super) fn give_up_overdue(&mut self, now: Nanos) {
-        let overdue = self.groups.as_mut().map(|groups| groups.overdue(now));
-        for word in overdue.into_iter().flatten() {
-            self.say(Whose::Groups, word);
-        }
-    }
-
-    /// The end of a rest: no later than a group is overdue.
-    pub(super) fn next_overdue(&self, until: Nanos) -> Nanos {
-        let awaited = self
-            .groups
-            .iter()
-            .flat_map(|groups| groups.awaited.values());
-        awaited.map(|it| it.until).fold(until, Nanos::min)
     }
 
     /// Begins what is to be done about groups, if anything is. Whether something was begun.
@@ -431,13 +370,11 @@ impl Steward {
         let wish = (now >= groups.retry_at).then(|| groups.wishes.pop_front());
         let step = match wish.flatten() {
             None => None,
-            Some(GroupWish::Make(segment, tag)) => {
+            Some(GroupWish::Make(_, tag)) => {
                 if tag.extents().get().is_multiple_of(unit) {
                     Some(GroupStep::Add(tag, SelectionPolicy::Free))
                 } else {
-                    groups.awaited.remove(&tag);
-                    let why = NoGroup::Blocks(Extents::new(unit));
-                    self.say(Whose::Groups, Capacity::NoGroup { segment, why });
+                    self.does_not_come(tag, NoGroup::Blocks(Extents::new(unit)));
                     None
                 }
             }
@@ -460,7 +397,7 @@ impl Steward {
             return false;
         };
         match step {
-            GroupStep::Add(tag, _) | GroupStep::Look(tag, _) => groups.awaited.contains_key(&tag),
+            GroupStep::Add(tag, _) | GroupStep::Look(tag, _) => groups.waits.has(tag),
             GroupStep::GiveBack(tag) => !groups.spans(tag).is_empty(),
             GroupStep::Publish(_) | GroupStep::Unpublish(..) => true,
         }
@@ -564,8 +501,9 @@ impl Steward {
         match found {
             Some(_) if planted!("group.is_joined_by_nobody") => self.is_not_there(now, tag),
             Some(it) if is_published(it) || planted!("group.joins_what_is_not_published") => {
-                let awaited = self.groups.as_mut().and_then(|it| it.awaited.get_mut(&tag));
-                awaited.into_iter().for_each(|it| it.is_shared = true);
+                if let Some(groups) = &mut self.groups {
+                    groups.waits.is_shared(tag);
+                }
                 self.go_on(GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess));
             }
             None if has_more && looked.parts < MOST_PARTS => {
@@ -579,8 +517,8 @@ impl Steward {
     /// It is looked for once more, or is none.
     fn is_not_there(&mut self, now: Nanos, tag: GroupTag) {
         let pause = now.saturating_add(self.terms.poll);
-        let awaited = self.groups.as_ref().and_then(|it| it.awaited.get(&tag));
-        if awaited.is_none_or(|it| now >= it.looks_until) {
+        let groups = self.groups.as_ref();
+        if !groups.is_some_and(|it| it.waits.looks_on(now, tag)) {
             return self.no_group(tag, NoGroup::NotThere);
         }
         self.try_again(now, GroupStep::Look(tag, Looked::default()));
@@ -610,10 +548,7 @@ impl Steward {
 
     fn no_group(&mut self, tag: GroupTag, why: NoGroup) {
         self.step = Step::Decide;
-        let awaited = self.groups.as_mut().and_then(|it| it.awaited.remove(&tag));
-        if let Some(Awaited { segment, .. }) = awaited {
-            self.say(Whose::Groups, Capacity::NoGroup { segment, why });
-        }
+        self.does_not_come(tag, why);
     }
 
     /// The manager or the device does not answer, or cannot now: once more, after a while.
@@ -622,7 +557,7 @@ impl Steward {
             return;
         };
         groups.retry_at = now.saturating_add(self.terms.retry);
-        let segment = |tag| groups.awaited.get(&tag).map(|it| it.segment);
+        let segment = |tag| groups.waits.segment(tag);
         let wish = match step {
             GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess) | GroupStep::Look(tag, _) => {
                 segment(tag).map(|segment| GroupWish::Join(segment, tag))
@@ -644,14 +579,8 @@ impl Steward {
 
     /// What is offered under a tag is of a region that is no other host's: it is declined.
     pub(super) fn is_not_sharable(&mut self, tag: Tag) {
-        let tag = GroupTag::from_bytes(tag.0).ok();
-        let groups = self.groups.as_mut();
-        if let Some(Awaited { segment, .. }) = groups
-            .zip(tag)
-            .and_then(|(it, tag)| it.awaited.remove(&tag))
-        {
-            let why = NoGroup::NotSharable;
-            self.say(Whose::Groups, Capacity::NoGroup { segment, why });
+        if let Ok(tag) = GroupTag::from_bytes(tag.0) {
+            self.does_not_come(tag, NoGroup::NotSharable);
         }
     }
 

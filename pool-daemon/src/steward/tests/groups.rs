@@ -281,6 +281,48 @@ fn a_group_that_is_left_and_joined_again_at_once_is_there_in_the_end() {
     what_is_joined_again_is_not_what_is_left();
 }
 
+/// A host whose segment of a group is gone only when it waits for that group again, in vain.
+fn what_is_let_go_of_amid_a_wait_is_left() {
+    for is_ours in [false, true] {
+        let mut two = Two::new();
+        let tag = tag(2, 8);
+        two.wish(0, GroupWish::Make(segment(1), tag));
+        two.wish(0, GroupWish::Publish(tag));
+        two.is_deaf = true;
+        two.wish(0, GroupWish::Join(segment(2), tag));
+        two.wish(0, GroupWish::Leave(tag, is_ours));
+        assert_eq!(two.really(), [8, 0], "it may come still");
+        two.pass(600);
+        assert_eq!(two.refused(0), [NoGroup::Unreached]);
+        two.is_deaf = false;
+        two.pass(200);
+        let stays = u32::from(!is_ours);
+        assert_eq!((two.really(), two.tags()), ([0, 0], stays));
+    }
+}
+
+#[test]
+fn what_is_let_go_of_while_it_is_waited_for_is_left_if_it_does_not_come() {
+    what_is_let_go_of_amid_a_wait_is_left();
+}
+
+#[test]
+fn what_comes_is_not_left_for_what_was_let_go_of_before() {
+    let mut two = Two::new();
+    let tag = tag(2, 8);
+    two.wish(0, GroupWish::Make(segment(1), tag));
+    two.wish(0, GroupWish::Publish(tag));
+    two.wish(1, GroupWish::Join(segment(2), tag));
+    two.is_deaf = true;
+    two.wish(1, GroupWish::Join(segment(3), tag));
+    two.wish(1, GroupWish::Leave(tag, false));
+    two.is_deaf = false;
+    two.pass(200);
+    assert_eq!(two.last(1)[0].asked_for, Some(segment(3)));
+    two.pass(600);
+    assert_eq!((two.really(), two.refused(1)), ([8, 8], Vec::new()));
+}
+
 #[test]
 fn what_cannot_be_had_is_said() {
     let mut two = Two::new();
@@ -520,6 +562,7 @@ fn a_group_that_is_half_joined_is_lost_with_its_device() {
 
 /// Catches: group.joins_what_is_not_published, group.takes_any_offer
 /// Catches: group.serves_what_was_reset, group.takes_what_was_not_published
+/// Catches: group.keeps_what_it_waited_for
 #[cfg(feature = "fault")]
 #[test]
 fn planted_bugs_of_groups_are_found() {
@@ -529,6 +572,10 @@ fn planted_bugs_of_groups_are_found() {
             a_group_goes_its_way as fn(),
         ),
         ("group.takes_any_offer", offers_of_others_are_declined),
+        (
+            "group.keeps_what_it_waited_for",
+            what_is_let_go_of_amid_a_wait_is_left,
+        ),
         (
             "group.takes_what_was_not_published",
             offers_of_what_is_not_published_are_declined,
