@@ -193,6 +193,8 @@ kinds! {
     /// A host dies with its lines, of which some had left its caches: which ones is chosen. Drawn
     /// by nobody.
     HostDiesWith = "host-dies-with", 0, Fault;
+    /// A host dies so within a step of its daemon. Drawn by nobody.
+    HostDiesInStep = "host-dies-in-step", 0, Fault;
     /// A host pauses.
     HostPauses = "host-pauses", 8, Fault;
     /// A link goes down.

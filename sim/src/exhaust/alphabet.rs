@@ -11,12 +11,13 @@
 //!
 //! # Points
 //! The home dies in each of its steps after each number of outputs; the daemon in each of its
-//! steps before the commit, after it, and after each number of actions. A host of the extents dies
-//! right after the command and after each arrival of its slot; that of the segments right after the
-//! command alone, and not between the steps of its daemon. A process dies right after the command.
+//! steps before the commit, after it, and after each number of actions, and at each of these points
+//! its host with it. A host of the extents dies right after the command and after each arrival of
+//! its slot; that of the segments right after the command as well. A process dies right after the
+//! command.
 
 use crate::op::{Kind, Op};
-use crate::world::Noted;
+use crate::world::{Noted, NotedStep};
 
 /// The place of the command to do nothing among those of a scope.
 pub(super) const NOTHING: usize = 0;
@@ -44,6 +45,48 @@ pub(super) struct Death {
     pub(super) is_first_of_point: bool,
 }
 
+impl Death {
+    const fn at(op: Op) -> Self {
+        Self {
+            op,
+            lines: None,
+            is_first_of_point: true,
+        }
+    }
+}
+
+/// The home dies in each of its steps after each number of outputs.
+fn deaths_of_home(steps: &[u16]) -> Vec<Death> {
+    let steps = (0..).zip(steps);
+    let points = steps.flat_map(|(step, &outputs)| (0..=outputs).map(move |point| (step, point)));
+    points
+        .map(|(step, point)| Death::at(op(Kind::HomeDies, [0, step, point, 0])))
+        .collect()
+}
+
+/// The daemon dies in each of its steps at each point, alone and with its host.
+fn deaths_of_daemon(steps: &[NotedStep]) -> Vec<Death> {
+    let mut deaths = Vec::new();
+    for (step, noted) in (0..).zip(steps) {
+        for point in 0..=noted.actions.saturating_add(1) {
+            deaths.push(Death::at(op(Kind::DaemonDies, [0, step, point, 0])));
+            let dies = |set| op(Kind::HostDiesInStep, [0, step, point, set]);
+            deaths.extend(with_each_set(noted.unwritten, dies));
+        }
+    }
+    deaths
+}
+
+/// A host that has not written back so many lines dies with each set of them.
+fn with_each_set(lines: u32, dies: impl Fn(u16) -> Op) -> impl Iterator<Item = Death> {
+    let lines = lines.min(LINES_MOST);
+    (0..1 << lines).map(move |set| Death {
+        op: dies(set),
+        lines: Some(lines),
+        is_first_of_point: set == 0,
+    })
+}
+
 const fn op(kind: Kind, picks: [u16; 4]) -> Op {
     let salt = 1;
     Op { kind, picks, salt }
@@ -56,7 +99,10 @@ pub(super) const fn pass() -> Op {
 
 /// Whether who is to die is told so before the command.
 pub(super) const fn is_told_before(kind: Kind) -> bool {
-    matches!(kind, Kind::DaemonDies | Kind::HomeDies)
+    matches!(
+        kind,
+        Kind::DaemonDies | Kind::HomeDies | Kind::HostDiesInStep
+    )
 }
 
 /// A segment of two extents in pooled memory.
@@ -129,42 +175,27 @@ impl Scope {
 
     /// Every way to die in a slot of which this was noted.
     pub(super) fn deaths(self, noted: &Noted) -> Vec<Death> {
-        let mut deaths = Vec::new();
-        let at = |op| Death {
-            op,
-            lines: None,
-            is_first_of_point: true,
+        let mut deaths = match self {
+            Self::Extents => deaths_of_home(&noted.home),
+            Self::Segments | Self::Held => deaths_of_daemon(&noted.daemon),
         };
-        let mut steps = |kind, steps: &[u16], more: u16| {
-            for (step, &count) in (0..).zip(steps) {
-                let points = 0..=count.saturating_add(more);
-                deaths.extend(points.map(|point| at(op(kind, [0, step, point, 0]))));
-            }
-        };
-        match self {
-            Self::Extents => steps(Kind::HomeDies, &noted.home, 0),
-            Self::Segments | Self::Held => steps(Kind::DaemonDies, &noted.daemon, 1),
-        }
         let (hosts, arrivals) = match self {
             Self::Extents => (2, usize::MAX),
             Self::Segments | Self::Held => (1, 1),
         };
         for h in 0..hosts {
-            deaths.extend((0..2).map(|user| at(op(Kind::Kill, [h, user, 0, 0]))));
+            deaths.extend((0..2).map(|user| Death::at(op(Kind::Kill, [h, user, 0, 0]))));
             for (arrival, lines) in (0..).zip(&noted.unwritten).take(arrivals) {
-                let lines = lines
-                    .get(usize::from(h))
-                    .map_or(0, |&lines| lines.min(LINES_MOST));
-                deaths.extend((0..1 << lines).map(|set| Death {
-                    op: op(Kind::HostDiesWith, [h, arrival, 0, set]),
-                    lines: Some(lines),
-                    is_first_of_point: set == 0,
-                }));
+                let lines = lines.get(usize::from(h)).copied().unwrap_or(0);
+                let dies = |set| op(Kind::HostDiesWith, [h, arrival, 0, set]);
+                deaths.extend(with_each_set(lines, dies));
             }
         }
         match self {
-            Self::Extents => deaths.extend((0..2).map(|h| at(op(Kind::Fence, [h, 0, 0, 0])))),
-            Self::Segments | Self::Held => deaths.push(at(op(Kind::DaemonKilled, [0; 4]))),
+            Self::Extents => {
+                deaths.extend((0..2).map(|h| Death::at(op(Kind::Fence, [h, 0, 0, 0]))))
+            }
+            Self::Segments | Self::Held => deaths.push(Death::at(op(Kind::DaemonKilled, [0; 4]))),
         }
         deaths
     }

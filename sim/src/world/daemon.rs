@@ -124,13 +124,13 @@ impl World {
         };
         let effects = engine.step(now, command);
         self.waits_after(h, now, looked, &effects)?;
+        let noted = self.note_step(h, effects.actions.len());
         let machine = &mut self.machines[h];
-        self.noted.daemon(h, effects.actions.len());
         let loss = machine.loss_of_step();
         let loss = loss.or_else(|| self.dies_as_it_leaves(h, &effects.actions));
         if loss == Some(Loss::BeforeCommit) {
             self.trace.reached("the daemon dies before the commit");
-            return self.daemon_dies(h);
+            return self.dies_in_step(h);
         }
         if asks {
             self.refusals_change_nothing(h, &effects)?;
@@ -144,6 +144,7 @@ impl World {
         }
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
+        self.note_unwritten_in(h, noted);
         if let Some(client) = asks_for {
             self.machines[h].waits.has_asked(client);
         }
@@ -249,7 +250,7 @@ impl World {
             self.act(h, action)?;
         }
         if loss.is_some() {
-            self.daemon_dies(h)?;
+            self.dies_in_step(h)?;
         }
         Ok(())
     }
@@ -496,6 +497,14 @@ impl World {
         )
     }
 
+    /// The daemon dies in a step, and its host with it where that was said.
+    fn dies_in_step(&mut self, h: usize) -> Checked {
+        match self.machines[h].takes_host.take() {
+            Some(set) => self.host_dies_with(h, set),
+            None => self.daemon_dies(h),
+        }
+    }
+
     /// The daemon dies; what it has not committed is forgotten, and some of its descriptors.
     pub(super) fn daemon_dies(&mut self, h: usize) -> Checked {
         self.trace.fault("daemon-death", [h as u64, 0, 0, 0]);
@@ -503,7 +512,7 @@ impl World {
         let machine = &mut self.machines[h];
         machine.engine = None;
         machine.steward = None;
-        machine.armed = None;
+        (machine.armed, machine.takes_host) = (None, None);
         machine.building.clear();
         machine.copying.clear();
         machine.work.clear();
@@ -556,13 +565,14 @@ impl World {
             Ok(recovered) => recovered,
             Err(error) => return broken("a daemon starts from its journal", error),
         };
-        self.noted.daemon(h, effects.actions.len());
+        let noted = self.note_step(h, effects.actions.len());
+        let machine = &mut self.machines[h];
         let loss = machine.loss_of_step();
         if loss.is_some() {
             self.trace.reached("the daemon dies in its recovery");
         }
         if loss == Some(Loss::BeforeCommit) {
-            return self.daemon_dies(h);
+            return self.dies_in_step(h);
         }
         let mut after = machine.durable.clone();
         commit(&mut after, &effects.records);
@@ -591,6 +601,7 @@ impl World {
         machine.engine = Some(engine);
         self.commit(h, &effects.records)?;
         self.perform(h, effects.actions, loss)?;
+        self.note_unwritten_in(h, noted);
         self.missed_ends(h)
     }
 

@@ -49,21 +49,23 @@ const TRACE_END: char = ')';
 pub(crate) struct Noted {
     /// Otherwise nothing is noted.
     is_wanted: bool,
-    /// Of each step of the daemon of host 0, its actions.
-    pub(crate) daemon: Vec<u16>,
+    /// Of each step of the daemon of host 0, what it was.
+    pub(crate) daemon: Vec<NotedStep>,
     /// Of each step of the home, its outputs.
     pub(crate) home: Vec<u16>,
     /// After each arrival, how many lines each host has not written back.
     pub(crate) unwritten: Vec<Vec<u32>>,
 }
 
-impl Noted {
-    pub(super) fn daemon(&mut self, h: usize, actions: usize) {
-        if self.is_wanted && h == 0 {
-            self.daemon.push(u16::try_from(actions).unwrap_or(u16::MAX));
-        }
-    }
+/// A step of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotedStep {
+    pub(crate) actions: u16,
+    /// Lines that its host had not written back, before it or after it: the most of both.
+    pub(crate) unwritten: u32,
+}
 
+impl Noted {
     pub(super) fn home(&mut self, outputs: usize) {
         if self.is_wanted {
             self.home.push(u16::try_from(outputs).unwrap_or(u16::MAX));
@@ -134,6 +136,7 @@ impl Machine {
             leaving_files,
             waits: _, // What is judged by it follows from when each step was, as the trace does.
             armed,
+            takes_host,
             dies_leaving,
             spared,
             failing_builds,
@@ -149,7 +152,7 @@ impl Machine {
         write!(text, "{copying:?}{work:?}{given:?}{awaited:?}{words:?}")?;
         write!(
             text,
-            "{watched:?}{leaving_files:?}{armed:?}{dies_leaving} {spared}"
+            "{watched:?}{leaving_files:?}{armed:?}{takes_host:?}{dies_leaving} {spared}"
         )?;
         write!(
             text,
@@ -200,10 +203,34 @@ impl World {
         self.host_dies_with(host, set)
     }
 
+    /// Notes a step of the daemon of host 0, where that is wanted. Its place among them.
+    pub(super) fn note_step(&mut self, h: usize, actions: usize) -> Option<usize> {
+        if !self.noted.is_wanted || h != 0 {
+            return None;
+        }
+        self.noted.daemon.push(NotedStep {
+            actions: u16::try_from(actions).unwrap_or(u16::MAX),
+            unwritten: self.unwritten_of(h),
+        });
+        Some(self.noted.daemon.len() - 1)
+    }
+
+    /// The same step is done.
+    pub(super) fn note_unwritten_in(&mut self, h: usize, step: Option<usize>) {
+        let unwritten = step.map_or(0, |_| self.unwritten_of(h));
+        let step = step.and_then(|step| self.noted.daemon.get_mut(step));
+        step.into_iter()
+            .for_each(|step| step.unwritten = step.unwritten.max(unwritten));
+    }
+
+    fn unwritten_of(&self, h: usize) -> u32 {
+        u32::try_from(self.unwritten(h).len()).unwrap_or(u32::MAX)
+    }
+
     /// Notes how many lines each host has not written back now.
     pub(crate) fn note_unwritten(&mut self) {
         let hosts = 0..self.machines.len();
-        let counts = hosts.map(|h| u32::try_from(self.unwritten(h).len()).unwrap_or(u32::MAX));
+        let counts = hosts.map(|h| self.unwritten_of(h));
         let counts = counts.collect();
         self.noted.unwritten.push(counts);
     }
@@ -243,7 +270,7 @@ impl World {
         }
         self.pass(end.saturating_sub(self.now.get()))?;
         for machine in &mut self.machines {
-            (machine.armed, machine.spared) = (None, 0);
+            (machine.armed, machine.takes_host, machine.spared) = (None, None, 0);
         }
         self.shared.doom(0, None);
         self.doomed = None;
@@ -331,6 +358,7 @@ fn number(bytes: &[u8]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::{Kind, Op};
 
     #[test]
     fn the_state_of_a_world_has_all_of_its_fabric_but_for_the_trace() {
@@ -343,6 +371,40 @@ mod tests {
         assert!(trace.parse::<u64>().is_ok(), "{trace}");
         let left = text.strip_prefix(before).unwrap();
         assert!(left.starts_with(behind) && !text.contains("Trace"));
+    }
+
+    #[test]
+    fn a_host_dies_at_each_point_of_a_step_of_its_daemon() {
+        let start = Start::new(&Mix::scope()).unwrap();
+        let op = |kind, picks| Op {
+            kind,
+            picks,
+            salt: 1,
+        };
+        let made = [op(Kind::Create, [0, 0, 11, 1]), op(Kind::Settle, [0; 4])];
+        let is_made = |world: &mut World| made.iter().try_for_each(|op| world.play(0, op));
+        let mut world = start.world().unwrap();
+        world.note_from_here();
+        is_made(&mut world).unwrap();
+        let steps = world.noted.daemon.clone();
+        let before = start.world().unwrap().machines[0].durable.clone();
+        let mut is_durable = Vec::new();
+        for (number, step) in (0..).zip(steps) {
+            for point in 0..=step.actions + 1 {
+                let mut world = start.world().unwrap();
+                let dies = op(Kind::HostDiesInStep, [0, number, point, 0]);
+                world.play(0, &dies).unwrap();
+                is_made(&mut world).unwrap();
+                let machine = &world.machines[0];
+                assert!(!machine.alive && machine.engine.is_none() && machine.processes.is_empty());
+                is_durable.push((machine.durable != before, point));
+                world.heal().unwrap();
+            }
+        }
+        // From the commit of one of the steps on, which is before its first action.
+        let first = is_durable.iter().position(|(is, _)| *is).unwrap();
+        assert_eq!(is_durable[first].1, 1);
+        assert!(is_durable[first..].iter().all(|(is, _)| *is));
     }
 
     #[test]

@@ -44,6 +44,10 @@ impl World {
                 return self.daemon_dies(h);
             }
             Kind::HostDies => return self.host_dies(h),
+            Kind::HostDiesInStep => {
+                self.doom_daemon(h, (b, c));
+                self.machines[h].takes_host = Some(d);
+            }
             Kind::HostDiesWith if b > 0 => self.doom_host((b, h, d)),
             Kind::HostDiesWith => return self.host_dies_with(h, d),
             Kind::HostPauses if self.machines[h].acts() => {

@@ -265,6 +265,8 @@ pub(crate) struct Machine {
     pub(crate) waits: Waits,
     /// How the next step of the daemon ends.
     pub(crate) armed: Option<Loss>,
+    /// Its host dies with the daemon then, and of its lines this set had left its caches.
+    pub(crate) takes_host: Option<u16>,
     /// Its daemon dies the next time that it leaves a group.
     pub(crate) dies_leaving: bool,
     /// It goes through so many steps before that one.
@@ -305,6 +307,7 @@ impl Machine {
             leaving_files: VecDeque::new(),
             waits: Waits::default(),
             armed: None,
+            takes_host: None,
             dies_leaving: false,
             spared: 0,
             failing_builds: 0,

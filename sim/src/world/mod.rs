@@ -41,7 +41,7 @@ mod words;
 
 use clocks::Clock;
 use exact::Doomed;
-pub(crate) use exact::{Noted, Start};
+pub(crate) use exact::{Noted, NotedStep, Start};
 use lines::Lines;
 use machine::{Held, Machine, Process};
 use plans::UNLISTED;
