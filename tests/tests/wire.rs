@@ -16,12 +16,13 @@ mod order;
 #[path = "wire/packets.rs"]
 mod packets;
 
+use pool_core::clock::eventually;
 use pool_proto::common::v1::{Error, ErrorClass};
 use pool_proto::session::v1::reply;
 use tierpool_tests::client::{Connection, Session, ask};
 use tierpool_tests::daemon::Daemon;
 use tierpool_tests::setup::Setup;
-use tierpool_tests::until;
+use tierpool_tests::{patience, until};
 
 /// What the daemon may have grown by when an attack is over: its buffers, and what its allocator
 /// keeps of them.
@@ -34,6 +35,7 @@ const FRIEND: &str = "friend";
 struct Besieged {
     daemon: Daemon,
     descriptors: usize,
+    open_files: Vec<String>,
     resident_kib: u64,
 }
 
@@ -74,9 +76,11 @@ impl Besieged {
             daemon.admin().clients().ok()?.is_empty().then_some(())
         });
         let (descriptors, resident_kib) = (settled_descriptors(&daemon), daemon.resident_kib());
+        let open_files = daemon.open_files();
         Self {
             daemon,
             descriptors,
+            open_files,
             resident_kib,
         }
     }
@@ -86,14 +90,19 @@ impl Besieged {
         Connection::open(&self.daemon.session_socket()).unwrap()
     }
 
+    /// A client of a user who has done harm: who took all he may have, or whose descriptors are
+    /// still being closed, is let in when the daemon has given up some of it.
+    fn let_in(&self, label: &str) -> Session {
+        let socket = self.daemon.session_socket();
+        until("a client gets in", || {
+            Session::attach(&socket, label, "test").ok()
+        })
+    }
+
     /// The daemon lives and serves whoever asks.
     fn serves(&mut self) {
         assert!(self.daemon.is_running());
-        let socket = self.daemon.session_socket();
-        // A user who took all he may have waits until the daemon has given up some of it.
-        let mut client = until("a client gets in", || {
-            Session::attach(&socket, FRIEND, "test").ok()
-        });
+        let mut client = self.let_in(FRIEND);
         client.ask(ask::tiers());
         client.ask(ask::detach());
     }
@@ -103,9 +112,14 @@ impl Besieged {
         self.serves();
         self.daemon.await_all_free();
         let (daemon, before) = (&self.daemon, self.descriptors);
-        until("the daemon has closed what it had opened", || {
+        let closed = eventually(patience(), || {
             (settled_descriptors(daemon) <= before).then_some(())
         });
+        let (were, are) = (&self.open_files, daemon.open_files());
+        assert!(
+            closed.is_ok(),
+            "more than {before} stay open: {are:#?}, and before: {were:#?}"
+        );
         let grown = daemon.resident_kib().saturating_sub(self.resident_kib);
         assert!(grown <= GROWTH_KIB_MAX, "grown by {grown} KiB");
     }

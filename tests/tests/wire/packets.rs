@@ -184,11 +184,12 @@ fn descriptors_that_nobody_asked_for_are_not_kept() {
     let files = [file.as_raw_fd(); 64];
     for besieged in Besieged::of_both_kernels() {
         for count in [1, 2, 63, 64] {
+            besieged.let_in("client").ask(ask::detach());
             let stranger = besieged.stranger();
             let attach = attach().encode_to_vec();
             send_unwanted(&besieged, &stranger, &attach, &files[..count]);
             for body in [ask::tiers(), ask::create("ddr", EXTENT), ask::detach()] {
-                let client = besieged.daemon.attach("client");
+                let client = besieged.let_in("client");
                 let asked = encoded(body);
                 send_unwanted(&besieged, client.connection(), &asked, &files[..count]);
             }
@@ -205,7 +206,7 @@ fn more_descriptors_than_a_message_may_carry_are_not_kept() {
     let files = [file.as_raw_fd(); SCM_MAX_FD];
     for besieged in Besieged::of_both_kernels() {
         for count in [65, 128, SCM_MAX_FD] {
-            let client = besieged.daemon.attach("client");
+            let client = besieged.let_in("client");
             let asked = encoded(ask::tiers());
             send_unwanted(&besieged, client.connection(), &asked, &files[..count]);
         }
