@@ -5,6 +5,7 @@
 //! - [`client`]: a session as one sees it on the wire, free to send anything.
 //! - [`domain`]: a member of a domain, which changes its words by hand.
 //! - [`fabric`]: an emulated fabric, served while the test runs.
+//! - [`failing_heap`]: a heap of the daemon's of which one allocation fails.
 //! - [`admin`]: the operators' calls.
 //! - [`asker`]: clients that ask once, in a process of their own.
 //! - [`puppet`]: a process of its own, under a user id of its own, that a test leads by the hand.
@@ -46,6 +47,7 @@ pub mod contents;
 pub mod daemon;
 pub mod domain;
 pub mod fabric;
+pub mod failing_heap;
 pub mod family;
 pub mod hand;
 pub mod kin;

@@ -13,8 +13,9 @@
 //!
 //! Where a kind has many calls, each of the first is the first to fail, and behind them one in
 //! several; with `TIERPOOL_EACH_CALL` in the environment, whatever it says, each of all, those of a
-//! client as well. Not here: allocations of the daemon's own heap, for Rust ends the process where
-//! they fail; and calls that a signal interrupts for good, which no kernel does.
+//! client as well. An allocation of the daemon's own heap fails once, for Rust ends the process
+//! there: of these, which are thousands, it is one in several always. Not here: calls that a signal
+//! interrupts for good, which no kernel does.
 
 #[path = "persistent/callers.rs"]
 mod callers;
@@ -30,7 +31,7 @@ mod rest;
 mod round;
 
 use pool_core::fault::Call;
-use round::{Figures, Pool};
+use round::{Figures, Planned, Pool};
 use tierpool_tests::setup::has_nodes;
 use tierpool_tests::{campaign, skipped};
 
@@ -38,6 +39,10 @@ use tierpool_tests::{campaign, skipped};
 const EACH: usize = 16;
 /// Behind them one in so many.
 const STEP: usize = 12;
+/// Of the daemon's allocations, of which there are more, one in so many; and where each call is to
+/// fail.
+const ALLOCATION_STEP: usize = 499;
+const ALLOCATION_STEP_FINE: usize = 29;
 /// No kind of call is made more often than this in one round.
 const CALLS_MAX: usize = 4_000;
 
@@ -65,14 +70,35 @@ fn first_firsts() -> impl Iterator<Item = usize> {
 fn each_fails(call: Call, errno: &str) {
     let mut figures = Figures::default();
     let mut pool = Pool::new("keeper");
-    round::on_new_pools(call, errno, &pool.rest, &mut figures);
-    let last = firsts().find(|&nth| !pool.round(call, nth, errno, &mut figures));
+    let planned = |nth| Planned::calls(call, nth, errno);
+    round::on_new_pools((1..).map(planned), &pool.rest, &mut figures);
+    let last = firsts().find(|&nth| !pool.round(&planned(nth), &mut figures));
     assert!(last.is_some(), "more than {CALLS_MAX} calls");
     let mut pool = Pool::new("clients");
-    first_firsts().find(|&nth| !pool.round(call, nth, errno, &mut figures));
+    first_firsts().find(|&nth| !pool.round(&planned(nth), &mut figures));
     assert!(figures.runs() > 0);
     let what = format!("{} for good", call.name());
     campaign(5, &what, &format!("{errno}: {figures}"));
+}
+
+/// Which allocations fail: each of the first, and behind them one in so many.
+fn allocations() -> impl Iterator<Item = usize> {
+    let step = match std::env::var_os("TIERPOOL_EACH_CALL") {
+        Some(_) => ALLOCATION_STEP_FINE,
+        None => ALLOCATION_STEP,
+    };
+    (1..=EACH).chain((EACH + step..).step_by(step))
+}
+
+#[test]
+fn a_daemon_that_dies_of_an_allocation_costs_nothing_acknowledged() {
+    let mut figures = Figures::default();
+    let mut pool = Pool::new("keeper");
+    let planned = allocations().map(Planned::allocation);
+    round::on_new_pools(planned, &pool.rest, &mut figures);
+    allocations().find(|&nth| !pool.round(&Planned::allocation(nth), &mut figures));
+    assert!(figures.deaths() > 0);
+    campaign(5, "an allocation of the daemon", &figures.to_string());
 }
 
 macro_rules! each {

@@ -7,7 +7,7 @@ use tierpool_tests::client::ask;
 use tierpool_tests::daemon::Daemon;
 
 use super::rest::Rest;
-use super::round::{Figures, Pool, setup};
+use super::round::{Figures, Planned, Pool, setup};
 use super::{CALLS_MAX, EACH, firsts};
 
 /// More than any round makes of one kind: nothing fails but for the bug.
@@ -28,7 +28,12 @@ fn is_caught(bug: &'static str, call: Call, firsts: impl Iterator<Item = usize>,
     let mut firsts = firsts;
     let said = said(|| {
         let mut pool = Pool::with_bug("keeper", bug);
-        firsts.find(|&nth| !pool.round(call, nth, "ENOSPC", &mut Figures::default()));
+        firsts.find(|&nth| {
+            !pool.round(
+                &Planned::calls(call, nth, "ENOSPC"),
+                &mut Figures::default(),
+            )
+        });
     });
     assert!(
         said.contains(why),
