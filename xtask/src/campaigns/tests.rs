@@ -65,6 +65,10 @@ fn failed_calls_are_enough_where_none_of_the_kinds_and_few_of_the_calls_are_less
     let for_good = |kinds, runs: u64| {
         let mut lines = told(kinds, " for good", &format!("EIO: {runs} runs, 0 lived"));
         lines.extend(told(5, CLIENT, "EIO: 20 runs of a program; 1 done"));
+        lines.push(Told {
+            what: ALLOCATION.to_owned(),
+            figures: "100 runs, 90 died".to_owned(),
+        });
         lines
     };
     let is_enough = |once: &[Told], for_good: &[Told]| {
@@ -77,6 +81,8 @@ fn failed_calls_are_enough_where_none_of_the_kinds_and_few_of_the_calls_are_less
     assert!(!is_enough(&once(15, 1), &for_good(15, 40)));
     assert!(!is_enough(&once(15, 53), &for_good(13, 60)));
     assert!(!is_enough(&once(15, 53), &for_good(15, 1)));
+    let no_allocation = &for_good(15, 40)[..20];
+    assert!(!is_enough(&once(15, 53), no_allocation));
     let daemons = &for_good(15, 40)[..15];
     assert!(!is_enough(&once(15, 53), daemons), "no client");
 }
