@@ -66,6 +66,8 @@ pub struct MediaNews {
     pub lost: Vec<LostLines>,
     /// Events were thrown away before they were read: the lists of poison say what they were.
     pub missed: bool,
+    /// There may be more to be read at once.
+    pub more: bool,
     /// Lines that say what they say on no kernel we know: what they told of is not known.
     pub odd: Vec<String>,
 }
@@ -120,7 +122,10 @@ impl MediaLog {
     /// # Errors
     /// Where the trace cannot be read.
     pub fn read(&mut self) -> Result<MediaNews, ChangeError> {
-        let mut news = MediaNews::default();
+        let mut news = MediaNews {
+            more: true,
+            ..MediaNews::default()
+        };
         let mut page = [0; PAGE];
         for _ in 0..READS_MAX {
             let read = self
@@ -128,14 +133,17 @@ impl MediaLog {
                 .as_mut()
                 .map_or(Ok(0), |pipe| pipe.read(&mut page));
             let count = match read {
-                Ok(0) => break,
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(source) => {
                     let path = self.instance.join("trace_pipe");
                     return Err(SysfsError::Read { path, source }.into());
                 }
             };
+            if count == 0 {
+                news.more = false;
+                break;
+            }
             self.rest += &String::from_utf8_lossy(&page[..count]);
             while let Some(end) = self.rest.find('\n') {
                 let line: String = self.rest.drain(..=end).collect();
@@ -167,14 +175,20 @@ fn listen(instance: &Folder) -> Result<File, ChangeError> {
 }
 
 impl Sysfs {
-    /// Asks a device for its list of poison, of which the kernel tells each entry as an event.
+    /// Asks a device for its list of poison, of which the kernel has told each entry as an event
+    /// by then. Tells whether it keeps one: the driver shows no file of one that does not, nor for
+    /// a moment of one that it has just taken.
     ///
     /// # Errors
     /// [`ChangeError::NoMemdev`] where there is no such device; what the kernel refuses.
-    pub fn list_poison(&self, serial: u64) -> Result<(), ChangeError> {
+    pub fn list_poison(&self, serial: u64) -> Result<bool, ChangeError> {
+        const FILE: &str = "trigger_poison_list";
         for (name, folder) in self.devices("cxl")? {
             if name.starts_with("mem") && folder.number("serial")? == Some(serial) {
-                return folder.write("trigger_poison_list", "1");
+                if !folder.path.join(FILE).exists() {
+                    return Ok(false);
+                }
+                return folder.write(FILE, "1").map(|()| true);
             }
         }
         Err(ChangeError::NoMemdev(serial))

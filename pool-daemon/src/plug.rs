@@ -18,7 +18,8 @@
 //! # Invariants
 //! 1. The engine hears that all is gone before it hears of what comes in its place.
 //! 2. Nothing is given back that the engine has not let go of, durably.
-//! 3. What is damaged is told before anything of it can be granted.
+//! 3. What is damaged is told before anything of it can be granted: nothing is while that is not
+//!    known.
 //! 4. The hardware is looked at once in a round, and a round ends in a rest.
 
 use std::collections::VecDeque;
@@ -54,8 +55,12 @@ pub trait Hardware {
     /// Where somebody uses it still. It is had as before.
     fn give_back(&self) -> Result<(), SetupError>;
 
-    /// All extents that hold a line whose content was lost.
-    fn damaged(&self) -> Vec<Run>;
+    /// All extents that hold a line whose content was lost. Once they are known they are known for
+    /// as long as it is there.
+    ///
+    /// # Errors
+    /// Why they are not known yet.
+    fn damaged(&self) -> Result<Vec<Run>, SetupError>;
 }
 
 /// What is to be done now.
@@ -83,8 +88,11 @@ pub struct Plug {
     state: State,
     /// Why nothing of it is there, as the engine has heard it.
     told_absent: Option<String>,
-    /// What is damaged, as the engine has heard it.
-    told_damaged: Vec<Run>,
+    /// What is damaged, as the engine has heard it; nothing while that is not known, and nothing is
+    /// granted.
+    told_damaged: Option<Vec<Run>>,
+    /// Why that is not known, as the engine has heard it.
+    told_unknown: Option<String>,
     /// To be said first, in order.
     says: VecDeque<Capacity>,
     /// The hardware is not looked at before.
@@ -102,7 +110,8 @@ impl Plug {
             extents,
             state: State::Absent,
             told_absent: None,
-            told_damaged: Vec::new(),
+            told_damaged: None,
+            told_unknown: None,
             says: VecDeque::new(),
             look_at: Nanos::ZERO,
             try_at: Nanos::ZERO,
@@ -149,11 +158,11 @@ impl Plug {
             State::There | State::Leaving if !hardware.is_there() => {
                 hardware.forget();
                 self.state = State::Absent;
-                self.is_gone("it was pulled, or its driver has let go of it");
+                self.say_gone("it was pulled, or its driver has let go of it");
             }
             State::There => self.stay(now, demand, hardware),
             // It was activated meanwhile: what the engine let go of is there.
-            State::Leaving if !demand.removed => self.is_there(hardware),
+            State::Leaving if !demand.removed => self.say_there(hardware),
             // The engine has not heard, or its word was lost: it is asked again.
             State::Leaving => self.ask_to_let_go(),
         }
@@ -162,18 +171,18 @@ impl Plug {
     fn come(&mut self, now: Nanos, demand: &Demand, hardware: &dyn Hardware) {
         if demand.removed && !hardware.is_there() {
             self.state = State::Left;
-            return self.is_gone("it is out of the pool");
+            return self.say_gone("it is out of the pool");
         }
         if now < self.try_at {
             return;
         }
         match hardware.take() {
-            Ok(()) => self.is_there(hardware),
+            Ok(()) => self.say_there(hardware),
             Err(why) => {
                 if !why.is_absence() {
                     self.try_at = now.saturating_add(RETRY);
                 }
-                self.is_gone(&why.to_string());
+                self.say_gone(&why.to_string());
             }
         }
     }
@@ -186,27 +195,52 @@ impl Plug {
     }
 
     /// All of it is there.
-    fn is_there(&mut self, hardware: &dyn Hardware) {
+    fn say_there(&mut self, hardware: &dyn Hardware) {
         self.state = State::There;
         (self.withdrawn, self.told_absent) = (None, None);
+        (self.told_damaged, self.told_unknown) = (None, None);
         let all = self.all();
         self.says.push_back(Capacity::Present(all));
-        self.told_damaged.clear();
         self.tell_damage(hardware);
-        self.says.push_back(Capacity::Reached(true));
-        self.says.push_back(Capacity::Noted(String::new()));
     }
 
+    /// Tells what is damaged, and the first time that all else may be granted.
     fn tell_damage(&mut self, hardware: &dyn Hardware) {
-        let damaged = hardware.damaged();
-        if damaged != self.told_damaged && !planted!("plug.keeps_damage_to_itself") {
-            self.told_damaged.clone_from(&damaged);
+        let is_first = self.told_damaged.is_none();
+        match hardware.damaged() {
+            Ok(damaged) => self.say_damaged(damaged),
+            Err(_) if is_first && planted!("plug.grants_what_may_be_damaged") => {
+                self.say_damaged(Vec::new());
+            }
+            Err(why) if is_first => self.say_unknown(why.to_string()),
+            // What was known is so still.
+            Err(_) => {}
+        }
+    }
+
+    fn say_damaged(&mut self, damaged: Vec<Run>) {
+        let before = self.told_damaged.replace(damaged.clone());
+        let is_first = before.is_none();
+        if before.unwrap_or_default() != damaged && !planted!("plug.keeps_damage_to_itself") {
             self.says.push_back(Capacity::Poisoned(damaged));
+        }
+        if is_first {
+            self.says.push_back(Capacity::Reached(true));
+            self.says.push_back(Capacity::Noted(String::new()));
+        }
+    }
+
+    /// It is not known what is damaged, which is said once for each reason.
+    fn say_unknown(&mut self, why: String) {
+        if self.told_unknown.as_ref() != Some(&why) {
+            self.told_unknown = Some(why.clone());
+            self.says.push_back(Capacity::Reached(false));
+            self.says.push_back(Capacity::Noted(why));
         }
     }
 
     /// Nothing of it is there, which is said once for each reason.
-    fn is_gone(&mut self, why: &str) {
+    fn say_gone(&mut self, why: &str) {
         if self.told_absent.as_deref() == Some(why) {
             return;
         }
@@ -238,11 +272,11 @@ impl Plug {
         match given {
             Ok(()) => {
                 self.state = State::Left;
-                self.is_gone("it is out of the pool, and may be pulled");
+                self.say_gone("it is out of the pool, and may be pulled");
             }
             Err(why) => {
                 self.try_at = now.saturating_add(RETRY);
-                self.is_there(hardware);
+                self.say_there(hardware);
                 // Why it stays, in place of that nothing is in the way.
                 self.says.pop_back();
                 self.says.push_back(Capacity::Noted(why));

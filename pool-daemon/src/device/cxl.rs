@@ -25,7 +25,7 @@ use pool_core::{Bytes, Extents, clock};
 
 use super::dax::DaxDevice;
 use super::kmem::KmemDevice;
-use super::media::Media;
+use super::media::{Media, Traced, Turn};
 use super::memfd::{MemfdDevice, PagePolicy};
 use super::regions::Holder;
 use super::{Device, SetupError};
@@ -57,8 +57,8 @@ pub(super) struct Taken {
     pub(super) first: u64,
     /// Files of its node, where it is one.
     pub(super) node: Option<MemfdDevice>,
-    /// What is reported of its media; nothing where the kernel's trace cannot be had.
-    media: Mutex<Option<Media>>,
+    /// What is reported of its media.
+    media: Mutex<Media<Traced>>,
     claim: Flock<OwnedFd>,
 }
 
@@ -156,10 +156,11 @@ impl CxlRegion {
         let (name, is_new) = self.find_or_make()?;
         let claim = claim(&self.sysfs, &name)?;
         drop(locked);
-        let region = region(&self.sysfs, &name)?;
+        let topology = Topology::read(&self.sysfs)?;
+        let region = region(&topology, &name)?;
         let node = match self.source.mode {
             CxlMode::DevDax => {
-                self.make_ready_to_cut(&region, (is_new, slices))?;
+                self.make_ready_to_cut(region, (is_new, slices))?;
                 None
             }
             CxlMode::Kmem => {
@@ -172,24 +173,18 @@ impl CxlRegion {
                 )?)
             }
         };
+        let serials = &self.source.serials;
+        let reports = Traced::of(&self.sysfs, serials);
+        let mut media = Media::of(reports, serials, &topology, region);
+        tell(&name, media.look(clock::now()));
         *lock(&self.taken) = Some(Arc::new(Taken {
-            name,
             first: region.addresses.start,
+            name,
             node,
-            media: Mutex::new(self.listen(&region)),
+            media: Mutex::new(media),
             claim,
         }));
         Ok(())
-    }
-
-    /// Hears from now on what is reported of the media of a region.
-    fn listen(&self, region: &Region) -> Option<Media> {
-        let opened = Media::open(&self.sysfs, &self.source.serials, region);
-        if let Err(error) = &opened {
-            let region = &region.name;
-            tracing::warn!(%region, %error, "errors of the media are not heard");
-        }
-        opened.ok()
     }
 
     /// Destroys a region, or what is left of it; nothing where it is gone, or its name is another
@@ -367,24 +362,30 @@ impl Hardware for CxlRegion {
         Ok(())
     }
 
-    fn damaged(&self) -> Vec<Run> {
+    fn damaged(&self) -> Result<Vec<Run>, SetupError> {
         let Some(taken) = self.taken() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let mut media = lock(&taken.media);
-        let Some(media) = media.as_mut() else {
-            return Vec::new();
-        };
-        if let Err(error) = media.look(&self.sysfs, clock::now())
-            && self.is_there()
-        {
-            tracing::warn!(region = %taken.name, %error, "reports of the media are not read");
-        }
+        let turn = media.look(clock::now());
+        // Of what was pulled nothing is heard, and that is told otherwise.
+        tell(&taken.name, turn.filter(|_| self.is_there()));
         if taken.node.is_some() {
             // Which file has a page of a node, only the kernel knows: it deals with it.
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        media.bad()
+        media.bad().map_err(SetupError::DamageUnknown)
+    }
+}
+
+/// Logs that the media of a region are not heard any more, or are again.
+fn tell(region: &str, turn: Option<Turn>) {
+    match turn {
+        Some(Turn::Lost(why)) => {
+            tracing::warn!(%region, %why, "not all errors of the media are heard");
+        }
+        Some(Turn::Back) => tracing::info!(%region, "all errors of the media are heard again"),
+        None => {}
     }
 }
 
@@ -426,17 +427,18 @@ pub(super) fn hardware_name(serials: &[u64]) -> String {
     serials.collect::<Vec<_>>().join("-")
 }
 
-/// A region as it is now.
-fn region(sysfs: &Sysfs, name: &str) -> Result<Region, ChangeError> {
-    let regions = Topology::read(sysfs)?.regions;
-    let found = regions.into_iter().find(|region| region.name == name);
+/// A region of this name.
+fn region<'t>(topology: &'t Topology, name: &str) -> Result<&'t Region, ChangeError> {
+    let mut regions = topology.regions.iter();
+    let found = regions.find(|region| region.name == name);
     found.ok_or_else(|| ChangeError::NoRegion(name.to_owned()))
 }
 
 /// The dax devices of a region.
 pub(super) fn slices(sysfs: &Sysfs, name: &str) -> Result<Vec<Slice>, ChangeError> {
-    let cut = region(sysfs, name)?.dax;
-    Ok(cut.map_or_else(Vec::new, |cut| cut.devices))
+    let topology = Topology::read(sysfs)?;
+    let cut = region(&topology, name)?.dax.as_ref();
+    Ok(cut.map_or_else(Vec::new, |cut| cut.devices.clone()))
 }
 
 fn in_use(region: &str, slice: &Slice) -> SetupError {

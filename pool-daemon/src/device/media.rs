@@ -3,24 +3,70 @@
 //! A device tells of errors as they come, and keeps a list of all lines that are poisoned. The list
 //! is asked for when listening begins, from time to time, and whenever something was missed: so a
 //! report that is lost is late and no more.
+//!
+//! # Invariants
+//! 1. What is bad is [not known](Media::bad) before each list was read once, to its end: that a
+//!    device cannot be asked does not mean that it is whole.
+//! 2. What fails is tried again, for ever; that it fails is [told](Turn) once, and once that it
+//!    does so no more.
 
-use kernel_cxl::{ChangeError, LostLines, MediaLog, Region, Sysfs, Topology};
-use pool_core::{EXTENT_BYTES, Nanos};
+use kernel_cxl::{ChangeError, LostLines, MediaLog, MediaNews, Region, Sysfs, Topology};
+use pool_core::sync::Arc;
+use pool_core::{EXTENT_BYTES, Nanos, planted};
 
 use super::cxl::hardware_name;
 use crate::engine::{Run, RunSet};
 
 /// How often the lists are asked for where nothing was missed.
 const LIST_EVERY: Nanos = Nanos::from_millis(10_000);
+/// And where it is not known yet what is bad, or nothing is heard.
+const RETRY: Nanos = Nanos::from_millis(1_000);
+
+/// Where reports come from.
+pub(super) trait Reports {
+    /// Hears from now on what is reported.
+    fn listen(&mut self) -> Result<(), ChangeError>;
+
+    /// Has a device report all that is on its list; tells whether it shows one.
+    fn list(&mut self, serial: u64) -> Result<bool, ChangeError>;
+
+    /// What was reported since.
+    fn read(&mut self) -> Result<MediaNews, ChangeError>;
+}
+
+/// The kernel, which traces what devices report.
+#[derive(Debug)]
+pub(super) struct Traced {
+    sysfs: Sysfs,
+    /// What its trace is called.
+    name: String,
+    log: Option<MediaLog>,
+}
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Media {
-    log: MediaLog,
+pub(super) struct Media<R> {
+    reports: R,
+    is_listening: bool,
     serials: Vec<u64>,
     place: Place,
     bad: RunSet,
+    /// The lists were asked for so often.
+    rounds: u64,
+    /// Each list was read to its end.
+    is_known: bool,
+    /// Why not all is heard.
+    trouble: Option<Arc<ChangeError>>,
     list_at: Nanos,
+}
+
+/// Hearing of the media is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Not all is heard any more, or nothing was yet.
+    Lost(String),
+    /// All is heard again.
+    Back,
 }
 
 /// Where a region lies.
@@ -36,48 +82,135 @@ struct Place {
     granularity: u64,
 }
 
-impl Media {
-    /// Listens to the devices of a region from now on.
-    pub(super) fn open(
-        sysfs: &Sysfs,
-        serials: &[u64],
-        region: &Region,
-    ) -> Result<Self, ChangeError> {
-        let name = format!("tierpool-{}", hardware_name(serials));
-        let topology = Topology::read(sysfs)?;
-        let decoders = topology.decoders.iter();
-        let mut targets = decoders.filter(|it| region.targets.contains(&it.name));
-        let first = targets.next().and_then(|target| target.dpa.as_ref());
-        let dpa = first.filter(|_| region.targets.len() == 1);
-        Ok(Self {
-            log: MediaLog::open(sysfs, &name)?,
+impl Traced {
+    /// The reports of these devices.
+    pub(super) fn of(sysfs: &Sysfs, serials: &[u64]) -> Self {
+        Self {
+            sysfs: sysfs.clone(),
+            name: format!("tierpool-{}", hardware_name(serials)),
+            log: None,
+        }
+    }
+}
+
+impl Reports for Traced {
+    fn listen(&mut self) -> Result<(), ChangeError> {
+        self.log = None;
+        self.log = Some(MediaLog::open(&self.sysfs, &self.name)?);
+        Ok(())
+    }
+
+    fn list(&mut self, serial: u64) -> Result<bool, ChangeError> {
+        self.sysfs.list_poison(serial)
+    }
+
+    fn read(&mut self) -> Result<MediaNews, ChangeError> {
+        let read = self.log.as_mut().map(MediaLog::read);
+        read.unwrap_or_else(|| Ok(MediaNews::default()))
+    }
+}
+
+impl<R: Reports> Media<R> {
+    /// What is heard of the devices of a region; nothing yet.
+    pub(super) fn of(reports: R, serials: &[u64], topology: &Topology, region: &Region) -> Self {
+        Self::at(reports, serials, Place::of(topology, region))
+    }
+
+    fn at(reports: R, serials: &[u64], place: Place) -> Self {
+        Self {
+            reports,
+            is_listening: false,
             serials: serials.to_vec(),
-            place: Place {
-                region: region.name.clone(),
-                hpa: (region.addresses.start, region.bytes().get()),
-                dpa: dpa.map(|range| range.start),
-                ways: u64::from(region.ways),
-                granularity: u64::from(region.granularity),
-            },
+            place,
             bad: RunSet::default(),
+            rounds: 0,
+            is_known: false,
+            trouble: None,
             list_at: Nanos::ZERO,
-        })
+        }
     }
 
     /// Takes up what was reported since, and asks for the lists where it is time to. What fails
-    /// keeps nothing else from being heard, and is tried again.
-    pub(super) fn look(&mut self, sysfs: &Sysfs, now: Nanos) -> Result<(), ChangeError> {
-        let mut listed = Ok(());
-        if now >= self.list_at {
-            self.list_at = now.saturating_add(LIST_EVERY);
-            for &serial in &self.serials {
-                listed = listed.and(sysfs.list_poison(serial));
+    /// keeps nothing else from being heard.
+    pub(super) fn look(&mut self, now: Nanos) -> Option<Turn> {
+        let was_lost = self.trouble.is_some();
+        match self.hear(now) {
+            Ok(true) => self.trouble = None,
+            Ok(false) => {}
+            Err(why) => {
+                self.list_at = now.saturating_add(self.pause());
+                self.trouble = Some(Arc::new(why));
             }
         }
-        let news = self.log.read()?;
-        if news.missed {
-            self.list_at = now;
+        match &self.trouble {
+            Some(why) if !was_lost => Some(Turn::Lost(why.to_string())),
+            None if was_lost => Some(Turn::Back),
+            _ => None,
         }
+    }
+
+    /// All extents of which something was lost.
+    ///
+    /// # Errors
+    /// Why that is not known yet.
+    pub(super) fn bad(&self) -> Result<Vec<Run>, Arc<ChangeError>> {
+        if self.is_known || planted!("media.takes_silence_for_whole") {
+            return Ok(self.bad.iter().collect());
+        }
+        let late = || Arc::new(ChangeError::DidNotCome("a list of poison".to_owned()));
+        Err(self.trouble.clone().unwrap_or_else(late))
+    }
+
+    /// From one round to the next.
+    const fn pause(&self) -> Nanos {
+        if self.is_known && self.is_listening {
+            LIST_EVERY
+        } else {
+            RETRY
+        }
+    }
+
+    /// Whether everything was heard, as far as it was time to.
+    fn hear(&mut self, now: Nanos) -> Result<bool, ChangeError> {
+        let is_time = now >= self.list_at;
+        if !self.is_listening {
+            if !is_time {
+                return Ok(false);
+            }
+            self.reports.listen()?;
+            self.is_listening = true;
+        }
+        let listed = if is_time { self.list() } else { Ok(false) };
+        let news = self.reports.read();
+        // What is reported while nobody listens is missed: the next round asks for it.
+        self.is_listening = news.is_ok();
+        let news = news?;
+        let is_whole = !news.missed && !news.more;
+        self.take_up(news);
+        let is_all = listed? && is_whole;
+        self.is_known |= is_all;
+        if !is_whole {
+            self.list_at = now;
+        } else if is_time {
+            self.list_at = now.saturating_add(self.pause());
+        }
+        Ok(is_all)
+    }
+
+    /// Asks for all lists; tells whether each of them was told.
+    fn list(&mut self) -> Result<bool, ChangeError> {
+        let mut listed: Result<bool, ChangeError> = Ok(true);
+        for &serial in &self.serials {
+            let list = self.reports.list(serial);
+            listed = listed.and_then(|all| list.map(|has| all && has));
+        }
+        // The driver may be about to show one: who shows none for a second time has none.
+        let has_shown = listed?;
+        self.rounds += 1;
+        Ok(has_shown || self.rounds > 1)
+    }
+
+    fn take_up(&mut self, news: MediaNews) {
         for line in news.odd {
             tracing::error!(%line, "the kernel tells of the media what cannot be read");
         }
@@ -97,16 +230,24 @@ impl Media {
             let added = self.bad.add(&fresh);
             debug_assert!(added.is_ok(), "a set of extents takes what it has not");
         }
-        listed
-    }
-
-    /// All extents of which something was lost.
-    pub(super) fn bad(&self) -> Vec<Run> {
-        self.bad.iter().collect()
     }
 }
 
 impl Place {
+    fn of(topology: &Topology, region: &Region) -> Self {
+        let decoders = topology.decoders.iter();
+        let mut targets = decoders.filter(|it| region.targets.contains(&it.name));
+        let first = targets.next().and_then(|target| target.dpa.as_ref());
+        let dpa = first.filter(|_| region.targets.len() == 1);
+        Self {
+            region: region.name.clone(),
+            hpa: (region.addresses.start, region.bytes().get()),
+            dpa: dpa.map(|range| range.start),
+            ways: u64::from(region.ways),
+            granularity: u64::from(region.granularity),
+        }
+    }
+
     /// The extents that lost lines lie in; nothing where they lie elsewhere.
     fn extents_of(&self, lost: &LostLines) -> Option<Run> {
         let bytes = lost.dpa.end.saturating_sub(lost.dpa.start).max(1);
@@ -138,57 +279,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn place(ways: u64) -> Place {
-        Place {
-            region: "region0".to_owned(),
-            hpa: (512 * MIB, 256 * MIB),
-            dpa: (ways == 1).then_some(64 * MIB),
-            ways,
-            granularity: 256,
-        }
-    }
-
-    fn lost(dpa: u64, bytes: u64, hpa: Option<u64>) -> LostLines {
-        let region = hpa.map_or("", |_| "region0");
-        LostLines::new(160, dpa..dpa + bytes, hpa, region)
-    }
-
-    #[test]
-    fn a_line_is_found_by_the_hosts_address_or_else_by_the_devices() {
-        let run = |first, count| Some(Run { first, count });
-        let cases = [
-            (lost(0, 64, Some(512 * MIB)), run(0, 1)),
-            (lost(0, 64, Some(515 * MIB)), run(1, 1)),
-            (lost(64 * MIB, 64, None), run(0, 1)),
-            (lost(66 * MIB - 64, 128, None), run(0, 2)),
-            (lost(0, 64, None), None),
-            (lost(320 * MIB, 64, None), None),
-            (lost(0, 64, Some(MIB)), None),
-            (lost(64 * MIB, 1 << 40, None), run(0, 128)),
-        ];
-        for (lost, extents) in cases {
-            assert_eq!(place(1).extents_of(&lost), extents, "{lost:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_lost_of_one_of_several_devices_reaches_over_their_turns() {
-        let run = place(2).extents_of(&lost(0, MIB, Some(514 * MIB)));
-        assert_eq!(run, Some(Run { first: 1, count: 1 }));
-        let run = place(2).extents_of(&lost(0, 2 * MIB, Some(514 * MIB)));
-        assert_eq!(run, Some(Run { first: 1, count: 2 }));
-        assert_eq!(place(2).extents_of(&lost(0, 64, None)), None);
-    }
-
-    #[test]
-    fn lines_of_another_region_of_the_device_are_not_ours() {
-        let mut other = lost(16 * MIB, 64, Some(600 * MIB));
-        other.region = Some("region1".to_owned());
-        assert_eq!(place(1).extents_of(&other), None);
-    }
-}
+mod tests;

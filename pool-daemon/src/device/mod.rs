@@ -316,6 +316,11 @@ pub enum SetupError {
         /// Where it is written.
         path: PathBuf,
     },
+    /// What lies on a device that was just taken may be damaged, and cannot be asked for: nothing
+    /// of it is granted before. Mount `tracefs` at `/sys/kernel/tracing`, or see what the device
+    /// has.
+    #[error("which of its lines are lost is not known yet: {0}")]
+    DamageUnknown(Arc<ChangeError>),
     /// The kernel does not make of CXL memory what was asked for.
     #[error(transparent)]
     Cxl(#[from] Arc<ChangeError>),

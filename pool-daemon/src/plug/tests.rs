@@ -17,6 +17,8 @@ struct Board {
     is_taken: Cell<bool>,
     is_in_use: Cell<bool>,
     damaged: RefCell<Vec<Run>>,
+    /// Why nobody knows what is damaged.
+    silence: Cell<Option<&'static str>>,
     tries: Cell<u32>,
 }
 
@@ -52,8 +54,12 @@ impl Hardware for Board {
         Ok(())
     }
 
-    fn damaged(&self) -> Vec<Run> {
-        self.damaged.borrow().clone()
+    fn damaged(&self) -> Result<Vec<Run>, SetupError> {
+        if let Some(why) = self.silence.get() {
+            let why = Arc::new(ChangeError::DidNotCome(why.to_owned()));
+            return Err(SetupError::DamageUnknown(why));
+        }
+        Ok(self.damaged.borrow().clone())
     }
 }
 
@@ -192,6 +198,38 @@ fn what_is_damaged_is_told_before_any_of_it_is_granted_and_later_as_it_comes() {
 }
 
 #[test]
+fn nothing_is_granted_before_it_is_known_what_is_damaged() {
+    let mut bench = Bench::with_hardware();
+    bench.board.silence.set(Some("a list"));
+    let said = bench.round(demand(0, false));
+    let [
+        Capacity::Present(all),
+        Capacity::Reached(false),
+        Capacity::Noted(why),
+    ] = &said[..]
+    else {
+        panic!("{said:?}");
+    };
+    assert!(*all == [ALL] && why.contains("a list"), "{why}");
+    assert_eq!(bench.round(demand(8, false)), [], "it is told once");
+    bench.board.silence.set(Some("a trace"));
+    let said = bench.round(demand(8, false));
+    let [Capacity::Reached(false), Capacity::Noted(why)] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert!(why.contains("a trace"), "{why}");
+    let bad = vec![Run { first: 3, count: 1 }];
+    bench.board.damaged.replace(bad.clone());
+    bench.board.silence.set(None);
+    let last = [Capacity::Reached(true), Capacity::Noted(String::new())];
+    let said = bench.round(demand(8, false));
+    assert_eq!(said[0], Capacity::Poisoned(bad));
+    assert_eq!(said[1..], last);
+    bench.board.silence.set(Some("a list"));
+    assert_eq!(bench.round(demand(7, false)), [], "what was known is known");
+}
+
+#[test]
 fn it_is_given_back_once_it_was_removed_and_the_engine_has_let_go_of_all() {
     let mut bench = Bench::with_hardware();
     bench.round(demand(0, false));
@@ -255,11 +293,15 @@ fn hardware_of_a_device_that_is_out_of_the_pool_is_left_alone() {
 }
 
 /// Catches: plug.keeps_what_was_pulled, plug.gives_back_what_is_in_use
-/// Catches: plug.keeps_damage_to_itself
+/// Catches: plug.keeps_damage_to_itself, plug.grants_what_may_be_damaged
 #[cfg(feature = "fault")]
 #[test]
 fn a_bug_of_the_plug_breaks_its_law() {
-    let laws: [(&str, fn()); 3] = [
+    let laws: [(&str, fn()); 4] = [
+        (
+            "plug.grants_what_may_be_damaged",
+            nothing_is_granted_before_it_is_known_what_is_damaged,
+        ),
         (
             "plug.keeps_damage_to_itself",
             what_is_damaged_is_told_before_any_of_it_is_granted_and_later_as_it_comes,

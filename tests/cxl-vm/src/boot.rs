@@ -17,6 +17,8 @@ const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 const MODULES: &str = include_str!("../modules.txt");
 /// The class of a memory device of CXL, as sysfs shows it.
 const MEMORY_CLASS: &str = "0x050210";
+/// Where the kernel's trace is.
+pub(crate) const TRACE: &str = "/sys/kernel/tracing";
 /// How long the driver may need for its devices, on a busy machine.
 const PATIENCE: Nanos = Nanos::from_millis(60_000);
 
@@ -36,21 +38,12 @@ pub(crate) fn prepare() -> anyhow::Result<Options> {
         ("devtmpfs", "/dev"),
         ("tmpfs", "/tmp"),
         ("tmpfs", "/run"),
-        ("tracefs", "/sys/kernel/tracing"),
+        ("tracefs", TRACE),
     ] {
-        let nothing: Option<&str> = None;
-        mount(Some(kind), at, Some(kind), MsFlags::empty(), nothing)
-            .with_context(|| format!("{at} is not mounted"))?;
+        show(kind, at)?;
     }
     nix::unistd::mkdir("/dev/shm", Mode::from_bits_truncate(0o777))?;
-    let nothing: Option<&str> = None;
-    mount(
-        Some("tmpfs"),
-        "/dev/shm",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        nothing,
-    )?;
+    show("tmpfs", "/dev/shm")?;
     for name in MODULES.lines().take_while(|line| *line != "---") {
         if !name.is_empty() && !name.starts_with('#') {
             load(name)?;
@@ -68,6 +61,13 @@ pub(crate) fn prepare() -> anyhow::Result<Options> {
         scenario: value("scenario")?,
         name: value("name")?,
     })
+}
+
+/// Mounts a file system of the kernel's own.
+pub(crate) fn show(kind: &str, at: &str) -> anyhow::Result<()> {
+    let nothing: Option<&str> = None;
+    mount(Some(kind), at, Some(kind), MsFlags::empty(), nothing)
+        .with_context(|| format!("{at} is not mounted"))
 }
 
 /// Loads a module, unless it is there.

@@ -11,6 +11,7 @@ use client_sdk::{
     Access, AttachOptions, Create, DomainOptions, Event, Events, Force, Pool, Segment,
 };
 use kernel_cxl::{Sysfs, Topology};
+use nix::mount::umount;
 use nix::sys::signal::Signal;
 use pool_core::clock::{Deadline, eventually};
 use pool_core::units::MIB;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use super::daemon::{Daemon, PATIENCE};
 use super::regions::RULE;
+use crate::boot::{self, TRACE};
 use crate::say;
 
 const DEVICES: &str = r#"
@@ -53,7 +55,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn run() -> anyhow::Result<()> {
     fs::write(RULE, "online_movable")?;
-    let daemon = Daemon::start(DEVICES)?;
+    let daemon = unheard()?;
     let pool = Pool::attach(&AttachOptions::new().socket(Daemon::socket()))?;
     let late = device(&daemon, "late")?;
     ensure!(late["unreached"] == true, "{late}");
@@ -71,6 +73,31 @@ pub(super) fn run() -> anyhow::Result<()> {
     daemon.is_at_rest()?;
     say::told("all that is left is free, and the accounting balances");
     Ok(())
+}
+
+/// A daemon starts that cannot hear what is lost of its devices, and then can.
+fn unheard() -> anyhow::Result<Daemon> {
+    umount(TRACE)?;
+    let daemon = Daemon::start(DEVICES)?;
+    let is = |what: &str, is_it: &dyn Fn(&Value) -> bool| {
+        let near = || device(&daemon, "near").ok().filter(is_it).map(drop);
+        let came = eventually(Deadline::after(PATIENCE), near);
+        ensure!(
+            came.is_ok(),
+            "it is not {what}: {}",
+            device(&daemon, "near")?
+        );
+        anyhow::Ok(())
+    };
+    is("held back", &|near| {
+        near["unreached"] == true && near["note"].to_string().contains(TRACE)
+    })?;
+    boot::show("tracefs", TRACE)?;
+    is("reached", &|near| {
+        near["unreached"] == false && near["note"] == ""
+    })?;
+    say::told("nothing is granted before it is known what is lost of it");
+    Ok(daemon)
 }
 
 /// The second device is plugged in, and taken into the pool.

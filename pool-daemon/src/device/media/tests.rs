@@ -1,0 +1,184 @@
+//! Where lost lines lie, and what is known of them while not all is heard.
+
+use std::collections::BTreeMap;
+
+use pool_core::units::MIB;
+
+use super::*;
+
+const SERIALS: [u64; 2] = [0xa0, 0xa1];
+
+/// Devices as a test has them.
+#[derive(Debug, Default)]
+struct Board {
+    has_no_trace: bool,
+    is_listening: bool,
+    /// What each device lists; one that is not here shows no list.
+    lists: BTreeMap<u64, Vec<LostLines>>,
+    /// One whose list cannot be had.
+    silent: Option<u64>,
+    asked: u32,
+    news: MediaNews,
+}
+
+fn refusal() -> ChangeError {
+    ChangeError::DidNotCome("an answer".to_owned())
+}
+
+impl Reports for Board {
+    fn listen(&mut self) -> Result<(), ChangeError> {
+        self.news = MediaNews::default();
+        self.is_listening = !self.has_no_trace;
+        self.is_listening.then_some(()).ok_or_else(refusal)
+    }
+
+    fn list(&mut self, serial: u64) -> Result<bool, ChangeError> {
+        assert!(self.is_listening, "nobody would hear it");
+        self.asked += 1;
+        if self.silent == Some(serial) {
+            return Err(refusal());
+        }
+        let list = self.lists.get(&serial);
+        self.news.lost.extend(list.into_iter().flatten().cloned());
+        Ok(list.is_some())
+    }
+
+    fn read(&mut self) -> Result<MediaNews, ChangeError> {
+        if self.has_no_trace {
+            return Err(refusal());
+        }
+        Ok(std::mem::take(&mut self.news))
+    }
+}
+
+/// What is heard of two devices, whose lists are empty.
+fn media() -> Media<Board> {
+    let board = Board {
+        lists: SERIALS.map(|serial| (serial, Vec::new())).into(),
+        ..Board::default()
+    };
+    Media::at(board, &SERIALS, place(1))
+}
+
+/// Looks as often as it is done, from one time to another; tells what turns.
+fn look(media: &mut Media<Board>, (from, to): (u64, u64)) -> Vec<Turn> {
+    let times = (from * 4..to * 4).map(|at| Nanos::from_millis(at * 250));
+    times.filter_map(|now| media.look(now)).collect()
+}
+
+fn place(ways: u64) -> Place {
+    Place {
+        region: "region0".to_owned(),
+        hpa: (512 * MIB, 256 * MIB),
+        dpa: (ways == 1).then_some(64 * MIB),
+        ways,
+        granularity: 256,
+    }
+}
+
+fn lost(dpa: u64, bytes: u64, hpa: Option<u64>) -> LostLines {
+    let region = hpa.map_or("", |_| "region0");
+    LostLines::new(160, dpa..dpa + bytes, hpa, region)
+}
+
+#[test]
+fn a_line_is_found_by_the_hosts_address_or_else_by_the_devices() {
+    let run = |first, count| Some(Run { first, count });
+    let cases = [
+        (lost(0, 64, Some(512 * MIB)), run(0, 1)),
+        (lost(0, 64, Some(515 * MIB)), run(1, 1)),
+        (lost(64 * MIB, 64, None), run(0, 1)),
+        (lost(66 * MIB - 64, 128, None), run(0, 2)),
+        (lost(0, 64, None), None),
+        (lost(320 * MIB, 64, None), None),
+        (lost(0, 64, Some(MIB)), None),
+        (lost(64 * MIB, 1 << 40, None), run(0, 128)),
+    ];
+    for (lost, extents) in cases {
+        assert_eq!(place(1).extents_of(&lost), extents, "{lost:?}");
+    }
+}
+
+#[test]
+fn what_is_lost_of_one_of_several_devices_reaches_over_their_turns() {
+    let run = place(2).extents_of(&lost(0, MIB, Some(514 * MIB)));
+    assert_eq!(run, Some(Run { first: 1, count: 1 }));
+    let run = place(2).extents_of(&lost(0, 2 * MIB, Some(514 * MIB)));
+    assert_eq!(run, Some(Run { first: 1, count: 2 }));
+    assert_eq!(place(2).extents_of(&lost(0, 64, None)), None);
+}
+
+#[test]
+fn lines_of_another_region_of_the_device_are_not_ours() {
+    let mut other = lost(16 * MIB, 64, Some(600 * MIB));
+    other.region = Some("region1".to_owned());
+    assert_eq!(place(1).extents_of(&other), None);
+}
+
+#[test]
+fn what_is_lost_is_known_once_each_list_was_read_to_its_end() {
+    let mut media = media();
+    let bad = |media: &Media<Board>| media.bad().ok();
+    assert_eq!(bad(&media), None, "nobody was asked");
+    media.reports.silent = Some(SERIALS[1]);
+    let line = lost(64 * MIB, 64, None);
+    media.reports.lists.insert(SERIALS[0], vec![line]);
+    let turns = look(&mut media, (0, 3));
+    assert!(matches!(turns[..], [Turn::Lost(_)]), "{turns:?}");
+    assert!(media.bad().unwrap_err().to_string().contains("an answer"));
+    media.reports.silent = None;
+    media.reports.news.missed = true;
+    assert_eq!(media.look(Nanos::from_millis(3_000)), None);
+    assert_eq!(bad(&media), None, "a part of it was thrown away");
+    assert_eq!(look(&mut media, (4, 5)), [Turn::Back]);
+    assert_eq!(bad(&media), Some(vec![Run { first: 0, count: 1 }]));
+}
+
+#[test]
+fn what_shows_no_list_twice_has_none() {
+    let mut media = media();
+    media.reports.lists.remove(&SERIALS[1]);
+    assert_eq!(look(&mut media, (0, 1)), []);
+    assert!(media.bad().is_err(), "its driver may be about to show it");
+    assert_eq!(look(&mut media, (1, 2)), []);
+    assert_eq!(media.bad().unwrap(), []);
+}
+
+#[test]
+fn listening_is_tried_until_it_is_had_and_told_when_it_is_lost_and_when_it_is_back() {
+    let mut media = media();
+    media.reports.has_no_trace = true;
+    let turns = look(&mut media, (0, 60));
+    assert!(matches!(turns[..], [Turn::Lost(_)]), "once: {turns:?}");
+    assert!(media.bad().is_err());
+    media.reports.has_no_trace = false;
+    assert_eq!(look(&mut media, (60, 62)), [Turn::Back]);
+    assert_eq!(media.bad().unwrap(), []);
+    media.reports.has_no_trace = true;
+    let turns = look(&mut media, (62, 90));
+    assert!(matches!(turns[..], [Turn::Lost(_)]), "once: {turns:?}");
+    assert_eq!(media.bad().unwrap(), [], "what was known is known");
+    media.reports.has_no_trace = false;
+    let line = lost(66 * MIB, 64, None);
+    media.reports.lists.insert(SERIALS[0], vec![line]);
+    assert_eq!(look(&mut media, (90, 92)), [Turn::Back]);
+    assert_eq!(media.bad().unwrap(), [Run { first: 1, count: 1 }]);
+}
+
+#[test]
+fn lists_that_are_had_are_asked_for_seldom() {
+    let mut media = media();
+    assert_eq!(look(&mut media, (0, 60)), []);
+    let asked = media.reports.asked;
+    assert!((2..=14).contains(&asked), "asked {asked} times in a minute");
+}
+
+/// Catches: media.takes_silence_for_whole
+#[cfg(feature = "fault")]
+#[test]
+fn a_bug_of_the_media_breaks_its_law() {
+    pool_core::fault::plant(Some("media.takes_silence_for_whole"));
+    let held = std::panic::catch_unwind(what_is_lost_is_known_once_each_list_was_read_to_its_end);
+    pool_core::fault::plant(None);
+    assert!(held.is_err(), "it breaks no law");
+}
