@@ -7,8 +7,12 @@
 //! # Invariants
 //! 1. What is bad is [not known](Media::bad) before each list was read once, to its end: that a
 //!    device cannot be asked does not mean that it is whole.
-//! 2. What fails is tried again, for ever; that it fails is [told](Turn) once, and once that it
-//!    does so no more.
+//! 2. A line costs an extent where a part of it lies in the region, wherever it begins.
+//! 3. What fails is tried again, for ever; that it fails is [told](Turn) once, and once that it
+//!    does so no more. Lines that lie elsewhere are told once, and not by each list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use kernel_cxl::{ChangeError, LostLines, MediaLog, MediaNews, Region, Sysfs, Topology};
 use pool_core::sync::Arc;
@@ -21,6 +25,8 @@ use crate::engine::{Run, RunSet};
 const LIST_EVERY: Nanos = Nanos::from_millis(10_000);
 /// And where it is not known yet what is bad, or nothing is heard.
 const RETRY: Nanos = Nanos::from_millis(1_000);
+/// Lines elsewhere that were told and are remembered: what sixteen devices list.
+const ELSEWHERE_MAX: usize = 16_384;
 
 /// Where reports come from.
 pub(super) trait Reports {
@@ -51,6 +57,8 @@ pub(super) struct Media<R> {
     serials: Vec<u64>,
     place: Place,
     bad: RunSet,
+    /// What was lost elsewhere and is told: of which device, where it begins, and its region.
+    elsewhere: BTreeSet<(u64, u64, Option<String>)>,
     /// The lists were asked for so often.
     rounds: u64,
     /// Each list was read to its end.
@@ -75,8 +83,8 @@ struct Place {
     region: String,
     /// For the host, its first byte and how many there are.
     hpa: (u64, u64),
-    /// In its device, where it has one alone.
-    dpa: Option<u64>,
+    /// For each of its devices, the first byte that it has of it.
+    dpas: BTreeMap<u64, u64>,
     /// Over how many devices it is interleaved, and by how many bytes.
     ways: u64,
     granularity: u64,
@@ -123,6 +131,7 @@ impl<R: Reports> Media<R> {
             serials: serials.to_vec(),
             place,
             bad: RunSet::default(),
+            elsewhere: BTreeSet::new(),
             rounds: 0,
             is_known: false,
             trouble: None,
@@ -219,7 +228,9 @@ impl<R: Reports> Media<R> {
                 continue;
             }
             let Some(run) = self.place.extents_of(&lost) else {
-                tracing::warn!(?lost, "lines were lost that no extent of the region has");
+                if self.is_told_first(&lost) {
+                    tracing::warn!(?lost, "lines were lost that no extent of the region has");
+                }
                 continue;
             };
             let fresh = RunSet::of(run).minus(&self.bad);
@@ -231,50 +242,75 @@ impl<R: Reports> Media<R> {
             debug_assert!(added.is_ok(), "a set of extents takes what it has not");
         }
     }
+
+    /// Whether lines elsewhere are news.
+    fn is_told_first(&mut self, lost: &LostLines) -> bool {
+        if self.elsewhere.len() >= ELSEWHERE_MAX {
+            self.elsewhere.clear();
+        }
+        let place = (lost.serial, lost.dpa.start, lost.region.clone());
+        self.elsewhere.insert(place)
+    }
 }
 
 impl Place {
     fn of(topology: &Topology, region: &Region) -> Self {
-        let decoders = topology.decoders.iter();
-        let mut targets = decoders.filter(|it| region.targets.contains(&it.name));
-        let first = targets.next().and_then(|target| target.dpa.as_ref());
-        let dpa = first.filter(|_| region.targets.len() == 1);
+        let first = |target: &String| {
+            let mut decoders = topology.decoders.iter();
+            let decoder = decoders.find(|it| it.name == *target)?;
+            let serial = topology.memdev_behind(target)?.serial;
+            Some((serial, decoder.dpa.as_ref()?.start))
+        };
         Self {
             region: region.name.clone(),
             hpa: (region.addresses.start, region.bytes().get()),
-            dpa: dpa.map(|range| range.start),
-            ways: u64::from(region.ways),
-            granularity: u64::from(region.granularity),
+            dpas: region.targets.iter().filter_map(first).collect(),
+            ways: u64::from(region.ways.max(1)),
+            granularity: u64::from(region.granularity.max(1)),
         }
     }
 
     /// The extents that lost lines lie in; nothing where they lie elsewhere.
     fn extents_of(&self, lost: &LostLines) -> Option<Run> {
-        let bytes = lost.dpa.end.saturating_sub(lost.dpa.start).max(1);
-        let is_ours = lost.region.as_ref() == Some(&self.region);
-        let (first, all) = self.hpa;
-        let at = match (lost.hpa.filter(|_| is_ours), self.dpa) {
-            (Some(hpa), _) => hpa.checked_sub(first)?,
-            (None, Some(dpa)) => lost.dpa.start.checked_sub(dpa)?,
-            (None, None) => return None,
-        };
-        // What is longer than one turn goes on in the next one: all between is taken for lost.
-        let turns = bytes.div_ceil(self.granularity.max(1));
-        let stride = self.granularity.max(1).saturating_mul(self.ways.max(1));
-        let span = if self.ways > 1 {
-            turns.saturating_mul(stride)
+        let part = self.part_of(lost)?;
+        let stride = self.granularity.saturating_mul(self.ways);
+        // The devices have their turns: all of a turn is taken for lost.
+        let turn = |at: u64| at.saturating_mul(stride);
+        let (from, to) = if self.ways > 1 {
+            let (from, to) = (
+                part.start / self.granularity,
+                part.end.div_ceil(self.granularity),
+            );
+            (turn(from), turn(to).min(self.hpa.1))
         } else {
-            bytes
+            (part.start, part.end)
         };
-        if at >= all {
-            return None;
-        }
-        let end = at.saturating_add(span).min(all);
-        let (from, to) = (at / EXTENT_BYTES, end.div_ceil(EXTENT_BYTES));
+        let (from, to) = (from / EXTENT_BYTES, to.div_ceil(EXTENT_BYTES));
         Some(Run {
             first: u32::try_from(from).ok()?,
             count: u32::try_from(to - from).ok()?,
         })
+    }
+
+    /// Where lost lines lie in what the region has of their device, as far as they do.
+    fn part_of(&self, lost: &LostLines) -> Option<Range<u64>> {
+        let (first, all) = self.hpa;
+        let is_ours = lost.region.as_ref() == Some(&self.region);
+        let hpa = lost.hpa.filter(|_| is_ours);
+        let bytes = lost.dpa.end.saturating_sub(lost.dpa.start).max(1);
+        let (at, start) = match hpa.and_then(|hpa| hpa.checked_sub(first)) {
+            Some(at) => {
+                let stride = self.granularity.saturating_mul(self.ways);
+                let turns = at / stride * self.granularity;
+                (turns + at % self.granularity, 0)
+            }
+            None => (lost.dpa.start, *self.dpas.get(&lost.serial)?),
+        };
+        let end = at
+            .saturating_add(bytes)
+            .min(start.saturating_add(all / self.ways));
+        let at = at.max(start);
+        (at < end).then(|| at - start..end - start)
     }
 }
 

@@ -70,7 +70,7 @@ fn place(ways: u64) -> Place {
     Place {
         region: "region0".to_owned(),
         hpa: (512 * MIB, 256 * MIB),
-        dpa: (ways == 1).then_some(64 * MIB),
+        dpas: [(160, 64 * MIB)].into(),
         ways,
         granularity: 256,
     }
@@ -93,6 +93,10 @@ fn a_line_is_found_by_the_hosts_address_or_else_by_the_devices() {
         (lost(320 * MIB, 64, None), None),
         (lost(0, 64, Some(MIB)), None),
         (lost(64 * MIB, 1 << 40, None), run(0, 128)),
+        (lost(60 * MIB, 8 * MIB, None), run(0, 2)),
+        (lost(0, 1 << 40, None), run(0, 128)),
+        (lost(60 * MIB, 4 * MIB, None), None),
+        (lost(319 * MIB, 4 * MIB, None), run(127, 1)),
     ];
     for (lost, extents) in cases {
         assert_eq!(place(1).extents_of(&lost), extents, "{lost:?}");
@@ -105,7 +109,26 @@ fn what_is_lost_of_one_of_several_devices_reaches_over_their_turns() {
     assert_eq!(run, Some(Run { first: 1, count: 1 }));
     let run = place(2).extents_of(&lost(0, 2 * MIB, Some(514 * MIB)));
     assert_eq!(run, Some(Run { first: 1, count: 2 }));
-    assert_eq!(place(2).extents_of(&lost(0, 64, None)), None);
+    let by_device = |dpa, bytes| place(2).extents_of(&lost(dpa, bytes, None));
+    assert_eq!(by_device(0, 64), None);
+    assert_eq!(by_device(65 * MIB, 64), Some(Run { first: 1, count: 1 }));
+    assert_eq!(
+        by_device(63 * MIB, 3 * MIB),
+        Some(Run { first: 0, count: 2 })
+    );
+    assert_eq!(by_device(192 * MIB, 64), None, "it has half of each");
+}
+
+#[test]
+fn lines_elsewhere_are_told_once_until_there_are_others() {
+    let mut media = media();
+    let other = lost(16 * MIB, 64, None);
+    media.reports.lists.insert(SERIALS[0], vec![other.clone()]);
+    assert_eq!(look(&mut media, (0, 60)), []);
+    assert!(!media.is_told_first(&other), "it was told");
+    let further = lost(18 * MIB, 64, None);
+    assert!(media.is_told_first(&further) && !media.is_told_first(&further));
+    assert_eq!(media.bad().unwrap(), []);
 }
 
 #[test]
@@ -177,8 +200,9 @@ fn lists_that_are_had_are_asked_for_seldom() {
 #[cfg(feature = "fault")]
 #[test]
 fn a_bug_of_the_media_breaks_its_law() {
-    pool_core::fault::plant(Some("media.takes_silence_for_whole"));
-    let held = std::panic::catch_unwind(what_is_lost_is_known_once_each_list_was_read_to_its_end);
-    pool_core::fault::plant(None);
+    let planted = pool_core::fault::plant_here("media.takes_silence_for_whole");
+    let law = what_is_lost_is_known_once_each_list_was_read_to_its_end;
+    let held = std::panic::catch_unwind(law);
+    drop(planted);
     assert!(held.is_err(), "it breaks no law");
 }
