@@ -2,7 +2,7 @@
 
 use pool_core::Bytes;
 
-use crate::sysfs::{Folder, Sysfs, SysfsError};
+use crate::sysfs::{Folder, Sysfs, SysfsError, in_order, names};
 
 /// One device with memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,5 +52,24 @@ impl Memdev {
             numa_node: folder.small("numa_node")?,
             is_enabled: folder.link("driver")?.is_some(),
         }))
+    }
+}
+
+impl Sysfs {
+    /// The first of these serial numbers that no device has now. Nothing but those of devices is
+    /// read, so that it can be asked for again and again.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, or holds no number.
+    pub fn missing(&self, serials: &[u64]) -> Result<Option<u64>, SysfsError> {
+        let links = self.folder("sys/bus/cxl/devices");
+        let mut there = Vec::new();
+        for name in names(&links.path)? {
+            if in_order(&name).0 == "mem" {
+                there.extend(links.at(&name).number("serial")?);
+            }
+        }
+        let mut missing = serials.iter().filter(|serial| !there.contains(serial));
+        Ok(missing.next().copied())
     }
 }

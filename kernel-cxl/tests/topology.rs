@@ -319,3 +319,36 @@ fn told(found: &Topology) -> Vec<String> {
     let all = memdevs.chain(ports).chain(decoders).chain(regions);
     all.chain(files).chain(nodes).collect()
 }
+
+#[test]
+fn devices_that_are_missing_are_told_by_reading_serial_numbers_alone() {
+    let root = tempfile::tempdir().unwrap();
+    lay(root.path(), &lines(TREE));
+    let regions = "sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0/size";
+    fs::write(root.path().join(regions), "much").unwrap();
+    let sysfs = Sysfs::at(root.path());
+    assert!(Topology::read(&sysfs).is_err());
+    assert_eq!(sysfs.missing(&[0xa0, 0xa1]).unwrap(), None);
+    assert_eq!(sysfs.missing(&[0xa0, 0xb0]).unwrap(), Some(0xb0));
+    let nothing = tempfile::tempdir().unwrap();
+    let sysfs = Sysfs::at(nothing.path());
+    assert_eq!(sysfs.missing(&[0xa0]).unwrap(), Some(0xa0));
+}
+
+#[test]
+fn a_device_that_shows_no_list_of_poison_keeps_none() {
+    let root = tempfile::tempdir().unwrap();
+    lay(root.path(), &lines(TREE));
+    let sysfs = Sysfs::at(root.path());
+    let list = root
+        .path()
+        .join("sys/bus/cxl/devices/mem1/trigger_poison_list");
+    assert!(sysfs.list_poison(0xb0).is_err());
+    if list.exists() {
+        fs::remove_file(&list).unwrap();
+    }
+    assert!(!sysfs.list_poison(0xa0).unwrap());
+    fs::write(&list, "").unwrap();
+    assert!(sysfs.list_poison(0xa0).unwrap());
+    assert_eq!(fs::read_to_string(&list).unwrap(), "1");
+}

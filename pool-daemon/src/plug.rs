@@ -32,6 +32,8 @@ use crate::engine::{Demand, Run};
 
 /// From one look at the hardware to the next.
 const POLL: Nanos = Nanos::from_millis(250);
+/// The most from one look for what is not there to the next: it grows from [`POLL`].
+const SELDOM: Nanos = Nanos::from_millis(1_000);
 /// After the kernel refused something, until it is tried again.
 const RETRY: Nanos = Nanos::from_millis(5_000);
 
@@ -99,6 +101,8 @@ pub struct Plug {
     look_at: Nanos,
     /// It is not tried to have or to leave it before.
     try_at: Nanos,
+    /// How long after it was not there.
+    pause: Nanos,
     withdrawn: Option<Vec<Run>>,
 }
 
@@ -115,6 +119,7 @@ impl Plug {
             says: VecDeque::new(),
             look_at: Nanos::ZERO,
             try_at: Nanos::ZERO,
+            pause: POLL,
             withdrawn: None,
         }
     }
@@ -179,9 +184,9 @@ impl Plug {
         match hardware.take() {
             Ok(()) => self.say_there(hardware),
             Err(why) => {
-                if !why.is_absence() {
-                    self.try_at = now.saturating_add(RETRY);
-                }
+                let pause = if why.is_absence() { self.pause } else { RETRY };
+                self.try_at = now.saturating_add(pause);
+                self.pause = self.pause.saturating_add(self.pause).min(SELDOM);
                 self.say_gone(&why.to_string());
             }
         }
@@ -196,7 +201,7 @@ impl Plug {
 
     /// All of it is there.
     fn say_there(&mut self, hardware: &dyn Hardware) {
-        self.state = State::There;
+        (self.state, self.pause) = (State::There, POLL);
         (self.withdrawn, self.told_absent) = (None, None);
         (self.told_damaged, self.told_unknown) = (None, None);
         let all = self.all();

@@ -150,7 +150,7 @@ fn hardware_that_is_not_there_is_told_once_and_joins_when_it_comes() {
     assert!(gone(&bench.round(demand(0, false))).contains("0xa0"));
     assert_eq!(bench.round(demand(0, false)), []);
     bench.board.is_plugged.set(true);
-    assert_eq!(bench.round(demand(0, false)), come());
+    assert_eq!(bench.next_words(demand(0, false)), come());
     assert_eq!(bench.round(demand(8, false)), []);
 }
 
@@ -175,6 +175,32 @@ fn what_another_one_has_is_tried_again_after_a_while() {
     assert_eq!(bench.board.tries.get(), 1, "the kernel is left in peace");
     bench.board.is_in_use.set(false);
     assert_eq!(bench.next_words(demand(0, false)), come());
+}
+
+#[test]
+fn what_is_not_there_is_looked_for_less_and_less_often_and_joins_soon() {
+    let mut bench = Bench::new();
+    while bench.now < Nanos::from_millis(60_000) {
+        bench.round(demand(0, false));
+    }
+    let tries = bench.board.tries.get();
+    assert!((30..=65).contains(&tries), "{tries} tries in a minute");
+    let before = bench.now;
+    bench.board.is_plugged.set(true);
+    assert_eq!(bench.next_words(demand(0, false)), come());
+    let late = bench.now.saturating_since(before);
+    assert!(late <= Nanos::from_millis(1_500), "it joins after {late:?}");
+    bench.board.is_plugged.set(false);
+    bench.round(demand(8, false));
+    let (before, tries) = (bench.now, bench.board.tries.get());
+    while bench.board.tries.get() < tries + 2 {
+        bench.round(demand(0, false));
+    }
+    let soon = bench.now.saturating_since(before);
+    assert!(
+        soon <= Nanos::from_millis(1_000),
+        "at first it is looked for often"
+    );
 }
 
 #[test]
@@ -316,9 +342,9 @@ fn a_bug_of_the_plug_breaks_its_law() {
         ),
     ];
     for (bug, law) in laws {
-        pool_core::fault::plant(Some(bug));
+        let planted = pool_core::fault::plant_here(bug);
         let held = std::panic::catch_unwind(law);
-        pool_core::fault::plant(None);
+        drop(planted);
         assert!(held.is_err(), "{bug} breaks no law");
     }
 }
