@@ -1,7 +1,7 @@
 //! From a configuration to a running daemon: everything is put together here, in the order of its
 //! needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
@@ -84,9 +84,11 @@ pub fn prepare(config: &Config, machine: &Machine) -> anyhow::Result<Service> {
     let runtime_dir = config.daemon.lock_runtime_dir()?;
     let path = journal_path(config);
     let mut journal = DatabaseJournal::open(&path, durability(config), &machine.boot_id)?;
-    let (plan, specs) = config.plan_again(machine, &sizes(&journal.load()?))?;
+    let rows = journal.load()?;
+    let (plan, specs) = config.plan_again(machine, &sizes(&rows))?;
     let claims = claim_hosts(&specs, config)?;
-    let BackEnds { devices, regions } = back_ends(&plan.devices, &specs, config)?;
+    let BackEnds { devices, regions } =
+        back_ends((&plan.devices, &specs), &removed(&rows), config)?;
     let fabric = |(device, spec): (&DevicePlan, &DeviceSpec)| match spec {
         DeviceSpec::Fabric(source) => Some((device.name.clone(), source.clone())),
         DeviceSpec::Memfd { .. } | DeviceSpec::File { .. } | DeviceSpec::Cxl(_) => None,
@@ -161,6 +163,12 @@ fn sizes(rows: &Rows) -> Sizes {
     rows.map(|row| (row.name.clone(), bytes(row))).collect()
 }
 
+/// The devices that operators have taken out of the pool.
+fn removed(rows: &Rows) -> BTreeSet<String> {
+    let removed = rows.devices.iter().filter(|row| row.removed);
+    removed.map(|row| row.name.clone()).collect()
+}
+
 /// Keeps other daemons away from the hosts that this one is given.
 fn claim_hosts(specs: &[DeviceSpec], config: &Config) -> Result<Claims, ClaimError> {
     let sources = specs.iter().filter_map(|spec| match spec {
@@ -178,8 +186,8 @@ struct BackEnds {
 }
 
 fn back_ends(
-    plans: &[DevicePlan],
-    specs: &[DeviceSpec],
+    (plans, specs): (&[DevicePlan], &[DeviceSpec]),
+    removed: &BTreeSet<String>,
     config: &Config,
 ) -> anyhow::Result<BackEnds> {
     let mut all = BackEnds::default();
@@ -199,7 +207,8 @@ fn back_ends(
             }
             DeviceSpec::Fabric(source) => Arc::new(FabricDevice::new(source.clone())),
             DeviceSpec::Cxl(source) => {
-                let (device, region) = cxl::open(source).with_context(of_device)?;
+                let (device, region) =
+                    cxl::open(source, removed.contains(&plan.name)).with_context(of_device)?;
                 all.regions.insert(name(), region);
                 device
             }

@@ -46,6 +46,16 @@ pub struct CxlRegion {
     sysfs: Sysfs,
     source: CxlSource,
     taken: Mutex<Option<Arc<Taken>>>,
+    /// One that was made here and is not taken yet: its name and its inode. What the kernel has
+    /// made of it by itself is nobody's.
+    made: Mutex<Option<(String, u64)>>,
+}
+
+/// What a region is made into before it is taken.
+struct Prepared {
+    first: u64,
+    node: Option<MemfdDevice>,
+    media: Media<Traced>,
 }
 
 /// A region that is this daemon's.
@@ -62,22 +72,18 @@ pub(super) struct Taken {
     claim: Flock<OwnedFd>,
 }
 
-/// A device of files for a region, and the region.
+/// A device of files for a region, and the region. One that an operator has taken out of the pool
+/// is left alone.
 ///
 /// # Errors
 /// Where the kernel cannot make of it what it is to be, or somebody else has it. That the hardware
 /// is not there is none: it may come.
-pub fn open(source: &CxlSource) -> Result<(Arc<dyn Device>, Arc<CxlRegion>), SetupError> {
-    let region = Arc::new(CxlRegion {
-        sysfs: Sysfs::here(),
-        source: source.clone(),
-        taken: Mutex::new(None),
-    });
-    match region.take_with(Slices::AsTheyAre) {
-        Err(error) if !error.is_absence() => return Err(error),
-        Err(error) => tracing::warn!(%error, "a device of the pool is not there"),
-        Ok(()) => {}
-    }
+pub fn open(
+    source: &CxlSource,
+    is_removed: bool,
+) -> Result<(Arc<dyn Device>, Arc<CxlRegion>), SetupError> {
+    let region = Arc::new(CxlRegion::of(Sysfs::here(), source.clone()));
+    region.begin(is_removed)?;
     let shared = Arc::clone(&region);
     let device: Arc<dyn Device> = match source.mode {
         CxlMode::DevDax => {
@@ -110,6 +116,29 @@ impl SetupError {
 }
 
 impl CxlRegion {
+    /// One that is not taken yet.
+    const fn of(sysfs: Sysfs, source: CxlSource) -> Self {
+        Self {
+            sysfs,
+            source,
+            taken: Mutex::new(None),
+            made: Mutex::new(None),
+        }
+    }
+
+    /// Takes it at the start of a daemon, where it is there and in the pool.
+    fn begin(&self, is_removed: bool) -> Result<(), SetupError> {
+        if is_removed {
+            return Ok(());
+        }
+        match self.take_with(Slices::AsTheyAre) {
+            Err(error) if !error.is_absence() => return Err(error),
+            Err(error) => tracing::warn!(%error, "a device of the pool is not there"),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
     /// What the kernel's files are asked by.
     pub(super) const fn sysfs(&self) -> &Sysfs {
         &self.sysfs
@@ -143,28 +172,48 @@ impl CxlRegion {
     ///
     /// # Errors
     /// [`SetupError::Cxl`] where the hardware is not there, or the kernel cannot; others where
-    /// somebody else has it. What was there before is there still.
+    /// somebody else has it. What was there before is there still, and what was made is destroyed;
+    /// where the kernel refuses that, the next try goes on with it.
     fn take_with(&self, slices: Slices) -> Result<(), SetupError> {
         if self.taken().is_some() {
             return Ok(());
+        }
+        if let Some(serial) = self.sysfs.missing(&self.source.serials)? {
+            return Err(ChangeError::NoMemdev(serial).into());
         }
         if self.source.mode == CxlMode::Kmem {
             // Its driver may be loaded by the new device itself, and put all online at once.
             self.sysfs.check_movable()?;
         }
         let locked = self.sysfs.lock_regions()?;
-        let (name, is_new) = self.find_or_make()?;
+        let name = self.find_or_make()?;
         let claim = claim(&self.sysfs, &name)?;
         drop(locked);
+        let prepared = self.prepare(&name, slices);
+        let prepared = prepared.inspect_err(|_| self.undo(&name, &claim))?;
+        *lock(&self.made) = None;
+        *lock(&self.taken) = Some(Arc::new(Taken {
+            name,
+            first: prepared.first,
+            node: prepared.node,
+            media: Mutex::new(prepared.media),
+            claim,
+        }));
+        Ok(())
+    }
+
+    /// Makes a region that is claimed into what it is to be.
+    fn prepare(&self, name: &str, slices: Slices) -> Result<Prepared, SetupError> {
+        self.sysfs.await_dax(name)?;
         let topology = Topology::read(&self.sysfs)?;
-        let region = region(&topology, &name)?;
+        let region = region(&topology, name)?;
         let node = match self.source.mode {
             CxlMode::DevDax => {
-                self.make_ready_to_cut(region, (is_new, slices))?;
+                self.make_ready_to_cut(region, slices)?;
                 None
             }
             CxlMode::Kmem => {
-                let node = self.put_online(&name)?;
+                let node = self.put_online(name)?;
                 // All of the node is the pool's: nothing is kept for others.
                 Some(MemfdDevice::new(
                     PagePolicy::Collapsed,
@@ -176,42 +225,68 @@ impl CxlRegion {
         let serials = &self.source.serials;
         let reports = Traced::of(&self.sysfs, serials);
         let mut media = Media::of(reports, serials, &topology, region);
-        tell(&name, media.look(clock::now()));
-        *lock(&self.taken) = Some(Arc::new(Taken {
+        tell(name, media.look(clock::now()));
+        Ok(Prepared {
             first: region.addresses.start,
-            name,
             node,
-            media: Mutex::new(media),
-            claim,
-        }));
-        Ok(())
+            media,
+        })
+    }
+
+    /// Destroys a region that was made here and cannot be taken.
+    fn undo(&self, name: &str, claim: &Flock<OwnedFd>) {
+        if !self.is_made_here(name) {
+            return;
+        }
+        let undone = self.take_offline(name);
+        match undone.and_then(|()| Ok(self.sweep(name, claim)?)) {
+            Ok(()) => *lock(&self.made) = None,
+            Err(error) => {
+                tracing::warn!(region = %name, %error, "a region that was made is not destroyed");
+            }
+        }
+    }
+
+    /// Whether this is the very region that was made here, and was not taken yet.
+    fn is_made_here(&self, name: &str) -> bool {
+        let now = self.inode_of(name).ok().flatten();
+        let made = lock(&self.made);
+        made.as_ref()
+            .is_some_and(|(made, inode)| made == name && now == Some(*inode))
+    }
+
+    /// What tells the region of a name from all others that had or will have it; nothing where
+    /// there is none.
+    fn inode_of(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.sysfs.region_folder(name)) {
+            Ok(now) => Ok(Some(now.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Destroys a region, or what is left of it; nothing where it is gone, or its name is another
     /// one's by now.
-    fn sweep(&self, taken: &Taken) -> Result<(), ChangeError> {
+    fn sweep(&self, name: &str, claim: &Flock<OwnedFd>) -> Result<(), ChangeError> {
         let _locked = self.sysfs.lock_regions()?;
         let topology = Topology::read(&self.sysfs)?;
-        let is_listed = topology.regions.iter().any(|it| it.name == taken.name);
-        if !is_listed || matches!(self.is_ours(taken), Some(false)) {
+        let is_listed = topology.regions.iter().any(|it| it.name == name);
+        if !is_listed || matches!(self.is_ours(name, claim), Some(false)) {
             return Ok(());
         }
-        self.sysfs.destroy_region(&topology, &taken.name)
+        self.sysfs.destroy_region(&topology, name)
     }
 
-    /// Whether the region of this name is the very one that was taken; nothing where that cannot be
-    /// seen just now.
-    fn is_ours(&self, taken: &Taken) -> Option<bool> {
-        let ours = sys::status(taken.claim.as_fd()).ok()?.identity.inode;
-        match fs::metadata(self.sysfs.region_folder(&taken.name)) {
-            Ok(now) => Some(now.ino() == ours),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
-            Err(_) => None,
-        }
+    /// Whether the region of this name is the very one that was claimed; nothing where that cannot
+    /// be seen just now.
+    fn is_ours(&self, name: &str, claim: &Flock<OwnedFd>) -> Option<bool> {
+        let ours = sys::status(claim.as_fd()).ok()?.identity.inode;
+        let now = self.inode_of(name).ok()?;
+        Some(now == Some(ours))
     }
 
-    /// The name of the region on these devices, and whether it was made just now.
-    fn find_or_make(&self) -> Result<(String, bool), SetupError> {
+    /// The name of the region on these devices, which is made where there is none.
+    fn find_or_make(&self) -> Result<String, SetupError> {
         let (sysfs, source) = (&self.sysfs, &self.source);
         let topology = Topology::read(sysfs)?;
         let wanted = Some(source.serials.clone());
@@ -229,7 +304,7 @@ impl CxlRegion {
                     wanted: source.size,
                 });
             }
-            return Ok((region.name.clone(), false));
+            return Ok(region.name.clone());
         }
         // It makes memory of a node of each new dax device, and would write to it at once.
         if source.shared && sysfs.has_driver(DaxDriver::Kmem) {
@@ -242,19 +317,22 @@ impl CxlRegion {
         };
         let plan = RegionPlan::new(&topology, &new);
         let name = sysfs.create_region(&plan.map_err(|why| in_the_way(&topology, why))?)?;
-        sysfs.await_dax(&name)?;
+        let inode = self.inode_of(&name).ok().flatten();
+        *lock(&self.made) = inode.map(|inode| (name.clone(), inode));
         tracing::info!(region = %name, size = %source.size, "a region of CXL memory is made");
-        Ok((name, true))
+        Ok(name)
     }
 
     /// Takes the device that a region always has from whoever the kernel gave it to by itself, and
     /// its memory from it.
-    fn make_ready_to_cut(
-        &self,
-        region: &Region,
-        (is_new, allowed): (bool, Slices),
-    ) -> Result<(), SetupError> {
-        for slice in region.dax.iter().flat_map(|cut| &cut.devices) {
+    fn make_ready_to_cut(&self, region: &Region, allowed: Slices) -> Result<(), SetupError> {
+        let is_new = self.is_made_here(&region.name);
+        let cut = region
+            .dax
+            .as_ref()
+            .filter(|cut| cut.devices.iter().any(Slice::is_first));
+        let cut = cut.ok_or_else(|| no_dax(&region.name))?;
+        for slice in &cut.devices {
             let is_kmem = slice.driver.as_deref() == Some(DaxDriver::Kmem.name());
             if !slice.is_first() {
                 if is_kmem || allowed == Slices::None {
@@ -279,11 +357,13 @@ impl CxlRegion {
 
     /// Makes a region memory of a node, all of which can be moved, and tells which node.
     fn put_online(&self, region: &str) -> Result<u32, SetupError> {
+        let slices = slices(&self.sysfs, region)?;
+        let is_file = |it: &&Slice| it.driver.as_deref() == Some(DaxDriver::DeviceDax.name());
+        if let Some(slice) = slices.iter().find(is_file) {
+            return Err(in_use(region, slice));
+        }
         let mut node = None;
-        for slice in slices(&self.sysfs, region)? {
-            if slice.driver.as_deref() == Some(DaxDriver::DeviceDax.name()) {
-                return Err(in_use(region, &slice));
-            }
+        for slice in slices {
             self.sysfs.drive(&slice.name, Some(DaxDriver::Kmem))?;
             self.sysfs.put_online(&slice.name)?;
             node = slice.target_node;
@@ -320,7 +400,8 @@ impl Hardware for CxlRegion {
         // What cannot be looked at just now is not gone.
         let looked = self.taken().map(|taken| {
             let is_live = || self.sysfs.is_live(&taken.name).unwrap_or(true);
-            self.is_ours(&taken).unwrap_or(true) && is_live()
+            let is_ours = self.is_ours(&taken.name, &taken.claim);
+            is_ours.unwrap_or(true) && is_live()
         });
         looked.unwrap_or(false)
     }
@@ -330,7 +411,7 @@ impl Hardware for CxlRegion {
         let Some(taken) = lock(&self.taken).take() else {
             return;
         };
-        if let Err(error) = self.sweep(&taken) {
+        if let Err(error) = self.sweep(&taken.name, &taken.claim) {
             let region = &taken.name;
             tracing::warn!(%region, %error, "the kernel keeps what is left of a region");
         }
@@ -347,7 +428,9 @@ impl Hardware for CxlRegion {
             None => Ok(()),
         };
         if gone.is_ok() {
-            gone = self.sweep(&taken).map_err(SetupError::from);
+            gone = self
+                .sweep(&taken.name, &taken.claim)
+                .map_err(SetupError::from);
         }
         if let Err(why) = gone {
             if taken.node.is_some()
@@ -441,6 +524,10 @@ pub(super) fn slices(sysfs: &Sysfs, name: &str) -> Result<Vec<Slice>, ChangeErro
     Ok(cut.map_or_else(Vec::new, |cut| cut.devices.clone()))
 }
 
+fn no_dax(region: &str) -> ChangeError {
+    ChangeError::DidNotCome(format!("a dax device of {region}"))
+}
+
 fn in_use(region: &str, slice: &Slice) -> SetupError {
     SetupError::RegionInUse {
         region: region.to_owned(),
@@ -467,3 +554,6 @@ fn of_file(path: &Path) -> &'static str {
     let found = files.find(|name| path.ends_with(name));
     found.unwrap_or("sysfs")
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -170,7 +170,7 @@ fn cxl_device(variable: &str, mode: CxlMode) -> Option<Arc<dyn Device>> {
         size: Bytes::new(512 << 20),
         shared: false,
     };
-    Some(cxl::open(&source).unwrap().0)
+    Some(cxl::open(&source, false).unwrap().0)
 }
 
 pub(crate) fn backing(number: u64) -> BackingId {

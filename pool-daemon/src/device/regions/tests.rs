@@ -14,7 +14,7 @@ pub(crate) mod trees;
 const ROOT0: &str = "sys/devices/platform/ACPI0017:00/root0";
 
 /// Without what these words are part of.
-fn tree(without: &[&str]) -> tempfile::TempDir {
+pub(crate) fn tree(without: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let mut lines = lines(TREE);
     lines.retain(|line| {
