@@ -219,7 +219,8 @@ impl Device for DaxDevice {
     /// are given one device, the one without it says nothing.
     fn claim(&self, pool: &str) -> Result<(), SetupError> {
         let pool = self.pool.get_or_init(|| pool.to_owned());
-        if self.region.taken().is_some() {
+        // Nobody else claims the region while it is had here.
+        if let Some(_taken) = self.region.taken() {
             self.owner.write(pool)?;
         }
         Ok(())
@@ -316,6 +317,9 @@ fn open_slice(name: &str) -> Result<OwnedFd, WorldError> {
         errno: errno as i32,
     })
 }
+
+#[cfg(test)]
+mod tests;
 
 /// How long the dax device of these numbers is; 0 where there is none.
 pub(super) fn length((major, minor): (u32, u32)) -> u64 {

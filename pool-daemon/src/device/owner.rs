@@ -27,7 +27,8 @@ impl Owner {
         Self::at(&Path::new(FOLDER).join(hardware_name(serials)))
     }
 
-    fn at(folder: &Path) -> Self {
+    /// What is said in this folder.
+    pub(super) fn at(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
         }
