@@ -13,6 +13,8 @@
 pub mod addr;
 #[cfg(not(loom))]
 pub mod bare_thread;
+#[cfg(any(test, not(loom)))]
+mod before;
 pub mod clock;
 pub mod descriptor;
 pub mod fault;
@@ -25,6 +27,8 @@ pub mod limits;
 #[cfg(not(loom))]
 pub mod mem;
 pub mod packet;
+#[cfg(any(test, not(loom)))]
+mod ranges;
 pub mod rng;
 #[cfg(not(loom))]
 pub mod room;

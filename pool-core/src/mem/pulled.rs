@@ -10,46 +10,37 @@
 //! error; and that the hardware is gone is told by those who look after it.
 //!
 //! # Invariants
-//! 1. An entry of the list is a live mapping: entered once it is there, and taken out before it
-//!    ends. Who faults in one borrows it, so it stays until the handler has returned.
-//! 2. The handler calls nothing but `mmap` and `mremap`, and writes bytes that only it knows of;
-//!    none of it takes a lock.
-//! 3. Entries are used again and never freed: who walks the list meets no hole.
+//! 1. An entry of the list is a live mapping of this process: entered once it is there, and taken
+//!    out before it ends. Who faults in one borrows it, so it stays until the handler has returned.
+//!    A forked child has no such mapping, and whatever faults there is nothing of ours.
+//! 2. The handler calls nothing but `mmap`, `mremap` and `getpid`, and writes bytes that only it
+//!    knows of; none of it takes a lock. What handled the signal before is not waited for longer
+//!    than it takes the thread that sets our handler to say it, which no signal interrupts.
 
 use core::num::NonZeroUsize;
 use core::ptr::{self, NonNull};
-use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::libc::{c_int, c_void, siginfo_t};
 use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap_anonymous, mremap};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::unistd::getpid;
 
 use super::MapError;
 use super::sys::Span;
 use crate::addr::PoolAddr;
-use crate::sync::atomic::AtomicPtr;
-use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use crate::before::Before;
+use crate::ranges::{Entered, Ranges};
 use crate::units::{Bytes, EXTENT_BYTES};
 
 /// What each byte is of memory that vanished.
 pub const PULLED: u8 = 0xff;
 
 /// What handled the signal before.
-static BEFORE: OnceLock<SigAction> = OnceLock::new();
-/// The list of mappings.
-static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
+static BEFORE: Before<SigAction> = Before::new();
+/// The mappings.
+static MAPPINGS: Ranges = Ranges::new();
 
-/// One mapping; no bytes where the entry is free, all there are where it is being filled in.
-struct Entry {
-    start: AtomicUsize,
-    len: AtomicUsize,
-    next: AtomicPtr<Self>,
-}
-
-const FREE: usize = 0;
-const TAKEN: usize = usize::MAX;
 /// Nothing is there (`asm-generic/siginfo.h`).
 const BUS_ADRERR: c_int = 2;
 
@@ -58,96 +49,62 @@ const BUS_ADRERR: c_int = 2;
 /// # Errors
 /// [`MapError::Os`] where the handler cannot be set. Once it is, nothing happens.
 pub fn survive_pulled() -> Result<(), MapError> {
-    if BEFORE.get().is_some() {
-        return Ok(());
-    }
+    let bus: SigSet = Signal::SIGBUS.into();
+    // The handler would wait for what it interrupts: for this thread to know what was there before.
+    let mask = bus.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let mask = mask.map_err(refused("pthread_sigmask"))?;
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
     let action = SigAction::new(SigHandler::SigAction(on_bus_error), flags, SigSet::empty());
-    // SAFETY: the handler keeps to what one may do (invariant 2).
-    let before = unsafe { sigaction(Signal::SIGBUS, &action) };
-    let before = before.map_err(|errno| MapError::Os {
-        call: "sigaction",
+    let set = BEFORE.replace(|| {
+        // SAFETY: the handler keeps to what one may do (invariant 2).
+        unsafe { sigaction(Signal::SIGBUS, &action) }
+    });
+    mask.thread_set_mask().map_err(refused("pthread_sigmask"))?;
+    set.map_err(refused("sigaction"))
+}
+
+fn refused(call: &'static str) -> impl FnOnce(Errno) -> MapError {
+    move |errno| MapError::Os {
+        call,
         at: PoolAddr::new(0),
         len: Bytes::ZERO,
         errno,
-    })?;
-    // Where two threads say so at once, the second one has found our own handler.
-    let _first = BEFORE.set(before);
-    Ok(())
+    }
 }
 
 /// An entry of the list, for as long as the value lives.
 #[derive(Debug)]
-pub(super) struct Listed(&'static Entry);
-
-impl core::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:#x}", self.start.load(Acquire))
-    }
+pub(super) struct Listed {
+    _entered: Entered,
 }
 
 impl Listed {
     /// Enters a mapping that is there.
     pub(super) fn new(span: Span) -> Self {
-        let free = entries().find(|entry| {
-            let taken = entry.len.compare_exchange(FREE, TAKEN, AcqRel, Acquire);
-            taken.is_ok()
-        });
-        let entry = free.unwrap_or_else(add);
-        entry.start.store(span.start().addr(), Release);
-        entry.len.store(span.len(), Release);
-        Self(entry)
+        let start = span.start().addr();
+        let range = start..start.saturating_add(span.len());
+        let entered = MAPPINGS.enter(&range, this_process());
+        Self { _entered: entered }
     }
 }
 
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.0.len.store(FREE, Release);
-    }
+fn this_process() -> usize {
+    getpid().as_raw().unsigned_abs() as usize
 }
 
-/// A new entry, which nobody has filled in.
-fn add() -> &'static Entry {
-    let mut first = FIRST.load(Acquire);
-    let entry = Box::leak(Box::new(Entry {
-        start: AtomicUsize::new(0),
-        len: AtomicUsize::new(TAKEN),
-        next: AtomicPtr::new(first),
-    }));
-    loop {
-        entry.next.store(first, Release);
-        match FIRST.compare_exchange(first, entry, AcqRel, Acquire) {
-            Ok(_) => return entry,
-            Err(other) => first = other,
-        }
-    }
-}
-
-fn entries() -> impl Iterator<Item = &'static Entry> {
-    // SAFETY: an entry is never freed, and complete before it is in the list (invariant 3).
-    let at = |entry: *const Entry| unsafe { entry.as_ref() };
-    core::iter::successors(at(FIRST.load(Acquire)), move |entry| {
-        at(entry.next.load(Acquire))
-    })
-}
-
-/// The part of a mapping that has this address which is replaced at once: an extent, since one of
-/// huge pages is cut at those only.
-fn part_with(at: usize) -> Option<(usize, usize)> {
+/// The part of a mapping of a process that has this address which is replaced at once: an extent,
+/// since one of huge pages is cut at those only.
+fn part_with(at: usize, process: usize) -> Option<(usize, usize)> {
     let extent = usize::try_from(EXTENT_BYTES).ok()?;
-    let found = entries().find_map(|entry| {
-        let (start, len) = (entry.start.load(Acquire), entry.len.load(Acquire));
-        let end = start.checked_add(len)?;
-        (len != TAKEN && (start..end).contains(&at)).then_some((start, end))
-    })?;
-    let first = (at / extent * extent).max(found.0);
-    let last = (at / extent * extent).saturating_add(extent).min(found.1);
+    let found = MAPPINGS.find(at, process)?;
+    let first = (at / extent * extent).max(found.start);
+    let last = (at / extent * extent).saturating_add(extent).min(found.end);
     Some((first, last - first))
 }
 
 /// Puts memory where there is none any more; `None` where it is not ours to.
 fn fill(at: usize) -> Option<()> {
-    let (first, len) = part_with(at)?;
+    let (first, len) = part_with(at, this_process())?;
     let (first, size) = (NonZeroUsize::new(first)?, NonZeroUsize::new(len)?);
     let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: the kernel chooses a place where nothing lies.
@@ -180,9 +137,9 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_
 
 /// Does what would have been done without us.
 fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    match BEFORE.get().map(SigAction::handler) {
-        Some(SigHandler::SigAction(handler)) => handler(signal, info, context),
-        Some(SigHandler::Handler(handler)) => handler(signal),
+    match BEFORE.wait().handler() {
+        SigHandler::SigAction(handler) => handler(signal, info, context),
+        SigHandler::Handler(handler) => handler(signal),
         _ => {
             let (flags, none) = (SaFlags::empty(), SigSet::empty());
             let action = SigAction::new(SigHandler::SigDfl, flags, none);
@@ -201,6 +158,7 @@ mod tests {
 
     use super::super::{Access, FileMap};
     use super::*;
+    use crate::sync::atomic::Ordering::{AcqRel, Release};
 
     const LEN: Bytes = Bytes::new(4 * EXTENT_BYTES);
 
@@ -251,6 +209,18 @@ mod tests {
             drop(map(&file));
         }
         // Other tests map files meanwhile.
-        assert!(entries().count() < 500, "{} entries", entries().count());
+        let entries = MAPPINGS.count();
+        assert!(entries < 500, "{entries} entries");
+    }
+
+    #[test]
+    fn what_a_forked_child_inherits_is_no_mapping_of_its_own() {
+        let file = file(LEN.get());
+        let map = FileMap::new(file.as_fd(), Bytes::ZERO, LEN, Access::ReadOnly).unwrap();
+        let view = map.mapped().view::<u64>(Bytes::ZERO, 4).unwrap();
+        let at = usize::try_from(view.addr().get()).unwrap();
+        let me = this_process();
+        assert!(part_with(at, me).is_some());
+        assert_eq!(part_with(at, me + 1), None);
     }
 }
