@@ -225,7 +225,8 @@ impl CxlRegion {
         let serials = &self.source.serials;
         let reports = Traced::of(&self.sysfs, serials);
         let mut media = Media::of(reports, serials, &topology, region);
-        tell(name, media.look(clock::now()));
+        // Lists may be long, and whoever starts the daemon waits for none.
+        media.begin();
         Ok(Prepared {
             first: region.addresses.start,
             node,

@@ -139,6 +139,11 @@ impl<R: Reports> Media<R> {
         }
     }
 
+    /// Hears from now on what is reported. Where it cannot, the next look tries again, and tells.
+    pub(super) fn begin(&mut self) {
+        self.is_listening = self.reports.listen().is_ok();
+    }
+
     /// Takes up what was reported since, and asks for the lists where it is time to. What fails
     /// keeps nothing else from being heard.
     pub(super) fn look(&mut self, now: Nanos) -> Option<Turn> {

@@ -158,6 +158,15 @@ fn what_is_lost_is_known_once_each_list_was_read_to_its_end() {
 }
 
 #[test]
+fn what_is_reported_before_the_first_look_is_heard() {
+    let mut media = media();
+    media.begin();
+    media.reports.news.lost.push(lost(64 * MIB, 64, None));
+    assert_eq!(look(&mut media, (0, 1)), []);
+    assert_eq!(media.bad().unwrap(), [Run { first: 0, count: 1 }]);
+}
+
+#[test]
 fn what_shows_no_list_twice_has_none() {
     let mut media = media();
     media.reports.lists.remove(&SERIALS[1]);
