@@ -4,6 +4,8 @@
 #[cfg(all(test, feature = "fault"))]
 mod bugs;
 #[cfg(test)]
+mod making;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod world;
@@ -60,9 +62,12 @@ fn dies_anywhere(kind: Kind, dies: u8, step: usize) {
     assert!(losses > 0 && denials > 0 && none > 0 && (moved > 0) == (dies == 0));
 }
 
-/// The test that a search for a planted bug runs.
+/// The tests that a search for planted bugs runs.
 #[cfg(feature = "fault")]
-const SEARCH: &str = "a_host_may_die_at_any_store_and_the_other_one_goes_on";
+const DEATHS: &str = "a_host_may_die_at_any_store_and_the_other_one_goes_on";
+#[cfg(feature = "fault")]
+const MAKING: &str =
+    "making::a_board_that_is_made_over_another_is_that_one_or_none_until_it_is_whole";
 
 #[test]
 fn a_host_may_die_at_any_store_and_the_other_one_goes_on() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::encoding::{decode_row, encode_row, standing};
 use super::row::Pair;
-use super::{BLOCK_WORDS, Board, BoardError};
+use super::{BLOCK_WORDS, Board, BoardError, LIFE_MAX};
 use crate::cache::Caches;
 use crate::host::row::Record;
 use crate::simulated::Backing;
@@ -33,7 +33,8 @@ impl Journal {
             let Some([_, era, boot, number, ..]) = journal.take(board, at)? else {
                 continue;
             };
-            let standing = standing(number).ok_or(BoardError::Damaged { line: at.line })?;
+            let standing = standing(number).filter(|_| boot <= LIFE_MAX);
+            let standing = standing.ok_or(BoardError::Damaged { line: at.line })?;
             records.push(Record::Host {
                 slot,
                 era,

@@ -56,9 +56,10 @@
 //!
 //! # Fencing
 //! A life that is fenced writes no more: it is dead, or cut off from the device. Only the manager
-//! says so, [`Board::fence`], after it was made so. Each station looks at its own fence in each
-//! turn, but that is a courtesy: a host that sleeps between that look and a store is stopped by the
-//! fabric, or by nobody.
+//! says so, [`Board::fence`], after it was made so. Each station looks at its own fence before it
+//! does anything, and whether its life is still the one that its host is in: two processes that
+//! were given one slot by mistake would write the same lines. But that is a courtesy: a host that
+//! sleeps between that look and a store is stopped by the fabric, or by nobody.
 //!
 //! # Invariants
 //! 1. Each line is written by one host, or by the manager.
@@ -69,9 +70,11 @@
 //!
 //! # How it is checked
 //! `tests/host_board`: two hosts exchange extents, one dies at each single store in turn, and the
-//! other goes on; the same with caches of their own that lose lines, and with planted bugs.
-//! `tests/loom_board.rs`: a row under every schedule, with what was stored before it. And
-//! `cargo xtask cxl-vm --only two-hosts`: two machines on the kernel's driver.
+//! other goes on; the same with caches of their own that lose lines, and with planted bugs; and a
+//! manager dies while it makes a board over another one.
+//! `tests/loom_board.rs` and the models of ways: a row, and a message, under every schedule, with
+//! what was stored before it. And `cargo xtask cxl-vm --only two-hosts`: two machines on the
+//! kernel's driver.
 
 use core::fmt;
 
@@ -134,10 +137,20 @@ pub enum BoardError {
         /// How much there is.
         given: Bytes,
     },
-    /// There is no board of this layout. Whoever manages the fabric makes it; or the memory was
-    /// taken away from this process.
-    #[error("there is no board here")]
+    /// There is no board. Whoever manages the fabric makes it; or the memory was taken away from
+    /// this process.
+    #[error("there is no board here: whoever manages the fabric has to make it")]
     None,
+    /// It is one of another version of this program. Have all hosts use the same one, and the
+    /// manager make the board anew.
+    #[error("the board has layout {found}, and this program knows layout {LAYOUT}")]
+    Layout {
+        /// Its layout.
+        found: u64,
+    },
+    /// Since it was opened it was made anew, for other hosts or extents. Open it again.
+    #[error("the board was made anew meanwhile, for other hosts or extents")]
+    MadeAnew,
     /// A row is neither what was written last nor what was written before. Have every host fenced
     /// and make the board anew.
     #[error("the row at line {line} of the board is damaged")]
@@ -151,6 +164,15 @@ pub enum BoardError {
         /// The slot.
         slot: u8,
         /// The life.
+        life: u64,
+    },
+    /// The host that has the home may write its journal still. Have it fenced up to this life
+    /// first.
+    #[error("the home is on the host in slot {slot}, whose life {life} is not fenced")]
+    HomeLives {
+        /// Its slot.
+        slot: u8,
+        /// The life that it is in.
         life: u64,
     },
 }
@@ -174,17 +196,17 @@ enum Seen {
 }
 
 impl<M: Backing, C: Caches> Board<M, C> {
-    /// Makes a board in memory that nobody uses: all that was there is gone. For the manager.
+    /// Makes a board in memory that nobody uses: all that was there is gone. Where it ends before
+    /// its time there is the board of before, or none; never a part of one. For the manager.
     ///
     /// # Errors
     /// [`BoardError::TooSmall`].
     pub fn create(memory: M, caches: C, shape: Shape) -> Result<Self, BoardError> {
         let board = Self::cut(memory, caches, shape)?;
-        for word in 0..shape.lines() * WORDS {
-            board.memory.store_word(word, 0);
+        if !planted!("board.old_header_outlives_its_rows") {
+            board.clear(0..1);
         }
-        board.caches.write_back(0, shape.bytes().get());
-        board.caches.fence_stores();
+        board.clear(0..shape.lines());
         let (hosts, extents) = (u64::from(shape.hosts()), u64::from(shape.extents()));
         let mut header = [0; 8];
         header[1..5].copy_from_slice(&[MAGIC, LAYOUT, hosts, extents]);
@@ -192,10 +214,22 @@ impl<M: Backing, C: Caches> Board<M, C> {
         Ok(board)
     }
 
+    /// Has zeros in these lines before anything that follows.
+    fn clear(&self, lines: core::ops::Range<u64>) {
+        for word in lines.start * WORDS..lines.end * WORDS {
+            self.memory.store_word(word, 0);
+        }
+        let bytes = (lines.end - lines.start) * LINE_BYTES;
+        self.caches.write_back(lines.start * LINE_BYTES, bytes);
+        self.caches.fence_stores();
+        fence(Release);
+    }
+
     /// Opens the board that somebody made at the beginning of `memory`.
     ///
     /// # Errors
-    /// [`BoardError::None`], [`BoardError::Shape`], [`BoardError::TooSmall`].
+    /// [`BoardError::None`], [`BoardError::Layout`], [`BoardError::Shape`],
+    /// [`BoardError::TooSmall`].
     pub fn open(memory: M, caches: C) -> Result<Self, BoardError> {
         let smallest = Shape::new(2, 1)?;
         let mut board = Self::cut(memory, caches, smallest)?;
@@ -233,14 +267,21 @@ impl<M: Backing, C: Caches> Board<M, C> {
         let mut header = [0; 8];
         match self.read(0, &mut header) {
             Seen::Whole(1) if header[1..3] == [MAGIC, LAYOUT] => Ok([header[3], header[4]]),
+            Seen::Whole(_) if header[1] == MAGIC => Err(BoardError::Layout { found: header[2] }),
             _ => Err(BoardError::None),
         }
     }
 
     /// # Errors
-    /// [`BoardError::None`] where the memory was taken away since.
+    /// [`BoardError::None`] where the memory was taken away since, [`BoardError::MadeAnew`] where
+    /// it has another board.
     fn is_there(&self) -> Result<(), BoardError> {
-        self.header().map(drop)
+        let (hosts, extents) = (u64::from(self.shape.hosts()), self.shape.extents().into());
+        if self.header()? == [hosts, extents] {
+            Ok(())
+        } else {
+            Err(BoardError::MadeAnew)
+        }
     }
 
     /// For how many hosts and extents it is.
@@ -250,12 +291,19 @@ impl<M: Backing, C: Caches> Board<M, C> {
     }
 
     /// Says that this host has the home from now on; for the manager. The host that had it before,
-    /// if that is another, is fenced by then.
+    /// if that is another, is fenced by then and not let in anew before this is done: it would go
+    /// on with the home.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchHost`], [`BoardError::Damaged`].
+    /// [`BoardError::HomeLives`], [`BoardError::NoSuchHost`], [`BoardError::Damaged`].
     pub fn appoint(&self, slot: u8) -> Result<(), BoardError> {
         self.check(slot, 0)?;
+        if let Some(had) = self.home()?.filter(|had| *had != slot) {
+            let life = self.life(had)?;
+            if life > self.fenced(had)? {
+                return Err(BoardError::HomeLives { slot: had, life });
+            }
+        }
         self.set(self.shape.seat(), u64::from(slot) + 1)
     }
 

@@ -4,6 +4,7 @@ use pool_core::planted;
 
 use super::{BLOCK_WORDS, Board, BoardError, Seen, WORDS};
 use crate::cache::Caches;
+use crate::host::message::NUMBER_MAX;
 use crate::simulated::Backing;
 
 /// How often a row is read anew whose writer is faster than its reader.
@@ -20,7 +21,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Where the block lies that has a number.
-    const fn block(self, number: u64) -> u64 {
+    pub(super) const fn block(self, number: u64) -> u64 {
         self.line + number % 2 * self.lines
     }
 
@@ -67,6 +68,8 @@ impl<M: Backing, C: Caches> Board<M, C> {
             let found = self.read(at.block(parity), row.words.get_mut(..length)?);
             match found {
                 Seen::Whole(number) if number % 2 != parity || number == 0 => return None,
+                // No writer gets as far: it would have no next number.
+                Seen::Whole(number) if number > NUMBER_MAX => return None,
                 Seen::Whole(number) => row.number = number,
                 Seen::Empty | Seen::Broken => {}
             }

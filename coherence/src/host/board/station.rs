@@ -9,6 +9,7 @@
 //!   that was seen last; before [`Station::release`] write back what was written.
 //! - After [`PeerOutput::Revoked`], [`PeerOutput::Ended`] and [`StationError::Fenced`] stop the
 //!   users; drop all cached lines of the device before [`Station::rejoin`].
+//! - One process has a slot. After [`StationError::Replaced`] another one has it as well.
 //! - After [`Told::Suspect`] find out whether that host lives, and have it fenced if not. Nothing
 //!   is taken from a host before the manager says [`Board::fence`].
 //! - After [`Told::Lost`] repair the extent, accept it as it is, or withdraw it.
@@ -26,10 +27,10 @@ use pool_core::{Nanos, planted};
 use super::encoding::Message;
 use super::journal::Journal;
 use super::way::{Incoming, Outgoing};
-use super::{Board, BoardError};
+use super::{Board, BoardError, LIFE_MAX};
 use crate::cache::Caches;
 use crate::host::home::{Home, HomeInput, HomeLimits, HomeOutput, RecoverError};
-use crate::host::message::Right;
+use crate::host::message::{Ask, Right, ToHome};
 use crate::host::peer::{Change, Peer, PeerInput, PeerLimits, PeerOutput};
 use crate::host::refusal::Refusal;
 use crate::host::row::{Record, Standing};
@@ -46,13 +47,25 @@ pub enum StationError {
     #[error(transparent)]
     Journal(#[from] RecoverError),
     /// This life of the host is fenced: what it writes reaches nobody. End all users, forget all
-    /// cached lines, and open the board anew.
+    /// cached lines, and [join in a new life](Station::rejoin) once the fabric lets the host in.
     #[error("this host, in slot {slot}, is fenced in life {life}")]
     Fenced {
         /// Its slot.
         slot: u8,
         /// Its life.
         life: u64,
+    },
+    /// Another process began a life of this host since, or the board was made anew: this life has
+    /// no part in it, and may have written over what the other one did. End all users, forget all
+    /// cached lines, see to it that one process has the slot, and have this life fenced.
+    #[error("the host in slot {slot} is in life {now}, and this is life {life}: who else has it?")]
+    Replaced {
+        /// Its slot.
+        slot: u8,
+        /// The life of this station.
+        life: u64,
+        /// The life that the host is in.
+        now: u64,
     },
     /// The home is on another host: ask there.
     #[error("the home is not on this host")]
@@ -113,6 +126,7 @@ pub struct Station<M, C> {
     /// No life of this host up to this one is used again.
     lived: u64,
     home_limits: HomeLimits,
+    peer_limits: PeerLimits,
     peer: Peer,
     run: Option<Run>,
     outgoing: Vec<Outgoing>,
@@ -136,30 +150,26 @@ impl<M: Backing, C: Caches> Station<M, C> {
         home_limits: HomeLimits,
         peer_limits: PeerLimits,
     ) -> Result<Self, StationError> {
-        let life = board.begin_life(slot, 0)?;
         let shape = board.shape();
-        let hosts = 0..shape.hosts();
-        let outgoing = hosts.clone();
-        let outgoing = outgoing.map(|to| Outgoing::new(&board, shape.way(slot, to), life));
-        let incoming = hosts.map(|from| Incoming::new(&board, shape.way(from, slot)));
         let mut station = Self {
             slot,
-            life,
-            lived: life,
+            life: 0,
+            lived: 0,
             home_limits: HomeLimits {
                 extents: shape.extents(),
                 ..home_limits
             },
+            peer_limits,
             peer: Peer::new(slot, peer_limits),
             run: None,
-            outgoing: outgoing.collect(),
-            incoming: incoming.collect(),
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
             within: VecDeque::new(),
             told: Vec::new(),
             garbled: 0,
             board,
         };
-        station.step_peer(now, PeerInput::Join { boot: life })?;
+        station.rejoin(now)?;
         Ok(station)
     }
 
@@ -168,11 +178,7 @@ impl<M: Backing, C: Caches> Station<M, C> {
     /// # Errors
     /// [`StationError`], for good but where the board comes back.
     pub fn turn(&mut self, now: Nanos) -> Result<Vec<Told>, StationError> {
-        self.board.is_there()?;
-        if self.board.fenced(self.slot)? >= self.life {
-            let (slot, life) = (self.slot, self.life);
-            return Err(StationError::Fenced { slot, life });
-        }
+        self.stands()?;
         self.take_or_leave_the_home(now)?;
         for from in 0..self.incoming.len() {
             self.hear(now, from)?;
@@ -246,14 +252,32 @@ impl<M: Backing, C: Caches> Station<M, C> {
         self.tell_peer(now, PeerInput::Drop { extent })
     }
 
-    /// After [`PeerOutput::Ended`] or [`PeerOutput::JoinRefused`]: joins in a new life.
+    /// After [`PeerOutput::Ended`], [`PeerOutput::JoinRefused`] or [`StationError::Fenced`]: joins
+    /// in a new life, which has nothing of the one before: no grant, no home, nothing that was told
+    /// to nobody yet.
     ///
     /// # Errors
     /// [`StationError`].
     pub fn rejoin(&mut self, now: Nanos) -> Result<(), StationError> {
+        self.board.is_there()?;
         self.life = self.board.begin_life(self.slot, self.lived)?;
         self.lived = self.life;
-        self.tell_peer(now, PeerInput::Join { boot: self.life })
+        if !planted!("board.grants_outlive_their_life") {
+            self.peer = Peer::new(self.slot, self.peer_limits);
+        }
+        if !planted!("board.home_outlives_its_life") {
+            self.run = None;
+        }
+        self.within.clear();
+        self.told.clear();
+        // Another process that had the slot by mistake may have written there as well.
+        let (board, shape) = (&self.board, self.board.shape());
+        let (slot, hosts) = (self.slot, 0..shape.hosts());
+        let outgoing = hosts.clone();
+        let outgoing = outgoing.map(|to| Outgoing::new(board, shape.way(slot, to), self.life));
+        let incoming = hosts.map(|from| Incoming::new(board, shape.way(from, slot)));
+        (self.outgoing, self.incoming) = (outgoing.collect(), incoming.collect());
+        self.step_peer(now, PeerInput::Join { boot: self.life })
     }
 
     /// A lost extent has content again: that of the last good version, or, where none is named,
@@ -308,6 +332,20 @@ impl<M: Backing, C: Caches> Station<M, C> {
         self.garbled
     }
 
+    /// Whether this life may still write what is its own.
+    fn stands(&self) -> Result<(), StationError> {
+        self.board.is_there()?;
+        let (slot, life) = (self.slot, self.life);
+        if self.board.fenced(slot)? >= life {
+            return Err(StationError::Fenced { slot, life });
+        }
+        let now = self.board.life(slot)?;
+        if now != life {
+            return Err(StationError::Replaced { slot, life, now });
+        }
+        Ok(())
+    }
+
     /// The home begins here where the manager says so, and ends where it says otherwise.
     fn take_or_leave_the_home(&mut self, now: Nanos) -> Result<(), StationError> {
         if self.board.home()? != Some(self.slot) {
@@ -339,6 +377,10 @@ impl<M: Backing, C: Caches> Station<M, C> {
         self.garbled = self.garbled.saturating_add(garbled);
         for message in messages {
             match message {
+                Message::ToHome(ToHome {
+                    ask: Ask::Join { boot },
+                    ..
+                }) if boot > LIFE_MAX => self.garbled = self.garbled.saturating_add(1),
                 Message::ToHome(message) if usize::from(message.from) == from => {
                     // Where the home is elsewhere by now it is asked again there.
                     if self.run.is_some() {
@@ -378,11 +420,15 @@ impl<M: Backing, C: Caches> Station<M, C> {
     }
 
     fn tell_peer(&mut self, now: Nanos, input: PeerInput) -> Result<(), StationError> {
+        self.stands()?;
         self.step_peer(now, input)?;
         self.carry_within(now)
     }
 
     fn tell_home(&mut self, now: Nanos, input: HomeInput) -> Result<(), StationError> {
+        self.stands()?;
+        // It may have been given to another host since the last turn.
+        self.take_or_leave_the_home(now)?;
         if self.run.is_none() {
             return Err(StationError::NotHome);
         }
@@ -491,3 +537,7 @@ fn life_in(record: &Record) -> Option<(u8, (u64, Standing))> {
         Record::Term { .. } | Record::Extent { .. } => None,
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

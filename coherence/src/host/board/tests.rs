@@ -361,6 +361,23 @@ fn whole_blocks_with_values_that_nobody_writes_are_errors_or_counted() {
     // A number above all that there are is never followed.
     board.write(first + 4, u64::MAX, &mut [1; 8]);
     assert_eq!(reader.take(&board), (Vec::new(), 0));
+    // Nor is a row under the last number that there is: the next one has none.
+    let at = small().fence(2);
+    for number in [u64::MAX, u64::MAX - 1] {
+        board.write(at.block(number), number, &mut [1; 8]);
+    }
+    let damaged = Err(BoardError::Damaged { line: at.line });
+    assert_eq!(board.fenced(2), damaged);
+    assert_eq!(board.fence(2, 1).map(|()| 0), damaged);
+    // Nor a life in the journal that no host can be in.
+    let at = small().host(1);
+    let mut host = [0; BLOCK_WORDS];
+    host[1..4].copy_from_slice(&[1, LIFE_MAX + 1, 1]);
+    let other = memory(small());
+    let fresh = made(&other);
+    fresh.renew(at, 0, &mut host);
+    let damaged = BoardError::Damaged { line: at.line };
+    assert_eq!(Journal::read(&fresh).err(), Some(damaged));
 }
 
 #[test]
@@ -374,11 +391,38 @@ fn a_board_is_opened_as_it_was_made_and_refused_where_its_memory_is_too_small() 
         (board.home(), board.fenced(4), board.life(4)),
         (Ok(None), Ok(0), Ok(0))
     );
+    let mut header = [0, MAGIC, LAYOUT + 1, 5, 9, 0, 0, 0];
+    board.write(0, 1, &mut header);
+    let refused = Board::open(&words[..], Hardware).err();
+    let found = LAYOUT + 1;
+    assert_eq!(refused, Some(BoardError::Layout { found }));
+    Board::create(&words[..], Hardware, shape).unwrap();
     let short = &words[..words.len() - 1];
     let refused = Board::open(short, Hardware).err();
     assert!(matches!(refused, Some(BoardError::TooSmall { .. })));
     let refused = Board::create(&words[..], Hardware, Shape::new(6, 9).unwrap()).err();
     assert!(matches!(refused, Some(BoardError::TooSmall { .. })));
+}
+
+#[test]
+fn the_home_goes_to_another_host_only_once_each_life_of_the_one_before_is_fenced() {
+    let words = memory(small());
+    let board = made(&words);
+    board.appoint(0).unwrap();
+    // Nobody lives there, or it is there already.
+    board.appoint(1).unwrap();
+    assert_eq!(board.begin_life(1, 0), Ok(1));
+    board.appoint(1).unwrap();
+    let lives = |life| Err(BoardError::HomeLives { slot: 1, life });
+    assert_eq!(board.appoint(2), lives(1));
+    board.fence(1, 1).unwrap();
+    // It was let in before its time.
+    assert_eq!(board.begin_life(1, 0), Ok(2));
+    assert_eq!(board.appoint(2), lives(2));
+    assert_eq!(board.home(), Ok(Some(1)));
+    board.fence(1, 2).unwrap();
+    board.appoint(2).unwrap();
+    assert_eq!(board.home(), Ok(Some(2)));
 }
 
 #[test]
