@@ -55,6 +55,20 @@ pub enum ChangeError {
         /// How many bytes of each in turn.
         granularity: u32,
     },
+    /// The window that leads there goes from one way to the next by another number of bytes. Ask
+    /// for that one.
+    #[error(
+        "the window {window} takes turns by {granularity} bytes, and what lies in it has to as \
+         well: ask for that, and not for {wanted}"
+    )]
+    WindowInterleave {
+        /// Which.
+        window: String,
+        /// Its number.
+        granularity: u32,
+        /// What was asked for.
+        wanted: u32,
+    },
     /// The device has not so much left above what its regions have: they are a stack. Destroy the
     /// last one made, or ask for less.
     #[error("the device {serial:#x} has {left} left, and not {wanted}")]
@@ -102,6 +116,21 @@ pub enum ChangeError {
         device: String,
         /// Its driver.
         driver: String,
+    },
+    /// It is memory that keeps what it holds, with which this project has nothing to do. Use `cxl`.
+    #[error("{0} is persistent memory: nothing here destroys it, `cxl destroy-region` does")]
+    Persistent(String),
+    /// The firmware made it and keeps it: the kernel would let go of it half-way. Have the firmware
+    /// not make it.
+    #[error(
+        "the firmware has made {region} and locked {locked}: it stays until the firmware's setup \
+         says otherwise"
+    )]
+    Locked {
+        /// The region.
+        region: String,
+        /// The region itself, or one of its decoders.
+        locked: String,
     },
     /// Another program of this project makes or destroys a region. Try again.
     #[error("another program makes or destroys a region just now: try again")]

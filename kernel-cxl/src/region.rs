@@ -27,6 +27,8 @@ pub struct Region {
     pub is_committed: bool,
     /// The driver has it.
     pub is_enabled: bool,
+    /// The firmware made it, and the kernel does not take it away.
+    pub is_locked: bool,
     /// The decoders of the endpoints, in turn.
     pub targets: Vec<String>,
     /// How far it is, where the platform says so.
@@ -86,6 +88,12 @@ impl Region {
         sysfs.each("region", Self::read)
     }
 
+    /// Whether it keeps what it holds, as no region of this project does.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.mode == "pmem"
+    }
+
     /// How large it is.
     #[must_use]
     pub const fn bytes(&self) -> Bytes {
@@ -116,6 +124,8 @@ impl Region {
             mode,
             is_committed: folder.flag("commit")?,
             is_enabled: folder.link("driver")?.is_some(),
+            // Older kernels say it of decoders alone.
+            is_locked: folder.flag("locked")?,
             targets,
             performance: Performance::read(&folder.at("access0"))?,
             dax: dax_region(folder)?,

@@ -7,6 +7,8 @@
 //! window leads to go with it, from the top of each device's stack down, since they were taken for
 //! it. A region that is whole takes no strays along.
 
+use pool_core::planted;
+
 use crate::change_error::ChangeError;
 use crate::decoder::{Decoder, DecoderKind};
 use crate::region::Region;
@@ -34,14 +36,18 @@ impl RegionEnd {
             let steps = vec![Step::GiveBack(stray.name.clone())];
             return Ok(Self { steps });
         };
+        if region.is_persistent() {
+            return Err(ChangeError::Persistent(region.name.clone()));
+        }
         check_unused(region)?;
         let is_part = |it: &&Decoder| {
             let is_named = it.region.as_ref() == Some(&region.name);
             it.kind == DecoderKind::Endpoint && (is_named || region.targets.contains(&it.name))
         };
         let parts: Vec<&Decoder> = topology.decoders.iter().filter(is_part).collect();
+        check_unlocked(region, &parts)?;
         let mut going = parts.clone();
-        if region.is_half_made() {
+        if region.is_half_made() && !planted!("region.end_forgets_the_strays") {
             let leads = |it: &&Decoder| leads(topology, region, it);
             going.extend(topology.strays().filter(leads));
         }
@@ -53,9 +59,12 @@ impl RegionEnd {
         going.retain(|it| above(topology, it, &kept).is_none());
         // The last one first.
         going.sort_by(|a, b| in_order(&b.name).1.cmp(&in_order(&a.name).1));
+        if planted!("region.end_gives_back_the_first_one_first") {
+            going.reverse();
+        }
         let own = || name.to_owned();
         let mut steps = Vec::new();
-        if region.is_enabled {
+        if region.is_enabled && !planted!("region.end_leaves_the_driver") {
             steps.push(Step::Disable(own()));
         }
         if region.is_committed {
@@ -116,6 +125,18 @@ fn check_unused(region: &Region) -> Result<(), ChangeError> {
     Ok(())
 }
 
+/// Whether it is the kernel's to take away.
+fn check_unlocked(region: &Region, parts: &[&Decoder]) -> Result<(), ChangeError> {
+    let part = || parts.iter().find(|it| it.is_locked).map(|it| &it.name);
+    let locked = region.is_locked.then_some(&region.name).or_else(part);
+    locked.map_or(Ok(()), |locked| {
+        Err(ChangeError::Locked {
+            region: region.name.clone(),
+            locked: locked.clone(),
+        })
+    })
+}
+
 /// What lies above a decoder in its device's stack and does not go with it.
 fn above<'t>(topology: &'t Topology, decoder: &Decoder, going: &[&Decoder]) -> Option<&'t Decoder> {
     let is_above = |it: &&Decoder| {
@@ -133,7 +154,8 @@ fn check_last(
     decoder: &Decoder,
     going: &[&Decoder],
 ) -> Result<(), ChangeError> {
-    let Some(above) = above(topology, decoder, going) else {
+    let above = above(topology, decoder, going);
+    let Some(above) = above.filter(|_| !planted!("region.end_overlooks_what_lies_above")) else {
         return Ok(());
     };
     let half_made = || {

@@ -7,6 +7,8 @@
 //!   all that were made after it are gone. The kernel takes them in no other order, and is left
 //!   half-way where it is told to.
 //! - A device has as many regions as it has decoders, and takes them in order.
+//! - Where a window goes from one host bridge to the next by itself, a region in it does so by as
+//!   many bytes.
 //!
 //! [`RegionPlan::steps`] is what is written then: see [`Step`].
 
@@ -97,17 +99,9 @@ impl RegionPlan {
             }
             parts.push(Part::of(topology, serial)?);
         }
-        let window = window_for(topology, &parts);
-        let window = window.ok_or_else(|| ChangeError::NoWindow(wanted.serials.clone()))?;
+        let windows = windows_for(topology, wanted, &parts)?;
         let bytes = size(&parts, wanted.bytes)?;
-        let left = longest_gap(topology, window);
-        if left < bytes {
-            return Err(ChangeError::WindowFull {
-                window: window.name.clone(),
-                wanted: bytes,
-                left,
-            });
-        }
+        let window = with_room(topology, &windows, bytes)?;
         let mut decoders = Vec::new();
         for part in &parts {
             decoders.push(part.free_decoder()?.name.clone());
@@ -226,14 +220,56 @@ fn way_to(topology: &Topology, endpoint: &Port) -> Option<u64> {
     None
 }
 
-/// A window that leads to these: one way down for all of them, or a way for each in turn.
-fn window_for<'t>(topology: &'t Topology, parts: &[Part<'_>]) -> Option<&'t Decoder> {
+/// The windows that lead to these: one way down for all of them, or a way for each in turn. A
+/// window that goes from way to way itself does so by a number of bytes of its own, and all that
+/// lies in it does so too.
+fn windows_for<'t>(
+    topology: &'t Topology,
+    wanted: &NewRegion,
+    parts: &[Part<'_>],
+) -> Result<Vec<&'t Decoder>, ChangeError> {
     let ways: Vec<u64> = parts.iter().map(|part| part.way).collect();
     let is_one = |targets: &[u64]| matches!(targets, [one] if ways.iter().all(|way| way == one));
     let fits =
         |window: &&Decoder| window.takes_ram && (is_one(&window.targets) || window.targets == ways);
-    let mut windows = topology.windows().filter(fits);
-    windows.next()
+    let leading: Vec<&Decoder> = topology.windows().filter(fits).collect();
+    let Some(first) = leading.first() else {
+        return Err(ChangeError::NoWindow(wanted.serials.clone()));
+    };
+    let goes_along = |it: &&&Decoder| it.targets.len() == 1 || it.granularity == wanted.granularity;
+    let along: Vec<&Decoder> = leading.iter().filter(goes_along).copied().collect();
+    if along.is_empty() {
+        return Err(ChangeError::WindowInterleave {
+            window: first.name.clone(),
+            granularity: first.granularity,
+            wanted: wanted.granularity,
+        });
+    }
+    Ok(along)
+}
+
+/// The first of these windows that has so much room, or what the roomiest one lacks.
+fn with_room<'t>(
+    topology: &Topology,
+    windows: &[&'t Decoder],
+    wanted: Bytes,
+) -> Result<&'t Decoder, ChangeError> {
+    let mut most = (String::new(), Bytes::ZERO);
+    for window in windows {
+        let left = longest_gap(topology, window);
+        if left >= wanted {
+            return Ok(window);
+        }
+        if most.0.is_empty() || left > most.1 {
+            most = (window.name.clone(), left);
+        }
+    }
+    let (window, left) = most;
+    Err(ChangeError::WindowFull {
+        window,
+        wanted,
+        left,
+    })
 }
 
 /// How large the region is: what was asked for, where each device has as much.
@@ -279,3 +315,6 @@ fn longest_gap(topology: &Topology, window: &Decoder) -> Bytes {
     });
     Bytes::new(gaps.max().unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use core::fmt;
 use std::fs::File;
 
 use pool_core::clock::{Deadline, eventually};
-use pool_core::{Bytes, Nanos};
+use pool_core::{Bytes, Nanos, planted};
 
 use crate::change_error::ChangeError;
 use crate::dax::DaxDriver;
@@ -88,6 +88,7 @@ impl Step {
             Self::Make(window, name) => Self::Delete(window.clone(), name.clone()),
             Self::Take(decoder, _) => Self::GiveBack(decoder.clone()),
             Self::Attach(name, at, _) => Self::Detach(name.clone(), *at),
+            Self::Commit(_) if planted!("region.undoing_leaves_it_committed") => return None,
             Self::Commit(name) => Self::Reset(name.clone()),
             Self::Enable(name) => Self::Disable(name.clone()),
             _ => return None,
@@ -98,7 +99,11 @@ impl Step {
 /// What takes back what was done, and nothing that somebody else did.
 #[must_use]
 pub fn undone(done: &[Step]) -> Vec<Step> {
-    done.iter().rev().filter_map(Step::taken_back).collect()
+    let mut steps: Vec<Step> = done.iter().rev().filter_map(Step::taken_back).collect();
+    if planted!("region.undoes_in_the_order_of_doing") {
+        steps.reverse();
+    }
+    steps
 }
 
 impl fmt::Display for Step {
@@ -205,4 +210,4 @@ impl Sysfs {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

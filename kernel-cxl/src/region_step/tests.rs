@@ -15,9 +15,9 @@ use crate::region_plan::NewRegion;
 use crate::sysfs::in_order;
 
 const DECODERS: usize = 3;
-const WINDOW: &str = "decoder0.0";
+pub(crate) const WINDOW: &str = "decoder0.0";
 
-fn decoder(name: String, kind: DecoderKind, port: &str) -> Decoder {
+pub(crate) fn decoder(name: String, kind: DecoderKind, port: &str) -> Decoder {
     let is_root = kind == DecoderKind::Root;
     Decoder {
         name,
@@ -37,7 +37,7 @@ fn decoder(name: String, kind: DecoderKind, port: &str) -> Decoder {
     }
 }
 
-fn port(name: &str, kind: PortKind, parent: Option<&str>, host: &str) -> Port {
+pub(crate) fn port(name: &str, kind: PortKind, parent: Option<&str>, host: &str) -> Port {
     let is_root = kind == PortKind::Root;
     let way = Dport {
         name: "bridge".to_owned(),
@@ -56,7 +56,7 @@ fn port(name: &str, kind: PortKind, parent: Option<&str>, host: &str) -> Port {
 }
 
 /// Two devices of 1 GiB behind one bridge, in one window.
-fn empty() -> Topology {
+pub(crate) fn empty() -> Topology {
     let mut topology = Topology {
         ports: vec![
             port("root0", PortKind::Root, None, "ACPI"),
@@ -266,7 +266,7 @@ impl Kernel {
     }
 }
 
-fn new_region(name: &str) -> Region {
+pub(crate) fn new_region(name: &str) -> Region {
     Region {
         name: name.to_owned(),
         decoder: WINDOW.to_owned(),
@@ -276,6 +276,7 @@ fn new_region(name: &str) -> Region {
         mode: "ram".to_owned(),
         is_committed: false,
         is_enabled: false,
+        is_locked: false,
         targets: Vec::new(),
         performance: None,
         dax: None,
@@ -355,6 +356,77 @@ fn what_was_done_is_taken_back_and_what_others_took_meanwhile_is_left() {
 impl Kernel {
     fn has_taken(&mut self, decoder: &str) -> bool {
         self.decoder(decoder).is_ok_and(|it| it.dpa.is_some())
+    }
+}
+
+#[test]
+fn what_several_left_half_made_on_one_device_is_given_back_from_the_top() {
+    let mut kernel = Kernel::new();
+    for name in ["region0", "region1"] {
+        let steps = kernel.plan(&[0xa0]).steps(name);
+        let taken = steps.iter().position(|it| matches!(it, Step::Take(..)));
+        kernel.do_all(&steps[..=taken.expect("it takes memory")]);
+    }
+    for name in ["region0", "region1"] {
+        kernel.do_all(&kernel.end(name));
+    }
+    assert_eq!(kernel.lasting(), Kernel::new().lasting());
+}
+
+#[test]
+fn what_the_firmware_has_locked_stays_and_so_does_what_is_persistent() {
+    let mut whole = Kernel::new();
+    whole.do_all(&whole.plan(&[0xa0, 0xa1]).steps("region0"));
+    let refused = |change: fn(&mut Kernel)| {
+        let mut kernel = whole.clone();
+        change(&mut kernel);
+        let refused = RegionEnd::new(&kernel.shown, "region0");
+        refused.expect_err("it stays").to_string()
+    };
+    let locked = refused(|kernel| kernel.shown.regions[0].is_locked = true);
+    assert!(locked.contains("locked region0:"), "{locked}");
+    let locked = refused(|kernel| {
+        let decoder = kernel.decoder("decoder3.0").expect("it is there");
+        decoder.is_locked = true;
+    });
+    assert!(locked.contains("locked decoder3.0:"), "{locked}");
+    let kept = refused(|kernel| kernel.shown.regions[0].mode = "pmem".to_owned());
+    assert!(kept.contains("region0 is persistent memory"), "{kept}");
+}
+
+/// Catches: region.end_forgets_the_strays, region.end_gives_back_the_first_one_first
+/// Catches: region.end_leaves_the_driver, region.end_overlooks_what_lies_above
+/// Catches: region.undoes_in_the_order_of_doing, region.undoing_leaves_it_committed
+#[cfg(feature = "fault")]
+#[test]
+fn each_planted_bug_of_steps_is_found() {
+    let undone: fn() = what_was_done_is_taken_back_and_what_others_took_meanwhile_is_left;
+    let bugs: [(&str, fn()); 6] = [
+        (
+            "region.end_forgets_the_strays",
+            whatever_step_of_making_a_region_is_the_last_it_is_destroyed_whole_and_made_anew,
+        ),
+        (
+            "region.end_gives_back_the_first_one_first",
+            what_several_left_half_made_on_one_device_is_given_back_from_the_top,
+        ),
+        (
+            "region.end_leaves_the_driver",
+            whatever_step_of_destroying_a_region_is_the_last_it_is_destroyed_from_there,
+        ),
+        (
+            "region.end_overlooks_what_lies_above",
+            a_region_that_is_not_the_last_stays_and_it_is_told_which_goes_first,
+        ),
+        ("region.undoes_in_the_order_of_doing", undone),
+        ("region.undoing_leaves_it_committed", undone),
+    ];
+    for (bug, law) in bugs {
+        law();
+        let planted = pool_core::fault::plant_here(bug);
+        let broken = std::panic::catch_unwind(law).is_err();
+        drop(planted);
+        assert!(broken, "{bug} is not found");
     }
 }
 
