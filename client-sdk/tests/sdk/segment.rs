@@ -82,6 +82,55 @@ fn every_kind_of_access_reaches_the_same_bytes() {
 }
 
 #[test]
+fn words_are_the_memory_itself_and_zeros_once_it_was_taken_away() {
+    let (_fake, pool) = attached();
+    let kept = Create::new("ddr", EXTENT).name("kept").persistent();
+    let segment = pool.create(&kept).unwrap();
+    let other = pool.open("kept", Access::ReadWrite).unwrap();
+    let last = EXTENT.get() / 8 - 1;
+    let words = other.words(Bytes::new(8), 511).unwrap();
+    assert_eq!(words.len(), 511);
+    let view = segment.view_mut::<u64>(Bytes::ZERO, 512).unwrap();
+    view.set(1, 7).unwrap();
+    words[510].store(9, Ordering::Release);
+    assert_eq!(words[0].load(Ordering::Acquire), 7);
+    assert_eq!(view.get(511), Ok(9));
+    let all = other
+        .words(Bytes::ZERO, usize::try_from(last).unwrap() + 1)
+        .unwrap();
+    assert_eq!(all[511].load(Ordering::Acquire), 9);
+    // Nothing is beyond the segment, between two words, or for who may only read.
+    for (offset, count) in [
+        (8 * last, 2),
+        (EXTENT.get(), 1),
+        (0, usize::MAX),
+        (u64::MAX, 1),
+    ] {
+        let refused = other.words(Bytes::new(offset), count).unwrap_err();
+        assert!(
+            matches!(refused, AccessError::Outside { .. }),
+            "{offset}, {count}: {refused}"
+        );
+    }
+    let between = other.words(Bytes::new(4), 1).unwrap_err();
+    assert!(matches!(between, AccessError::Misaligned { align: 8, .. }));
+    let reader = pool.open("kept", Access::ReadOnly).unwrap();
+    let refused = reader.words(Bytes::ZERO, 1).unwrap_err();
+    assert_eq!(refused, AccessError::ReadOnly);
+    let id = segment.id();
+    segment.free(Force::Yes).unwrap();
+    assert_eq!(
+        (
+            words[510].load(Ordering::Acquire),
+            all[1].load(Ordering::Acquire)
+        ),
+        (0, 0)
+    );
+    let revoked = other.words(Bytes::ZERO, 1).unwrap_err();
+    assert_eq!(revoked, AccessError::Revoked { segment: id });
+}
+
+#[test]
 fn a_word_is_waited_for_across_handles() {
     let (_fake, pool) = attached();
     let segment = pool
