@@ -217,10 +217,14 @@ pub(crate) enum RegionChange {
         serials: Vec<u64>,
         /// Its size, as "512 MiB": a multiple of 256 MiB for each device. All that each has left
         /// unless given
-        #[arg(long, value_parser = Bytes::parse)]
+        #[arg(long, value_parser = region_size)]
         size: Option<Bytes>,
-        /// How many bytes of each device in turn: 256 unless given
-        #[arg(long, value_name = "BYTES")]
+        /// How many bytes of each device in turn, a power of two: 256 unless given
+        #[arg(
+            long,
+            value_name = "BYTES",
+            value_parser = clap::value_parser!(u32).range(256..=16_384)
+        )]
         granularity: Option<u32>,
     },
     /// Destroy a region that nobody uses, or one that was not made to its end
@@ -228,6 +232,15 @@ pub(crate) enum RegionChange {
         /// The region, as region0; or a decoder that has taken memory for none
         name: String,
     },
+}
+
+/// The size of a region. None is none: without a size it would be all that there is.
+fn region_size(text: &str) -> Result<Bytes, String> {
+    let bytes = Bytes::parse(text).map_err(|error| error.to_string())?;
+    if bytes == Bytes::ZERO {
+        return Err("a region is a multiple of 256 MiB for each device".to_owned());
+    }
+    Ok(bytes)
 }
 
 #[derive(Debug, Subcommand)]

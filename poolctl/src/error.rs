@@ -15,6 +15,7 @@ use pool_core::Bytes;
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::commands::DemoError;
+use crate::text;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +172,8 @@ impl CtlError {
         // A status that came over the wire has no cause; its message is the daemon's own.
         let reason = match status.source() {
             Some(cause) => first_cause(cause),
-            None => status.message().to_owned(),
+            // It may repeat a name that somebody else chose.
+            None => text::plain(status.message()),
         };
         match (class.and_then(|class| class.to_str().ok()), status.code()) {
             (_, Code::DeadlineExceeded) => Self::Silent { address, waited },

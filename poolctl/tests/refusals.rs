@@ -58,6 +58,23 @@ fn the_exit_code_is_that_of_the_errors_class() {
 }
 
 #[test]
+fn a_terminal_obeys_nothing_that_a_refusal_repeats() {
+    let fake = Fake::with(
+        Box::new(|_, _| {
+            Err(Error {
+                class: ErrorClass::Caller.into(),
+                reason: ErrorReason::NotFound.into(),
+                message: "there is no region a\u{1b}[2Jb\n".to_owned(),
+                ..Error::default()
+            })
+        }),
+        |_| {},
+    );
+    let refused = ask(&fake.config.admin_socket, &["regions", "destroy", "it"]);
+    refused.assert_refused(1, "refused: there is no region a\\u{1b}[2Jb\\n");
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_refused_before_anything_is_asked() {
     let nowhere = Path::new("/nonexistent/admin.sock");
     for arguments in [
@@ -71,6 +88,17 @@ fn a_command_line_that_makes_no_sense_is_refused_before_anything_is_asked() {
         &["regions", "create"],
         &["regions", "create", "--serial", "mem0"],
         &["regions", "create", "--serial", "0xa0", "--size", "1.5 GB"],
+        &["regions", "create", "--serial", "0xa0", "--size", "0"],
+        &["regions", "create", "--serial", "0xa0", "--size", "0 MiB"],
+        &[
+            "regions",
+            "create",
+            "--serial",
+            "0xa0",
+            "--granularity",
+            "0",
+        ],
+        &["regions", "create", "--serial", "0xa0,"],
         &["regions", "destroy"],
         &["devices", "--tree", "activate", "ddr0"],
         &["status", "--address", "http://localhost:1"],
