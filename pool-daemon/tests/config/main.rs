@@ -1,5 +1,6 @@
 //! What a configuration may be, and what is said of one that may not.
 
+mod pages;
 mod refused;
 
 use std::path::{Path, PathBuf};

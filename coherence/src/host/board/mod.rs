@@ -50,7 +50,8 @@
 //! All that a host stored before it writes a block is seen by whoever has read that block: a
 //! release fence goes before its words and an acquire fence after them. Where hosts do not keep
 //! their caches the same, [`Caches`] says what it takes: a block is written back, and fenced,
-//! before anything after it; and it is dropped before it is read. **A machine whose memory is
+//! before anything after it; and it is dropped before it is read. They count from where the board
+//! begins. **A machine whose memory is
 //! always coherent (QEMU's) cannot show that any of this is missing**; `tests/host_board` does it
 //! with caches that lose lines.
 //!
@@ -60,6 +61,58 @@
 //! does anything, and whether its life is still the one that its host is in: two processes that
 //! were given one slot by mistake would write the same lines. But that is a courtesy: a host that
 //! sleeps between that look and a store is stopped by the fabric, or by nobody.
+//!
+//! # Example
+//! Two hosts of one process, over memory of its own; of real hosts each has a station, over the
+//! same memory (`Segment::words` of a segment that a daemon grants of it).
+//!
+//! ```
+//! # #[cfg(not(loom))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use coherence::cache::Hardware;
+//! use coherence::host::board::{Board, Shape, Station, Told};
+//! use coherence::host::{Change, HomeLimits, PeerLimits, PeerOutput, Right};
+//! use pool_core::clock::{self, Deadline, eventually};
+//! use pool_core::sync::atomic::AtomicU64;
+//! use pool_core::Nanos;
+//!
+//! let shape = Shape::new(2, 16)?; // hosts, extents
+//! let words: Vec<AtomicU64> =
+//!     (0..shape.bytes().get() / 8).map(|_| AtomicU64::new(0)).collect();
+//!
+//! // The manager of the fabric, once, while no host uses the memory.
+//! Board::create(&words[..], Hardware, shape)?.appoint(0)?;
+//!
+//! // Each host, in a slot of its own.
+//! let station = |slot| {
+//!     let board = Board::open(&words[..], Hardware)?;
+//!     let (home, peer) = (HomeLimits::default(), PeerLimits::default());
+//!     Station::open(clock::now(), board, slot, home, peer)
+//! };
+//! let (mut a, mut b) = (station(0)?, station(1)?);
+//!
+//! // Each host takes turns for as long as it lives, and does what it is told.
+//! let (user, extent) = (1, 3);
+//! let mut asked = false;
+//! let version = eventually(Deadline::after(Nanos::from_millis(10_000)), || {
+//!     let now = clock::now();
+//!     let told = [a.turn(now), b.turn(now)].map(Result::unwrap).concat();
+//!     if !asked && b.peer().member().is_some() {
+//!         asked = true;
+//!         let deadline = now.saturating_add(Nanos::from_millis(5_000));
+//!         b.acquire(now, (user, extent), Right::Exclusive, deadline).unwrap();
+//!     }
+//!     told.iter().find_map(|it| match it {
+//!         Told::Peer(PeerOutput::Granted { version, .. }) => Some(*version),
+//!         _ => None,
+//!     })
+//! })?;
+//! assert_eq!(version, 0); // nobody has written it yet
+//! // Here `b` writes the extent, in one piece, and writes it back. Then:
+//! b.release(clock::now(), (user, extent), Change::Published)?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Invariants
 //! 1. Each line is written by one host, or by the manager.

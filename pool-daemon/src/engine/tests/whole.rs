@@ -1,14 +1,15 @@
 //! Devices whose memory other hosts have as well: one segment or none, and nothing is done to it.
 
 use pool_proto::common::v1::{Access, ErrorReason, Segment};
-use pool_proto::session::v1 as session;
+use pool_proto::session::v1::{self as session, event};
 use session::request::Body;
 
 use super::ask;
+use super::capacity::{dynamic_plan, run};
 use super::plans::{ALPHA, device, extents, plan, quota};
 use super::process::Pid;
 use super::world::World;
-use crate::engine::command::Operation;
+use crate::engine::command::{Capacity, Operation};
 use crate::engine::plan::{DevicePlan, Plan, TierPlan};
 
 const TIER: &str = "hosts";
@@ -113,4 +114,47 @@ fn a_device_that_is_drained_keeps_its_segment_until_that_is_freed_and_gives_it_a
     world.work();
     let again = world.granted(alpha, Body::Create(create(EXTENTS)));
     assert_eq!(again.bytes, whole.bytes);
+}
+
+#[test]
+fn a_line_that_is_lost_is_told_to_who_has_the_memory_and_nobody_has_it_after_that_one() {
+    let mut plan = dynamic_plan();
+    for device in plan.devices.iter_mut().filter(|it| it.name == "x0") {
+        (device.whole, device.kind) = (true, "devdax");
+    }
+    let mut world = World::new(plan);
+    let alpha = world.attach(ALPHA);
+    let all = session::Create {
+        tier: "far".into(),
+        ..ask::create_kept("whole", 16)
+    };
+    let absent = world.reason(alpha, Body::Create(all.clone()));
+    assert_eq!(absent, ErrorReason::TierFull);
+    world.says(Capacity::Present(vec![run(0, 16)]));
+    world.says(Capacity::Reached(true));
+    let whole = world.granted(alpha, Body::Create(all.clone()));
+    assert_eq!(whole.pieces.len(), 1);
+    world.says(Capacity::Poisoned(vec![run(5, 1)]));
+    let told = event::Body::Damaged(session::Damaged {
+        segment_id: whole.segment_id,
+        offset: extents(5),
+        bytes: extents(1),
+    });
+    assert_eq!(world.processes[&alpha].events, [told]);
+    world.done(alpha, ask::free(whole.segment_id, false));
+    world.prove();
+    world.work();
+    for count in [15, 16] {
+        let ask = session::Create {
+            bytes: extents(count),
+            ..all.clone()
+        };
+        let reason = world.reason(alpha, Body::Create(ask));
+        let expected = if count == 16 {
+            ErrorReason::TierFull
+        } else {
+            ErrorReason::Malformed
+        };
+        assert_eq!(reason, expected, "{count}");
+    }
 }
