@@ -112,3 +112,26 @@ fn what_is_not_there_is_seen_without_reading_all_that_is() {
     assert!(absent.is_absence(), "{absent}");
     assert!(absent.to_string().contains("0xb0"), "{absent}");
 }
+
+/// The driver would make memory of a node of it, and write there at once.
+#[test]
+fn a_region_that_other_hosts_have_is_not_made_where_kmem_would_take_it() {
+    let root = tree(&[]);
+    let mut region = region0(root.path());
+    region.source.serials.push(0xa1);
+    region.source.size = Bytes::new(512 << 20);
+    region.source.shared = true;
+    let create = "sys/devices/platform/ACPI0017:00/root0/decoder0.0/create_ram_region";
+    let before = said(root.path(), create);
+    let refused = region.take().unwrap_err();
+    assert!(matches!(refused, SetupError::Cxl(_)), "{refused}");
+    has_driver(root.path());
+    let refused = region.take().unwrap_err();
+    assert_eq!(refused, SetupError::KmemIsThere);
+    assert!(region.taken().is_none());
+    assert_eq!(said(root.path(), create), before);
+    // One host's alone may be the kernel's meanwhile: it is taken from there.
+    region.source.shared = false;
+    let refused = region.take().unwrap_err();
+    assert!(matches!(refused, SetupError::Cxl(_)), "{refused}");
+}
