@@ -193,6 +193,10 @@ impl Home {
         if holders.is_empty() || holders.iter().any(|(_, ticket)| *ticket == 0) {
             return Err(Broken::HeldByNobody { extent });
         }
+        // No peer has got as far, so none would ever say that it is done with it.
+        if holders.iter().any(|(_, ticket)| *ticket > NUMBER_MAX) {
+            return Err(Broken::NumberTooLarge);
+        }
         let stranger = holders
             .iter()
             .map(|(slot, _)| *slot)

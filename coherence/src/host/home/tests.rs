@@ -291,5 +291,15 @@ fn a_journal_that_contradicts_itself_is_refused() {
     let fenced = recover(&[host(Standing::Fenced), extent(0)]);
     assert_eq!(fenced, Err(RecoverError::Unsound(stranger)));
     assert!(recover(&[host(Standing::Member), extent(1)]).is_err());
+    let owned = |ticket| Record::Extent {
+        extent: 0,
+        row: Row {
+            state: State::Owned { slot: 1, ticket },
+            ..owned.clone()
+        },
+    };
+    assert_eq!(recover(&[host(Standing::Member), owned(NUMBER_MAX)]), Ok(1));
+    let beyond = recover(&[host(Standing::Member), owned(NUMBER_MAX + 1)]);
+    assert_eq!(beyond, Err(RecoverError::Unsound(Broken::NumberTooLarge)));
     assert!(recover(&[Record::Term { term: u64::MAX }]).is_err());
 }
