@@ -79,11 +79,12 @@ pub enum Call {
     Mbind,
     Madvise,
     Setsockopt,
+    Stat,
 }
 
 impl Call {
     /// Every kind, so that a test can plan the failure of each.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Mmap,
         Self::MemfdCreate,
         Self::Ftruncate,
@@ -99,6 +100,7 @@ impl Call {
         Self::Mbind,
         Self::Madvise,
         Self::Setsockopt,
+        Self::Stat,
     ];
 
     /// The name that a plan in the environment uses.
@@ -120,6 +122,7 @@ impl Call {
             Self::Mbind => "mbind",
             Self::Madvise => "madvise",
             Self::Setsockopt => "setsockopt",
+            Self::Stat => "stat",
         }
     }
 }

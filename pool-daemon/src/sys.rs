@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "the calls that nix does not have")]
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -95,8 +96,12 @@ pub struct FileStatus {
 /// The failure of a call that std made.
 #[must_use]
 pub fn failed(call: &'static str, error: &std::io::Error) -> Failed {
-    // What std says without the kernel is that it does not take what it read.
-    let errno = error.raw_os_error().map_or(Errno::EILSEQ, Errno::from_raw);
+    // What std says without the kernel is that it has no memory, or does not take what it read.
+    let own = match error.kind() {
+        ErrorKind::OutOfMemory => Errno::ENOMEM,
+        _ => Errno::EILSEQ,
+    };
+    let errno = error.raw_os_error().map_or(own, Errno::from_raw);
     Failed { call, errno }
 }
 
@@ -226,6 +231,17 @@ pub fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Failed> {
         let names = std::fs::read_dir(&path)
             .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
         names.map_err(|error| failed("open", &error).errno)
+    })
+}
+
+/// What the kernel tells of a process: the text of its `stat`.
+///
+/// # Errors
+/// `ENOENT` or `ESRCH` where there is no such process, or no longer.
+pub fn stat_of(pid: u32) -> Result<String, Failed> {
+    planned(Call::Stat, "read of a process's stat", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.map_err(|error| failed("stat", &error).errno)
     })
 }
 

@@ -127,6 +127,7 @@ each! {
     accept_that_fails_for_good_costs_nothing_acknowledged: Accept EMFILE;
     madvise_that_fails_for_good_costs_nothing_acknowledged: Madvise ENOMEM;
     setsockopt_that_fails_for_good_costs_nothing_acknowledged: Setsockopt ENOPROTOOPT;
+    processes_that_cannot_be_looked_at_for_good_cost_nothing_acknowledged: Stat EMFILE;
 }
 
 #[test]

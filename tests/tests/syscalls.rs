@@ -101,6 +101,7 @@ each! {
     a_failed_accept_costs_one_answer: Accept EMFILE;
     a_failed_madvise_costs_one_answer: Madvise ENOMEM;
     a_failed_setsockopt_costs_one_answer: Setsockopt ENOPROTOOPT;
+    a_process_that_cannot_be_looked_at_costs_one_answer: Stat EMFILE;
 }
 
 #[test]

@@ -50,14 +50,20 @@ impl Reactor {
             }
         };
         let uid = peer.uid;
-        let Some(identity) = process::identity(&peer) else {
-            // It has ended meanwhile, or lives where this process cannot see it.
-            tracing::warn!(
-                uid,
-                pid = peer.pid,
-                "a process cannot be seen: it is not let in"
-            );
-            return self.end(uid, !self.can_refuse, socket);
+        let identity = match process::identity(&peer) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => {
+                tracing::warn!(
+                    uid,
+                    pid = peer.pid,
+                    "a process cannot be seen: it is not let in"
+                );
+                return self.end(uid, !self.can_refuse, socket);
+            }
+            Err(error) => {
+                tracing::error!(uid, %error, "a process cannot be looked at: it is not let in");
+                return self.end(uid, !self.can_refuse, socket);
+            }
         };
         if !self.may_connect(uid) {
             tracing::warn!(uid, "a user that leaves too much unread is not let in");

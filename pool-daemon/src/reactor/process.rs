@@ -5,35 +5,40 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pool_core::packet::Peer;
+use pool_core::planted;
 
 use super::ReactorError;
 use crate::engine::command::PeerIdentity;
 use crate::sys;
 
-/// The identity of a process that a pidfd names. `None` where it has ended.
+/// The identity of a process that a pidfd names. `None` where it has ended, or lives where this one
+/// cannot see it.
 ///
 /// The start time is read by process id and believed only if the process still lives afterwards:
 /// then the id was its own all the while.
-pub(super) fn identity(peer: &Peer) -> Option<PeerIdentity> {
-    let pid = u32::try_from(peer.pid).ok()?;
-    let started_ticks = started_ticks(pid)?;
+pub(super) fn identity(peer: &Peer) -> Result<Option<PeerIdentity>, ReactorError> {
+    let Ok(pid) = u32::try_from(peer.pid) else {
+        return Ok(None);
+    };
+    let started = started_ticks(pid)?.filter(|_| !has_ended(&peer.pidfd));
     let (uid, gid) = (peer.uid, peer.gid);
-    (!has_ended(&peer.pidfd)).then_some(PeerIdentity {
+    Ok(started.map(|started_ticks| PeerIdentity {
         pid,
         started_ticks,
         uid,
         gid,
-    })
+    }))
 }
 
 /// Finds a process of before again: a pidfd, or `None` where it has ended, its id reused or not.
+/// One that cannot be looked at has not ended.
 pub(super) fn find(process: &PeerIdentity) -> Result<Option<OwnedFd>, ReactorError> {
     let pidfd = match sys::open_process(process.pid) {
         Ok(pidfd) => pidfd,
         Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
         Err(errno) => return Err(ReactorError::os("pidfd_open", errno)),
     };
-    let same = started_ticks(process.pid) == Some(process.started_ticks) && !has_ended(&pidfd);
+    let same = started_ticks(process.pid)? == Some(process.started_ticks) && !has_ended(&pidfd);
     Ok(same.then_some(pidfd))
 }
 
@@ -44,9 +49,23 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Clock ticks after boot at which the process with this id started; field 22 of its `stat`.
-fn started_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Clock ticks after boot at which the process with this id started; `None` where there is none.
+fn started_ticks(pid: u32) -> Result<Option<u64>, ReactorError> {
+    match sys::stat_of(pid) {
+        Ok(stat) => {
+            let ticks = started_ticks_of(&stat);
+            ticks
+                .map(Some)
+                .ok_or_else(|| ReactorError::os("stat", Errno::EILSEQ))
+        }
+        Err(_) if planted!("process.is_gone_that_cannot_be_seen") => Ok(None),
+        Err(failed) if [Errno::ENOENT, Errno::ESRCH].contains(&failed.errno) => Ok(None),
+        Err(failed) => Err(failed.into()),
+    }
+}
+
+/// Field 22 of a process's `stat`.
+fn started_ticks_of(stat: &str) -> Option<u64> {
     // The name in parentheses may hold anything, parentheses included: count from the last one.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -61,7 +80,7 @@ mod tests {
         let pid = std::process::id();
         let me = PeerIdentity {
             pid,
-            started_ticks: started_ticks(pid).unwrap(),
+            started_ticks: started_ticks(pid).unwrap().unwrap(),
             uid: 0,
             gid: 0,
         };

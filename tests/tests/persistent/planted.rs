@@ -56,6 +56,16 @@ fn a_daemon_that_acknowledges_what_it_cannot_write_is_caught() {
     is_caught(bug, Call::Write, late, why);
 }
 
+/// Catches: process.is_gone_that_cannot_be_seen
+#[test]
+fn a_daemon_that_takes_a_process_it_cannot_see_for_gone_is_caught() {
+    let (bug, why) = (
+        "process.is_gone_that_cannot_be_seen",
+        "knows no such session",
+    );
+    is_caught(bug, Call::Stat, 1..=3, why);
+}
+
 /// Catches: seal.is_not_journaled
 #[test]
 fn a_daemon_that_forgets_what_is_sealed_is_caught() {
