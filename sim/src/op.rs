@@ -193,8 +193,6 @@ kinds! {
     /// A host dies with its lines, of which some had left its caches: which ones is chosen. Drawn
     /// by nobody.
     HostDiesWith = "host-dies-with", 0, Fault;
-    /// A host dies so within a step of its daemon. Drawn by nobody.
-    HostDiesInStep = "host-dies-in-step", 0, Fault;
     /// A host pauses.
     HostPauses = "host-pauses", 8, Fault;
     /// A link goes down.
@@ -235,6 +233,10 @@ kinds! {
     LinkHeals = "link-heals", 40, Heals;
     /// The device is there again.
     DeviceReturns = "device-returns", 40, Heals;
+    /// A host dies within a step of its daemon with its lines, of which some had left its caches:
+    /// which ones is chosen. Drawn by nobody; the last, so that seeds draw all others as before it
+    /// was there.
+    HostDiesInStep = "host-dies-in-step", 0, Fault;
 }
 
 /// One thing that happens.

@@ -1,5 +1,8 @@
 //! How long the daemon of a host waits for what time brings, by the clock of that host.
 //!
+//! The time is the daemon's own: the latest that it was told in its life, for where the clock steps
+//! back it goes on from there.
+//!
 //! # Rules
 //! - *a wait is as long as it was to be*: what it waits for is due within what the constants of its
 //!   kind say, counted from the latest that its clock has said in this boot; and not before:
@@ -37,6 +40,8 @@ type Since = BTreeMap<Slot, Nanos>;
 /// See the module. Of one life of a daemon.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
+    /// The latest that the daemon was told.
+    now: Nanos,
     /// Since when descriptors are awaited.
     grace_from: Option<Nanos>,
     /// When holders of burst memory of a tier were asked for it last, and the time before.
@@ -47,6 +52,12 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
+    /// The daemon's time, where the clock of its host says `now`.
+    pub(crate) fn time(&mut self, now: Nanos) -> Nanos {
+        self.now = self.now.max(now);
+        self.now
+    }
+
     /// The daemon awaits descriptors after a step, or does not.
     pub(crate) fn awaits(&mut self, now: Nanos, is_awaiting: bool, grace: Nanos) -> Checked {
         match (self.grace_from, is_awaiting) {

@@ -45,6 +45,7 @@ impl World {
             _ => None,
         };
         let looked = looked.filter(|(segment, _)| !evicts(*segment));
+        let now = machine.waits.time(now);
         machine.waits.hears(now, command);
         if let Command::Request { client, request } = command
             && let Some(request::Body::Create(create)) = &request.body
@@ -63,6 +64,7 @@ impl World {
         looked: Option<(SegmentId, u32)>,
         effects: &Effects,
     ) -> Checked {
+        let now = self.machines[h].waits.time(now);
         if let Some(unit) = looked {
             self.evicts_at_a_look(h, now, unit)?;
         }
@@ -123,13 +125,16 @@ impl World {
             _ => false,
         };
         let asker = (client, answer.request_id);
-        self.machines[h].waits.answered(now, asker, is_full)
+        let waits = &mut self.machines[h].waits;
+        let now = waits.time(now);
+        waits.answered(now, asker, is_full)
     }
 
     /// Something is published that ends a wait, or begins one.
     pub(super) fn waits_published(&mut self, h: usize, event: &PoolEvent) -> Checked {
         let now = self.time(h);
         let machine = &mut self.machines[h];
+        let now = machine.waits.time(now);
         let deadline = machine.plan.pressure_deadline;
         match (event.kind.as_str(), event.detail.as_str()) {
             ("pressure", tier) => machine.waits.asks_back(now, tier),
