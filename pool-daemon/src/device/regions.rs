@@ -243,7 +243,10 @@ fn kind(error: &ChangeError) -> (ErrorClass, ErrorReason) {
     match error {
         E::NoMemdev(_) | E::NoRegion(_) | E::NoDax(_) => (Caller, R::NotFound),
         E::NoDevice | E::Twice(_) => (Caller, R::Malformed),
-        E::Size { .. } | E::Interleave { .. } | E::NoWindow(_) => (Caller, R::OutOfRange),
+        E::Size { .. } | E::Interleave { .. } | E::NoWindow(_) | E::WindowInterleave { .. } => {
+            (Caller, R::OutOfRange)
+        }
+        E::Locked { .. } | E::Persistent(_) => (Caller, R::NotPermitted),
         E::DeviceFull { .. } | E::WindowFull { .. } | E::NoDecoder(_) => {
             (Exhausted, R::MachineShort)
         }

@@ -211,6 +211,38 @@ fn a_region_that_cannot_be_is_refused_by_its_reason_and_changes_nothing() {
 }
 
 #[test]
+fn what_no_asker_may_have_is_no_failure_of_a_device() {
+    let root = tree(&["dax_region0/dax0.0/driver"]);
+    let path = |file: &str| root.path().join(ROOT0).join(file);
+    let ways = |window: &str| fs::read_to_string(path(window).join("target_list")).unwrap();
+    let both = format!("{},{}", ways("decoder0.0").trim(), ways("decoder0.1").trim());
+    let regions = regions(root.path());
+    let refused = |refusal: Result<(), RegionError>, reason, part: &str| {
+        let told = Error::from(&refusal.unwrap_err());
+        assert_eq!((told.class(), told.reason()), (ErrorClass::Caller, reason));
+        assert!(told.message.contains(part), "{}", told.message);
+    };
+    let destroy = || regions.destroy("region0").map(drop);
+
+    fs::write(path("decoder0.0/region0/mode"), "pmem").unwrap();
+    refused(destroy(), ErrorReason::NotPermitted, "persistent");
+    fs::write(path("decoder0.0/region0/mode"), "ram").unwrap();
+    fs::write(path("decoder0.0/region0/locked"), "1").unwrap();
+    refused(destroy(), ErrorReason::NotPermitted, "locked region0");
+
+    fs::write(path("decoder0.1/target_list"), both).unwrap();
+    fs::write(path("decoder0.1/interleave_ways"), "2").unwrap();
+    fs::write(path("decoder0.1/interleave_granularity"), "1024").unwrap();
+    let wanted = CreateRegionRequest {
+        serials: vec![0xa0, 0xa1],
+        bytes: 512 << 20,
+        granularity_bytes: 512,
+    };
+    let create = regions.create(&wanted).map(drop);
+    refused(create, ErrorReason::OutOfRange, "1024 bytes");
+}
+
+#[test]
 fn a_region_that_nobody_has_is_taken_away_from_its_driver_down_to_its_memory() {
     let root = tree(&["dax_region0/dax0.0/driver"]);
     let gone = regions(root.path()).destroy("region0").unwrap();
