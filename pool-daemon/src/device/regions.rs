@@ -16,13 +16,14 @@ use std::fmt;
 use kernel_cxl::{ChangeError, NewRegion, Region, RegionPlan, Sysfs, Topology, serials_told};
 use pool_core::clock::{Deadline, eventually};
 use pool_core::sync::Arc;
-use pool_core::{Bytes, Nanos};
+use pool_core::{Bytes, Nanos, limits};
 use pool_proto::admin::v1::{self as admin, CreateRegionRequest, Device as DeviceMessage};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
 use super::SetupError;
 use super::cxl::{GRANULARITY, claim, serials_of};
 use super::topology::Telling;
+use crate::engine::Refusal;
 
 /// How long a new region's dax device is waited for: less than an operator's call may take.
 const PATIENCE: Nanos = Nanos::from_millis(5_000);
@@ -58,6 +59,9 @@ pub struct Changed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
+    /// Nothing has a name like this one, of which no more is repeated than a name may have.
+    #[error(transparent)]
+    Name(Refusal),
     /// A device of this pool lies on it. Take that out of the pool, which destroys the region.
     #[error(
         "device {device} of this pool lies on {region}: drain it and remove it from the pool, \
@@ -152,6 +156,9 @@ impl Regions {
     /// # Errors
     /// Who has it, why it cannot go, or what the kernel refused.
     pub fn destroy(&self, name: &str) -> Result<Changed, RegionError> {
+        if !limits::is_name(name) {
+            return Err(RegionError::Name(Refusal::bad_name(name)));
+        }
         let _locked = self.sysfs.lock_regions()?;
         let topology = Topology::read(&self.sysfs).map_err(ChangeError::from)?;
         let region = topology.regions.iter().find(|it| it.name == name);
@@ -212,6 +219,7 @@ impl fmt::Display for Changed {
 impl From<&RegionError> for Error {
     fn from(error: &RegionError) -> Self {
         let (class, reason) = match error {
+            RegionError::Name(refusal) => return Self::from(refusal),
             RegionError::OfPool { .. } | RegionError::Taken(_) => {
                 (ErrorClass::Caller, ErrorReason::InUse)
             }

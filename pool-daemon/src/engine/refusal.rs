@@ -300,7 +300,7 @@ impl Refusal {
     }
 
     /// The refusal of a name that cannot be one.
-    pub(super) fn bad_name(name: &str) -> Self {
+    pub(crate) fn bad_name(name: &str) -> Self {
         Self::BadName(shown(name))
     }
 

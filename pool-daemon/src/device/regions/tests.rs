@@ -159,9 +159,14 @@ fn a_region_that_somebody_has_stays_and_it_is_told_who() {
     assert!(message.contains("another daemon has region0"), "{message}");
     drop(claimed);
 
-    for name in ["region9", "decoder3.0", "../region0", ""] {
+    for name in ["region9", "decoder3.0", "../region0"] {
         let (found, message) = reason(regions.destroy(name));
         assert_eq!(found, ErrorReason::NotFound, "{name}: {message}");
+    }
+    for name in ["", "region 0", &"region9".repeat(100_000)] {
+        let (found, message) = reason(regions.destroy(name));
+        assert_eq!(found, ErrorReason::BadName, "{message}");
+        assert!(message.len() < 512, "it repeats {} bytes", message.len());
     }
     assert_eq!(
         files(root.path()),
