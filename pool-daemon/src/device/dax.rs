@@ -30,6 +30,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -49,7 +50,7 @@ use super::{Device, NewFile, Place, SetupError};
 use crate::engine::Run;
 use crate::engine::command::{FileIdentity, WorldError};
 use crate::plug::Hardware as _;
-use crate::sys::{self, Mapping};
+use crate::sys::{self, Failed, Mapping};
 
 /// See the module.
 #[derive(Debug)]
@@ -318,12 +319,20 @@ fn open_slice(name: &str) -> Result<OwnedFd, WorldError> {
     })
 }
 
+/// How long the dax device of these numbers is.
+///
+/// # Errors
+/// Where there is none, or the kernel does not say it just now.
+pub(super) fn length((major, minor): (u32, u32)) -> Result<u64, Failed> {
+    length_in(&Path::new("/sys/dev/char").join(format!("{major}:{minor}")))
+}
+
+/// That of the device whose files lie in this folder.
+fn length_in(folder: &Path) -> Result<u64, Failed> {
+    let text = fs::read_to_string(folder.join("size"));
+    let length = text.and_then(|text| text.trim().parse().map_err(io::Error::other));
+    length.map_err(|error| sys::failed("read", &error))
+}
+
 #[cfg(test)]
 mod tests;
-
-/// How long the dax device of these numbers is; 0 where there is none.
-pub(super) fn length((major, minor): (u32, u32)) -> u64 {
-    let path = format!("/sys/dev/char/{major}:{minor}/size");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
-}

@@ -98,7 +98,7 @@ pub fn verify(
     }
     // A dax device has no length of its own, and takes no seals: it is as long as it was cut.
     let found_bytes = match found.stands_for {
-        Some(numbers) => dax::length(numbers),
+        Some(numbers) => dax::length(numbers)?,
         None => found.bytes,
     };
     if found_bytes != bytes.get() {

@@ -34,3 +34,20 @@ fn of_two_pools_on_one_device_the_one_that_has_it_says_so_and_the_other_one_noth
     second.claim("second").unwrap();
     assert_eq!(owner.read().unwrap().as_deref(), Some("second"));
 }
+
+#[test]
+fn a_length_that_cannot_be_read_is_not_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let errno = |found: Result<u64, Failed>| found.unwrap_err().errno;
+    assert_eq!(errno(length_in(folder.path())), Errno::ENOENT);
+    for (text, expected) in [("268435456\n", Ok(256 << 20)), ("0", Ok(0))] {
+        fs::write(folder.path().join("size"), text).unwrap();
+        assert_eq!(length_in(folder.path()), expected);
+    }
+    for text in ["", "much", "-1", "0x10"] {
+        fs::write(folder.path().join("size"), text).unwrap();
+        assert_eq!(errno(length_in(folder.path())), Errno::EILSEQ, "{text:?}");
+    }
+    // `/dev/null` is of these numbers, and has no length.
+    assert_eq!(errno(length((1, 3))), Errno::ENOENT);
+}
