@@ -327,6 +327,7 @@ impl CxlRegion {
     /// Takes the device that a region always has from whoever the kernel gave it to by itself, and
     /// its memory from it.
     fn make_ready_to_cut(&self, region: &Region, allowed: Slices) -> Result<(), SetupError> {
+        self.check_other_hosts(region)?;
         let is_new = self.is_made_here(&region.name);
         let cut = region
             .dax
@@ -334,9 +335,8 @@ impl CxlRegion {
             .filter(|cut| cut.devices.iter().any(Slice::is_first));
         let cut = cut.ok_or_else(|| no_dax(&region.name))?;
         for slice in &cut.devices {
-            let is_kmem = slice.driver.as_deref() == Some(DaxDriver::Kmem.name());
             if !slice.is_first() {
-                if is_kmem || allowed == Slices::None {
+                if is_kmem(slice) || allowed == Slices::None {
                     return Err(in_use(&region.name, slice));
                 }
                 continue;
@@ -347,13 +347,26 @@ impl CxlRegion {
             if slice.driver.is_some() && !is_new {
                 return Err(in_use(&region.name, slice));
             }
-            if is_kmem {
+            if is_kmem(slice) {
                 self.sysfs.take_offline(&slice.name)?;
             }
             self.sysfs.drive(&slice.name, None)?;
             self.sysfs.empty(&slice.name)?;
         }
         Ok(())
+    }
+
+    /// Whether the kernel leaves alone what other hosts have: a region that was found, and one that
+    /// was made here while no driver waited for it.
+    fn check_other_hosts(&self, region: &Region) -> Result<(), SetupError> {
+        let mut slices = region.dax.iter().flat_map(|cut| &cut.devices);
+        match slices.find(|it| self.source.shared && is_kmem(it)) {
+            Some(slice) => Err(SetupError::KmemHasIt {
+                region: region.name.clone(),
+                device: slice.name.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Makes a region memory of a node, all of which can be moved, and tells which node.
@@ -523,6 +536,10 @@ pub(super) fn slices(sysfs: &Sysfs, name: &str) -> Result<Vec<Slice>, ChangeErro
     let topology = Topology::read(sysfs)?;
     let cut = region(&topology, name)?.dax.as_ref();
     Ok(cut.map_or_else(Vec::new, |cut| cut.devices.clone()))
+}
+
+fn is_kmem(slice: &Slice) -> bool {
+    slice.driver.as_deref() == Some(DaxDriver::Kmem.name())
 }
 
 fn no_dax(region: &str) -> ChangeError {

@@ -291,6 +291,19 @@ pub enum SetupError {
          first, or make the region without it"
     )]
     KmemIsThere,
+    /// The driver `kmem` has a dax device of a region of memory that other hosts have, and may have
+    /// written to it. Take its memory offline and unload the driver, `modprobe -r kmem`; what the
+    /// hosts had there may be damaged.
+    #[error(
+        "the driver kmem has {device} of {region}, whose memory other hosts have, and may have \
+         written to it: see what the hosts have lost, take its memory offline, and unload kmem"
+    )]
+    KmemHasIt {
+        /// The region.
+        region: String,
+        /// The dax device.
+        device: String,
+    },
     /// Another daemon has the region. Stop it, or name other devices.
     #[error("another daemon has {region}: stop it, or name other devices")]
     RegionTaken {

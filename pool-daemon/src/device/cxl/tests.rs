@@ -135,3 +135,31 @@ fn a_region_that_other_hosts_have_is_not_made_where_kmem_would_take_it() {
     let refused = region.take().unwrap_err();
     assert!(matches!(refused, SetupError::Cxl(_)), "{refused}");
 }
+
+/// It may have written there already, whoever gave it the region.
+#[test]
+fn a_region_that_other_hosts_have_is_not_taken_from_kmem() {
+    let root = tree(&[]);
+    has_driver(root.path());
+    let mut region = region0(root.path());
+    region.source.shared = true;
+    let expected = SetupError::KmemHasIt {
+        region: "region0".to_owned(),
+        device: "dax0.0".to_owned(),
+    };
+    assert_eq!(region.take().unwrap_err(), expected);
+    let unbind = format!("{DRIVERS}/unbind");
+    assert_eq!(said(root.path(), &unbind), "", "it is left as it is");
+    // One that was made here goes, and is told of all the same.
+    made(&region);
+    assert_eq!(region.take().unwrap_err(), expected);
+    assert_eq!(said(root.path(), &unbind), "dax0.0");
+    assert!(region.taken().is_none());
+    // Where nobody drives it, it is had, whether the driver is there or not.
+    let root = tree(&["dax0.0/driver"]);
+    has_driver(root.path());
+    let mut region = region0(root.path());
+    region.source.shared = true;
+    region.take().unwrap();
+    assert_eq!(region.name().as_deref(), Some("region0"));
+}
