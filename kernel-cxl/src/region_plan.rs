@@ -8,7 +8,7 @@
 //!   half-way where it is told to.
 //! - A device has as many regions as it has decoders, and takes them in order.
 //! - Where a window goes from one host bridge to the next by itself, a region in it does so by as
-//!   many bytes.
+//!   many bytes: those that it has where nothing is said.
 //!
 //! [`RegionPlan::steps`] is what is written then: see [`Step`].
 
@@ -40,8 +40,9 @@ pub struct NewRegion {
     pub serials: Vec<u64>,
     /// How large it is to be; all that each device has left where nothing is said.
     pub bytes: Option<Bytes>,
-    /// How many bytes of each device in turn.
-    pub granularity: u32,
+    /// How many bytes of each device in turn; where nothing is said, as its window takes turns, or
+    /// 256 where that takes none.
+    pub granularity: Option<u32>,
 }
 
 /// A region that can be made.
@@ -65,7 +66,7 @@ impl NewRegion {
         Self {
             serials: vec![serial],
             bytes: None,
-            granularity: *GRANULARITIES.start(),
+            granularity: None,
         }
     }
 }
@@ -84,7 +85,7 @@ impl RegionPlan {
     /// Why it cannot.
     pub fn new(topology: &Topology, wanted: &NewRegion) -> Result<Self, ChangeError> {
         let ways = wanted.serials.len();
-        let granularity = wanted.granularity;
+        let granularity = wanted.granularity.unwrap_or(*GRANULARITIES.start());
         if ways == 0 {
             return Err(ChangeError::NoDevice);
         }
@@ -102,6 +103,10 @@ impl RegionPlan {
         let windows = windows_for(topology, wanted, &parts)?;
         let bytes = size(&parts, wanted.bytes)?;
         let window = with_room(topology, &windows, bytes)?;
+        let granularity = match wanted.granularity {
+            None if takes_turns(window) => window.granularity,
+            _ => granularity,
+        };
         let mut decoders = Vec::new();
         for part in &parts {
             decoders.push(part.free_decoder()?.name.clone());
@@ -236,16 +241,24 @@ fn windows_for<'t>(
     let Some(first) = leading.first() else {
         return Err(ChangeError::NoWindow(wanted.serials.clone()));
     };
-    let goes_along = |it: &&&Decoder| it.targets.len() == 1 || it.granularity == wanted.granularity;
+    let Some(granularity) = wanted.granularity else {
+        return Ok(leading);
+    };
+    let goes_along = |it: &&&Decoder| !takes_turns(it) || it.granularity == granularity;
     let along: Vec<&Decoder> = leading.iter().filter(goes_along).copied().collect();
     if along.is_empty() {
         return Err(ChangeError::WindowInterleave {
             window: first.name.clone(),
             granularity: first.granularity,
-            wanted: wanted.granularity,
+            wanted: granularity,
         });
     }
     Ok(along)
+}
+
+/// Whether a window goes from way to way by itself.
+const fn takes_turns(window: &Decoder) -> bool {
+    window.targets.len() > 1
 }
 
 /// The first of these windows that has so much room, or what the roomiest one lacks.

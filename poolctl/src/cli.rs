@@ -219,7 +219,8 @@ pub(crate) enum RegionChange {
         /// unless given
         #[arg(long, value_parser = region_size)]
         size: Option<Bytes>,
-        /// How many bytes of each device in turn, a power of two: 256 unless given
+        /// How many bytes of each device in turn, a power of two. As its window takes turns unless
+        /// given, or 256
         #[arg(
             long,
             value_name = "BYTES",

@@ -70,8 +70,8 @@ fn what_lies_in_a_window_that_takes_turns_does_so_by_as_many_bytes() {
         };
         RegionPlan::new(&topology, &wanted)
     };
-    assert_eq!(of(&[0xa0, 0xa1], 1024).unwrap().window, "decoder0.1");
-    let refused = of(&[0xa0, 0xa1], 256).unwrap_err();
+    assert_eq!(of(&[0xa0, 0xa1], Some(1024)).unwrap().window, "decoder0.1");
+    let refused = of(&[0xa0, 0xa1], Some(256)).unwrap_err();
     assert!(
         matches!(
             refused,
@@ -84,7 +84,10 @@ fn what_lies_in_a_window_that_takes_turns_does_so_by_as_many_bytes() {
         "{refused}"
     );
     // Of one bridge alone it may be any: the window takes no turns there.
-    assert_eq!(of(&[0xa0], 4096).unwrap().window, WINDOW);
-    let turned = of(&[0xa1, 0xa0], 1024).unwrap_err();
+    assert_eq!(of(&[0xa0], Some(4096)).unwrap().window, WINDOW);
+    // Where nothing is said it is the window's, or the least where that takes none.
+    assert_eq!(of(&[0xa0, 0xa1], None).unwrap().granularity, 1024);
+    assert_eq!(of(&[0xa0], None).unwrap().granularity, 256);
+    let turned = of(&[0xa1, 0xa0], Some(1024)).unwrap_err();
     assert!(matches!(turned, ChangeError::NoWindow(_)), "{turned}");
 }

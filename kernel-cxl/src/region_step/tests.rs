@@ -255,7 +255,7 @@ impl Kernel {
         let wanted = NewRegion {
             serials: serials.to_vec(),
             bytes: Some(Bytes::new(256 * MIB * serials.len() as u64)),
-            granularity: 256,
+            granularity: None,
         };
         RegionPlan::new(&self.shown, &wanted).expect("there is room")
     }

@@ -37,8 +37,6 @@ use crate::sys;
 
 /// The sort of memory that is volatile, as the kernel names it.
 const RAM: &str = "ram";
-/// By how many bytes a region of several devices is interleaved.
-pub(super) const GRANULARITY: u32 = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -314,7 +312,7 @@ impl CxlRegion {
         let new = NewRegion {
             serials: source.serials.clone(),
             bytes: Some(source.size),
-            granularity: GRANULARITY,
+            granularity: None,
         };
         let plan = RegionPlan::new(&topology, &new);
         let name = sysfs.create_region(&plan.map_err(|why| in_the_way(&topology, why))?)?;

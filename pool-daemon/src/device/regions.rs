@@ -21,7 +21,7 @@ use pool_proto::admin::v1::{self as admin, CreateRegionRequest, Device as Device
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
 use super::SetupError;
-use super::cxl::{GRANULARITY, claim, serials_of};
+use super::cxl::{claim, serials_of};
 use super::topology::Telling;
 use crate::engine::Refusal;
 
@@ -110,14 +110,10 @@ impl Regions {
         &self,
         wanted: &CreateRegionRequest,
     ) -> Result<(admin::Region, Changed), RegionError> {
-        let granularity = match wanted.granularity_bytes {
-            0 => GRANULARITY,
-            bytes => bytes,
-        };
         let new = NewRegion {
             serials: wanted.serials.clone(),
             bytes: (wanted.bytes != 0).then_some(Bytes::new(wanted.bytes)),
-            granularity,
+            granularity: (wanted.granularity_bytes != 0).then_some(wanted.granularity_bytes),
         };
         let locked = self.sysfs.lock_regions()?;
         let topology = Topology::read(&self.sysfs).map_err(ChangeError::from)?;

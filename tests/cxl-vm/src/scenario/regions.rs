@@ -57,7 +57,7 @@ pub(super) fn interleave() -> anyhow::Result<()> {
     let wanted = NewRegion {
         serials: vec![0xa1, 0xa0],
         bytes: Some(Bytes::new(512 * MIB)),
-        granularity: 1024,
+        granularity: Some(1024),
     };
     let plan = RegionPlan::new(&Topology::read(&sysfs)?, &wanted)?;
     let name = sysfs.create_region(&plan)?;
@@ -94,7 +94,7 @@ fn refusals(topology: &Topology) -> anyhow::Result<()> {
         let wanted = NewRegion {
             serials: serials.to_vec(),
             bytes: Some(Bytes::new(mib * MIB)),
-            granularity: 256,
+            granularity: None,
         };
         RegionPlan::new(topology, &wanted)
     };
@@ -145,7 +145,7 @@ fn deaths(sysfs: &Sysfs, serials: &[u64]) -> anyhow::Result<()> {
     let wanted = NewRegion {
         serials: serials.to_vec(),
         bytes: Some(Bytes::new(256 * MIB * serials.len() as u64)),
-        granularity: 256,
+        granularity: None,
     };
     let plan = RegionPlan::new(&before, &wanted)?;
     let mut left = 0;
