@@ -9,7 +9,7 @@ use core::fmt;
 use std::fs::File;
 
 use pool_core::clock::{Deadline, eventually};
-use pool_core::{Bytes, Nanos, planted};
+use pool_core::{Bytes, planted};
 
 use crate::change_error::ChangeError;
 use crate::dax::DaxDriver;
@@ -20,8 +20,6 @@ use crate::topology::Topology;
 
 /// What a target is told that is to be none.
 const NOTHING: &str = "\n";
-/// How long another program of ours may need for its change of regions.
-const PATIENCE: Nanos = Nanos::from_millis(10_000);
 
 /// One value for one file. Names are the kernel's: of windows, regions, and decoders of endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +123,8 @@ impl Sysfs {
     /// decoders. `cxl` knows nothing of it.
     ///
     /// # Errors
-    /// [`ChangeError::Busy`] where another one has it for ten seconds.
-    pub fn lock_regions(&self) -> Result<RegionLock, ChangeError> {
+    /// [`ChangeError::Busy`] where another one has it for so long.
+    pub fn lock_regions(&self, until: Deadline) -> Result<RegionLock, ChangeError> {
         let path = self.path("sys/bus/cxl/devices");
         let failed = |source| {
             let path = path.clone();
@@ -137,7 +135,7 @@ impl Sysfs {
             return Ok(RegionLock { _locked: None });
         }
         let file = File::open(&path).map_err(failed)?;
-        let locked = eventually(Deadline::after(PATIENCE), || match file.try_lock() {
+        let locked = eventually(until, || match file.try_lock() {
             Ok(()) => Some(Ok(())),
             Err(std::fs::TryLockError::WouldBlock) => None,
             Err(std::fs::TryLockError::Error(source)) => Some(Err(failed(source))),

@@ -4,6 +4,7 @@
 
 use core::ops::Range;
 
+use pool_core::Nanos;
 use pool_core::units::{GIB, MIB};
 
 use super::*;
@@ -473,15 +474,17 @@ fn one_program_changes_regions_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let sysfs = Sysfs::at(root.path());
     // Where there is no bus there is nothing to keep others from.
-    drop((sysfs.lock_regions().unwrap(), sysfs.lock_regions().unwrap()));
+    let lock = || sysfs.lock_regions(Deadline::at(Nanos::ZERO));
+    drop((lock().unwrap(), lock().unwrap()));
     let bus = root.path().join("sys/bus/cxl/devices");
     std::fs::create_dir_all(&bus).unwrap();
-    let locked = sysfs.lock_regions().unwrap();
+    let locked = lock().unwrap();
     let other = File::open(&bus).unwrap();
     assert!(matches!(
         other.try_lock(),
         Err(std::fs::TryLockError::WouldBlock)
     ));
+    assert!(matches!(lock(), Err(ChangeError::Busy)));
     drop(locked);
     other.try_lock().unwrap();
 }

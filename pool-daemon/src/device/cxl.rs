@@ -20,8 +20,9 @@ use kernel_cxl::{
     ChangeError, DaxDevice as Slice, DaxDriver, NewRegion, Region, RegionPlan, Sysfs, Topology,
 };
 use nix::fcntl::{Flock, FlockArg};
+use pool_core::clock::Deadline;
 use pool_core::sync::{Arc, Mutex, lock};
-use pool_core::{Bytes, Extents, clock};
+use pool_core::{Bytes, Extents, Nanos, clock};
 
 use super::dax::DaxDevice;
 use super::kmem::KmemDevice;
@@ -37,6 +38,8 @@ use crate::sys;
 
 /// The sort of memory that is volatile, as the kernel names it.
 const RAM: &str = "ram";
+/// How long another program may need for its change of regions, where no operator waits.
+const PATIENCE: Nanos = Nanos::from_millis(10_000);
 
 /// See the module.
 #[derive(Debug)]
@@ -183,7 +186,7 @@ impl CxlRegion {
             // Its driver may be loaded by the new device itself, and put all online at once.
             self.sysfs.check_movable()?;
         }
-        let locked = self.sysfs.lock_regions()?;
+        let locked = self.sysfs.lock_regions(Deadline::after(PATIENCE))?;
         let name = self.find_or_make()?;
         let claim = claim(&self.sysfs, &name)?;
         drop(locked);
@@ -267,7 +270,7 @@ impl CxlRegion {
     /// Destroys a region, or what is left of it; nothing where it is gone, or its name is another
     /// one's by now.
     fn sweep(&self, name: &str, claim: &Flock<OwnedFd>) -> Result<(), ChangeError> {
-        let _locked = self.sysfs.lock_regions()?;
+        let _locked = self.sysfs.lock_regions(Deadline::after(PATIENCE))?;
         let topology = Topology::read(&self.sysfs)?;
         let is_listed = topology.regions.iter().any(|it| it.name == name);
         if !is_listed || matches!(self.is_ours(name, claim), Some(false)) {

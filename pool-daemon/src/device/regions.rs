@@ -9,6 +9,8 @@
 //! 2. No region goes that a device of this pool is to lie on, that another daemon has, or that a
 //!    driver has. The claim of a region is held while it is taken away.
 //! 3. Plans are made of a topology that is read under the lock of all changes of regions.
+//! 4. A change begins while its asker waits, and early enough for him to hear of it, or never: see
+//!    [`Asked`]. Only what the kernel itself needs for what it is told is not bounded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +18,7 @@ use std::fmt;
 use kernel_cxl::{ChangeError, NewRegion, Region, RegionPlan, Sysfs, Topology, serials_told};
 use pool_core::clock::{Deadline, eventually};
 use pool_core::sync::Arc;
-use pool_core::{Bytes, Nanos, limits};
+use pool_core::{Bytes, limits};
 use pool_proto::admin::v1::{self as admin, CreateRegionRequest, Device as DeviceMessage};
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
@@ -24,9 +26,6 @@ use super::SetupError;
 use super::cxl::{claim, serials_of};
 use super::topology::Telling;
 use crate::engine::Refusal;
-
-/// How long a new region's dax device is waited for: less than an operator's call may take.
-const PATIENCE: Nanos = Nanos::from_millis(5_000);
 
 /// A device of the pool that is a region of CXL memory, for as long as its hardware is there.
 pub trait Holder: fmt::Debug + Send + Sync {
@@ -44,6 +43,16 @@ pub type Holders = BTreeMap<String, Arc<dyn Holder>>;
 pub struct Regions {
     sysfs: Sysfs,
     holders: Holders,
+}
+
+/// Who waits for a change, and until when: all that is waited for on his behalf, other programs
+/// and what the kernel makes of a region, has this one end.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// When the change has to have begun.
+    pub until: Deadline,
+    /// Whether somebody waits for it still.
+    pub is_awaited: &'a dyn Fn() -> bool,
 }
 
 /// A region was made or destroyed.
@@ -73,6 +82,9 @@ pub enum RegionError {
         /// Which device.
         device: String,
     },
+    /// Its turn did not come while its asker could still hear of it. Ask again.
+    #[error("the change did not come to its turn in time, and nothing is changed: ask again")]
+    TooLate,
     /// Another daemon has it. Stop that one.
     #[error("another daemon has {0}: stop it, and ask again")]
     Taken(String),
@@ -109,25 +121,26 @@ impl Regions {
     pub fn create(
         &self,
         wanted: &CreateRegionRequest,
+        asked: Asked<'_>,
     ) -> Result<(admin::Region, Changed), RegionError> {
         let new = NewRegion {
             serials: wanted.serials.clone(),
             bytes: (wanted.bytes != 0).then_some(Bytes::new(wanted.bytes)),
             granularity: (wanted.granularity_bytes != 0).then_some(wanted.granularity_bytes),
         };
-        let locked = self.sysfs.lock_regions()?;
+        let locked = self.sysfs.lock_regions(asked.until)?;
         let topology = Topology::read(&self.sysfs).map_err(ChangeError::from)?;
-        let name = self
-            .sysfs
-            .create_region(&RegionPlan::new(&topology, &new)?)?;
+        let plan = RegionPlan::new(&topology, &new)?;
+        asked.check()?;
+        let name = self.sysfs.create_region(&plan)?;
         drop(locked);
-        let (topology, region) = self.made(&name)?;
+        let (topology, region) = self.made(&name, asked.until)?;
         let changed = Changed::of(&topology, &region);
         Ok((self.telling(&topology).region(&region), changed))
     }
 
     /// A region that was made just now, once it has its dax device, or will have none.
-    fn made(&self, name: &str) -> Result<(Topology, Region), RegionError> {
+    fn made(&self, name: &str, until: Deadline) -> Result<(Topology, Region), RegionError> {
         let look = || {
             let topology = Topology::read(&self.sysfs)?;
             let mut regions = topology.regions.iter();
@@ -136,7 +149,7 @@ impl Regions {
             Ok::<_, ChangeError>((topology, region))
         };
         let is_cut = |region: &Region| region.dax.iter().any(|cut| !cut.devices.is_empty());
-        let came = eventually(Deadline::after(PATIENCE), || match look() {
+        let came = eventually(until, || match look() {
             Ok((topology, region)) => is_cut(&region).then_some(Ok((topology, region))),
             Err(why) => Some(Err(why)),
         });
@@ -151,11 +164,11 @@ impl Regions {
     ///
     /// # Errors
     /// Who has it, why it cannot go, or what the kernel refused.
-    pub fn destroy(&self, name: &str) -> Result<Changed, RegionError> {
+    pub fn destroy(&self, name: &str, asked: Asked<'_>) -> Result<Changed, RegionError> {
         if !limits::is_name(name) {
             return Err(RegionError::Name(Refusal::bad_name(name)));
         }
-        let _locked = self.sysfs.lock_regions()?;
+        let _locked = self.sysfs.lock_regions(asked.until)?;
         let topology = Topology::read(&self.sysfs).map_err(ChangeError::from)?;
         let region = topology.regions.iter().find(|it| it.name == name);
         let telling = self.telling(&topology);
@@ -174,6 +187,7 @@ impl Regions {
             Some(region) => Changed::of(&topology, region),
             None => Changed::of_stray(&topology, name),
         };
+        asked.check()?;
         self.sysfs.destroy_region(&topology, name)?;
         Ok(changed)
     }
@@ -183,6 +197,25 @@ impl Regions {
             topology,
             holders: &self.holders,
         }
+    }
+}
+
+impl fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let until = self.until;
+        f.debug_struct("Asked")
+            .field("until", &until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Asked<'_> {
+    /// Whether the change may begin now.
+    fn check(self) -> Result<(), RegionError> {
+        if self.until.expired() || !(self.is_awaited)() {
+            return Err(RegionError::TooLate);
+        }
+        Ok(())
     }
 }
 
@@ -219,6 +252,7 @@ impl From<&RegionError> for Error {
             RegionError::OfPool { .. } | RegionError::Taken(_) => {
                 (ErrorClass::Caller, ErrorReason::InUse)
             }
+            RegionError::TooLate => (ErrorClass::Lost, ErrorReason::Busy),
             RegionError::Claim(_) => (ErrorClass::Lost, ErrorReason::DeviceFailed),
             RegionError::Change(change) => kind(change),
         };

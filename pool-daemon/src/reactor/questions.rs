@@ -176,6 +176,7 @@ fn visible(caller: Caller) -> Visible {
 mod tests {
     use std::sync::mpsc;
 
+    use pool_core::clock::Deadline;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -197,6 +198,7 @@ mod tests {
             doctor.ask(Question {
                 caller: Caller::REMOTE_OPERATOR,
                 query: Query::Doctor,
+                until: Deadline::NEVER,
                 answer,
             });
             answered

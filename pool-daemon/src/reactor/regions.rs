@@ -9,7 +9,8 @@
 //! # Invariants
 //! 1. One question is asked at a time, in the order in which they came, so that two changes never
 //!    meet. At most [`WAITING_MAX`] wait; one more is refused.
-//! 2. A question whose asker has gone is not asked.
+//! 2. A question whose asker has gone is not asked, and no change begins that he could not hear of
+//!    in time, however long it waits here or for another program.
 //! 3. The end of the reactor waits for the change that is being made.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -22,7 +23,7 @@ use pool_proto::admin::v1::Device;
 use pool_proto::common::v1::{Error, ErrorClass, ErrorReason};
 
 use super::{Reactor, ReactorError};
-use crate::device::regions::{Changed, Regions};
+use crate::device::regions::{Asked, Changed, Regions};
 use crate::engine::{News, Refusal};
 use crate::server::handle::{Answer, Query, Question};
 use crate::sys;
@@ -110,6 +111,10 @@ fn serve(
             continue;
         }
         let by = question.caller.uid;
+        let asked = Asked {
+            until: question.until,
+            is_awaited: &|| !question.answer.is_closed(),
+        };
         let result = match &question.query {
             Query::Topology => {
                 let told = regions.topology(devices).map(Answer::Topology);
@@ -117,10 +122,10 @@ fn serve(
                 continue;
             }
             Query::CreateRegion(wanted) => regions
-                .create(wanted)
+                .create(wanted, asked)
                 .map(|(region, made)| (Answer::Region(region), news("region-created", &made, by))),
             Query::DestroyRegion(name) => regions
-                .destroy(name)
+                .destroy(name, asked)
                 .map(|gone| (Answer::RegionDestroyed, news("region-destroyed", &gone, by))),
             // Nothing else is handed over.
             _ => continue,

@@ -15,7 +15,7 @@ use tonic::transport::server::TlsConnectInfo;
 use tonic::{Code, Extensions, Request, Response, Status};
 
 use super::events::{self, Events, View};
-use super::handle::{Answer, Caller, Handle, Query};
+use super::handle::{ANSWER_WAIT, Answer, Caller, Handle, Query};
 use super::metrics::Metrics;
 use super::peer::{Operators, Peer};
 use super::status;
@@ -23,9 +23,6 @@ use crate::engine::command::Operation;
 
 /// The most bytes of one request. The largest that makes sense has a few hundred.
 pub(super) const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// How long the engine may take for an answer: less than the whole call may, so that it is this
-/// layer that explains what happened.
-const ANSWER_WAIT: Duration = Duration::from_secs(9);
 
 /// The service. It holds nothing but ways to others.
 #[derive(Debug, Clone)]
@@ -96,10 +93,11 @@ impl Service {
         expected: fn(Answer) -> Option<T>,
     ) -> Result<T, Status> {
         let asked = self.handle.ask(caller, query);
-        match tokio::time::timeout(ANSWER_WAIT, asked).await {
+        let wait = Duration::from_nanos(ANSWER_WAIT.get());
+        match tokio::time::timeout(wait, asked).await {
             Ok(Ok(answer)) => expected(answer).ok_or_else(status::mismatched),
             Ok(Err(error)) => Err(status::from_error(&error)),
-            Err(_) => Err(status::too_slow(ANSWER_WAIT.as_millis())),
+            Err(_) => Err(status::too_slow(wait.as_millis())),
         }
     }
 

@@ -11,6 +11,8 @@
 //!    [`FOR_OPERATORS`] places are operators' alone, whom nobody else can keep out.
 //! 3. A question whose asker has gone (it timed out, or it hung up) never reaches the engine, so
 //!    what was reported as "not answered" before it was taken out of the queue was not done either.
+//!    What waits longer behind the engine has [`Question::until`]: what has not begun by then does
+//!    not begin, and the rest of [`ANSWER_WAIT`] is there to say so.
 //! 4. What only operators may ask is refused here, whichever server it came through.
 //! 5. [`Inbox::publish`] never waits: a receiver that is too slow loses the oldest events and is
 //!    told how many.
@@ -21,6 +23,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pool_core::Nanos;
+use pool_core::clock::Deadline;
 use pool_proto::admin::v1::{
     CheckReport, CreateRegionRequest, Device, DoctorReport, ListClientsReply, ListDevicesReply,
     ListSegmentsReply, ListSegmentsRequest, ListTenantsReply, ListTiersReply, PoolEvent, Region,
@@ -39,6 +43,12 @@ pub const QUESTIONS_MAX: usize = 1024;
 pub const FOR_OPERATORS: usize = 256;
 /// The most questions that are taken out of the queue at once: clients have their turn in between.
 pub const TAKEN_AT_ONCE_MAX: usize = 32;
+
+/// How long whoever asks waits for the answer: less than the whole call may take, so that it is
+/// this daemon that explains what happened.
+pub const ANSWER_WAIT: Nanos = Nanos::from_millis(9_000);
+/// When an answer has to be on its way to get there before.
+const ANSWERED_WITHIN: Nanos = Nanos::new(ANSWER_WAIT.get() - 1_000_000_000);
 
 /// Who asks, as its transport has proven it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +148,8 @@ pub struct Question {
     pub caller: Caller,
     /// What is asked.
     pub query: Query,
+    /// When its answer has to be on its way, for its asker to be there still.
+    pub until: Deadline,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<Answer, Error>>,
 }
@@ -213,6 +225,7 @@ impl Handle {
         let question = Question {
             caller,
             query,
+            until: Deadline::after(ANSWERED_WITHIN),
             answer,
         };
         self.questions

@@ -5,11 +5,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use pool_core::Nanos;
+
 use super::*;
 use trees::{Line, TREE, lay, lines};
 
 #[path = "../../../../kernel-cxl/tests/trees/mod.rs"]
 pub(crate) mod trees;
+
+/// By somebody who waits for ever.
+const AWAITED: Asked<'static> = Asked {
+    until: Deadline::NEVER,
+    is_awaited: &|| true,
+};
 
 const ROOT0: &str = "sys/devices/platform/ACPI0017:00/root0";
 
@@ -132,7 +140,7 @@ fn a_kernel_without_cxl_says_so_and_has_the_pools_devices_all_the_same() {
         serials: vec![0xa0],
         ..CreateRegionRequest::default()
     };
-    let (found, message) = reason(regions(root.path()).create(&wanted));
+    let (found, message) = reason(regions(root.path()).create(&wanted, AWAITED));
     assert_eq!(found, ErrorReason::NotFound, "{message}");
 }
 
@@ -141,11 +149,11 @@ fn a_region_that_somebody_has_stays_and_it_is_told_who() {
     let root = tree(&[]);
     let before = files(root.path());
     let regions = regions(root.path());
-    let (found, message) = reason(regions.destroy("region1"));
+    let (found, message) = reason(regions.destroy("region1", AWAITED));
     assert_eq!(found, ErrorReason::InUse);
     assert!(message.contains("device far of this pool"), "{message}");
 
-    let (found, message) = reason(regions.destroy("region0"));
+    let (found, message) = reason(regions.destroy("region0", AWAITED));
     assert_eq!(found, ErrorReason::InUse);
     let way = "write dax0.0 into /sys/bus/dax/drivers/kmem/unbind";
     assert!(
@@ -154,17 +162,17 @@ fn a_region_that_somebody_has_stays_and_it_is_told_who() {
     );
 
     let claimed = claim(&Sysfs::at(root.path()), "region0").unwrap();
-    let (found, message) = reason(regions.destroy("region0"));
+    let (found, message) = reason(regions.destroy("region0", AWAITED));
     assert_eq!(found, ErrorReason::InUse);
     assert!(message.contains("another daemon has region0"), "{message}");
     drop(claimed);
 
     for name in ["region9", "decoder3.0", "../region0"] {
-        let (found, message) = reason(regions.destroy(name));
+        let (found, message) = reason(regions.destroy(name, AWAITED));
         assert_eq!(found, ErrorReason::NotFound, "{name}: {message}");
     }
     for name in ["", "region 0", &"region9".repeat(100_000)] {
-        let (found, message) = reason(regions.destroy(name));
+        let (found, message) = reason(regions.destroy(name, AWAITED));
         assert_eq!(found, ErrorReason::BadName, "{message}");
         assert!(message.len() < 512, "it repeats {} bytes", message.len());
     }
@@ -186,7 +194,7 @@ fn a_region_that_cannot_be_is_refused_by_its_reason_and_changes_nothing() {
             bytes: mib << 20,
             granularity_bytes,
         };
-        reason(regions.create(&wanted))
+        reason(regions.create(&wanted, AWAITED))
     };
     use ErrorReason as R;
     let many = vec![0xa0; 100_000];
@@ -220,14 +228,18 @@ fn what_no_asker_may_have_is_no_failure_of_a_device() {
     let root = tree(&["dax_region0/dax0.0/driver"]);
     let path = |file: &str| root.path().join(ROOT0).join(file);
     let ways = |window: &str| fs::read_to_string(path(window).join("target_list")).unwrap();
-    let both = format!("{},{}", ways("decoder0.0").trim(), ways("decoder0.1").trim());
+    let both = format!(
+        "{},{}",
+        ways("decoder0.0").trim(),
+        ways("decoder0.1").trim()
+    );
     let regions = regions(root.path());
     let refused = |refusal: Result<(), RegionError>, reason, part: &str| {
         let told = Error::from(&refusal.unwrap_err());
         assert_eq!((told.class(), told.reason()), (ErrorClass::Caller, reason));
         assert!(told.message.contains(part), "{}", told.message);
     };
-    let destroy = || regions.destroy("region0").map(drop);
+    let destroy = || regions.destroy("region0", AWAITED).map(drop);
 
     fs::write(path("decoder0.0/region0/mode"), "pmem").unwrap();
     refused(destroy(), ErrorReason::NotPermitted, "persistent");
@@ -243,14 +255,53 @@ fn what_no_asker_may_have_is_no_failure_of_a_device() {
         bytes: 512 << 20,
         granularity_bytes: 512,
     };
-    let create = regions.create(&wanted).map(drop);
+    let create = regions.create(&wanted, AWAITED).map(drop);
     refused(create, ErrorReason::OutOfRange, "1024 bytes");
+}
+
+#[test]
+fn a_change_that_comes_too_late_for_its_asker_is_not_begun() {
+    let root = tree(&["dax_region0/dax0.0/driver"]);
+    let before = files(root.path());
+    let regions = regions(root.path());
+    let wanted = CreateRegionRequest {
+        serials: vec![0xa0],
+        bytes: 256 << 20,
+        granularity_bytes: 0,
+    };
+    let refused = |asked: Asked<'_>, part: &str| {
+        for refusal in [
+            regions.create(&wanted, asked).map(drop),
+            regions.destroy("region0", asked).map(drop),
+        ] {
+            let (found, message) = reason(refusal);
+            assert_eq!(found, ErrorReason::Busy, "{message}");
+            assert!(message.contains(part), "{message}");
+        }
+    };
+    let over = Asked {
+        until: Deadline::at(Nanos::ZERO),
+        ..AWAITED
+    };
+    refused(over, "in time");
+    let by_nobody = Asked {
+        is_awaited: &|| false,
+        ..AWAITED
+    };
+    refused(by_nobody, "in time");
+    let other = Sysfs::at(root.path())
+        .lock_regions(Deadline::NEVER)
+        .unwrap();
+    refused(over, "another program");
+    drop(other);
+    assert_eq!(files(root.path()), before);
+    regions.destroy("region0", AWAITED).unwrap();
 }
 
 #[test]
 fn a_region_that_nobody_has_is_taken_away_from_its_driver_down_to_its_memory() {
     let root = tree(&["dax_region0/dax0.0/driver"]);
-    let gone = regions(root.path()).destroy("region0").unwrap();
+    let gone = regions(root.path()).destroy("region0", AWAITED).unwrap();
     assert_eq!(gone.to_string(), "region0 on 0xa0");
     assert_eq!(gone.bytes, Bytes::new(256 << 20));
     let region = format!("{ROOT0}/decoder0.0/region0");

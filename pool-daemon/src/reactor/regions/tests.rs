@@ -4,6 +4,8 @@ use std::fs;
 
 use kernel_cxl::Sysfs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pool_core::Nanos;
+use pool_core::clock::Deadline;
 use pool_proto::admin::v1::CreateRegionRequest;
 use tokio::sync::oneshot;
 
@@ -23,6 +25,7 @@ fn by_operator(query: Query) -> (Question, Answered) {
     let question = Question {
         caller,
         query,
+        until: Deadline::NEVER,
         answer,
     };
     (question, answered)
@@ -85,6 +88,13 @@ fn a_change_comes_back_with_what_all_operators_are_told_and_a_look_is_answered_a
         "{}",
         refused.message
     );
+
+    // Whoever waited here for too long is told so, and nothing was begun.
+    let (mut late, _answered) = by_operator(Query::DestroyRegion("region1".to_owned()));
+    late.until = Deadline::at(Nanos::ZERO);
+    desk.ask(late, Vec::new());
+    let refused = outcome(&desk).result.unwrap_err();
+    assert_eq!(refused.reason(), ErrorReason::Busy, "{}", refused.message);
 
     // Whose asker has gone is not asked: the next outcome is that of the question after it.
     let (unheard, gone) = by_operator(Query::DestroyRegion("region1".to_owned()));
