@@ -234,13 +234,13 @@ pub fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, Failed> {
     })
 }
 
-/// What the kernel tells of a process: the text of its `stat`.
+/// What the kernel tells of a process: the bytes of its `stat`, in which its name may be any.
 ///
 /// # Errors
 /// `ENOENT` or `ESRCH` where there is no such process, or no longer.
-pub fn stat_of(pid: u32) -> Result<String, Failed> {
+pub fn stat_of(pid: u32) -> Result<Vec<u8>, Failed> {
     planned(Call::Stat, "read of a process's stat", || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let stat = std::fs::read(format!("/proc/{pid}/stat"));
         stat.map_err(|error| failed("stat", &error).errno)
     })
 }

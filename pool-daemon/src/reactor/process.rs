@@ -65,10 +65,11 @@ fn started_ticks(pid: u32) -> Result<Option<u64>, ReactorError> {
 }
 
 /// Field 22 of a process's `stat`.
-fn started_ticks_of(stat: &str) -> Option<u64> {
-    // The name in parentheses may hold anything, parentheses included: count from the last one.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+fn started_ticks_of(stat: &[u8]) -> Option<u64> {
+    // The name in parentheses may hold any bytes, parentheses included: count from the last one.
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&stat[name_ends..]).ok()?;
+    rest.split_ascii_whitespace().nth(20)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -90,6 +91,27 @@ mod tests {
             ..me
         };
         assert!(find(&before).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_of_any_name_is_known_by_when_it_started() {
+        for name in [
+            &b"plain"[..],
+            b"a) b (c",
+            b"\xff\xfe)",
+            b"cut amid \xc3",
+            b"",
+        ] {
+            let before = [b"17 (", name].concat();
+            let stat = [
+                &before[..],
+                b") S 1 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9",
+            ];
+            assert_eq!(started_ticks_of(&stat.concat()), Some(4_711), "{name:?}");
+        }
+        for other in [&b""[..], b"17", b"17 (x)", b"17 (x) S 1 2", b"17 (x) \xff"] {
+            assert_eq!(started_ticks_of(other), None, "{other:?}");
+        }
     }
 
     #[test]
