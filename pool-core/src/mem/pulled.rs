@@ -13,17 +13,21 @@
 //! 1. An entry of the list is a live mapping of this process: entered once it is there, and taken
 //!    out before it ends. Who faults in one borrows it, so it stays until the handler has returned.
 //!    A forked child has no such mapping, and whatever faults there is nothing of ours.
-//! 2. The handler calls nothing but `mmap`, `mremap` and `getpid`, and writes bytes that only it
-//!    knows of; none of it takes a lock. What handled the signal before is not waited for longer
-//!    than it takes the thread that sets our handler to say it, which no signal interrupts.
+//! 2. The handler calls nothing but `mmap`, `mremap`, `getpid`, `sigaction` and `raise`, and writes
+//!    bytes that only it knows of; none of it takes a lock. What handled the signal before is not
+//!    waited for longer than it takes the thread that sets our handler to say it, which no signal
+//!    interrupts.
 
+use core::mem::MaybeUninit;
 use core::num::NonZeroUsize;
 use core::ptr::{self, NonNull};
 
 use nix::errno::Errno;
-use nix::libc::{c_int, c_void, siginfo_t};
+use nix::libc::{self, c_int, c_void, siginfo_t};
 use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap_anonymous, mremap};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction,
+};
 use nix::unistd::getpid;
 
 use super::MapError;
@@ -147,6 +151,26 @@ fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
             let _ends_now = unsafe { sigaction(Signal::SIGBUS, &action) };
         }
     }
+    // What somebody sent is not sent again. Who handled it before may have left it to the default,
+    // as the standard library does, for an access that is made again.
+    if was_sent(info) && is_left_to_the_default() {
+        let _ends_now = raise(Signal::SIGBUS);
+    }
+}
+
+/// Whether a signal is of somebody's call, and not of the kernel's own.
+fn was_sent(info: *mut siginfo_t) -> bool {
+    // SAFETY: the kernel passes what it says of the signal, and nobody else has it.
+    unsafe { (*info).si_code <= 0 }
+}
+
+/// Whether nobody handles this signal any more.
+fn is_left_to_the_default() -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is set, and what there is is written where there is room for it.
+    let asked = unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: it was written where the call succeeded.
+    asked == 0 && unsafe { now.assume_init() }.sa_sigaction == libc::SIG_DFL
 }
 
 #[cfg(test)]
