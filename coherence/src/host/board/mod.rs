@@ -12,10 +12,10 @@
 //!
 //! | lines | what | written by |
 //! |---|---|---|
-//! | 1 | what this is: magic, layout, `H`, `E` | who makes the board, once |
+//! | 1 | what this is: magic, layout, `H`, `E`, its mark | who makes the board, once |
 //! | 2 | which host has the home | the fabric's manager |
 //! | 2 `H` | of each host, up to which life it is fenced | the fabric's manager |
-//! | 2 `H` | of each host, which life it is in | that host |
+//! | 2 `H` | of each host, which life it is in, and its mark | that host |
 //! | 2 | the journal: the term | the home's host |
 //! | 2 `H` | the journal: each host | the home's host |
 //! | 2 `L E` | the journal: each extent | the home's host |
@@ -61,6 +61,12 @@
 //! does anything, and whether its life is still the one that its host is in: two processes that
 //! were given one slot by mistake would write the same lines. But that is a courtesy: a host that
 //! sleeps between that look and a store is stopped by the fabric, or by nobody.
+//!
+//! A number does not tell which life it is: on a board that was made anew hosts count from 1 again,
+//! and of two processes that begin at once neither sees what the other takes. So a board and each
+//! life have a **mark**, drawn at random. A station of a board of before is told by the board's; of
+//! two with one number whoever wrote last stands. Until the other one is fenced the home takes both
+//! for one.
 //!
 //! # Example
 //! Two hosts of one process, over memory of its own; of real hosts each has a station, over the
@@ -130,6 +136,8 @@
 //! kernel's driver.
 
 use core::fmt;
+use core::hash::BuildHasher as _;
+use std::hash::RandomState;
 
 use pool_core::Bytes;
 use pool_core::planted;
@@ -155,7 +163,7 @@ mod way;
 pub use shape::{PLACES, Shape};
 pub use station::{Station, StationError, Told};
 
-use row::Pair;
+use row::{Pair, Row};
 
 /// Words of a line.
 const WORDS: u64 = LINE_BYTES / 8;
@@ -165,7 +173,7 @@ const _: () = assert!(BLOCK_WORDS as u64 >= 5 + SLOTS as u64);
 const _: () = assert!((BLOCK_WORDS as u64).is_multiple_of(WORDS));
 /// In the first block.
 const MAGIC: u64 = u64::from_le_bytes(*b"tierbord");
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 
 /// No life of a host has a higher number: the numbers of messages begin with it.
 pub const LIFE_MAX: u64 = (1 << 30) - 1;
@@ -201,8 +209,9 @@ pub enum BoardError {
         /// Its layout.
         found: u64,
     },
-    /// Since it was opened it was made anew, for other hosts or extents. Open it again.
-    #[error("the board was made anew meanwhile, for other hosts or extents")]
+    /// Since it was opened it was made anew, and nothing of before is of this board. End all users,
+    /// forget all cached lines, and open it again.
+    #[error("the board was made anew meanwhile: open it again")]
     MadeAnew,
     /// A row is neither what was written last nor what was written before. Have every host fenced
     /// and make the board anew.
@@ -235,6 +244,15 @@ pub struct Board<M, C> {
     memory: M,
     caches: C,
     shape: Shape,
+    /// The one in its header, by which it is told from every other board that lay there.
+    mark: u64,
+}
+
+/// A life of a host: its number, and the mark of the one process that began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Life {
+    number: u64,
+    mark: u64,
 }
 
 /// What a block was found to be.
@@ -255,14 +273,15 @@ impl<M: Backing, C: Caches> Board<M, C> {
     /// # Errors
     /// [`BoardError::TooSmall`].
     pub fn create(memory: M, caches: C, shape: Shape) -> Result<Self, BoardError> {
-        let board = Self::cut(memory, caches, shape)?;
+        let mut board = Self::cut(memory, caches, shape)?;
         if !planted!("board.old_header_outlives_its_rows") {
             board.clear(0..1);
         }
         board.clear(0..shape.lines());
         let (hosts, extents) = (u64::from(shape.hosts()), u64::from(shape.extents()));
         let mut header = [0; 8];
-        header[1..5].copy_from_slice(&[MAGIC, LAYOUT, hosts, extents]);
+        board.mark = draw();
+        header[1..6].copy_from_slice(&[MAGIC, LAYOUT, hosts, extents, board.mark]);
         board.write(0, 1, &mut header);
         Ok(board)
     }
@@ -286,12 +305,12 @@ impl<M: Backing, C: Caches> Board<M, C> {
     pub fn open(memory: M, caches: C) -> Result<Self, BoardError> {
         let smallest = Shape::new(2, 1)?;
         let mut board = Self::cut(memory, caches, smallest)?;
-        let [hosts, extents] = board.header()?;
+        let [hosts, extents, mark] = board.header()?;
         let shape = Shape::new(
             u8::try_from(hosts).unwrap_or(u8::MAX),
             u32::try_from(extents).unwrap_or(u32::MAX),
         )?;
-        board.shape = shape;
+        (board.shape, board.mark) = (shape, mark);
         board.has_room()?;
         Ok(board)
     }
@@ -301,6 +320,7 @@ impl<M: Backing, C: Caches> Board<M, C> {
             memory,
             caches,
             shape,
+            mark: 0,
         };
         board.has_room()?;
         Ok(board)
@@ -315,11 +335,13 @@ impl<M: Backing, C: Caches> Board<M, C> {
         Ok(())
     }
 
-    /// How many hosts and extents the header says.
-    fn header(&self) -> Result<[u64; 2], BoardError> {
+    /// How many hosts and extents the header says, and its mark.
+    fn header(&self) -> Result<[u64; 3], BoardError> {
         let mut header = [0; 8];
         match self.read(0, &mut header) {
-            Seen::Whole(1) if header[1..3] == [MAGIC, LAYOUT] => Ok([header[3], header[4]]),
+            Seen::Whole(1) if header[1..3] == [MAGIC, LAYOUT] => {
+                Ok([header[3], header[4], header[5]])
+            }
             Seen::Whole(_) if header[1] == MAGIC => Err(BoardError::Layout { found: header[2] }),
             _ => Err(BoardError::None),
         }
@@ -329,8 +351,8 @@ impl<M: Backing, C: Caches> Board<M, C> {
     /// [`BoardError::None`] where the memory was taken away since, [`BoardError::MadeAnew`] where
     /// it has another board.
     fn is_there(&self) -> Result<(), BoardError> {
-        let (hosts, extents) = (u64::from(self.shape.hosts()), self.shape.extents().into());
-        if self.header()? == [hosts, extents] {
+        let [_, _, mark] = self.header()?;
+        if mark == self.mark || planted!("board.one_made_anew_is_the_same") {
             Ok(())
         } else {
             Err(BoardError::MadeAnew)
@@ -404,13 +426,25 @@ impl<M: Backing, C: Caches> Board<M, C> {
         self.get_life(self.shape.life(slot))
     }
 
+    /// The life that a host is in, where it ever lived.
+    fn life_now(&self, slot: u8) -> Result<Life, BoardError> {
+        self.check(slot, 0)?;
+        let at = self.shape.life(slot);
+        Self::life_of(at, &self.row(at)?)
+    }
+
     /// Begins a life of a host that was never used before, and is not fenced.
-    fn begin_life(&self, slot: u8, above: u64) -> Result<u64, BoardError> {
-        let before = self.life(slot)?.max(self.fenced(slot)?).max(above);
-        let life = before.saturating_add(1);
-        self.check(slot, life)?;
-        self.set(self.shape.life(slot), life)?;
-        Ok(life)
+    fn begin_life(&self, slot: u8, above: u64) -> Result<Life, BoardError> {
+        let fenced = self.fenced(slot)?;
+        let at = self.shape.life(slot);
+        let row = self.row(at)?;
+        let before = Self::life_of(at, &row)?.number.max(fenced).max(above);
+        let (number, mark) = (before.saturating_add(1), draw());
+        self.check(slot, number)?;
+        let mut words = [0; BLOCK_WORDS];
+        words[1..3].copy_from_slice(&[number, mark]);
+        self.renew(at, row.number, &mut words);
+        Ok(Life { number, mark })
     }
 
     fn check(&self, slot: u8, life: u64) -> Result<(), BoardError> {
@@ -421,11 +455,15 @@ impl<M: Backing, C: Caches> Board<M, C> {
     }
 
     fn get_life(&self, at: Pair) -> Result<u64, BoardError> {
-        let life = self.get(at)?;
-        if life > LIFE_MAX {
+        Ok(Self::life_of(at, &self.row(at)?)?.number)
+    }
+
+    fn life_of(at: Pair, row: &Row) -> Result<Life, BoardError> {
+        let [_, number, mark, ..] = row.words;
+        if number > LIFE_MAX {
             return Err(BoardError::Damaged { line: at.line });
         }
-        Ok(life)
+        Ok(Life { number, mark })
     }
 
     /// Reads a block into `words`, the number first and the seal last.
@@ -484,6 +522,12 @@ impl<M: Backing, C: Caches> Board<M, C> {
             self.caches.fence_stores();
         }
     }
+}
+
+/// A number that no other process draws, and this one never again. A child that was forked has the
+/// same keys, and another process.
+fn draw() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// The last word of a block at a line that has these others.

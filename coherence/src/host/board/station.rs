@@ -27,7 +27,7 @@ use pool_core::{Nanos, planted};
 use super::encoding::Message;
 use super::journal::Journal;
 use super::way::{Incoming, Outgoing};
-use super::{Board, BoardError, LIFE_MAX};
+use super::{Board, BoardError, LIFE_MAX, Life};
 use crate::cache::Caches;
 use crate::host::home::{Home, HomeInput, HomeLimits, HomeOutput, RecoverError};
 use crate::host::message::{Ask, Right, ToHome};
@@ -55,10 +55,11 @@ pub enum StationError {
         /// Its life.
         life: u64,
     },
-    /// Another process began a life of this host since, or the board was made anew: this life has
-    /// no part in it, and may have written over what the other one did. End all users, forget all
-    /// cached lines, see to it that one process has the slot, and have this life fenced.
-    #[error("the host in slot {slot} is in life {now}, and this is life {life}: who else has it?")]
+    /// Another process began a life of this host since: this one has no part in it, and may have
+    /// written over what the other one did. End all users, forget all cached lines, see to it that
+    /// one process has the slot, and have this life fenced. Where both began at once the other one
+    /// has the same number, and is fenced with it.
+    #[error("another process has slot {slot} as well: it is in life {now}, and this was {life}")]
     Replaced {
         /// Its slot.
         slot: u8,
@@ -122,7 +123,7 @@ struct Run {
 pub struct Station<M, C> {
     board: Board<M, C>,
     slot: u8,
-    life: u64,
+    life: Life,
     /// No life of this host up to this one is used again.
     lived: u64,
     home_limits: HomeLimits,
@@ -153,7 +154,7 @@ impl<M: Backing, C: Caches> Station<M, C> {
         let shape = board.shape();
         let mut station = Self {
             slot,
-            life: 0,
+            life: Life { number: 0, mark: 0 },
             lived: 0,
             home_limits: HomeLimits {
                 extents: shape.extents(),
@@ -261,7 +262,7 @@ impl<M: Backing, C: Caches> Station<M, C> {
     pub fn rejoin(&mut self, now: Nanos) -> Result<(), StationError> {
         self.board.is_there()?;
         self.life = self.board.begin_life(self.slot, self.lived)?;
-        self.lived = self.life;
+        self.lived = self.life.number;
         if !planted!("board.grants_outlive_their_life") {
             self.peer = Peer::new(self.slot, self.peer_limits);
         }
@@ -270,14 +271,15 @@ impl<M: Backing, C: Caches> Station<M, C> {
         }
         self.within.clear();
         self.told.clear();
+        let life = self.life.number;
         // Another process that had the slot by mistake may have written there as well.
         let (board, shape) = (&self.board, self.board.shape());
         let (slot, hosts) = (self.slot, 0..shape.hosts());
         let outgoing = hosts.clone();
-        let outgoing = outgoing.map(|to| Outgoing::new(board, shape.way(slot, to), self.life));
+        let outgoing = outgoing.map(|to| Outgoing::new(board, shape.way(slot, to), life));
         let incoming = hosts.map(|from| Incoming::new(board, shape.way(from, slot)));
         (self.outgoing, self.incoming) = (outgoing.collect(), incoming.collect());
-        self.step_peer(now, PeerInput::Join { boot: self.life })
+        self.step_peer(now, PeerInput::Join { boot: life })
     }
 
     /// A lost extent has content again: that of the last good version, or, where none is named,
@@ -323,7 +325,7 @@ impl<M: Backing, C: Caches> Station<M, C> {
     /// The life that this host is in.
     #[must_use]
     pub const fn life(&self) -> u64 {
-        self.life
+        self.life.number
     }
 
     /// How many messages came that no correct host writes.
@@ -335,12 +337,14 @@ impl<M: Backing, C: Caches> Station<M, C> {
     /// Whether this life may still write what is its own.
     fn stands(&self) -> Result<(), StationError> {
         self.board.is_there()?;
-        let (slot, life) = (self.slot, self.life);
+        let (slot, life) = (self.slot, self.life.number);
         if self.board.fenced(slot)? >= life {
             return Err(StationError::Fenced { slot, life });
         }
-        let now = self.board.life(slot)?;
-        if now != life {
+        let found = self.board.life_now(slot)?;
+        let now = found.number;
+        let is_mine = found.mark == self.life.mark || planted!("board.a_life_is_its_number");
+        if now != life || !is_mine {
             return Err(StationError::Replaced { slot, life, now });
         }
         Ok(())

@@ -24,6 +24,11 @@ fn made(words: &Words) -> Here<'_> {
     Board::create(&words[..], Hardware, small()).unwrap()
 }
 
+/// The number of the life that a host begins.
+fn begin(board: &Here<'_>, slot: u8, above: u64) -> Result<u64, BoardError> {
+    board.begin_life(slot, above).map(|life| life.number)
+}
+
 fn asks() -> Vec<Ask> {
     let mut asks = vec![Ask::Join { boot: 7 }, Ask::Announced { term: 3 }];
     for right in [Right::Nothing, Right::Shared, Right::Exclusive] {
@@ -411,13 +416,13 @@ fn the_home_goes_to_another_host_only_once_each_life_of_the_one_before_is_fenced
     board.appoint(0).unwrap();
     // Nobody lives there, or it is there already.
     board.appoint(1).unwrap();
-    assert_eq!(board.begin_life(1, 0), Ok(1));
+    assert_eq!(begin(&board, 1, 0), Ok(1));
     board.appoint(1).unwrap();
     let lives = |life| Err(BoardError::HomeLives { slot: 1, life });
     assert_eq!(board.appoint(2), lives(1));
     board.fence(1, 1).unwrap();
     // It was let in before its time.
-    assert_eq!(board.begin_life(1, 0), Ok(2));
+    assert_eq!(begin(&board, 1, 0), Ok(2));
     assert_eq!(board.appoint(2), lives(2));
     assert_eq!(board.home(), Ok(Some(1)));
     board.fence(1, 2).unwrap();
@@ -429,12 +434,12 @@ fn the_home_goes_to_another_host_only_once_each_life_of_the_one_before_is_fenced
 fn fences_never_fall_and_a_life_begins_above_every_one_that_was_or_is_fenced() {
     let words = memory(small());
     let board = made(&words);
-    assert_eq!(board.begin_life(1, 0), Ok(1));
+    assert_eq!(begin(&board, 1, 0), Ok(1));
     board.fence(1, 5).unwrap();
     board.fence(1, 2).unwrap();
     assert_eq!(board.fenced(1), Ok(5));
-    assert_eq!(board.begin_life(1, 0), Ok(6));
-    assert_eq!(board.begin_life(1, 9), Ok(10));
+    assert_eq!(begin(&board, 1, 0), Ok(6));
+    assert_eq!(begin(&board, 1, 9), Ok(10));
     assert_eq!(board.life(1), Ok(10));
     let slot = 3;
     assert_eq!(
@@ -448,5 +453,5 @@ fn fences_never_fall_and_a_life_begins_above_every_one_that_was_or_is_fenced() {
     );
     board.fence(slot, LIFE_MAX).unwrap();
     let spent = BoardError::NoSuchHost { slot, life };
-    assert_eq!(board.begin_life(1, 0), Err(spent));
+    assert_eq!(begin(&board, 1, 0), Err(spent));
 }

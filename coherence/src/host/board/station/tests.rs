@@ -1,5 +1,7 @@
 //! What a station does where it is not the one that its host has, or its memory is not what it was.
 
+use core::cell::RefCell;
+
 use pool_core::sync::atomic::AtomicU64;
 use pool_core::sync::atomic::Ordering::Relaxed;
 
@@ -91,26 +93,107 @@ fn of_two_processes_with_one_slot_the_first_one_is_told_and_writes_nothing_more(
     assert!(told.contains(&suspect), "{told:?}");
 }
 
-#[test]
-fn a_board_that_is_made_anew_stops_the_stations_of_before() {
-    for extents in [2, 3] {
+/// A board is made over another one, for as many extents or more, and hosts begin on it.
+fn made_anew() {
+    for (extents, begin) in [(2, false), (2, true), (3, false), (3, true)] {
         let words = memory();
         let (mut home, mut other) = both(&words);
         let shape = Shape::new(2, extents).unwrap();
-        Board::create(&words[..], Hardware, shape).unwrap();
-        let expected = |slot| match extents {
-            2 => StationError::Replaced {
-                slot,
-                life: 1,
-                now: 0,
-            },
-            _ => StationError::Board(BoardError::MadeAnew),
+        let anew = Board::create(&words[..], Hardware, shape).unwrap();
+        anew.appoint(0).unwrap();
+        // They count from 1 again, so the lives have the numbers of those before.
+        let begun = [0, 1].map(|slot| begin.then(|| station(&words, slot)));
+        for (station, slot) in begun.iter().flatten().zip(0..) {
+            assert_eq!((station.slot, station.life()), (slot, 1));
+        }
+        let before: Vec<u64> = words.iter().map(|word| word.load(Relaxed)).collect();
+        let gone = StationError::Board(BoardError::MadeAnew);
+        for station in [&mut home, &mut other] {
+            assert_eq!(station.turn(NOW), Err(gone));
+            assert_eq!(station.release(NOW, USER, Change::Published), Err(gone));
+            assert_eq!(station.rejoin(NOW), Err(gone));
+        }
+        assert_eq!(home.withdraw(NOW, 1), Err(gone));
+        let after: Vec<u64> = words.iter().map(|word| word.load(Relaxed)).collect();
+        assert_eq!(before, after);
+        // Those that began on it go on.
+        let [Some(mut home), Some(mut other)] = begun else {
+            continue;
         };
-        assert_eq!(home.turn(NOW), Err(expected(0)));
-        assert_eq!(other.turn(NOW), Err(expected(1)));
-        let withdrawn = home.withdraw(NOW, 1);
-        assert_eq!(withdrawn, Err(expected(0)));
+        turns(&mut [&mut home, &mut other]);
+        acquire(&mut other);
+        assert!(is_granted(&turns(&mut [&mut home, &mut other])));
     }
+}
+
+#[test]
+fn a_board_that_is_made_anew_stops_the_stations_of_before() {
+    made_anew();
+}
+
+/// Memory whose host does something else just before it stores for the first time.
+struct Late<'w> {
+    words: &'w [AtomicU64],
+    first: RefCell<Option<Box<dyn FnOnce() + 'w>>>,
+}
+
+impl Backing for Late<'_> {
+    fn words(&self) -> u64 {
+        self.words.words()
+    }
+
+    fn load_word(&self, index: u64) -> u64 {
+        self.words.load_word(index)
+    }
+
+    fn store_word(&self, index: u64, value: u64) {
+        let first = self.first.borrow_mut().take();
+        if let Some(first) = first {
+            first();
+        }
+        self.words.store_word(index, value);
+    }
+}
+
+/// Two processes begin with one slot: both read which life was there, and then both write theirs.
+fn begun_at_once() {
+    let words = memory();
+    let mut home = station(&words, 0);
+    turns(&mut [&mut home]);
+    let early = RefCell::new(None);
+    let begin = || *early.borrow_mut() = Some(station(&words, 1));
+    let memory = Late {
+        words: &words,
+        first: RefCell::new(Some(Box::new(begin))),
+    };
+    let board = Board::open(memory, Hardware).unwrap();
+    let (limits, peer) = (HomeLimits::default(), PeerLimits::default());
+    let mut late = Station::open(NOW, board, 1, limits, peer).unwrap();
+    let mut early = early.take().unwrap();
+    assert_eq!((early.life(), late.life()), (1, 1));
+    let before: Vec<u64> = words.iter().map(|word| word.load(Relaxed)).collect();
+    let replaced = StationError::Replaced {
+        slot: 1,
+        life: 1,
+        now: 1,
+    };
+    assert_eq!(early.turn(NOW), Err(replaced));
+    assert_eq!(early.give_back(NOW, 0), Err(replaced));
+    let after: Vec<u64> = words.iter().map(|word| word.load(Relaxed)).collect();
+    assert_eq!(before, after);
+    for _ in 0..3 {
+        late.turn(NOW).unwrap();
+        home.turn(NOW).unwrap();
+    }
+    assert!(late.peer().member().is_some());
+    // The first one begins again above both.
+    early.rejoin(NOW).unwrap();
+    assert_eq!(early.life(), 2);
+}
+
+#[test]
+fn of_two_processes_that_begin_with_one_slot_at_once_one_stands_and_the_other_is_told() {
+    begun_at_once();
 }
 
 /// A host is fenced without knowing it, and joins anew when it is told.
@@ -168,12 +251,15 @@ fn a_home_that_was_elsewhere_meanwhile_begins_from_what_that_one_wrote() {
 }
 
 /// Catches: board.grants_outlive_their_life, board.home_outlives_its_life
+/// Catches: board.one_made_anew_is_the_same, board.a_life_is_its_number
 #[cfg(feature = "fault")]
 #[test]
 fn what_outlives_its_life_is_found() {
-    let bugs: [(&str, fn()); 2] = [
+    let bugs: [(&str, fn()); 4] = [
         ("board.grants_outlive_their_life", fenced_and_back),
         ("board.home_outlives_its_life", home_and_back),
+        ("board.one_made_anew_is_the_same", made_anew),
+        ("board.a_life_is_its_number", begun_at_once),
     ];
     for (bug, law) in bugs {
         let planted = pool_core::fault::plant_here(bug);

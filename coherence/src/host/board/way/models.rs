@@ -23,6 +23,7 @@ fn board(words: &Words) -> Board<&[AtomicU64], Hardware> {
         memory: &words[..],
         caches: Hardware,
         shape: Shape::new(2, 1).expect("a board has two hosts"),
+        mark: 0,
     }
 }
 
