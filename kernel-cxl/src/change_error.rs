@@ -183,6 +183,16 @@ pub enum ChangeError {
     /// The kernel did what it was told, and what was to come of it did not come.
     #[error("{0} did not come")]
     DidNotCome(String),
+    /// A report of the media is of a form that no kernel we know has: what it tells of is not
+    /// known. Use a kernel that this project knows.
+    #[error("what is told of the media cannot be read: {0}")]
+    OddReport(String),
+    /// The device has more bad lines than its list holds: nobody can say which. Have it mended.
+    #[error("the device {0:#x} has more poison than its list of poison has room for")]
+    ListOverflowed(u64),
+    /// The device has more entries than it says it can have, and the kernel reads no more.
+    #[error("the list of poison of the device {0:#x} goes on where the kernel has stopped")]
+    ListCut(u64),
     /// The kernel's files could not be read.
     #[error(transparent)]
     Sysfs(#[from] SysfsError),

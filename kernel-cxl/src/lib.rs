@@ -33,7 +33,7 @@ mod topology;
 pub use change_error::{ChangeError, serials_told};
 pub use dax::DaxDriver;
 pub use decoder::{Decoder, DecoderKind};
-pub use media::{LostLines, MediaLog, MediaNews};
+pub use media::{ListFlags, LostLines, MediaLog, MediaNews, OddLine};
 pub use memdev::Memdev;
 pub use node::{Node, Performance};
 pub use port::{Dport, Port, PortKind};

@@ -8,6 +8,7 @@
 //! The names of events and of their fields are those of `drivers/cxl/core/trace.h`, Linux 6.12.
 
 use core::ops::Range;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,14 +17,20 @@ use std::path::PathBuf;
 use crate::change_error::ChangeError;
 use crate::sysfs::{Folder, Sysfs, SysfsError, parse};
 
+/// An entry of a list, or a line that was poisoned or mended on purpose.
+const POISON: &str = "cxl_poison";
 /// Events that are listened to.
-const EVENTS: [&str; 3] = ["cxl_general_media", "cxl_dram", "cxl_poison"];
+const EVENTS: [&str; 3] = ["cxl_general_media", "cxl_dram", POISON];
 /// `O_NONBLOCK` of `asm-generic/fcntl.h`: reading the pipe waits for nothing.
 const NONBLOCK: i32 = 0o4000;
 /// What is read at once: the kernel gives no more than a page.
 const PAGE: usize = 4_096;
 /// Reads of one [`MediaLog::read`], so that it ends whatever is written meanwhile.
 const READS_MAX: usize = 256;
+/// What the flags of an entry say of a list of which more is to come.
+const MORE: &str = "More";
+/// And of one that had no room for all lines.
+const OVERFLOW: &str = "Overflow";
 /// What one line holds.
 const LINE_BYTES: u64 = 64;
 /// What the descriptor of an event says of a line whose content is lost.
@@ -58,6 +65,46 @@ impl LostLines {
     }
 }
 
+/// A line of the trace that says what it says on no kernel we know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OddLine {
+    /// Of which device, where that can be read.
+    pub serial: Option<u64>,
+    /// The event and what it says, without the time: the same each time that it is told.
+    pub text: String,
+}
+
+impl OddLine {
+    /// One of this device.
+    #[must_use]
+    pub const fn new(serial: Option<u64>, text: String) -> Self {
+        Self { serial, text }
+    }
+}
+
+/// What an entry of a list of poison says of the list that it is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListFlags {
+    /// More entries follow. The kernel reads no more of them than the device says it can have:
+    /// where the last entry says so, the list was not told to its end.
+    pub has_more: bool,
+    /// The device knows of more lines than its list has room for.
+    pub has_overflowed: bool,
+}
+
+impl ListFlags {
+    /// As the kernel would tell of a list.
+    #[must_use]
+    pub const fn new(has_more: bool, has_overflowed: bool) -> Self {
+        Self {
+            has_more,
+            has_overflowed,
+        }
+    }
+}
+
 /// What was read since the last time.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,8 +115,11 @@ pub struct MediaNews {
     pub missed: bool,
     /// There may be more to be read at once.
     pub more: bool,
-    /// Lines that say what they say on no kernel we know: what they told of is not known.
-    pub odd: Vec<String>,
+    /// What the last entry of each list says of it. The kernel asks for the list of a device and
+    /// of each region on it by itself.
+    pub lists: BTreeMap<(u64, Option<String>), ListFlags>,
+    /// What cannot be read: what it told of is not known.
+    pub odd: Vec<OddLine>,
 }
 
 /// See the module.
@@ -185,8 +235,12 @@ impl Sysfs {
         const FILE: &str = "trigger_poison_list";
         for (name, folder) in self.devices("cxl")? {
             if name.starts_with("mem") && folder.number("serial")? == Some(serial) {
-                if !folder.path.join(FILE).exists() {
-                    return Ok(false);
+                let path = folder.path.join(FILE);
+                match path.try_exists() {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    // That it cannot be seen does not say that there is none.
+                    Err(source) => return Err(SysfsError::Read { path, source }.into()),
                 }
                 return folder.write(FILE, "1").map(|()| true);
             }
@@ -208,18 +262,13 @@ fn note(line: &str, news: &mut MediaNews) {
         return;
     };
     let fields = Fields(fields);
-    let is_lost = match event {
-        // Poison that is put there or taken away on purpose is in the list, or is not.
-        "cxl_poison" => fields.text("trace_type") == Some("List"),
-        _ => fields.text("descriptor").is_some_and(|it| {
-            let mut words = it.split('|');
-            words.any(|word| word == LOST)
-        }),
+    let read = match event {
+        POISON => fields.poison(news),
+        _ => fields.report(news),
     };
-    match fields.lost() {
-        _ if !is_lost => {}
-        Some(lost) => news.lost.push(lost),
-        None => news.odd.push(line.to_owned()),
+    if read.is_none() {
+        let text = format!("{event}: {}", fields.0);
+        news.odd.push(OddLine::new(fields.serial(), text));
     }
 }
 
@@ -251,16 +300,46 @@ impl<'l> Fields<'l> {
         parse(&format!("0x{}", text.trim_start_matches("0x")))
     }
 
-    fn lost(&self) -> Option<LostLines> {
+    fn serial(&self) -> Option<u64> {
         // The kernel prints it with a sign.
         let serial: i64 = self.text("serial")?.parse().ok()?;
+        Some(serial.cast_unsigned())
+    }
+
+    /// Takes up what is said of poison; nothing where it cannot be read.
+    fn poison(&self, news: &mut MediaNews) -> Option<()> {
+        match self.text("trace_type")? {
+            "List" => {}
+            // Poison that is put there or taken away on purpose is in the list, or is not.
+            "Inject" | "Clear" => return Some(()),
+            _ => return None,
+        }
+        let lost = self.lost(self.hex("dpa_length")?)?;
+        let flags = self.text("flags")?;
+        let has = |flag| flags.split('|').any(|it| it == flag);
+        let flags = ListFlags::new(has(MORE), has(OVERFLOW));
+        let list = (lost.serial, lost.region.clone());
+        news.lists.insert(list, flags);
+        news.lost.push(lost);
+        Some(())
+    }
+
+    /// Takes up what a device reports by itself; nothing where it cannot be read.
+    fn report(&self, news: &mut MediaNews) -> Option<()> {
+        let mut words = self.text("descriptor")?.split('|');
+        if words.any(|word| word == LOST) {
+            // Such an event is of one line, and says no length.
+            news.lost.push(self.lost(LINE_BYTES)?);
+        }
+        Some(())
+    }
+
+    fn lost(&self, bytes: u64) -> Option<LostLines> {
         let first = self.hex("dpa")?;
-        // An event of the media is of one line, and says no length.
-        let bytes = self.hex("dpa_length").unwrap_or(LINE_BYTES);
         let dpa = first..first.checked_add(bytes)?;
         let hpa = self.hex("hpa").filter(|hpa| *hpa != NOWHERE);
         let region = self.text("region").unwrap_or("");
-        Some(LostLines::new(serial.cast_unsigned(), dpa, hpa, region))
+        Some(LostLines::new(self.serial()?, dpa, hpa, region))
     }
 }
 
@@ -268,7 +347,7 @@ impl<'l> Fields<'l> {
 mod tests {
     use super::*;
 
-    const POISON: &str = "     init-77      [001] .....    12.345678: cxl_poison: memdev=mem1 \
+    const ENTRY: &str = "     init-77      [001] .....    12.345678: cxl_poison: memdev=mem1 \
         host=0000:0d:00.0 serial=160 trace_type=List region=region0 region_uuid=00000000-0000-\
         0000-0000-000000000000 hpa=0x290200000 dpa=0x200000 dpa_length=0x80 source=Injected \
         flags= overflow_time=0";
@@ -289,7 +368,7 @@ mod tests {
 
     #[test]
     fn lines_that_were_lost_are_read_of_both_sorts_of_events() {
-        let news = of(&[POISON, MEDIA]);
+        let news = of(&[ENTRY, MEDIA]);
         assert!(!news.missed);
         let poison = LostLines {
             serial: 160,
@@ -309,7 +388,7 @@ mod tests {
     #[test]
     fn what_was_corrected_or_is_of_somebody_else_is_no_loss() {
         let corrected = MEDIA.replace("UNCORRECTABLE_EVENT|", "");
-        let cleared = POISON.replace("=List", "=Clear");
+        let cleared = ENTRY.replace("=List", "=Clear");
         let other = "  init-1  [000] .....  1.0: sched_switch: dpa=1 serial=2";
         let news = of(&[&corrected, &cleared, other, ""]);
         assert_eq!(news, MediaNews::default());
@@ -317,17 +396,60 @@ mod tests {
 
     #[test]
     fn events_that_were_thrown_away_are_told() {
-        let news = of(&["CPU:1 [LOST 12 EVENTS]", POISON]);
+        let news = of(&["CPU:1 [LOST 12 EVENTS]", ENTRY]);
         assert!(news.missed && news.lost.len() == 1);
     }
 
     #[test]
     fn an_event_without_its_fields_is_told_and_keeps_nobody_from_the_next() {
-        for field in ["serial", "dpa"] {
-            let line = POISON.replace(&format!(" {field}="), " none=");
-            let news = of(&[&line, MEDIA]);
-            assert_eq!(news.odd, [line], "without {field}");
+        let of_poison = ["serial", "dpa", "dpa_length", "trace_type", "flags"];
+        let of_media = ["serial", "dpa", "descriptor"];
+        let of_poison = of_poison.map(|field| (ENTRY, MEDIA, field));
+        let of_media = of_media.map(|field| (MEDIA, ENTRY, field));
+        for (line, next, field) in of_poison.into_iter().chain(of_media) {
+            let line = line.replace(&format!(" {field}="), " none=");
+            let news = of(&[&line, next]);
+            let [odd] = &news.odd[..] else {
+                panic!("without {field}: {news:?}");
+            };
+            assert!(odd.text.starts_with("cxl_"), "no time: {odd:?}");
+            assert!(line.ends_with(&odd.text));
+            assert_eq!(odd.serial.is_none(), field == "serial", "{odd:?}");
             assert_eq!(news.lost.len(), 1);
         }
+        let unknown = ENTRY.replace("=List", "=0x3");
+        assert_eq!(of(&[&unknown]).odd.len(), 1, "a sort that nobody knows");
+    }
+
+    #[test]
+    fn the_last_entry_of_each_list_tells_whether_the_list_is_whole() {
+        let more = ENTRY.replace("flags=", "flags=More");
+        let both = ENTRY.replace("flags=", "flags=More|Overflow");
+        let other = ENTRY.replace("region=region0", "region=");
+        let flags = |lines: &[&str]| of(lines).lists.into_values().collect::<Vec<_>>();
+        assert_eq!(flags(&[ENTRY]), [ListFlags::default()]);
+        assert_eq!(flags(&[ENTRY, &more]), [ListFlags::new(true, false)]);
+        assert_eq!(flags(&[&more, ENTRY]), [ListFlags::default()]);
+        assert_eq!(flags(&[&both]), [ListFlags::new(true, true)]);
+        let apart = [ListFlags::default(), ListFlags::new(true, false)];
+        assert_eq!(flags(&[&more, &other]), apart, "each region is asked for");
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_looked_for_is_not_taken_for_none() {
+        let root = tempfile::tempdir().unwrap();
+        let device = root.path().join("sys/bus/cxl/devices/mem0");
+        fs::create_dir_all(&device).unwrap();
+        fs::write(device.join("serial"), "0xa0\n").unwrap();
+        let sysfs = Sysfs::at(root.path());
+        assert!(!sysfs.list_poison(0xa0).unwrap(), "it shows none");
+        let file = device.join("trigger_poison_list");
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let told = sysfs.list_poison(0xa0);
+        let is_unseen = matches!(
+            &told,
+            Err(ChangeError::Sysfs(SysfsError::Read { path, .. })) if *path == file
+        );
+        assert!(is_unseen, "{told:?}");
     }
 }

@@ -225,7 +225,7 @@ impl CxlRegion {
         };
         let serials = &self.source.serials;
         let reports = Traced::of(&self.sysfs, serials);
-        let mut media = Media::of(reports, serials, &topology, region);
+        let mut media = Media::of(reports, serials, &topology, region)?;
         // Lists may be long, and whoever starts the daemon waits for none.
         media.begin();
         Ok(Prepared {

@@ -8,13 +8,14 @@
 //! 1. What is bad is [not known](Media::bad) before each list was read once, to its end: that a
 //!    device cannot be asked does not mean that it is whole.
 //! 2. A line costs an extent where a part of it lies in the region, wherever it begins.
+//!    Nor is it known while a list has what cannot be read, or does not have all.
 //! 3. What fails is tried again, for ever; that it fails is [told](Turn) once, and once that it
 //!    does so no more. Lines that lie elsewhere are told once, and not by each list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use kernel_cxl::{ChangeError, LostLines, MediaLog, MediaNews, Region, Sysfs, Topology};
+use kernel_cxl::{ChangeError, ListFlags, LostLines, MediaLog, MediaNews, Region, Sysfs, Topology};
 use pool_core::sync::Arc;
 use pool_core::{EXTENT_BYTES, Nanos, planted};
 
@@ -59,13 +60,25 @@ pub(super) struct Media<R> {
     bad: RunSet,
     /// What was lost elsewhere and is told: of which device, where it begins, and its region.
     elsewhere: BTreeSet<(u64, u64, Option<String>)>,
-    /// The lists were asked for so often.
-    rounds: u64,
+    /// How often each device that showed no list did so.
+    listless: BTreeMap<u64, u32>,
+    round: Round,
     /// Each list was read to its end.
     is_known: bool,
     /// Why not all is heard.
     trouble: Option<Arc<ChangeError>>,
     list_at: Nanos,
+}
+
+/// What was heard since the lists were asked for the last time.
+#[derive(Debug, Default)]
+struct Round {
+    /// Each list was told, and what was told is not read to its end yet.
+    is_listed: bool,
+    /// The first of what cannot be read.
+    odd: Option<String>,
+    /// What the last entry of each list says of it.
+    lists: BTreeMap<(u64, Option<String>), ListFlags>,
 }
 
 /// Hearing of the media is not what it was.
@@ -120,8 +133,16 @@ impl Reports for Traced {
 
 impl<R: Reports> Media<R> {
     /// What is heard of the devices of a region; nothing yet.
-    pub(super) fn of(reports: R, serials: &[u64], topology: &Topology, region: &Region) -> Self {
-        Self::at(reports, serials, Place::of(topology, region))
+    ///
+    /// # Errors
+    /// [`ChangeError::DidNotCome`] where the topology does not have all of the region's devices.
+    pub(super) fn of(
+        reports: R,
+        serials: &[u64],
+        topology: &Topology,
+        region: &Region,
+    ) -> Result<Self, ChangeError> {
+        Ok(Self::at(reports, serials, Place::of(topology, region)?))
     }
 
     fn at(reports: R, serials: &[u64], place: Place) -> Self {
@@ -132,7 +153,8 @@ impl<R: Reports> Media<R> {
             place,
             bad: RunSet::default(),
             elsewhere: BTreeSet::new(),
-            rounds: 0,
+            listless: BTreeMap::new(),
+            round: Round::default(),
             is_known: false,
             trouble: None,
             list_at: Nanos::ZERO,
@@ -193,41 +215,75 @@ impl<R: Reports> Media<R> {
             }
             self.reports.listen()?;
             self.is_listening = true;
+            self.round = Round::default();
         }
-        let listed = if is_time { self.list() } else { Ok(false) };
+        // Lists that were told and are longer than what is read at once are read on.
+        let asks = is_time && !self.round.is_listed;
+        let listed = asks.then(|| {
+            self.round = Round::default();
+            self.list()
+        });
         let news = self.reports.read();
         // What is reported while nobody listens is missed: the next round asks for it.
         self.is_listening = news.is_ok();
         let news = news?;
-        let is_whole = !news.missed && !news.more;
+        let (missed, more) = (news.missed, news.more);
         self.take_up(news);
-        let is_all = listed? && is_whole;
-        self.is_known |= is_all;
-        if !is_whole {
+        if let Some(listed) = listed {
+            self.round.is_listed = listed?;
+        }
+        if missed {
+            self.round = Round::default();
             self.list_at = now;
-        } else if is_time {
+        }
+        if missed || more {
+            return Ok(false);
+        }
+        let round = std::mem::take(&mut self.round);
+        round.check()?;
+        self.is_known |= round.is_listed;
+        if is_time || round.is_listed {
             self.list_at = now.saturating_add(self.pause());
         }
-        Ok(is_all)
+        Ok(round.is_listed)
     }
 
     /// Asks for all lists; tells whether each of them was told.
     fn list(&mut self) -> Result<bool, ChangeError> {
         let mut listed: Result<bool, ChangeError> = Ok(true);
-        for &serial in &self.serials {
-            let list = self.reports.list(serial);
-            listed = listed.and_then(|all| list.map(|has| all && has));
+        for serial in self.serials.clone() {
+            let shown = self.reports.list(serial);
+            let told = shown.map(|is_shown| is_shown || self.has_none(serial));
+            listed = listed.and_then(|all| told.map(|told| all && told));
         }
-        // The driver may be about to show one: who shows none for a second time has none.
-        let has_shown = listed?;
-        self.rounds += 1;
-        Ok(has_shown || self.rounds > 1)
+        listed
+    }
+
+    /// Whether a device that shows no list has none: its driver may be about to show one, and who
+    /// shows none for a second time has none.
+    fn has_none(&mut self, serial: u64) -> bool {
+        let looks = self.listless.entry(serial).or_default();
+        *looks = looks.saturating_add(1);
+        if *looks == 2 {
+            let serial = format!("{serial:#x}");
+            tracing::warn!(
+                serial,
+                "a device keeps no list of poison and is granted without"
+            );
+        }
+        *looks > 1
     }
 
     fn take_up(&mut self, news: MediaNews) {
-        for line in news.odd {
-            tracing::error!(%line, "the kernel tells of the media what cannot be read");
+        for odd in news.odd {
+            // The kernel tells of the devices of others as well.
+            if odd.serial.is_none_or(|it| self.serials.contains(&it)) {
+                self.round.odd.get_or_insert(odd.text);
+            }
         }
+        let lists = news.lists.into_iter();
+        let ours = lists.filter(|((serial, _), _)| self.serials.contains(serial));
+        self.round.lists.extend(ours);
         for lost in news.lost {
             if !self.serials.contains(&lost.serial) {
                 continue;
@@ -258,21 +314,47 @@ impl<R: Reports> Media<R> {
     }
 }
 
+impl Round {
+    /// Fails where the lists are not all that there is, or not all of them could be read.
+    fn check(&self) -> Result<(), ChangeError> {
+        if let Some(odd) = &self.odd {
+            return Err(ChangeError::OddReport(odd.clone()));
+        }
+        // What is told while nobody here asked may be a list in the middle.
+        let lists = self.lists.iter().filter(|_| self.is_listed);
+        for ((serial, _), flags) in lists {
+            if flags.has_overflowed {
+                return Err(ChangeError::ListOverflowed(*serial));
+            }
+            if flags.has_more {
+                return Err(ChangeError::ListCut(*serial));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Place {
-    fn of(topology: &Topology, region: &Region) -> Self {
+    fn of(topology: &Topology, region: &Region) -> Result<Self, ChangeError> {
         let first = |target: &String| {
             let mut decoders = topology.decoders.iter();
             let decoder = decoders.find(|it| it.name == *target)?;
             let serial = topology.memdev_behind(target)?.serial;
             Some((serial, decoder.dpa.as_ref()?.start))
         };
-        Self {
+        let dpas: BTreeMap<u64, u64> = region.targets.iter().filter_map(first).collect();
+        if u32::try_from(dpas.len()) != Ok(region.ways) {
+            // What is lost of a device without a place would be taken for elsewhere.
+            let what = format!("the place of each device of {}", region.name);
+            return Err(ChangeError::DidNotCome(what));
+        }
+        Ok(Self {
             region: region.name.clone(),
             hpa: (region.addresses.start, region.bytes().get()),
-            dpas: region.targets.iter().filter_map(first).collect(),
+            dpas,
             ways: u64::from(region.ways.max(1)),
             granularity: u64::from(region.granularity.max(1)),
-        }
+        })
     }
 
     /// The extents that lost lines lie in; nothing where they lie elsewhere.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use kernel_cxl::OddLine;
 use pool_core::units::MIB;
 
+use super::super::regions::tests::tree;
 use super::*;
 
 const SERIALS: [u64; 2] = [0xa0, 0xa1];
@@ -17,8 +19,14 @@ struct Board {
     lists: BTreeMap<u64, Vec<LostLines>>,
     /// One whose list cannot be had.
     silent: Option<u64>,
+    /// What each list has that cannot be read.
+    odd: Option<OddLine>,
+    /// What the lists say of themselves.
+    flags: ListFlags,
     asked: u32,
     news: MediaNews,
+    /// So many lines are read at once at most, where it matters.
+    at_once: Option<usize>,
 }
 
 fn refusal() -> ChangeError {
@@ -40,6 +48,8 @@ impl Reports for Board {
         }
         let list = self.lists.get(&serial);
         self.news.lost.extend(list.into_iter().flatten().cloned());
+        self.news.odd.extend(self.odd.clone());
+        self.news.lists.insert((serial, None), self.flags);
         Ok(list.is_some())
     }
 
@@ -47,7 +57,13 @@ impl Reports for Board {
         if self.has_no_trace {
             return Err(refusal());
         }
-        Ok(std::mem::take(&mut self.news))
+        let mut news = std::mem::take(&mut self.news);
+        let at_once = self.at_once.unwrap_or(usize::MAX);
+        if news.lost.len() > at_once {
+            self.news.lost = news.lost.split_off(at_once);
+            news.more = true;
+        }
+        Ok(news)
     }
 }
 
@@ -155,6 +171,104 @@ fn what_is_lost_is_known_once_each_list_was_read_to_its_end() {
     assert_eq!(bad(&media), None, "a part of it was thrown away");
     assert_eq!(look(&mut media, (4, 5)), [Turn::Back]);
     assert_eq!(bad(&media), Some(vec![Run { first: 0, count: 1 }]));
+}
+
+#[test]
+fn a_list_longer_than_one_look_is_read_on_and_asked_for_once() {
+    let mut media = media();
+    let line = |at: u64| lost((64 + 2 * at) * MIB, 64, None);
+    media
+        .reports
+        .lists
+        .insert(SERIALS[0], (0..4).map(line).collect());
+    media.reports.at_once = Some(1);
+    for at in 0..3 {
+        assert_eq!(media.look(Nanos::from_millis(at * 2_000)), None);
+        assert!(media.bad().is_err(), "there is more");
+    }
+    assert_eq!(media.look(Nanos::from_millis(6_000)), None);
+    assert_eq!(media.bad().unwrap(), [Run { first: 0, count: 4 }]);
+    assert_eq!(media.reports.asked, 2, "once of each device");
+}
+
+#[test]
+fn what_a_list_has_that_cannot_be_read_holds_the_region_back_and_is_told_once() {
+    let mut media = media();
+    let odd = |serial| Some(OddLine::new(serial, "cxl_poison: what=1".to_owned()));
+    for serial in [None, Some(SERIALS[1])] {
+        media.is_known = false;
+        media.reports.odd = odd(serial);
+        let turns = look(&mut media, (0, 60));
+        assert!(matches!(turns[..], [Turn::Lost(_)]), "once: {turns:?}");
+        let why = media.bad().unwrap_err().to_string();
+        assert!(why.contains("what=1"), "{why}");
+        media.reports.odd = None;
+        assert_eq!(look(&mut media, (61, 63)), [Turn::Back]);
+        assert_eq!(media.bad().unwrap(), []);
+        media.list_at = Nanos::ZERO;
+    }
+    media.is_known = false;
+    media.reports.odd = odd(Some(0xb0));
+    assert_eq!(look(&mut media, (63, 65)), [], "it is of another device");
+    assert_eq!(media.bad().unwrap(), []);
+}
+
+#[test]
+fn what_cannot_be_read_is_remembered_while_a_list_is_read_on() {
+    let mut media = media();
+    let line = |at: u64| lost((64 + 2 * at) * MIB, 64, None);
+    media
+        .reports
+        .lists
+        .insert(SERIALS[0], (0..2).map(line).collect());
+    media.reports.at_once = Some(1);
+    media.reports.odd = Some(OddLine::new(None, "cxl_poison: what=1".to_owned()));
+    let turns = look(&mut media, (0, 1));
+    assert!(matches!(turns[..], [Turn::Lost(_)]), "{turns:?}");
+    assert!(media.bad().is_err());
+}
+
+#[test]
+fn a_list_that_does_not_have_all_holds_the_region_back_and_says_so() {
+    let mut media = media();
+    for (flags, reason) in [
+        (ListFlags::new(true, false), "goes on"),
+        (ListFlags::new(false, true), "has room for"),
+    ] {
+        media.is_known = false;
+        media.list_at = Nanos::ZERO;
+        media.reports.flags = flags;
+        let turns = look(&mut media, (0, 60));
+        assert!(matches!(turns[..], [Turn::Lost(_)]), "once: {turns:?}");
+        let why = media.bad().unwrap_err().to_string();
+        assert!(why.contains(reason) && why.contains("0xa0"), "{why}");
+        media.reports.flags = ListFlags::default();
+        assert_eq!(look(&mut media, (61, 63)), [Turn::Back]);
+        assert_eq!(media.bad().unwrap(), []);
+    }
+}
+
+#[test]
+fn a_region_has_a_place_on_each_of_its_devices_or_none() {
+    let root = tree(&[]);
+    let whole = Topology::read(&Sysfs::at(root.path())).unwrap();
+    let region = whole.regions.iter().find(|it| it.name == "region0");
+    let region = region.unwrap();
+    let place = Place::of(&whole, region).unwrap();
+    assert_eq!(place.dpas.into_keys().collect::<Vec<_>>(), [0xa0]);
+    let mut without = whole.clone();
+    without.memdevs.clear();
+    let mut unplaced = whole.clone();
+    unplaced
+        .decoders
+        .retain(|it| !region.targets.contains(&it.name));
+    for part in [without, unplaced] {
+        let failed = Place::of(&part, region).unwrap_err();
+        assert!(matches!(failed, ChangeError::DidNotCome(_)), "{failed}");
+    }
+    let mut lacking = region.clone();
+    lacking.targets.clear();
+    assert!(Place::of(&whole, &lacking).is_err());
 }
 
 #[test]
