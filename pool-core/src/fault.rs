@@ -79,6 +79,7 @@ pub enum Call {
     Mbind,
     Madvise,
     Setsockopt,
+    /// Not of that name: a look at what the kernel tells of a process, in its `stat`.
     Stat,
 }
 

@@ -6,9 +6,9 @@
 //!
 //! # Invariants
 //! 1. What is bad is [not known](Media::bad) before each list was read once, to its end: that a
-//!    device cannot be asked does not mean that it is whole.
+//!    device cannot be asked does not mean that it is whole. Nor is it known while a list has what
+//!    cannot be read, or does not have all.
 //! 2. A line costs an extent where a part of it lies in the region, wherever it begins.
-//!    Nor is it known while a list has what cannot be read, or does not have all.
 //! 3. What fails is tried again, for ever; that it fails is [told](Turn) once, and once that it
 //!    does so no more. Lines that lie elsewhere are told once, and not by each list.
 

@@ -56,7 +56,7 @@ fn started_ticks(pid: u32) -> Result<Option<u64>, ReactorError> {
             let ticks = started_ticks_of(&stat);
             ticks
                 .map(Some)
-                .ok_or_else(|| ReactorError::os("stat", Errno::EILSEQ))
+                .ok_or_else(|| ReactorError::os("read of a process's stat", Errno::EILSEQ))
         }
         Err(_) if planted!("process.is_gone_that_cannot_be_seen") => Ok(None),
         Err(failed) if [Errno::ENOENT, Errno::ESRCH].contains(&failed.errno) => Ok(None),

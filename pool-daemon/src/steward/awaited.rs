@@ -83,7 +83,7 @@ impl Waits {
     }
 
     /// It was found to be published.
-    pub(super) fn is_shared(&mut self, tag: GroupTag) {
+    pub(super) fn say_shared(&mut self, tag: GroupTag) {
         let awaited = self.all.get_mut(&tag);
         awaited.into_iter().for_each(|it| it.is_shared = true);
     }

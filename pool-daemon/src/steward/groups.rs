@@ -502,7 +502,7 @@ impl Steward {
             Some(_) if planted!("group.is_joined_by_nobody") => self.is_not_there(now, tag),
             Some(it) if is_published(it) || planted!("group.joins_what_is_not_published") => {
                 if let Some(groups) = &mut self.groups {
-                    groups.waits.is_shared(tag);
+                    groups.waits.say_shared(tag);
                 }
                 self.go_on(GroupStep::Add(tag, SelectionPolicy::EnableSharedAccess));
             }

@@ -382,10 +382,10 @@ mod tests {
             salt: 1,
         };
         let made = [op(Kind::Create, [0, 0, 11, 1]), op(Kind::Settle, [0; 4])];
-        let is_made = |world: &mut World| made.iter().try_for_each(|op| world.play(0, op));
+        let make = |world: &mut World| made.iter().try_for_each(|op| world.play(0, op));
         let mut world = start.world().unwrap();
         world.note_from_here();
-        is_made(&mut world).unwrap();
+        make(&mut world).unwrap();
         let steps = world.noted.daemon.clone();
         let before = start.world().unwrap().machines[0].durable.clone();
         let mut is_durable = Vec::new();
@@ -394,7 +394,7 @@ mod tests {
                 let mut world = start.world().unwrap();
                 let dies = op(Kind::HostDiesInStep, [0, number, point, 0]);
                 world.play(0, &dies).unwrap();
-                is_made(&mut world).unwrap();
+                make(&mut world).unwrap();
                 let machine = &world.machines[0];
                 assert!(!machine.alive && machine.engine.is_none() && machine.processes.is_empty());
                 is_durable.push((machine.durable != before, point));

@@ -76,7 +76,7 @@
 //! # #[cfg(not(loom))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use coherence::cache::Hardware;
-//! use coherence::host::board::{Board, Shape, Station, Told};
+//! use coherence::host::board::{Board, Shape, Station, StationError, Told};
 //! use coherence::host::{Change, HomeLimits, PeerLimits, PeerOutput, Right};
 //! use pool_core::clock::{self, Deadline, eventually};
 //! use pool_core::sync::atomic::AtomicU64;
@@ -100,19 +100,21 @@
 //! // Each host takes turns for as long as it lives, and does what it is told.
 //! let (user, extent) = (1, 3);
 //! let mut asked = false;
-//! let version = eventually(Deadline::after(Nanos::from_millis(10_000)), || {
+//! let mut take_turns = || -> Result<Option<u64>, StationError> {
 //!     let now = clock::now();
-//!     let told = [a.turn(now), b.turn(now)].map(Result::unwrap).concat();
+//!     let told = [a.turn(now)?, b.turn(now)?].concat();
 //!     if !asked && b.peer().member().is_some() {
 //!         asked = true;
 //!         let deadline = now.saturating_add(Nanos::from_millis(5_000));
-//!         b.acquire(now, (user, extent), Right::Exclusive, deadline).unwrap();
+//!         b.acquire(now, (user, extent), Right::Exclusive, deadline)?;
 //!     }
-//!     told.iter().find_map(|it| match it {
+//!     Ok(told.iter().find_map(|it| match it {
 //!         Told::Peer(PeerOutput::Granted { version, .. }) => Some(*version),
 //!         _ => None,
-//!     })
-//! })?;
+//!     }))
+//! };
+//! let patience = Deadline::after(Nanos::from_millis(10_000));
+//! let version = eventually(patience, || take_turns().transpose())??;
 //! assert_eq!(version, 0); // nobody has written it yet
 //! // Here `b` writes the extent, in one piece, and writes it back. Then:
 //! b.release(clock::now(), (user, extent), Change::Published)?;
